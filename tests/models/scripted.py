@@ -1,0 +1,218 @@
+"""A model that says exactly what a test wrote, so that the server's own parsing and streaming can be tested on it.
+
+How it works: embeddings are one-hot and the output matrix is a table of next tokens, so every token leads to one other
+token. Each piece of a script is a token of its own. llama.cpp wants token texts to be distinct, and two pieces may well
+read the same, so the second is spelled with overlong UTF-8, which llama.cpp reads as the same text.
+
+Which script is spoken is decided by the chat template: it looks at the last message and writes one invisible key token
+behind the messages. The only attention head looks for that token, and the output matrix turns it into the first token
+of the script. Text that the chat template did not write (`/completion`) gets the script "user".
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from tests.models._writing import BYTES, CHAT_TEMPLATE, END_OF_TURN, chat_vocabulary, write_file, write_tokenizer
+
+_HEAD = 64
+_OPENING = "assistant\n"
+_OPENING_THINKING = "<think>\n"
+
+
+@dataclass(frozen=True)
+class Script:
+    """What the model says in one branch.
+
+    A string is cut into words, each with the white space before it; a sequence is taken as it is, one token and so one
+    streamed chunk per piece. A piece of bytes may be a part of a character.
+    """
+
+    says: str | Sequence[str | bytes]
+    thinks: str | Sequence[str | bytes] = field(default=())
+    """Said before `says`, as reasoning, when the request has thinking on."""
+    endless: bool = False
+    """Say the last piece again and again, and never stop."""
+
+
+def tool_call(name: str, arguments: str) -> str:
+    """The text that the server parses into a call; `arguments` is written as it is, so it may be odd JSON."""
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+def pieces(text: str | Sequence[str | bytes]) -> list[bytes]:
+    """The tokens of a script's text."""
+    parts = re.findall(r"\s*\S+|\s+$", text) if isinstance(text, str) else text
+    return [part.encode() if isinstance(part, str) else part for part in parts]
+
+
+def build_scripted(
+    path: Path,
+    script: str | Script | Mapping[str, str | Script],
+    *,
+    context_length: int = 8192,
+) -> Path:
+    """Write a model that emits `script` token by token, whatever the temperature.
+
+    Args:
+        path: Where to write it.
+        script: One script for every prompt, or several by key, of which the first that fits is taken:
+
+            - any key that occurs in the text of the last message (`"weather"`), in the order of the mapping;
+            - `"tool"` if the last message is a tool's result;
+            - `"user"` in every other case (required, if several are given).
+
+            A text stands for `Script(says=text)`.
+        context_length: The context that the model claims to be trained for.
+    """
+    scripts = {"user": script} if isinstance(script, str | Script) else dict(script)
+    if "user" not in scripts:
+        raise ValueError("several scripts need one with the key 'user', for a prompt that no other key fits")
+    if len(scripts) > _HEAD:
+        raise ValueError(f"at most {_HEAD} scripts fit into one model")
+    return _Chains({key: s if isinstance(s, Script) else Script(s) for key, s in scripts.items()}).write(
+        path, context_length
+    )
+
+
+class _Chains:
+    """The vocabulary and the table of next tokens."""
+
+    def __init__(self, scripts: Mapping[str, Script]) -> None:
+        self.scripts = scripts
+        self.vocabulary = chat_vocabulary()
+        self.opening = self.vocabulary.add(_OPENING, gguf.TokenType.USER_DEFINED)
+        self.opening_thinking = self.vocabulary.add(_OPENING_THINKING, gguf.TokenType.USER_DEFINED)
+        self.keys = [self.vocabulary.add(f"<|script {n}|>", gguf.TokenType.CONTROL) for n in range(len(scripts))]
+        self.taken: set[bytes] = {text.encode() for text in self.vocabulary.texts if isinstance(text, str)}
+        self.spellings: dict[bytes, Iterator[bytes]] = {}
+        self.next: dict[int, int] = {}
+        self.first: list[int] = []
+        self.first_thinking: list[int] = []
+        end = self.vocabulary.id(END_OF_TURN)
+        for one in scripts.values():
+            thinks, says = pieces(one.thinks), pieces(one.says)
+            said = [*self._chain(says), end]
+            if one.endless and len(said) > 1:
+                self.next[said[-2]] = said[-2]
+            thought = self._chain([*thinks, b"\n</think>\n\n"])
+            self.next[thought[-1]] = said[0]
+            self.first.append(said[0])
+            self.first_thinking.append(thought[0])
+
+    def _chain(self, parts: Sequence[bytes]) -> list[int]:
+        ids = [self._token(part) for part in parts]
+        self.next |= dict(itertools.pairwise(ids))
+        self.next[ids[-1]] = self.vocabulary.id(END_OF_TURN) if ids else 0
+        return ids
+
+    def _token(self, piece: bytes) -> int:
+        if not piece:
+            raise ValueError("a piece of a script is empty")
+        untried = self.spellings.setdefault(piece, _spellings(piece))
+        spelling = next((s for s in untried if s not in self.taken), None)
+        if spelling is None:
+            raise ValueError(f"the piece {piece!r} occurs too often; make it longer or use `endless`")
+        self.taken.add(spelling)
+        return self.vocabulary.add(spelling, gguf.TokenType.NORMAL)
+
+    def write(self, path: Path, context_length: int) -> Path:
+        size = len(self.vocabulary)
+        width = (size + len(self.keys) + 31) // 32 * 32
+        writer = gguf.GGUFWriter(path, "llama")
+        writer.add_name("scripted")
+        writer.add_context_length(context_length)
+        writer.add_embedding_length(width)
+        writer.add_block_count(1)
+        writer.add_feed_forward_length(32)
+        writer.add_head_count(1)
+        writer.add_key_length(_HEAD)
+        writer.add_value_length(_HEAD)
+        writer.add_layer_norm_rms_eps(1e-5)
+        writer.add_rope_dimension_count(_HEAD)
+        # So large a base leaves the last pair of dimensions unrotated: the head finds its key at any distance.
+        writer.add_rope_freq_base(1e30)
+        writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+        write_tokenizer(writer, self.vocabulary)
+        writer.add_eos_token_id(self.vocabulary.id(END_OF_TURN))
+        writer.add_add_bos_token(False)
+        writer.add_chat_template(self.template())
+        write_file(writer, self._tensors(width))
+        return path
+
+    def template(self) -> str:
+        """The chat template, with the key of the script behind the last message."""
+        choice = ["{%- set last = messages[-1] if messages else {'role': 'user', 'content': ''} -%}"]
+        names = list(self.scripts)
+        tests = [f"'{_escaped(name)}' in text(last.content)" for name in names if name not in ("user", "tool")]
+        keys = [n for n, name in enumerate(names) if name not in ("user", "tool")]
+        if "tool" in names:
+            tests.append("last.role == 'tool'")
+            keys.append(names.index("tool"))
+        for n, (test, key) in enumerate(zip(tests, keys, strict=True)):
+            choice.append(f"{{%- {'elif' if n else 'if'} {test} -%}}{{{{ '<|script {key}|>' }}}}")
+        default = f"{{{{ '<|script {names.index('user')}|>' }}}}"
+        choice.append(f"{{%- else -%}}{default}{{%- endif -%}}" if tests else default)
+        before, generation, after = CHAT_TEMPLATE.rpartition("{%- if add_generation_prompt -%}")
+        return before + "".join(choice) + generation + after
+
+    def _tensors(self, width: int) -> dict[str, np.ndarray]:
+        size = len(self.vocabulary)
+        embeddings = np.eye(size, width, dtype=np.float32)
+        query, key, value = (np.zeros((_HEAD, width), np.float32) for _ in range(3))
+        copy = np.zeros((width, _HEAD), np.float32)
+        output = np.zeros((size, width), np.float32)
+        query[_HEAD - 2, :] = 10.0
+        for n, token in enumerate(self.keys):
+            key[_HEAD - 2, token] = 10.0
+            value[n, token] = 1 / np.sqrt(width)  # the norm before the head multiplies a one-hot by this root
+            copy[size + n, n] = 1.0
+            output[self.first[n], size + n] = output[self.first_thinking[n], size + n] = 50.0
+        start = self.scripts and list(self.scripts).index("user")
+        # What follows a token of a chain outweighs the key; what follows any other token is the key's choice.
+        output[self.first[start], :size] = 5.0
+        for token, following in self.next.items():
+            output[:, token] = 0.0
+            output[following, token] = 500.0
+        output[:, self.opening_thinking] = 0.0
+        for first in self.first_thinking:
+            output[first, self.opening_thinking] = 20.0
+        for first in self.first:
+            output[first, self.opening] = max(output[first, self.opening], 20.0)
+        zeros = np.zeros((32, width), np.float32)
+        return {
+            "token_embd.weight": embeddings,
+            "output.weight": output,
+            "output_norm.weight": np.ones(width, np.float32),
+            "blk.0.attn_norm.weight": np.ones(width, np.float32),
+            "blk.0.attn_q.weight": query,
+            "blk.0.attn_k.weight": key,
+            "blk.0.attn_v.weight": value,
+            "blk.0.attn_output.weight": copy,
+            "blk.0.ffn_norm.weight": np.ones(width, np.float32),
+            "blk.0.ffn_gate.weight": zeros,
+            "blk.0.ffn_up.weight": zeros,
+            "blk.0.ffn_down.weight": np.zeros((width, 32), np.float32),
+        }
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def _spellings(piece: bytes) -> Iterator[bytes]:
+    """Byte strings that llama.cpp decodes to `piece`: the plain one, then those with overlong UTF-8."""
+    return (b"".join(parts) for parts in itertools.product(*(_encodings(ord(BYTES[byte])) for byte in piece)))
+
+
+def _encodings(code: int) -> list[bytes]:
+    """One character in all the lengths that a decoder which does not insist on the shortest form reads."""
+    two = bytes([0xC0 | code >> 6, 0x80 | code & 0x3F])
+    three = bytes([0xE0, 0x80 | code >> 6, 0x80 | code & 0x3F])
+    four = bytes([0xF0, 0x80, 0x80 | code >> 6, 0x80 | code & 0x3F])
+    return [chr(code).encode(), three, four] if code > 0x7F else [bytes([code]), two, three, four]
