@@ -1,0 +1,320 @@
+"""One program or stream for each thing that can be asked of the server. The client's methods run them."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ._failures import not_this_api
+from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
+from ._replies import usage_from_wire
+from ._requests import chat_body, completion_body, infill_body
+from ._stream import ChatStreamDecoder, CompletionStreamDecoder, StreamDecoder, WholeChatDecoder
+from .chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
+from .errors import BadRequestError, MalformedReplyError, NotFoundError, ServerFaultError, ServerLoadingError
+from .results import (
+    Embeddings,
+    Health,
+    LoraAdapter,
+    Metrics,
+    ModelCard,
+    Ranking,
+    ServerProps,
+    SlotAction,
+    SlotState,
+    Token,
+)
+from .settings import ServerSettings
+
+
+def _named(settings: ServerSettings, model: str | None) -> dict[str, str]:
+    """The model for a request, where there is a name: routers demand one, other servers ignore it."""
+    name = model if model is not None else settings.model
+    return {} if name is None else {"model": name}
+
+
+# -- chat and completion
+
+
+def stream_chat(settings: ServerSettings, request: ChatRequest) -> StreamCall[ChatDelta]:
+    """`/v1/chat/completions`."""
+    body = {**_named(settings, None), **chat_body(request)}
+    decoder: type[StreamDecoder[ChatDelta]] = ChatStreamDecoder if body.get("stream") else WholeChatDecoder
+    return StreamCall(
+        settings=settings,
+        call=Call(method="POST", path="/v1/chat/completions", body=body),
+        decoder=decoder,
+    )
+
+
+def stream_complete(settings: ServerSettings, request: CompletionRequest) -> StreamCall[CompletionDelta]:
+    """`/v1/completions`, and `/completion` on a server that has only the native family."""
+    body = {**_named(settings, None), **completion_body(request)}
+    return StreamCall(
+        settings=settings,
+        call=Call(method="POST", path="/v1/completions", body=body),
+        decoder=CompletionStreamDecoder,
+        fallback=Call(method="POST", path="/completion", body=body),
+    )
+
+
+def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCall[CompletionDelta]:
+    """`/infill`."""
+    body = {**_named(settings, None), **infill_body(request)}
+    return StreamCall(
+        settings=settings,
+        call=Call(method="POST", path="/infill", body=body),
+        decoder=CompletionStreamDecoder,
+    )
+
+
+def end_reasoning(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:
+    """Raises BadRequestError with the server's words where there was nothing to end."""
+    body = {**_named(settings, model), "id": reply_id, "action": "reasoning_end"}
+    answer = yield from ask(settings, Call(method="POST", path="/v1/chat/completions/control", body=body))
+    if not answer.get("success"):
+        raise BadRequestError(
+            f"the thinking could not be ended: {answer.get('message')}",
+            remedy="the request must be running and sent with reasoning_control=True",
+        )
+
+
+# -- the server and its models
+
+
+def health(settings: ServerSettings) -> Program[Health]:
+    """Does not wait. Builds and servers without `/health` are asked for their models."""
+    settings = settings.replace(wait_while_loading=False)
+    try:
+        return (yield from _ready(settings))
+    except ServerLoadingError as error:
+        return Health(ready=False, message=error.server_message or "loading")
+
+
+def wait_until_ready(settings: ServerSettings, timeout: float | None) -> Program[Health]:
+    """Waits for a server that refuses or loads."""
+    timeout = settings.load_timeout if timeout is None else timeout
+    return _ready(settings.replace(wait_while_loading=True, wait_while_refused=True, load_timeout=timeout))
+
+
+def _ready(settings: ServerSettings) -> Program[Health]:
+    try:
+        answer = yield from ask(settings, Call(method="GET", path="/health"))
+    except NotFoundError:
+        yield from models(settings)
+        return Health(ready=True, message="ok")
+    return Health(ready=True, message=str(answer.get("status") or "ok"))
+
+
+def models(settings: ServerSettings) -> Program[list[ModelCard]]:
+    """`/v1/models`."""
+    answer = yield from ask(settings, Call(method="GET", path="/v1/models"))
+    try:
+        return ModelCard.list_from_wire(answer)
+    except (AttributeError, KeyError, TypeError):
+        raise _unexpected(answer, settings, "/v1/models") from None
+
+
+def model_name(settings: ServerSettings) -> Program[str]:
+    """The given name; else that of a loaded model, else of the first one."""
+    if settings.model is not None:
+        return settings.model
+    cards = yield from models(settings)
+    loaded = [card for card in cards if card.status in (None, "loaded", "sleeping")]
+    if not cards:
+        raise BadRequestError("the server lists no model", url=settings.base_url, remedy="give it one")
+    return (loaded or cards)[0].id
+
+
+def props(settings: ServerSettings, model: str | None) -> Program[ServerProps]:
+    """`/props`. Never makes a router load a model."""
+    name = _named(settings, model)
+    query = {**name, "autoload": "false"} if name else {}
+    answer = yield from ask(settings, Call(method="GET", path="/props", query=query))
+    return ServerProps.from_wire(answer)
+
+
+def slots(settings: ServerSettings, model: str | None) -> Program[list[SlotState]]:
+    """`/slots`. Wakes a sleeping model."""
+    answer = yield from ask(settings, Call(method="GET", path="/slots", query=_named(settings, model)))
+    return [SlotState.from_wire(entry) for entry in answer]
+
+
+def slot_action(
+    settings: ServerSettings, id_slot: int, action: str, filename: str | None, model: str | None
+) -> Program[SlotAction]:
+    """`/slots/{id}`."""
+    body = {**_named(settings, model), **({"filename": filename} if filename else {})}
+    call = Call(method="POST", path=f"/slots/{id_slot}", body=body, query={"action": action})
+    return SlotAction.from_wire((yield from ask(settings, call)))
+
+
+def lora_adapters(settings: ServerSettings, model: str | None) -> Program[list[LoraAdapter]]:
+    """`/lora-adapters`."""
+    answer = yield from ask(settings, Call(method="GET", path="/lora-adapters", query=_named(settings, model)))
+    return [LoraAdapter.from_wire(entry) for entry in answer]
+
+
+def set_lora_adapters(settings: ServerSettings, scales: Mapping[int, float]) -> Program[None]:
+    """`/lora-adapters`; adapters that are not named get scale 0."""
+    body = [{"id": number, "scale": scale} for number, scale in scales.items()]
+    yield from ask(settings, Call(method="POST", path="/lora-adapters", body=body))
+
+
+def metrics(settings: ServerSettings, model: str | None) -> Program[Metrics]:
+    """`/metrics`."""
+    text = yield from ask_text(settings, Call(method="GET", path="/metrics", query=_named(settings, model)))
+    return Metrics.from_text(text)
+
+
+def load_model(settings: ServerSettings, model: str, timeout: float | None) -> Program[ModelCard]:
+    """Router mode: starts a load and waits for its end; a load that fails is raised at once."""
+    try:
+        yield from ask(settings, Call(method="POST", path="/models/load", body={"model": model}))
+    except BadRequestError as error:
+        if "already" not in (error.server_message or ""):
+            raise
+    left = settings.load_timeout if timeout is None else timeout
+    while True:
+        card = yield from _card(settings, model)
+        if card.status in ("loaded", "sleeping"):
+            return card
+        if card.status == "failed":
+            raise ServerFaultError(
+                f"the model {model!r} failed to load (exit code {card.exit_code})",
+                url=settings.base_url,
+                remedy="see the router's log",
+            )
+        if left <= 0:
+            raise ServerLoadingError(f"the model {model!r} is still {card.status}", url=settings.base_url)
+        yield Sleep(min(0.1, left))
+        left -= 0.1
+
+
+def unload_model(settings: ServerSettings, model: str) -> Program[None]:
+    """Router mode: returns once the model is unloaded."""
+    yield from ask(settings, Call(method="POST", path="/models/unload", body={"model": model}))
+    for _ in range(300):
+        card = yield from _card(settings, model)
+        if card.status in ("unloaded", "failed"):
+            return
+        yield Sleep(0.1)
+    raise ServerFaultError(f"the model {model!r} is still {card.status}", url=settings.base_url)
+
+
+def _card(settings: ServerSettings, model: str) -> Program[ModelCard]:
+    for card in (yield from models(settings)):
+        if model == card.id or model in card.aliases:
+            return card
+    raise NotFoundError(f"the server lists no model {model!r}", url=settings.base_url)
+
+
+# -- vectors and ranks
+
+
+def embed(
+    settings: ServerSettings, inputs: Sequence[Any], model: str | None, extra_body: Mapping[str, Any]
+) -> Program[Embeddings]:
+    """`/v1/embeddings`, transferred as base64 float32 (a quarter of the bytes of decimal text)."""
+    if not inputs:
+        return Embeddings([])
+    body = {**_named(settings, model), "input": list(inputs), "encoding_format": "base64", **extra_body}
+    answer = yield from ask(settings, Call(method="POST", path="/v1/embeddings", body=body))
+    try:
+        entries = sorted(answer["data"], key=lambda entry: entry["index"])
+        vectors = [_vector(entry["embedding"]) for entry in entries]
+    except (KeyError, TypeError, ValueError):
+        raise _unexpected(answer, settings, "/v1/embeddings") from None
+    if len(vectors) != len(inputs):
+        raise MalformedReplyError(f"{len(inputs)} texts were sent and {len(vectors)} vectors came back")
+    return Embeddings(vectors, answer.get("model") or "", usage_from_wire(answer.get("usage")))
+
+
+def _vector(wire: str | list[float]) -> list[float]:
+    """Base64 of little-endian float32, or numbers from a build that does not know base64."""
+    if not isinstance(wire, str):
+        return wire
+    numbers = array("f", b64decode(wire))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
+
+
+def rerank(
+    settings: ServerSettings, query: str, documents: Sequence[str], top_n: int | None, model: str | None
+) -> Program[list[Ranking]]:
+    """`/v1/rerank`."""
+    if not documents:
+        return []
+    body: dict[str, Any] = {**_named(settings, model), "query": query, "documents": list(documents)}
+    if top_n is not None:
+        body["top_n"] = top_n
+    answer = yield from ask(settings, Call(method="POST", path="/v1/rerank", body=body))
+    try:
+        ranks = [Ranking(entry["index"], entry["relevance_score"]) for entry in answer["results"]]
+    except (KeyError, TypeError):
+        raise _unexpected(answer, settings, "/v1/rerank") from None
+    return sorted(ranks, key=lambda rank: -rank.score)
+
+
+# -- tokens and templates
+
+
+def tokenize(
+    settings: ServerSettings, text: str, add_special: bool, parse_special: bool, model: str | None
+) -> Program[list[int]]:
+    """`/tokenize`."""
+    body = {**_named(settings, model), "content": text, "add_special": add_special, "parse_special": parse_special}
+    answer = yield from ask(settings, Call(method="POST", path="/tokenize", body=body))
+    return list(answer["tokens"])
+
+
+def tokenize_pieces(
+    settings: ServerSettings, text: str, add_special: bool, parse_special: bool, model: str | None
+) -> Program[list[Token]]:
+    """`/tokenize` with pieces."""
+    body = {**_named(settings, model), "content": text, "add_special": add_special, "parse_special": parse_special}
+    call = Call(method="POST", path="/tokenize", body={**body, "with_pieces": True})
+    answer = yield from ask(settings, call)
+    return [Token.from_wire(entry) for entry in answer["tokens"]]
+
+
+def detokenize(settings: ServerSettings, tokens: Sequence[int], model: str | None) -> Program[str]:
+    """`/detokenize`."""
+    body = {**_named(settings, model), "tokens": list(tokens)}
+    answer = yield from ask(settings, Call(method="POST", path="/detokenize", body=body))
+    return str(answer["content"])
+
+
+def apply_template(settings: ServerSettings, request: ChatRequest) -> Program[str]:
+    """`/apply-template`."""
+    body = {**_named(settings, None), **_unstreamed(request)}
+    answer = yield from ask(settings, Call(method="POST", path="/apply-template", body=body))
+    return str(answer["prompt"])
+
+
+def count_tokens(settings: ServerSettings, request: ChatRequest) -> Program[int]:
+    """The server's own count; on builds without it the rendered prompt is tokenized (media are not counted then)."""
+    body = {**_named(settings, None), **_unstreamed(request)}
+    call = Call(method="POST", path="/v1/chat/completions/input_tokens", body=body)
+    try:
+        answer = yield from ask(settings, call)
+    except NotFoundError:
+        prompt = yield from apply_template(settings, request)
+        tokens = yield from tokenize(settings, prompt, True, True, request.model)
+        return len(tokens)
+    return int(answer["input_tokens"])
+
+
+def _unstreamed(request: ChatRequest) -> dict[str, Any]:
+    body = chat_body(request)
+    body.pop("stream", None)
+    body.pop("stream_options", None)
+    return body
+
+
+def _unexpected(answer: Any, settings: ServerSettings, path: str) -> MalformedReplyError:
+    return not_this_api(str(answer)[:2000].encode(), "", settings.base_url + path)

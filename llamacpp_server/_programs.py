@@ -1,0 +1,207 @@
+"""What is done for a request, as generators that do no I/O themselves.
+
+A program yields effects (`Send`, `Read`, `Sleep`), is sent their results, and returns the answer. The two shells in
+`transport.py` carry the effects out, one with blocking calls and one with awaits, so that retries, waiting for a
+model to load and the making of errors exist once. Programs are put together with `yield from`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import urlencode
+
+from pydantic_core import from_json
+
+from ._failures import failure, not_this_api
+from ._notices import logger
+from ._policy import Attempts, Wait, next_wait
+from ._requests import encode
+from ._stream import StreamDecoder
+from .errors import LlamaServerError, NotFoundError
+from .settings import ServerSettings, WaitState, redact_url
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+class OpenReply(Protocol):
+    """An answer whose headers are there and whose body is not read yet."""
+
+    @property
+    def status_code(self) -> int:
+        """HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers, looked up without regard to case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a request and give back the answer once its headers are there.
+
+    Attributes:
+        method: HTTP method.
+        url: Whole address.
+        headers: Request headers, with the key.
+        content: Body; None sends none.
+        connect_timeout: Seconds for a connection; None waits on.
+        read_timeout: Longest silence in seconds; None waits on.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    content: bytes | None = field(repr=False)
+    connect_timeout: float | None
+    read_timeout: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read the whole body of an answer, and give back its bytes."""
+
+    reply: OpenReply
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Do nothing for some seconds."""
+
+    seconds: float
+
+
+Effect = Send | Read | Sleep
+Program = Generator[Effect, Any, T]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to one endpoint.
+
+    Attributes:
+        method: HTTP method.
+        path: Path below the server's root, such as `/v1/models`.
+        body: Sent as JSON; None sends none.
+        query: Added to the address.
+    """
+
+    method: str
+    path: str
+    body: object = None
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamCall(Generic[D]):
+    """A request whose answer is decoded while it comes.
+
+    Attributes:
+        settings: Where it goes.
+        call: The request.
+        decoder: Makes a decoder for one answer.
+        fallback: Asked instead when the server has no such endpoint.
+    """
+
+    settings: ServerSettings
+    call: Call
+    decoder: Callable[[], StreamDecoder[D]]
+    fallback: Call | None = None
+
+
+def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
+    """An answer with status 2xx, after as many waits and repeats as the settings allow.
+
+    Raises:
+        LlamaServerError: The error of the last attempt; those before it are in `earlier`.
+    """
+    send = _request(settings, call)
+    shown = redact_url(send.url)
+    tried, earlier = Attempts(), list[LlamaServerError]()
+    started = time.monotonic()
+    while True:
+        elapsed = time.monotonic() - started
+        try:
+            reply: OpenReply = yield _within(send, settings.total_timeout, elapsed)
+            if 200 <= reply.status_code < 300:
+                return reply
+            body = yield Read(reply)
+            raise failure(reply.status_code, reply.headers, body, shown)
+        except LlamaServerError as error:
+            elapsed = time.monotonic() - started
+            wait = next_wait(error, tried, elapsed, settings, random.random())  # noqa: S311 (not for secrets)
+            if wait is None:
+                error.earlier = tuple(earlier)
+                raise error.at(shown) from error.__cause__
+            # A wait for a loading model asks hundreds of times for the same answer: keep the first of a kind.
+            if not earlier or type(earlier[-1]) is not type(error):
+                earlier.append(error.at(shown).with_traceback(None))
+            _tell(wait, elapsed, settings, first=tried.polls == 1)
+        if wait.seconds:
+            yield Sleep(wait.seconds)
+
+
+def ask(settings: ServerSettings, call: Call) -> Program[Any]:
+    """The parsed JSON of the answer to `call`."""
+    reply = yield from open_reply(settings, call)
+    body = yield Read(reply)
+    try:
+        return from_json(body)
+    except ValueError:
+        shown = redact_url(settings.base_url + call.path)
+        raise not_this_api(body, reply.headers.get("content-type", ""), shown, reply.status_code) from None
+
+
+def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
+    """The text of the answer to `call`."""
+    reply = yield from open_reply(settings, call)
+    body: bytes = yield Read(reply)
+    return body.decode("utf-8", "replace")
+
+
+def open_stream(stream: StreamCall[Any]) -> Program[OpenReply]:
+    """An answer that is a stream of events, or the whole reply where the request asked for no stream."""
+    try:
+        reply = yield from open_reply(stream.settings, stream.call)
+    except NotFoundError:
+        if stream.fallback is None:
+            raise
+        reply = yield from open_reply(stream.settings, stream.fallback)
+    kind = reply.headers.get("content-type", "")
+    if "html" in kind:
+        body = yield Read(reply)
+        shown = redact_url(stream.settings.base_url + stream.call.path)
+        raise not_this_api(body, kind, shown, reply.status_code)
+    return reply
+
+
+def _request(settings: ServerSettings, call: Call) -> Send:
+    query = {**settings.query, **call.query}
+    url = settings.base_url + call.path + ("?" + urlencode(query) if query else "")
+    headers = settings.request_headers()
+    content = None
+    if call.body is not None:
+        headers["Content-Type"] = "application/json"
+        content = encode(call.body)
+    return Send(call.method, url, headers, content, settings.connect_timeout, settings.read_timeout)
+
+
+def _within(send: Send, total: float | None, elapsed: float) -> Send:
+    """`send` with no silence allowed that is longer than what is left of the whole time."""
+    if total is None:
+        return send
+    left = max(total - elapsed, 0.001)
+    connect, read = (left if limit is None else min(limit, left) for limit in (send.connect_timeout, send.read_timeout))
+    return Send(send.method, send.url, send.headers, send.content, connect, read)
+
+
+def _tell(wait: Wait, elapsed: float, settings: ServerSettings, *, first: bool) -> None:
+    shown = redact_url(settings.base_url)
+    if first or wait.reason in ("busy", "retry") or int(elapsed + wait.seconds) // 10 > int(elapsed) // 10:
+        logger.info("%s is %s; waiting (%.0f s so far)", shown, wait.reason, elapsed)
+    if settings.on_wait is not None:
+        settings.on_wait(WaitState(wait.reason, elapsed, wait.budget, shown))

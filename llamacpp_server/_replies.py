@@ -1,0 +1,132 @@
+"""Wire objects -> values: the parts that whole replies and streamed chunks share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .chat import (
+    ChatChoice,
+    ChatReply,
+    CompletionChoice,
+    CompletionReply,
+    PromptProgress,
+    ReplyStart,
+    Timings,
+    ToolCall,
+    Usage,
+)
+
+_TIMINGS = tuple(Timings.__dataclass_fields__)
+_STOP_TYPES = {"eos": "stop", "word": "stop", "limit": "length", "none": "stop"}
+
+
+def usage_from_wire(wire: Mapping[str, Any] | None) -> Usage | None:
+    """Token counts; None when there are none. Older builds say nothing of cached tokens."""
+    if not wire:
+        return None
+    details = wire.get("prompt_tokens_details") or {}
+    return Usage(wire.get("prompt_tokens") or 0, wire.get("completion_tokens") or 0, details.get("cached_tokens"))
+
+
+def timings_from_wire(wire: Mapping[str, Any] | None) -> Timings | None:
+    """Timings; keys of newer builds are left out."""
+    return Timings(**{name: wire[name] for name in _TIMINGS if name in wire}) if wire else None
+
+
+def progress_from_wire(wire: Mapping[str, Any] | None) -> PromptProgress | None:
+    """Progress of reading the prompt."""
+    if not wire:
+        return None
+    return PromptProgress(wire.get("total", 0), wire.get("cache", 0), wire.get("processed", 0), wire.get("time_ms", 0))
+
+
+def start_from_wire(wire: Mapping[str, Any]) -> ReplyStart:
+    """What a chunk or a reply says of the whole reply."""
+    return ReplyStart(
+        wire.get("id") or "", wire.get("model") or "", wire.get("created") or 0, wire.get("system_fingerprint") or ""
+    )
+
+
+def native_finish_reason(wire: Mapping[str, Any]) -> str:
+    """The native endpoint's ways to say it; before `stop_type` there were three booleans."""
+    if "stop_type" in wire:
+        return _STOP_TYPES.get(wire["stop_type"], str(wire["stop_type"]))
+    return "length" if wire.get("stopped_limit") else "stop"
+
+
+def native_usage(wire: Mapping[str, Any]) -> Usage:
+    """Token counts of a native reply."""
+    timings = wire.get("timings") or {}
+    return Usage(wire.get("tokens_evaluated") or 0, wire.get("tokens_predicted") or 0, timings.get("cache_n"))
+
+
+def fallback_call_id(start: ReplyStart, choice: int, index: int) -> str:
+    """An id for a tool call that the server gave none (older builds): unique, as the reply's id is."""
+    return f"call_{start.id.removeprefix('chatcmpl-') or start.created}_{choice}_{index}"
+
+
+def chat_reply(wire: Mapping[str, Any]) -> ChatReply:
+    """A whole chat reply, as a request with `stream: false` gets it."""
+    start = start_from_wire(wire)
+    choices = sorted(wire["choices"], key=lambda choice: choice.get("index") or 0)
+    return ChatReply(
+        tuple(_chat_choice(choice, start) for choice in choices),
+        start,
+        usage_from_wire(wire.get("usage")),
+        timings_from_wire(wire.get("timings")),
+    )
+
+
+def _chat_choice(choice: Mapping[str, Any], start: ReplyStart) -> ChatChoice:
+    message = choice["message"]
+    calls = []
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        function = call.get("function") or {}
+        call_id = call.get("id") or fallback_call_id(start, choice.get("index") or 0, index)
+        calls.append(ToolCall(call_id, function.get("name") or "", function.get("arguments") or ""))
+    return ChatChoice(
+        message.get("content") or "",
+        message.get("reasoning_content") or message.get("reasoning") or "",
+        tuple(calls),
+        choice.get("finish_reason"),
+        choice.get("logprobs"),
+    )
+
+
+def completion_reply(wire: Any) -> CompletionReply:
+    """A whole text completion: `/v1/completions`, the native object, or an array of those."""
+    if isinstance(wire, list) or "choices" not in wire:
+        return _native_reply(wire if isinstance(wire, list) else [wire])
+    choices = sorted(wire["choices"], key=lambda choice: choice.get("index") or 0)
+    return CompletionReply(
+        tuple(CompletionChoice(c.get("text") or "", (), c.get("finish_reason"), c.get("logprobs")) for c in choices),
+        start_from_wire(wire),
+        usage_from_wire(wire.get("usage")),
+        timings_from_wire(wire.get("timings")),
+    )
+
+
+def _native_reply(items: list[Mapping[str, Any]]) -> CompletionReply:
+    items = sorted(items, key=lambda item: item.get("index") or 0)
+    usages = [native_usage(item) for item in items]
+    return CompletionReply(
+        tuple(
+            CompletionChoice(
+                item.get("content") or "",
+                tuple(item.get("tokens") or ()),
+                native_finish_reason(item),
+                native_logprobs(item),
+            )
+            for item in items
+        ),
+        start_from_wire(items[0]),
+        Usage(sum(u.prompt_tokens for u in usages), sum(u.completion_tokens for u in usages), usages[0].cached_tokens),
+        timings_from_wire(items[0].get("timings")),
+    )
+
+
+def native_logprobs(wire: Mapping[str, Any]) -> Any:
+    """Log probabilities of a native reply or chunk in the chat shape; None when there are none."""
+    entries = wire.get("completion_probabilities")
+    return {"content": entries} if entries else None

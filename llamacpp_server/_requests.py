@@ -1,0 +1,149 @@
+"""Values -> request bodies. Every quirk of llama-server about a request lives here (b11434)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ._notices import say_once
+from .chat import ChatRequest, CompletionRequest, InfillRequest
+from .errors import BadRequestError
+from .sampling import check_params
+from .wire import ToolDict
+
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+TOOL_CHOICES: Final = ("auto", "none", "required")
+
+
+def encode(body: object) -> bytes:
+    """JSON as the server takes it: UTF-8, no NaN, no lone surrogates (it answers those with 400).
+
+    Raises:
+        BadRequestError: For values that JSON does not have.
+    """
+    try:
+        text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise BadRequestError(f"the request can't be written as JSON: {error}") from error
+    if _SURROGATES.search(text):
+        say_once("text with lone surrogates was sent with U+FFFD in their place; JSON has no such characters")
+        text = _SURROGATES.sub("\ufffd", text)
+    return text.encode()
+
+
+def chat_body(request: ChatRequest) -> dict[str, Any]:
+    """The body of `/v1/chat/completions`.
+
+    Raises:
+        BadRequestError: For what the server would refuse, or worse, take and ignore.
+    """
+    body = _parameters(request.params)
+    body["messages"] = [_message(message) for message in request.messages]
+    if request.model is not None:
+        body["model"] = request.model
+    tools, choice = resolve_tool_choice(request.tools, request.tool_choice)
+    if tools:
+        body["tools"] = tools
+        if "grammar" in body or "json_schema" in body or "response_format" in body:
+            _refuse_constraint_with_tools(body)
+        if choice is not None:
+            body["tool_choice"] = choice
+        if request.parallel_tool_calls is not None:
+            body["parallel_tool_calls"] = request.parallel_tool_calls
+    if streamable(body):
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+    body.update(request.extra_body)
+    return body
+
+
+def streamable(body: Mapping[str, Any]) -> bool:
+    """Whether the server streams this: it refuses log probabilities of a stream with tools (b11434)."""
+    return not (body.get("tools") and (body.get("logprobs") or body.get("n_probs")))
+
+
+def resolve_tool_choice(tools: Sequence[ToolDict], choice: str | None) -> tuple[list[ToolDict], str | None]:
+    """The tools to send and the `tool_choice` to send with them.
+
+    The server knows `auto`, `none` and `required` only, and reads an OpenAI object as `auto` without a word. One
+    tool is forced by sending no other tool, and `required`.
+
+    Raises:
+        BadRequestError: When `choice` names no tool, or there are no tools to choose from.
+    """
+    names = [tool["function"]["name"] for tool in tools]
+    if choice is None or choice in ("auto", "none"):
+        return list(tools), choice if tools else None
+    if not tools:
+        raise BadRequestError(f"tool_choice={choice!r} without tools")
+    if choice == "required":
+        return list(tools), choice
+    if choice not in names:
+        raise BadRequestError(f"tool_choice names {choice!r}, and the tools are {', '.join(map(repr, names))}")
+    return [tool for tool in tools if tool["function"]["name"] == choice], "required"
+
+
+def completion_body(request: CompletionRequest) -> dict[str, Any]:
+    """The body of `/v1/completions` and of the native `/completion`."""
+    body = _parameters(request.params)
+    body["prompt"] = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
+    if request.model is not None:
+        body["model"] = request.model
+    return {**body, "stream": True, **request.extra_body}
+
+
+def infill_body(request: InfillRequest) -> dict[str, Any]:
+    """The body of `/infill`."""
+    body = _parameters(request.params)
+    body["input_prefix"] = request.prefix
+    body["input_suffix"] = request.suffix
+    if request.prompt:
+        body["prompt"] = request.prompt
+    if request.extra:
+        body["input_extra"] = [{"filename": name, "text": text} for name, text in request.extra]
+    if request.model is not None:
+        body["model"] = request.model
+    return {**body, "stream": True, **request.extra_body}
+
+
+def _parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+    body = check_params(params)
+    if "stop" in body:
+        _clean_stop(body)
+    if "response_format" in body:
+        body["response_format"] = _nested_format(body["response_format"])
+    if body.get("top_logprobs") is not None and not body.get("logprobs"):
+        body["logprobs"] = True
+    return body
+
+
+def _clean_stop(body: dict[str, Any]) -> None:
+    """An empty stop text matches at once and leaves an empty answer."""
+    given = [body["stop"]] if isinstance(body["stop"], str) else body["stop"]
+    stop = [text for text in given if text]
+    if len(stop) < len(given):
+        say_once("empty texts in `stop` were dropped; the server would end every answer at its first token")
+    body["stop"] = stop
+    if given and not stop:
+        del body["stop"]
+
+
+def _nested_format(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The one form of a schema that is enforced; the flat one is accepted and ignored by the server."""
+    if given.get("type") == "json_schema" and "schema" in given and "json_schema" not in given:
+        return {"type": "json_schema", "json_schema": {"schema": given["schema"]}}
+    return dict(given)
+
+
+def _refuse_constraint_with_tools(body: Mapping[str, Any]) -> None:
+    if "grammar" in body:
+        raise BadRequestError("llama-server takes a grammar or tools, not both in one request")
+
+
+def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message without nulls: `name: null` and the like are answered with 500, `content: null` by old builds."""
+    clean = {key: value for key, value in message.items() if value is not None}
+    clean.setdefault("content", "")
+    return clean

@@ -1,0 +1,355 @@
+"""Bytes of a reply's stream -> deltas, and deltas -> a whole reply.
+
+A decoder has `feed(bytes) -> list of deltas` and `close()`. `close` raises `StreamCutOffError` when the stream ended
+before its end mark, because a short answer and a dead server must not look alike.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic_core import from_json
+
+from ._failures import event_failure, not_this_api
+from ._replies import (
+    chat_reply,
+    fallback_call_id,
+    native_finish_reason,
+    native_logprobs,
+    native_usage,
+    progress_from_wire,
+    start_from_wire,
+    timings_from_wire,
+    usage_from_wire,
+)
+from ._sse import SSEDecoder
+from .chat import (
+    ChatChoice,
+    ChatDelta,
+    ChatReply,
+    CompletionChoice,
+    CompletionDelta,
+    CompletionReply,
+    ReplyStart,
+    ToolCall,
+    ToolCallFragment,
+    Usage,
+)
+from .errors import LlamaServerError, StreamCutOffError
+
+S = TypeVar("S")
+D = TypeVar("D", ChatDelta, CompletionDelta)
+
+
+class StreamDecoder(Protocol[S]):
+    """What the transport needs of a decoder."""
+
+    def feed(self, data: bytes) -> list[S]:
+        """Deltas that `data` completes."""
+
+    def close(self) -> list[S]:
+        """Deltas that were left; raises when the stream is not at its end."""
+
+    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
+        """`error`, with what had arrived attached."""
+
+
+class _ReplyDecoder(Generic[D]):
+    """Events of one reply: JSON, end mark, `error` events. Subclasses read one chunk."""
+
+    def __init__(self) -> None:
+        self._sse = SSEDecoder()
+        self._start: ReplyStart | None = None
+        self._deltas: list[D] = []
+        self._done = False
+
+    def feed(self, data: bytes) -> list[D]:
+        """Deltas that `data` completes."""
+        return self._decode(self._sse.feed(data))
+
+    def close(self) -> list[D]:
+        """Deltas that were left without their blank line.
+
+        Raises:
+            StreamCutOffError: When the end mark did not come.
+        """
+        deltas = self._decode(self._sse.close())
+        if not self._done:
+            raise self.with_partial(
+                StreamCutOffError(
+                    "the stream ended before the reply did: the server stopped or something between cut it off",
+                    remedy="see the server's log; ask again once it is up",
+                )
+            )
+        return deltas
+
+    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
+        """`error`, with what had arrived attached."""
+        if self._deltas:
+            error.partial = self._fold(self._deltas)
+        return error
+
+    def _decode(self, payloads: list[bytes]) -> list[D]:
+        deltas: list[D] = []
+        try:
+            for payload in payloads:
+                if payload == b"[DONE]":
+                    self._done = True
+                    continue
+                try:
+                    chunk = from_json(payload)
+                except ValueError:
+                    raise not_this_api(payload, "", "") from None
+                # `data: null` starts the second and later prompts of a batch.
+                if type(chunk) is dict:
+                    if "error" in chunk:
+                        raise event_failure(chunk["error"])
+                    self._read(chunk, deltas)
+        except LlamaServerError as error:
+            self._deltas += deltas
+            raise self.with_partial(error) from None
+        self._deltas += deltas
+        return deltas
+
+    @abstractmethod
+    def _read(self, chunk: dict[str, Any], deltas: list[D]) -> None: ...
+
+    @abstractmethod
+    def _fold(self, deltas: list[D]) -> Any: ...
+
+
+class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
+    """Events of `/v1/chat/completions` with `stream: true`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: dict[tuple[int, int], str] = {}
+
+    def _read(self, chunk: dict[str, Any], deltas: list[ChatDelta]) -> None:
+        start = None
+        if self._start is None:
+            start = self._start = start_from_wire(chunk)
+        get = chunk.get
+        usage, timings, progress = get("usage"), get("timings"), get("prompt_progress")
+        if usage is not None:
+            usage = usage_from_wire(usage)
+        if timings is not None:
+            timings = timings_from_wire(timings)
+        if progress is not None:
+            progress = progress_from_wire(progress)
+        choices = get("choices")
+        if not choices:
+            if start or usage or timings or progress:
+                deltas.append(ChatDelta("", "", (), None, 0, None, usage, timings, progress, start))
+            return
+        for choice in choices:
+            get = choice.get
+            delta = get("delta") or {}
+            content = delta.get("content") or ""
+            thinking = delta.get("reasoning_content") or delta.get("reasoning") or ""
+            calls = delta.get("tool_calls")
+            finish, logprobs, index = get("finish_reason"), get("logprobs"), get("index") or 0
+            fragments = self._fragments(index, calls) if calls else ()
+            if content or thinking or fragments or finish or logprobs or usage or timings or progress or start:
+                deltas.append(
+                    ChatDelta(content, thinking, fragments, finish, index, logprobs, usage, timings, progress, start)
+                )
+                start = usage = timings = progress = None
+
+    def _fragments(self, choice: int, calls: list[dict[str, Any]]) -> tuple[ToolCallFragment, ...]:
+        """Pieces to concatenate. The server may send id and name again, or a name that grew (b11434)."""
+        fragments = []
+        for position, call in enumerate(calls):
+            index = call.get("index")
+            index = position if index is None else index
+            function = call.get("function") or {}
+            name, arguments = function.get("name") or "", function.get("arguments") or ""
+            known = self._calls.get((choice, index))
+            call_id = ""
+            if known is None:
+                call_id = call.get("id") or fallback_call_id(self._start or ReplyStart(), choice, index)
+                self._calls[choice, index] = name
+            elif name:
+                self._calls[choice, index] = name if name.startswith(known) else known + name
+                name = self._calls[choice, index].removeprefix(known)
+            fragments.append(ToolCallFragment(index, call_id, name, arguments))
+        return tuple(fragments)
+
+    def _fold(self, deltas: list[ChatDelta]) -> ChatReply:
+        return fold_chat(deltas)
+
+
+class WholeChatDecoder:
+    """A chat reply that was asked for in one piece, as the deltas of a stream."""
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+
+    def feed(self, data: bytes) -> list[ChatDelta]:
+        """Nothing yet: the reply is not whole."""
+        self._body += data
+        return []
+
+    def close(self) -> list[ChatDelta]:
+        """The whole reply, as one delta for each choice.
+
+        Raises:
+            MalformedReplyError: When the body is not a reply.
+        """
+        try:
+            reply = chat_reply(from_json(bytes(self._body)))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise not_this_api(bytes(self._body), "", "") from None
+        deltas = []
+        for number, choice in enumerate(reply.choices):
+            calls = tuple(ToolCallFragment(i, c.id, c.name, c.arguments) for i, c in enumerate(choice.tool_calls))
+            deltas.append(
+                ChatDelta(
+                    choice.content, choice.reasoning_content, calls, choice.finish_reason, number, choice.logprobs
+                )
+            )
+        deltas[0] = deltas[0]._replace(start=reply.start)
+        deltas[-1] = deltas[-1]._replace(usage=reply.usage, timings=reply.timings)
+        return deltas
+
+    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
+        """`error` as it is: half a JSON text says nothing."""
+        return error
+
+
+class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
+    """Events of `/v1/completions`, and of the native endpoints, which have no `[DONE]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._running: set[int] = set()
+
+    def _read(self, chunk: dict[str, Any], deltas: list[CompletionDelta]) -> None:
+        start = None
+        if self._start is None:
+            start = self._start = start_from_wire(chunk)
+        timings = timings_from_wire(chunk.get("timings"))
+        progress = progress_from_wire(chunk.get("prompt_progress"))
+        if "choices" not in chunk:
+            deltas.append(self._native(chunk)._replace(timings=timings, progress=progress, start=start))
+            return
+        usage = usage_from_wire(chunk.get("usage"))
+        for choice in chunk["choices"] or [{}]:
+            deltas.append(
+                CompletionDelta(
+                    choice.get("text") or "",
+                    (),
+                    choice.get("finish_reason"),
+                    choice.get("index") or 0,
+                    choice.get("logprobs"),
+                    usage,
+                    timings,
+                    progress,
+                    start,
+                )
+            )
+            start = usage = timings = progress = None
+
+    def _native(self, chunk: dict[str, Any]) -> CompletionDelta:
+        index = chunk.get("index") or 0
+        text, tokens = chunk.get("content") or "", tuple(chunk.get("tokens") or ())
+        self._running.add(index)
+        if not chunk.get("stop"):
+            return CompletionDelta(text, tokens, None, index, native_logprobs(chunk))
+        self._running.discard(index)
+        self._done = not self._running
+        # The last event repeats the probabilities (and with `return_tokens` the tokens) of the whole reply.
+        return CompletionDelta(text, (), native_finish_reason(chunk), index, None, native_usage(chunk))
+
+    def _fold(self, deltas: list[CompletionDelta]) -> CompletionReply:
+        return fold_completion(deltas)
+
+
+class _Choice:
+    """A choice while it is put together."""
+
+    __slots__ = ("calls", "finish_reason", "logprobs", "text", "thinking", "tokens")
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.thinking: list[str] = []
+        self.tokens: list[int] = []
+        self.calls: dict[int, list[str]] = {}
+        self.logprobs: list[Any] = []
+        self.finish_reason: str | None = None
+
+    def add(self, delta: ChatDelta | CompletionDelta) -> None:
+        if delta.finish_reason:
+            self.finish_reason = delta.finish_reason
+        if delta.logprobs:
+            self.logprobs += delta.logprobs.get("content") or ()
+        if isinstance(delta, CompletionDelta):
+            self.text.append(delta.text)
+            self.tokens += delta.tokens
+            return
+        self.text.append(delta.content)
+        self.thinking.append(delta.reasoning_content)
+        for index, *pieces in delta.tool_calls:
+            call = self.calls.setdefault(index, ["", "", ""])
+            for place, piece in enumerate(pieces):
+                call[place] += piece
+
+    def all_logprobs(self) -> Any:
+        return {"content": self.logprobs} if self.logprobs else None
+
+
+def fold_chat(deltas: Iterable[ChatDelta]) -> ChatReply:
+    """The whole reply that a stream of deltas adds up to."""
+    choices, start, usages, timings = _fold(deltas)
+    usage = None
+    if usages:
+        # With n > 1 one usage comes for each choice, all of them for the same prompt.
+        usage = Usage(usages[0].prompt_tokens, sum(u.completion_tokens for u in usages), usages[0].cached_tokens)
+    return ChatReply(
+        tuple(
+            ChatChoice(
+                "".join(choice.text),
+                "".join(choice.thinking),
+                tuple(ToolCall(*pieces) for _, pieces in sorted(choice.calls.items())),
+                choice.finish_reason,
+                choice.all_logprobs(),
+            )
+            for choice in choices
+        ),
+        start,
+        usage,
+        timings,
+    )
+
+
+def fold_completion(deltas: Iterable[CompletionDelta]) -> CompletionReply:
+    """The whole completion that a stream of deltas adds up to."""
+    choices, start, usages, timings = _fold(deltas)
+    usage = None
+    if usages:
+        cached = [u.cached_tokens for u in usages if u.cached_tokens is not None]
+        usage = Usage(
+            sum(u.prompt_tokens for u in usages),
+            sum(u.completion_tokens for u in usages),
+            sum(cached) if cached else None,
+        )
+    return CompletionReply(
+        tuple(CompletionChoice("".join(c.text), tuple(c.tokens), c.finish_reason, c.all_logprobs()) for c in choices),
+        start,
+        usage,
+        timings,
+    )
+
+
+def _fold(deltas: Iterable[ChatDelta | CompletionDelta]) -> tuple[list[_Choice], ReplyStart, list[Usage], Any]:
+    choices: dict[int, _Choice] = {}
+    usages: list[Usage] = []
+    start, timings = ReplyStart(), None
+    for delta in deltas:
+        choices.setdefault(delta.choice, _Choice()).add(delta)
+        if delta.usage:
+            usages.append(delta.usage)
+        start, timings = delta.start or start, delta.timings or timings
+    return [choices[index] for index in sorted(choices)] or [_Choice()], start, usages, timings

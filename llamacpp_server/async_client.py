@@ -1,0 +1,266 @@
+"""A method for each endpoint of llama-server, with calls that are awaited: the twin of `client.py`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from . import _endpoints
+from ._stream import fold_chat, fold_completion
+from .chat import (
+    ChatDelta,
+    ChatReply,
+    ChatRequest,
+    CompletionDelta,
+    CompletionReply,
+    CompletionRequest,
+    InfillRequest,
+)
+from .results import (
+    Embeddings,
+    Health,
+    LoraAdapter,
+    Metrics,
+    ModelCard,
+    Ranking,
+    ServerProps,
+    SlotAction,
+    SlotState,
+    Token,
+)
+from .settings import ServerSettings
+from .transport import AsyncTransport
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["AsyncLlamaServerClient"]
+
+
+class AsyncLlamaServerClient:
+    """llama-server, with calls that are awaited, on asyncio and trio. Works in one event loop after another.
+
+    >>> async with AsyncLlamaServerClient("http://localhost:8080") as client:  # doctest: +SKIP
+    ...     async for delta in client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])):
+    ...         print(delta.content, end="")
+
+    Arguments, attributes and errors are those of `LlamaServerClient`.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        settings: ServerSettings | None = None,
+        http_client: httpx.AsyncClient | None = None,
+        **fields: Any,
+    ) -> None:
+        if settings is None:
+            settings = ServerSettings.from_env(base_url=base_url, **fields)
+        elif base_url is not None or fields:
+            given = fields if base_url is None else {"base_url": base_url, **fields}
+            settings = settings.replace(**given)
+        self.settings = settings
+        self._transport = AsyncTransport(http_client, settings.verify)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.settings!r})"
+
+    def with_settings(self, **changes: Any) -> Self:
+        """A client with some settings changed that shares this one's connections."""
+        other = copy.copy(self)
+        other.settings = self.settings.replace(**changes)
+        return other
+
+    async def aclose(self) -> None:
+        """Closes the connections of this event loop; an `http_client` of yours stays open. Usable again afterwards."""
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+    # -- chat and completion
+
+    async def chat(self, request: ChatRequest) -> ChatReply:
+        """A whole chat reply. Streams underneath, so that the server notices when the caller has gone.
+
+        Raises:
+            ContextOverflowError: When the request does not fit into a slot.
+            LlamaServerError: As the type says; `partial` holds what came before a failure.
+        """
+        return fold_chat([delta async for delta in self.stream_chat(request)])
+
+    def stream_chat(self, request: ChatRequest) -> AsyncIterator[ChatDelta]:
+        """The reply as it is generated. Leave it early by closing the iterator: that frees the server's slot."""
+        return self._transport.stream(_endpoints.stream_chat(self.settings, request))
+
+    async def complete(self, request: CompletionRequest) -> CompletionReply:
+        """A whole text completion (`/v1/completions`, or `/completion` on a build without it)."""
+        return fold_completion([delta async for delta in self.stream_complete(request)])
+
+    def stream_complete(self, request: CompletionRequest) -> AsyncIterator[CompletionDelta]:
+        """A text completion as it is generated."""
+        return self._transport.stream(_endpoints.stream_complete(self.settings, request))
+
+    async def infill(self, request: InfillRequest) -> CompletionReply:
+        """Text for the gap between a prefix and a suffix; needs a model with the tokens for it."""
+        return fold_completion([delta async for delta in self.stream_infill(request)])
+
+    def stream_infill(self, request: InfillRequest) -> AsyncIterator[CompletionDelta]:
+        """The same as it is generated."""
+        return self._transport.stream(_endpoints.stream_infill(self.settings, request))
+
+    async def end_reasoning(self, reply_id: str, *, model: str | None = None) -> None:
+        """Ends the thinking of a running reply that was asked for with `reasoning_control=True`.
+
+        Args:
+            reply_id: `start.id` of the reply's first delta.
+            model: The model that runs it (routers).
+
+        Raises:
+            BadRequestError: When no such reply runs, or it can't be controlled.
+        """
+        await self._transport.run(_endpoints.end_reasoning(self.settings, reply_id, model))
+
+    # -- the server and its models
+
+    async def health(self) -> Health:
+        """Whether the server can answer; does not wait, and does not wake a sleeping model."""
+        return await self._transport.run(_endpoints.health(self.settings))
+
+    async def wait_until_ready(self, timeout: float | None = None) -> Health:
+        """Waits while connections are refused or the model loads; any other failure is raised at once.
+
+        Args:
+            timeout: Seconds; None takes `load_timeout` of the settings.
+
+        Raises:
+            ConnectionFailedError: When nothing listened until the timeout.
+            ServerLoadingError: When the model was still loading at the timeout.
+        """
+        return await self._transport.run(_endpoints.wait_until_ready(self.settings, timeout))
+
+    async def models(self) -> list[ModelCard]:
+        """The models that the server lists; a router lists those that are not loaded too."""
+        return await self._transport.run(_endpoints.models(self.settings))
+
+    async def model_name(self) -> str:
+        """The model of the settings; else that of a loaded model of the server, else of its first one."""
+        return await self._transport.run(_endpoints.model_name(self.settings))
+
+    async def props(self, model: str | None = None) -> ServerProps:
+        """What the server tells of itself. Never makes a router load a model; does not wake a sleeping one."""
+        return await self._transport.run(_endpoints.props(self.settings, model))
+
+    async def slots(self, model: str | None = None) -> list[SlotState]:
+        """The slots and whether they are busy. Wakes a sleeping model."""
+        return await self._transport.run(_endpoints.slots(self.settings, model))
+
+    async def save_slot(self, id_slot: int, filename: str, model: str | None = None) -> SlotAction:
+        """Writes a slot's cache to a plain file name in the server's `--slot-save-path`."""
+        return await self._transport.run(_endpoints.slot_action(self.settings, id_slot, "save", filename, model))
+
+    async def restore_slot(self, id_slot: int, filename: str, model: str | None = None) -> SlotAction:
+        """Reads a slot's cache back; needs a server with the same model and slot layout."""
+        return await self._transport.run(_endpoints.slot_action(self.settings, id_slot, "restore", filename, model))
+
+    async def erase_slot(self, id_slot: int, model: str | None = None) -> SlotAction:
+        """Empties a slot's cache; needs `--slot-save-path` as well (b11434)."""
+        return await self._transport.run(_endpoints.slot_action(self.settings, id_slot, "erase", None, model))
+
+    async def lora_adapters(self, model: str | None = None) -> list[LoraAdapter]:
+        """The LoRA adapters that the server has loaded."""
+        return await self._transport.run(_endpoints.lora_adapters(self.settings, model))
+
+    async def set_lora_adapters(self, scales: Mapping[int, float]) -> None:
+        """Sets the scale of each adapter, by id, for all requests that give none; those not named get 0."""
+        await self._transport.run(_endpoints.set_lora_adapters(self.settings, scales))
+
+    async def metrics(self, model: str | None = None) -> Metrics:
+        """Counters and gauges; needs `--metrics`."""
+        return await self._transport.run(_endpoints.metrics(self.settings, model))
+
+    async def load_model(self, model: str, timeout: float | None = None) -> ModelCard:
+        """Makes a router load a model, and waits for it.
+
+        Args:
+            model: Name or alias.
+            timeout: Seconds; None takes `load_timeout` of the settings.
+
+        Raises:
+            ServerFaultError: When the load fails; raised at once.
+        """
+        return await self._transport.run(_endpoints.load_model(self.settings, model, timeout))
+
+    async def unload_model(self, model: str) -> None:
+        """Makes a router unload a model, and waits until it has."""
+        await self._transport.run(_endpoints.unload_model(self.settings, model))
+
+    # -- vectors and ranks
+
+    async def embed(
+        self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
+    ) -> Embeddings:
+        """One vector for each input, in order; needs `--embeddings` and a pooling other than `none`.
+
+        Args:
+            inputs: Texts; or token lists, or `{"content": parts}` for a multimodal model.
+            model: Name (routers).
+            extra_body: Further fields, such as `embd_normalize`.
+
+        Raises:
+            ContextOverflowError: When one input is longer than a physical batch (`-ub`).
+        """
+        return await self._transport.run(_endpoints.embed(self.settings, inputs, model, extra_body or {}))
+
+    async def rerank(
+        self, query: str, documents: Sequence[str], *, top_n: int | None = None, model: str | None = None
+    ) -> list[Ranking]:
+        """How well each document answers the query, best first; needs `--reranking`.
+
+        Args:
+            query: The question.
+            documents: Texts.
+            top_n: How many to return; None returns all.
+            model: Name (routers).
+        """
+        return await self._transport.run(_endpoints.rerank(self.settings, query, documents, top_n, model))
+
+    # -- tokens and templates
+
+    async def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = True, model: str | None = None
+    ) -> list[int]:
+        """Token ids of a text.
+
+        Args:
+            text: Any text.
+            add_special: Whether to add what a prompt begins and ends with (BOS, EOS).
+            parse_special: Whether the texts of special tokens in it become those tokens.
+            model: Name (routers).
+        """
+        program = _endpoints.tokenize(self.settings, text, add_special, parse_special, model)
+        return await self._transport.run(program)
+
+    async def tokenize_pieces(
+        self, text: str, *, add_special: bool = False, parse_special: bool = True, model: str | None = None
+    ) -> list[Token]:
+        """Tokens of a text with their bytes; arguments as in `tokenize`."""
+        program = _endpoints.tokenize_pieces(self.settings, text, add_special, parse_special, model)
+        return await self._transport.run(program)
+
+    async def detokenize(self, tokens: Sequence[int], *, model: str | None = None) -> str:
+        """The text of token ids."""
+        return await self._transport.run(_endpoints.detokenize(self.settings, tokens, model))
+
+    async def apply_template(self, request: ChatRequest) -> str:
+        """The prompt that a chat request becomes."""
+        return await self._transport.run(_endpoints.apply_template(self.settings, request))
+
+    async def count_tokens(self, request: ChatRequest) -> int:
+        """Tokens of the prompt that a chat request becomes, with its tools; generates nothing."""
+        return await self._transport.run(_endpoints.count_tokens(self.settings, request))

@@ -1,0 +1,359 @@
+"""What is asked of the model and what comes back: plain frozen values that no framework and no HTTP appear in.
+
+A reply is either whole (`ChatReply`, `CompletionReply`) or a stream of deltas (`ChatDelta`, `CompletionDelta`).
+Concatenating a stream's deltas, choice by choice, gives the whole reply (`llamacpp_server.fold_chat`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from .wire import LogprobsDict, MessageDict, ToolDict
+
+__all__ = [
+    "ChatChoice",
+    "ChatDelta",
+    "ChatReply",
+    "ChatRequest",
+    "CompletionChoice",
+    "CompletionDelta",
+    "CompletionReply",
+    "CompletionRequest",
+    "InfillRequest",
+    "PromptProgress",
+    "ReplyStart",
+    "Timings",
+    "ToolCall",
+    "ToolCallFragment",
+    "Usage",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One chat request, before the server's quirks are applied.
+
+    Attributes:
+        messages: The conversation in the server's own message shape.
+        tools: Tools in the OpenAI shape; empty means none.
+        tool_choice: `auto`, `none`, `required`, or the name of one of `tools`, which is then really forced
+            (llama-server reads an OpenAI object as `auto`). None leaves it to the server.
+        parallel_tool_calls: None leaves it to the template.
+        model: Name of the model; needed by a router, ignored by a server with one model.
+        params: Request fields of `SamplingFields`, by name.
+        extra_body: Fields sent as they are, last, over everything else.
+    """
+
+    messages: Sequence[MessageDict]
+    tools: Sequence[ToolDict] = ()
+    tool_choice: str | None = None
+    parallel_tool_calls: bool | None = None
+    model: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    extra_body: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest:
+    """One text completion.
+
+    Attributes:
+        prompt: Text, token ids, or a list of either (a batch: one choice each).
+        model: As in `ChatRequest`.
+        params: Request fields of `SamplingFields`, by name.
+        extra_body: Fields sent as they are, last, over everything else.
+    """
+
+    prompt: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
+    model: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    extra_body: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfillRequest:
+    """Fill in the middle, for models with the tokens for it.
+
+    Attributes:
+        prefix: Text before the gap.
+        suffix: Text behind the gap.
+        prompt: Text placed right after the middle token, to start the answer with.
+        extra: Other files for context, as (file name, text).
+        model: As in `ChatRequest`.
+        params: Request fields of `SamplingFields`, by name.
+        extra_body: Fields sent as they are, last, over everything else.
+    """
+
+    prefix: str
+    suffix: str
+    prompt: str = ""
+    extra: Sequence[tuple[str, str]] = ()
+    model: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    extra_body: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of a request. The server reports one choice only when `n` > 1 (b11434).
+
+    Attributes:
+        prompt_tokens: Tokens of the rendered prompt, cached ones included.
+        completion_tokens: Tokens generated, thinking included.
+        cached_tokens: Prompt tokens that came from the cache; None where the build does not say.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int | None = None
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion tokens together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """The server's own measurements of one request; times in milliseconds.
+
+    Attributes:
+        prompt_n: Prompt tokens that were read (not from the cache).
+        prompt_ms: Time spent on them.
+        predicted_n: Tokens generated.
+        predicted_ms: Time spent on them.
+        cache_n: Prompt tokens taken from the cache; None on builds that don't say.
+        prompt_per_token_ms: As the server computes it.
+        prompt_per_second: As the server computes it.
+        predicted_per_token_ms: As the server computes it.
+        predicted_per_second: As the server computes it.
+        draft_n: Tokens drafted by speculative decoding; None without it.
+        draft_n_accepted: Drafted tokens that were kept; None without it.
+    """
+
+    prompt_n: int = 0
+    prompt_ms: float = 0.0
+    predicted_n: int = 0
+    predicted_ms: float = 0.0
+    cache_n: int | None = None
+    prompt_per_token_ms: float | None = None
+    prompt_per_second: float | None = None
+    predicted_per_token_ms: float | None = None
+    predicted_per_second: float | None = None
+    draft_n: int | None = None
+    draft_n_accepted: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures that the server gave, under its own names."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptProgress:
+    """How far the server has read the prompt (`return_progress`).
+
+    Attributes:
+        total: Tokens of the prompt.
+        cache: Tokens that came from the cache.
+        processed: Tokens done so far, cached ones included; equals `total` at the end.
+        time_ms: Milliseconds spent so far.
+    """
+
+    total: int
+    cache: int
+    processed: int
+    time_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model asks for.
+
+    Attributes:
+        id: Unique within the conversation.
+        name: The tool's name.
+        arguments: JSON text as the model wrote it. It is not valid JSON when the reply was cut off.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolCallFragment(NamedTuple):
+    """A piece of a tool call. Concatenate `id`, `name` and `arguments` of the pieces with one `call_index`.
+
+    Attributes:
+        call_index: Which call of the reply this belongs to, from 0.
+        id: Set on the first fragment only; "" on the others.
+        name: The name, or the rest of a name that grew; "" otherwise.
+        arguments: The next characters of the JSON text.
+    """
+
+    call_index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStart:
+    """What a reply says of itself once.
+
+    Attributes:
+        id: The reply's id; "" on native endpoints.
+        model: The server's name of the model, often a file name.
+        created: Unix time; 0 where the endpoint does not say.
+        system_fingerprint: Build, such as `b11434-abc`; "" where the endpoint does not say.
+    """
+
+    id: str = ""
+    model: str = ""
+    created: int = 0
+    system_fingerprint: str = ""
+
+
+class ChatDelta(NamedTuple):
+    """What one event of a chat stream adds. A NamedTuple because building it is on every token's path.
+
+    Attributes:
+        content: Text to append; "" when there is none.
+        reasoning_content: Thinking to append; "" when there is none.
+        tool_calls: Pieces of tool calls.
+        finish_reason: `stop`, `length` or `tool_calls`, on the last delta of a choice; else None.
+        choice: Which answer, from 0; other than 0 only with `n` > 1.
+        logprobs: Log probabilities of the tokens of this delta, in the server's shape.
+        usage: Set once, near the end (once per choice with `n` > 1).
+        timings: Near the end; on every delta with `timings_per_token`.
+        progress: Set on the events that `return_progress` asks for.
+        start: Set on the first delta only.
+    """
+
+    content: str = ""
+    reasoning_content: str = ""
+    tool_calls: tuple[ToolCallFragment, ...] = ()
+    finish_reason: str | None = None
+    choice: int = 0
+    logprobs: LogprobsDict | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
+    progress: PromptProgress | None = None
+    start: ReplyStart | None = None
+
+
+class CompletionDelta(NamedTuple):
+    """What one event of a text completion stream adds.
+
+    Attributes:
+        text: Text to append; "" when there is none.
+        tokens: Ids of the tokens (`return_tokens`, native endpoint).
+        finish_reason: `stop` or `length` on the last delta of a choice; else None.
+        choice: Which answer: prompts times `n`, in order.
+        logprobs: Log probabilities of the tokens of this delta, in the server's chat shape.
+        usage: On the last delta of a choice.
+        timings: On the last delta of a choice; on every one with `timings_per_token`.
+        progress: Set on the events that `return_progress` asks for.
+        start: Set on the first delta only.
+    """
+
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+    finish_reason: str | None = None
+    choice: int = 0
+    logprobs: LogprobsDict | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
+    progress: PromptProgress | None = None
+    start: ReplyStart | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatChoice:
+    """One of the answers of a chat reply; attributes as in `ChatDelta`, whole."""
+
+    content: str = ""
+    reasoning_content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str | None = None
+    logprobs: LogprobsDict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionChoice:
+    """One of the answers of a text completion; attributes as in `CompletionDelta`, whole."""
+
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+    finish_reason: str | None = None
+    logprobs: LogprobsDict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """A whole chat reply. The properties are those of the first choice.
+
+    Attributes:
+        choices: One per `n`, by index; never empty.
+        start: Id, model, build.
+        usage: None where the server reported none. Sums the choices where it reported each.
+        timings: The server's measurements; None where it gave none.
+    """
+
+    choices: tuple[ChatChoice, ...]
+    start: ReplyStart = field(default_factory=ReplyStart)
+    usage: Usage | None = None
+    timings: Timings | None = None
+
+    @property
+    def content(self) -> str:
+        """The text."""
+        return self.choices[0].content
+
+    @property
+    def reasoning_content(self) -> str:
+        """The thinking; "" when there was none."""
+        return self.choices[0].reasoning_content
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that the model asks for."""
+        return self.choices[0].tool_calls
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why it ended."""
+        return self.choices[0].finish_reason
+
+    @property
+    def logprobs(self) -> LogprobsDict | None:
+        """Log probabilities, if asked for."""
+        return self.choices[0].logprobs
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionReply:
+    """A whole text completion. `text` and `finish_reason` are those of the first choice.
+
+    Attributes:
+        choices: Prompts times `n`, in order; never empty.
+        start: Id, model, build.
+        usage: None where the server reported none; see `Usage` for batches.
+        timings: The server's measurements; None where it gave none.
+    """
+
+    choices: tuple[CompletionChoice, ...]
+    start: ReplyStart = field(default_factory=ReplyStart)
+    usage: Usage | None = None
+    timings: Timings | None = None
+
+    @property
+    def text(self) -> str:
+        """The text."""
+        return self.choices[0].text
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why it ended."""
+        return self.choices[0].finish_reason

@@ -1,0 +1,277 @@
+"""A method for each endpoint of llama-server, with calls that block.
+
+`async_client.py` is its twin; both run the programs of `_endpoints.py`, and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from . import _endpoints
+from ._stream import fold_chat, fold_completion
+from .chat import (
+    ChatDelta,
+    ChatReply,
+    ChatRequest,
+    CompletionDelta,
+    CompletionReply,
+    CompletionRequest,
+    InfillRequest,
+)
+from .results import (
+    Embeddings,
+    Health,
+    LoraAdapter,
+    Metrics,
+    ModelCard,
+    Ranking,
+    ServerProps,
+    SlotAction,
+    SlotState,
+    Token,
+)
+from .settings import ServerSettings
+from .transport import Transport
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["LlamaServerClient"]
+
+
+class LlamaServerClient:
+    """llama-server, with calls that block. Safe to use from several threads, after a fork, and pickled.
+
+    >>> with LlamaServerClient("http://localhost:8080") as client:  # doctest: +SKIP
+    ...     client.chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])).content
+
+    Args:
+        base_url: The server; None takes `LLAMACPP_BASE_URL`, else http://localhost:8080.
+        settings: All settings at once.
+        http_client: Used instead of connections of our own, and never closed by us.
+        **fields: Single fields of `ServerSettings`, such as `api_key` and `read_timeout`.
+
+    Attributes:
+        settings: Where the server is, and how patient to be with it.
+
+    Every method raises subclasses of `LlamaServerError`.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        settings: ServerSettings | None = None,
+        http_client: httpx.Client | None = None,
+        **fields: Any,
+    ) -> None:
+        if settings is None:
+            settings = ServerSettings.from_env(base_url=base_url, **fields)
+        elif base_url is not None or fields:
+            given = fields if base_url is None else {"base_url": base_url, **fields}
+            settings = settings.replace(**given)
+        self.settings = settings
+        self._transport = Transport(http_client, settings.verify)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.settings!r})"
+
+    def with_settings(self, **changes: Any) -> Self:
+        """A client with some settings changed that shares this one's connections."""
+        other = copy.copy(self)
+        other.settings = self.settings.replace(**changes)
+        return other
+
+    def close(self) -> None:
+        """Closes the connections; an `http_client` of yours stays open. Usable again afterwards."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # -- chat and completion
+
+    def chat(self, request: ChatRequest) -> ChatReply:
+        """A whole chat reply. Streams underneath, so that the server notices when the caller has gone.
+
+        Raises:
+            ContextOverflowError: When the request does not fit into a slot.
+            LlamaServerError: As the type says; `partial` holds what came before a failure.
+        """
+        return fold_chat(list(self.stream_chat(request)))
+
+    def stream_chat(self, request: ChatRequest) -> Iterator[ChatDelta]:
+        """The reply as it is generated. Leave it early by closing the iterator: that frees the server's slot."""
+        return self._transport.stream(_endpoints.stream_chat(self.settings, request))
+
+    def complete(self, request: CompletionRequest) -> CompletionReply:
+        """A whole text completion (`/v1/completions`, or `/completion` on a build without it)."""
+        return fold_completion(list(self.stream_complete(request)))
+
+    def stream_complete(self, request: CompletionRequest) -> Iterator[CompletionDelta]:
+        """A text completion as it is generated."""
+        return self._transport.stream(_endpoints.stream_complete(self.settings, request))
+
+    def infill(self, request: InfillRequest) -> CompletionReply:
+        """Text for the gap between a prefix and a suffix; needs a model with the tokens for it."""
+        return fold_completion(list(self.stream_infill(request)))
+
+    def stream_infill(self, request: InfillRequest) -> Iterator[CompletionDelta]:
+        """The same as it is generated."""
+        return self._transport.stream(_endpoints.stream_infill(self.settings, request))
+
+    def end_reasoning(self, reply_id: str, *, model: str | None = None) -> None:
+        """Ends the thinking of a running reply that was asked for with `reasoning_control=True`.
+
+        Args:
+            reply_id: `start.id` of the reply's first delta.
+            model: The model that runs it (routers).
+
+        Raises:
+            BadRequestError: When no such reply runs, or it can't be controlled.
+        """
+        self._transport.run(_endpoints.end_reasoning(self.settings, reply_id, model))
+
+    # -- the server and its models
+
+    def health(self) -> Health:
+        """Whether the server can answer; does not wait, and does not wake a sleeping model."""
+        return self._transport.run(_endpoints.health(self.settings))
+
+    def wait_until_ready(self, timeout: float | None = None) -> Health:
+        """Waits while connections are refused or the model loads; any other failure is raised at once.
+
+        Args:
+            timeout: Seconds; None takes `load_timeout` of the settings.
+
+        Raises:
+            ConnectionFailedError: When nothing listened until the timeout.
+            ServerLoadingError: When the model was still loading at the timeout.
+        """
+        return self._transport.run(_endpoints.wait_until_ready(self.settings, timeout))
+
+    def models(self) -> list[ModelCard]:
+        """The models that the server lists; a router lists those that are not loaded too."""
+        return self._transport.run(_endpoints.models(self.settings))
+
+    def model_name(self) -> str:
+        """The model of the settings; else that of a loaded model of the server, else of its first one."""
+        return self._transport.run(_endpoints.model_name(self.settings))
+
+    def props(self, model: str | None = None) -> ServerProps:
+        """What the server tells of itself. Never makes a router load a model; does not wake a sleeping one."""
+        return self._transport.run(_endpoints.props(self.settings, model))
+
+    def slots(self, model: str | None = None) -> list[SlotState]:
+        """The slots and whether they are busy. Wakes a sleeping model."""
+        return self._transport.run(_endpoints.slots(self.settings, model))
+
+    def save_slot(self, id_slot: int, filename: str, model: str | None = None) -> SlotAction:
+        """Writes a slot's cache to a plain file name in the server's `--slot-save-path`."""
+        return self._transport.run(_endpoints.slot_action(self.settings, id_slot, "save", filename, model))
+
+    def restore_slot(self, id_slot: int, filename: str, model: str | None = None) -> SlotAction:
+        """Reads a slot's cache back; needs a server with the same model and slot layout."""
+        return self._transport.run(_endpoints.slot_action(self.settings, id_slot, "restore", filename, model))
+
+    def erase_slot(self, id_slot: int, model: str | None = None) -> SlotAction:
+        """Empties a slot's cache; needs `--slot-save-path` as well (b11434)."""
+        return self._transport.run(_endpoints.slot_action(self.settings, id_slot, "erase", None, model))
+
+    def lora_adapters(self, model: str | None = None) -> list[LoraAdapter]:
+        """The LoRA adapters that the server has loaded."""
+        return self._transport.run(_endpoints.lora_adapters(self.settings, model))
+
+    def set_lora_adapters(self, scales: Mapping[int, float]) -> None:
+        """Sets the scale of each adapter, by id, for all requests that give none; those not named get 0."""
+        self._transport.run(_endpoints.set_lora_adapters(self.settings, scales))
+
+    def metrics(self, model: str | None = None) -> Metrics:
+        """Counters and gauges; needs `--metrics`."""
+        return self._transport.run(_endpoints.metrics(self.settings, model))
+
+    def load_model(self, model: str, timeout: float | None = None) -> ModelCard:
+        """Makes a router load a model, and waits for it.
+
+        Args:
+            model: Name or alias.
+            timeout: Seconds; None takes `load_timeout` of the settings.
+
+        Raises:
+            ServerFaultError: When the load fails; raised at once.
+        """
+        return self._transport.run(_endpoints.load_model(self.settings, model, timeout))
+
+    def unload_model(self, model: str) -> None:
+        """Makes a router unload a model, and waits until it has."""
+        self._transport.run(_endpoints.unload_model(self.settings, model))
+
+    # -- vectors and ranks
+
+    def embed(
+        self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
+    ) -> Embeddings:
+        """One vector for each input, in order; needs `--embeddings` and a pooling other than `none`.
+
+        Args:
+            inputs: Texts; or token lists, or `{"content": parts}` for a multimodal model.
+            model: Name (routers).
+            extra_body: Further fields, such as `embd_normalize`.
+
+        Raises:
+            ContextOverflowError: When one input is longer than a physical batch (`-ub`).
+        """
+        return self._transport.run(_endpoints.embed(self.settings, inputs, model, extra_body or {}))
+
+    def rerank(
+        self, query: str, documents: Sequence[str], *, top_n: int | None = None, model: str | None = None
+    ) -> list[Ranking]:
+        """How well each document answers the query, best first; needs `--reranking`.
+
+        Args:
+            query: The question.
+            documents: Texts.
+            top_n: How many to return; None returns all.
+            model: Name (routers).
+        """
+        return self._transport.run(_endpoints.rerank(self.settings, query, documents, top_n, model))
+
+    # -- tokens and templates
+
+    def tokenize(
+        self, text: str, *, add_special: bool = False, parse_special: bool = True, model: str | None = None
+    ) -> list[int]:
+        """Token ids of a text.
+
+        Args:
+            text: Any text.
+            add_special: Whether to add what a prompt begins and ends with (BOS, EOS).
+            parse_special: Whether the texts of special tokens in it become those tokens.
+            model: Name (routers).
+        """
+        program = _endpoints.tokenize(self.settings, text, add_special, parse_special, model)
+        return self._transport.run(program)
+
+    def tokenize_pieces(
+        self, text: str, *, add_special: bool = False, parse_special: bool = True, model: str | None = None
+    ) -> list[Token]:
+        """Tokens of a text with their bytes; arguments as in `tokenize`."""
+        program = _endpoints.tokenize_pieces(self.settings, text, add_special, parse_special, model)
+        return self._transport.run(program)
+
+    def detokenize(self, tokens: Sequence[int], *, model: str | None = None) -> str:
+        """The text of token ids."""
+        return self._transport.run(_endpoints.detokenize(self.settings, tokens, model))
+
+    def apply_template(self, request: ChatRequest) -> str:
+        """The prompt that a chat request becomes."""
+        return self._transport.run(_endpoints.apply_template(self.settings, request))
+
+    def count_tokens(self, request: ChatRequest) -> int:
+        """Tokens of the prompt that a chat request becomes, with its tools; generates nothing."""
+        return self._transport.run(_endpoints.count_tokens(self.settings, request))

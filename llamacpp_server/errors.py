@@ -1,0 +1,201 @@
+"""What can go wrong when talking to llama-server, as types.
+
+    LlamaServerError                    everything below
+    ├── ConnectionFailedError           nothing usable answered        (also ConnectionError)
+    ├── RequestTimeoutError             silence, or the deadline       (also TimeoutError)
+    ├── ServerLoadingError              503 while the model loads
+    ├── ServerBusyError                 429, or a 503 that is not loading
+    ├── AuthenticationFailedError       401 or 403: the key
+    ├── BadRequestError                 the request itself is wrong    (also ValueError)
+    │   └── ContextOverflowError        it does not fit; says by how much
+    ├── NotFoundError                   404: an endpoint that this build or server lacks
+    ├── NotSupportedError               the server was started without what this needs
+    ├── ServerFaultError                any other 5xx, and errors in the middle of a stream
+    ├── StreamCutOffError               a stream that ended before its end mark
+    └── MalformedReplyError             an answer that is not this API's
+
+An error carries plain data and no HTTP object: it can be pickled, logged and shown. URLs are shown without
+credentials, and no error holds a request header.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+
+if TYPE_CHECKING:
+    from .chat import ChatReply, CompletionReply
+
+__all__ = [
+    "AuthenticationFailedError",
+    "BadRequestError",
+    "ConnectionFailedError",
+    "ContextOverflowError",
+    "LlamaServerError",
+    "MalformedReplyError",
+    "NotFoundError",
+    "NotSupportedError",
+    "RequestTimeoutError",
+    "ServerBusyError",
+    "ServerFaultError",
+    "ServerLoadingError",
+    "StreamCutOffError",
+]
+
+E = TypeVar("E", bound="LlamaServerError")
+
+ConnectionFailure = Literal["refused", "closed", "timeout", "name", "tls", "other"]
+
+
+class LlamaServerError(Exception):
+    """Base of everything this package raises about the server.
+
+    Attributes:
+        message: One sentence: what failed, and the server's own words.
+        url: The address that was asked, without credentials or query; None when nothing was sent.
+        status: HTTP status; None when there was no HTTP answer (or the error came as a stream event).
+        server_message: The server's own words; None when it said nothing that could be read.
+        server_type: The server's `error.type`, such as `invalid_request_error`; None when it gave none.
+        remedy: What to do about it, where that is known.
+        body: The start of the answer's body as text, at most 2,000 characters; None when there was none.
+        earlier: The errors of the attempts before this one, oldest first.
+        partial: What had arrived before the failure, folded; None when nothing had.
+    """
+
+    retryable: ClassVar[bool] = False
+    """Whether sending the same request again can help."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        url: str | None = None,
+        status: int | None = None,
+        server_message: str | None = None,
+        server_type: str | None = None,
+        remedy: str | None = None,
+        body: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.url = url
+        self.status = status
+        self.server_message = server_message
+        self.server_type = server_type
+        self.remedy = remedy
+        self.body = body
+        self.earlier: tuple[LlamaServerError, ...] = ()
+        self.partial: ChatReply | CompletionReply | None = None
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        where = " from ".join(str(x) for x in (self.status and f"HTTP {self.status}", self.url) if x)
+        if where:
+            parts.append(f"({where})")
+        if self.remedy:
+            parts.append(f"-- {self.remedy}")
+        if self.earlier:
+            parts.append(f"[{len(self.earlier)} earlier attempt(s) failed too, first: {self.earlier[0].message}]")
+        return " ".join(parts)
+
+    def at(self, url: str) -> Self:
+        """This error, with the address that was asked when it names none yet."""
+        if self.url is None:
+            self.url = url
+        return self
+
+    def recast(self, cls: type[E]) -> E:
+        """The same error as an instance of `cls`, a subclass that a framework knows too."""
+        other = cls.__new__(cls, *self.args)
+        other.args = self.args
+        other.__dict__.update(self.__dict__)
+        other.__cause__ = self.__cause__
+        other.__suppress_context__ = True
+        return other.with_traceback(self.__traceback__)
+
+
+class ConnectionFailedError(LlamaServerError, ConnectionError):
+    """Nothing usable answered at the address.
+
+    Attributes:
+        reason: `refused` (nothing listens), `closed` (the socket closed before any byte of an answer),
+            `timeout` (no connection in time), `name` (the host name is unknown), `tls`, or `other`.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str = "", *, reason: ConnectionFailure = "other", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.reason = reason
+
+
+class RequestTimeoutError(LlamaServerError, TimeoutError):
+    """The server was silent for longer than `read_timeout`, or the whole took longer than `total_timeout`.
+
+    Never retried by this package: the server may still be generating, and a repeat doubles its load.
+    """
+
+
+class ServerLoadingError(LlamaServerError):
+    """The server is up and its model is still loading, and `load_timeout` did not cover it."""
+
+    retryable = True
+
+
+class ServerBusyError(LlamaServerError):
+    """Too many requests (429), or a 503 for another reason than loading.
+
+    Attributes:
+        retry_after: Seconds that the server asks to wait; None when it does not say.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after = retry_after
+
+
+class AuthenticationFailedError(LlamaServerError):
+    """The server wants a key, or another one."""
+
+
+class BadRequestError(LlamaServerError, ValueError):
+    """The request is wrong; repeating it can't help. Raised for what is refused on our side as well."""
+
+
+class ContextOverflowError(BadRequestError):
+    """The request does not fit into the context of a slot (`-c` divided by `-np`).
+
+    Attributes:
+        n_prompt_tokens: Tokens of the request; None where the server does not say.
+        n_ctx: Tokens that fit; None where the server does not say.
+    """
+
+    def __init__(
+        self, message: str = "", *, n_prompt_tokens: int | None = None, n_ctx: int | None = None, **details: Any
+    ) -> None:
+        super().__init__(message, **details)
+        self.n_prompt_tokens = n_prompt_tokens
+        self.n_ctx = n_ctx
+
+
+class NotFoundError(LlamaServerError):
+    """No such endpoint: an older build, another server, or a wrong path in `base_url`."""
+
+
+class NotSupportedError(LlamaServerError):
+    """The server was started without what this needs (`remedy` names the flag), or its model can't do it."""
+
+
+class ServerFaultError(LlamaServerError):
+    """The server failed. Never retried by this package: most of its 500s repeat themselves."""
+
+
+class StreamCutOffError(LlamaServerError):
+    """A stream ended without its end mark: the server died or a proxy cut it. `partial` holds what came."""
+
+    retryable = True
+
+
+class MalformedReplyError(LlamaServerError):
+    """An answer that is not this API's: a web page, truncated JSON, a missing key."""

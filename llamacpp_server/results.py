@@ -1,0 +1,299 @@
+"""What the endpoints other than chat and completion answer, as frozen values.
+
+Each class reads its own wire form (`from_wire`), takes what is there, and leaves out what a build does not say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from .chat import Usage
+
+__all__ = [
+    "Embeddings",
+    "Health",
+    "LoraAdapter",
+    "Metrics",
+    "ModelCard",
+    "Ranking",
+    "ServerProps",
+    "SlotAction",
+    "SlotState",
+    "Token",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the server can answer.
+
+    Attributes:
+        ready: True once the model is loaded; busy and sleeping servers are ready.
+        message: The server's word: `ok`, `Loading model`.
+    """
+
+    ready: bool
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """One model that the server lists.
+
+    Attributes:
+        id: The name to ask for it; without `--alias` the file name as it was given to the server.
+        aliases: Other names.
+        status: Router mode: `unloaded`, `loading`, `loaded`, `sleeping`, `downloading`, `downloaded`, or
+            `failed`. None for the one model of an ordinary server.
+        exit_code: Exit code of a load that failed.
+        input_modalities: Such as `text`, `image`, `audio`; empty where the build does not say.
+        n_ctx: Context of a slot, in tokens; None where unknown (not loaded, old build).
+        n_ctx_train: Context that the model was trained with.
+        n_embd: Width of its embeddings.
+        n_vocab: Size of its vocabulary.
+        n_params: Number of its weights.
+        raw: The entry as the server sent it.
+    """
+
+    id: str
+    aliases: tuple[str, ...] = ()
+    status: str | None = None
+    exit_code: int | None = None
+    input_modalities: tuple[str, ...] = ()
+    n_ctx: int | None = None
+    n_ctx_train: int | None = None
+    n_embd: int | None = None
+    n_vocab: int | None = None
+    n_params: int | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_wire(cls, entry: Mapping[str, Any]) -> Self:
+        """Reads an entry of `data`, of a router's list, or of the Ollama-like `models`."""
+        meta = entry.get("meta") or {}
+        status = entry.get("status") or {}
+        architecture = entry.get("architecture") or {}
+        return cls(
+            id=str(entry.get("id") or entry.get("model") or entry.get("name") or ""),
+            aliases=tuple(entry.get("aliases") or ()),
+            status="failed" if status.get("failed") else status.get("value"),
+            exit_code=status.get("exit_code"),
+            input_modalities=tuple(architecture.get("input_modalities") or ()),
+            n_ctx=meta.get("n_ctx"),
+            n_ctx_train=meta.get("n_ctx_train"),
+            n_embd=meta.get("n_embd"),
+            n_vocab=meta.get("n_vocab"),
+            n_params=meta.get("n_params"),
+            raw=entry,
+        )
+
+    @classmethod
+    def list_from_wire(cls, body: Any) -> list[Self]:
+        """Reads `{"data": [...]}`, `{"models": [...]}` or a bare array."""
+        entries = body if isinstance(body, list) else body.get("data") or body.get("models") or []
+        return [cls.from_wire(entry) for entry in entries]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProps:
+    """What the server tells of itself and its model (`/props`).
+
+    Attributes:
+        n_ctx: Context of one slot, in tokens (`-c` divided by `-np`); None for a router.
+        total_slots: Requests that run at once; None for a router.
+        model_alias: Its name for the model.
+        model_path: The model's file, as the server was told.
+        build_info: Such as `b11434-abc`.
+        chat_template: The Jinja text.
+        chat_template_caps: What the template can do, such as `supports_tools`; empty on old builds.
+        modalities: `vision`, `audio`, `video`; empty on old builds.
+        is_router: Whether this server holds no model itself and routes by name.
+        is_sleeping: Whether the model was put to sleep; the next request wakes it.
+        default_params: The sampling parameters of a request that gives none.
+        raw: The answer as the server sent it.
+    """
+
+    n_ctx: int | None = None
+    total_slots: int | None = None
+    model_alias: str = ""
+    model_path: str = ""
+    build_info: str = ""
+    chat_template: str = ""
+    chat_template_caps: Mapping[str, bool] = field(default_factory=dict)
+    modalities: Mapping[str, bool] = field(default_factory=dict)
+    is_router: bool = False
+    is_sleeping: bool = False
+    default_params: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_wire(cls, body: Mapping[str, Any]) -> Self:
+        """Reads the answer of `GET /props`."""
+        defaults = body.get("default_generation_settings") or {}
+        router = body.get("role") == "router"
+        return cls(
+            n_ctx=None if router else defaults.get("n_ctx"),
+            total_slots=None if router else body.get("total_slots"),
+            model_alias=body.get("model_alias") or "",
+            model_path=body.get("model_path") or "",
+            build_info=body.get("build_info") or "",
+            chat_template=body.get("chat_template") or "",
+            chat_template_caps=body.get("chat_template_caps") or {},
+            modalities=body.get("modalities") or {},
+            is_router=router,
+            is_sleeping=bool(body.get("is_sleeping")),
+            default_params=defaults.get("params") or {},
+            raw=body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SlotState:
+    """One slot: room for one running request.
+
+    Attributes:
+        id: Number of the slot.
+        is_processing: Whether a request runs in it.
+        n_ctx: Its context, in tokens.
+        id_task: The request that runs or ran last; None before the first.
+        n_decoded: Tokens generated by it so far; None before the first.
+        raw: The entry as the server sent it.
+    """
+
+    id: int
+    is_processing: bool
+    n_ctx: int | None = None
+    id_task: int | None = None
+    n_decoded: int | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_wire(cls, entry: Mapping[str, Any]) -> Self:
+        """Reads an entry of `/slots`; `state` is what builds before b4027 had for `is_processing`."""
+        next_token = entry.get("next_token") or {}
+        if isinstance(next_token, list):
+            next_token = next_token[0] if next_token else {}
+        return cls(
+            id=entry["id"],
+            is_processing=bool(entry.get("is_processing", entry.get("state", 0))),
+            n_ctx=entry.get("n_ctx"),
+            id_task=entry.get("id_task"),
+            n_decoded=next_token.get("n_decoded"),
+            raw=entry,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SlotAction:
+    """The outcome of saving, restoring or erasing a slot.
+
+    Attributes:
+        id_slot: Number of the slot.
+        n_tokens: Tokens saved, restored or erased.
+        n_bytes: Bytes written or read; 0 for erase.
+        ms: Milliseconds it took; 0 for erase.
+    """
+
+    id_slot: int
+    n_tokens: int
+    n_bytes: int = 0
+    ms: float = 0.0
+
+    @classmethod
+    def from_wire(cls, body: Mapping[str, Any]) -> Self:
+        """Reads the answer of any of the three actions."""
+        timings = body.get("timings") or {}
+        return cls(
+            id_slot=body["id_slot"],
+            n_tokens=body.get("n_saved", body.get("n_restored", body.get("n_erased", 0))),
+            n_bytes=body.get("n_written", body.get("n_read", 0)),
+            ms=timings.get("save_ms", timings.get("restore_ms", 0.0)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token and its text.
+
+    Attributes:
+        id: Number in the vocabulary.
+        piece: Its bytes; part of a character is possible.
+    """
+
+    id: int
+    piece: bytes
+
+    @classmethod
+    def from_wire(cls, entry: Mapping[str, Any]) -> Self:
+        """Reads an entry of `/tokenize` with pieces: text, or a list of byte values."""
+        piece = entry["piece"]
+        return cls(entry["id"], piece.encode() if isinstance(piece, str) else bytes(piece))
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors in the order of the inputs.
+
+    Attributes:
+        vectors: One a text; with pooling `none` (native endpoint) one a token, see `embed`.
+        model: The name that the server gave; "" where it gave none.
+        usage: None where the server reported none.
+    """
+
+    vectors: list[list[float]]
+    model: str = ""
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How well one document answers the query.
+
+    Attributes:
+        index: Position of the document in the request.
+        score: Raw logit of the model's rank head: unbounded, higher is better.
+    """
+
+    index: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoraAdapter:
+    """A LoRA adapter that the server has loaded.
+
+    Attributes:
+        id: What requests name it by.
+        path: Its file, as the server was told.
+        scale: Its strength for requests that give none.
+    """
+
+    id: int
+    path: str
+    scale: float
+
+    @classmethod
+    def from_wire(cls, entry: Mapping[str, Any]) -> Self:
+        """Reads an entry of `/lora-adapters`."""
+        return cls(entry["id"], entry.get("path", ""), entry.get("scale", 0.0))
+
+
+_METRIC = re.compile(r"^(?:llamacpp:)?([A-Za-z_:][\w:]*)(?:\{[^}]*\})? +(\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """The server's counters and gauges (`/metrics`), by name without the `llamacpp:` prefix."""
+
+    values: Mapping[str, float]
+
+    def __getitem__(self, name: str) -> float:
+        return self.values[name]
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Reads the Prometheus text format."""
+        return cls({name: float(value) for name, value in _METRIC.findall(text)})

@@ -1,0 +1,159 @@
+"""The one table of request parameters. Every model class of both adapters inherits it.
+
+The names are the server's own, and so are the meanings, read from llama.cpp b11434 (`tools/server/server-task.cpp`
+and `server-common.cpp`). A field that is not given is not sent, so the server's own settings (its command line, the
+model's metadata) stay in force. `0`, `False`, `""` and `[]` are values and are sent.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from .errors import BadRequestError
+
+__all__ = ["SAMPLING_FIELDS", "SamplingFields", "check_params"]
+
+
+class SamplingFields(BaseModel):
+    """Request parameters of llama-server; None means "not given: the server decides"."""
+
+    # -- length
+    max_tokens: int | None = Field(
+        None, ge=-1, description="Most tokens to generate; -1 until the end of the context. 0 still yields one token."
+    )
+    n_predict: int | None = Field(None, ge=-1, description="The native name of `max_tokens`; wins over it.")
+    stop: list[str] | str | None = Field(
+        None, description="Texts that end the answer; they are not part of it. Empty texts are dropped."
+    )
+    ignore_eos: bool | None = Field(None, description="Generate on after the end-of-text token.")
+    n_indent: int | None = Field(None, description="Least indentation of a line in characters (native endpoint).")
+    t_max_predict_ms: int | None = Field(
+        None, description="Time limit for generating, in milliseconds; looked at only when a line ends."
+    )
+
+    # -- sampling
+    temperature: float | None = Field(None, description="Randomness; 0 is greedy. Server's default 0.8.")
+    dynatemp_range: float | None = Field(None, description="Dynamic temperature: temperature ± range; 0 is off.")
+    dynatemp_exponent: float | None = Field(None, description="Exponent of the dynamic temperature.")
+    top_k: int | None = Field(None, description="Keep the k likeliest tokens; 0 is off. Server's default 40.")
+    top_p: float | None = Field(None, description="Keep the likeliest tokens up to this sum. Server's default 0.95.")
+    min_p: float | None = Field(None, description="Drop tokens below this share of the likeliest. Default 0.05.")
+    top_n_sigma: float | None = Field(None, description="Keep tokens within n standard deviations; -1 is off.")
+    typical_p: float | None = Field(None, description="Locally typical sampling; 1 is off.")
+    xtc_probability: float | None = Field(None, description="Chance of dropping the top tokens (XTC); 0 is off.")
+    xtc_threshold: float | None = Field(None, description="Probability from which XTC drops; over 0.5 is off.")
+    mirostat: Literal[0, 1, 2] | None = Field(None, description="Mirostat version; 0 is off.")
+    mirostat_tau: float | None = Field(None, description="Mirostat's target entropy.")
+    mirostat_eta: float | None = Field(None, description="Mirostat's learning rate.")
+    adaptive_target: float | None = Field(None, description="Adaptive-p's target probability; negative is off.")
+    adaptive_decay: float | None = Field(None, ge=0, le=0.99, description="Adaptive-p's decay.")
+    samplers: list[str] | str | None = Field(
+        None, description="Order of the samplers, by name or as one letter each; unknown names are ignored."
+    )
+    seed: int | None = Field(None, description="Random seed; -1 takes a new one each time.")
+    min_keep: int | None = Field(None, ge=0, description="Least number of tokens that samplers must leave.")
+    backend_sampling: bool | None = Field(None, description="Sample on the accelerator, where the build can.")
+
+    # -- penalties
+    repeat_penalty: float | None = Field(None, description="Penalty for repeated tokens; 1 is off.")
+    repeat_last_n: int | None = Field(None, ge=0, description="Tokens looked back on for it; 0 is off.")
+    presence_penalty: float | None = Field(None, description="Flat penalty for tokens already used; 0 is off.")
+    frequency_penalty: float | None = Field(None, description="Penalty for each use of a token; 0 is off.")
+    dry_multiplier: float | None = Field(None, description="Strength of the DRY repetition penalty; 0 is off.")
+    dry_base: float | None = Field(None, description="Base of the DRY penalty.")
+    dry_allowed_length: int | None = Field(None, description="Length of repeats that DRY lets pass.")
+    dry_penalty_last_n: int | None = Field(None, ge=0, description="Tokens that DRY looks back on.")
+    dry_sequence_breakers: list[str] | None = Field(None, min_length=1, description="Texts that end a DRY repeat.")
+    logit_bias: dict[str, float | bool] | list[list[Any]] | None = Field(
+        None, description="Bias by token id or text; False bans a token."
+    )
+
+    # -- constraints
+    grammar: str | None = Field(None, description="GBNF grammar the answer must follow. Not together with tools.")
+    json_schema: dict[str, Any] | None = Field(None, description="JSON schema the answer must follow; {} is any JSON.")
+    response_format: dict[str, Any] | None = Field(
+        None, description="The OpenAI form of a constraint: `json_object` or `json_schema`."
+    )
+
+    # -- template and thinking
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        None, description="Variables for the chat template, such as `enable_thinking` (a bool)."
+    )
+    reasoning_format: Literal["none", "auto", "deepseek", "deepseek-legacy"] | None = Field(
+        None, description="Whether thinking is separated from the text; `none` leaves it in the text."
+    )
+    reasoning_effort: str | None = Field(None, description="`none` turns thinking off; else given to the template.")
+    reasoning_budget_tokens: int | None = Field(
+        None, ge=-1, description="Most tokens of thinking, then its end is forced; -1 sets no limit."
+    )
+    reasoning_budget_message: str | None = Field(None, description="Text put before a forced end of thinking.")
+    reasoning_control: bool | None = Field(None, description="Lets `end_reasoning` stop the thinking while it runs.")
+    add_generation_prompt: bool | None = Field(None, description="Whether the template opens an assistant's turn.")
+    continue_final_message: bool | Literal["content", "reasoning_content"] | None = Field(
+        None, description="Continue the last message; goes with `add_generation_prompt=False`."
+    )
+    echo: bool | None = Field(None, description="Whether a stream begins with the text that is continued.")
+    parse_tool_calls: bool | None = Field(None, description="Whether tool calls in the text are parsed.")
+
+    # -- what comes back
+    n: int | None = Field(None, ge=1, description="Number of answers; at most the server's slots.")
+    logprobs: bool | int | None = Field(None, description="Return log probabilities.")
+    top_logprobs: int | None = Field(None, ge=0, description="Alternatives for each token; needs `logprobs=True`.")
+    n_probs: int | None = Field(None, ge=0, description="The native name of `top_logprobs`.")
+    post_sampling_probs: bool | None = Field(None, description="Probabilities after the samplers, not before.")
+    timings_per_token: bool | None = Field(None, description="Timings on every delta of a stream.")
+    return_progress: bool | None = Field(None, description="Events that tell how much of the prompt is read.")
+    return_tokens: bool | None = Field(None, description="Token ids beside the text (native endpoint).")
+    response_fields: list[str] | None = Field(None, description="Which fields to return (native endpoint).")
+    sse_ping_interval: int | None = Field(None, ge=-1, description="Seconds between signs of life; -1 is off.")
+
+    # -- slot and cache
+    cache_prompt: bool | None = Field(None, description="Reuse what the slot has of this prompt. Default on.")
+    n_cache_reuse: int | None = Field(
+        None, ge=0, description="Least length of a moved chunk that is reused; approximate, so off by default."
+    )
+    n_keep: int | None = Field(None, ge=-1, description="Tokens of the prompt kept when the context shifts.")
+    n_discard: int | None = Field(None, ge=0, description="Tokens dropped when the context shifts; 0 is half.")
+    id_slot: int | None = Field(
+        None,
+        ge=-1,
+        description="Slot to run in; -1 any. Dangerous on builds with a RAM cache (`--cache-ram`): a request that "
+        "names a busy slot can mix the texts of two sessions.",
+    )
+    lora: list[dict[str, Any]] | None = Field(
+        None, description='LoRA scales for this request, as `[{"id": 0, "scale": 0.5}]`; others are 0.'
+    )
+
+    def given(self) -> dict[str, Any]:
+        """The parameters of this table that were given, by the server's names."""
+        values = self.__dict__
+        return {name: values[name] for name in SAMPLING_FIELDS if values[name] is not None}
+
+
+SAMPLING_FIELDS: Final = tuple(SamplingFields.model_fields)
+
+
+def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of one call, validated by the table; None means "not given" and is dropped.
+
+    Raises:
+        BadRequestError: For an unknown name (with the nearest known one) or a value of the wrong type.
+    """
+    given = {name: value for name, value in params.items() if value is not None}
+    for name in given:
+        if name not in SAMPLING_FIELDS:
+            near = difflib.get_close_matches(name, SAMPLING_FIELDS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise BadRequestError(
+                f"unknown parameter {name!r}", remedy=f"{hint}Fields of a newer server go into extra_body."
+            )
+    try:
+        return SamplingFields.model_validate(given).given()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadRequestError(f"parameter {where!r}: {first['msg']}, got {first['input']!r}") from None

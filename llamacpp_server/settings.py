@@ -1,0 +1,170 @@
+"""Where the server is and how patient to be with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import SecretStr
+
+__all__ = ["DEFAULT_BASE_URL", "ServerSettings", "WaitState", "normalize_base_url", "redact_url"]
+
+DEFAULT_BASE_URL: Final = "http://localhost:8080"
+
+# A connection over loopback or a LAN is there in milliseconds; five seconds tell a slow network from a dead one.
+DEFAULT_CONNECT_TIMEOUT: Final = 5.0
+# A request that waits for a slot gets no byte at all, and reading a long prompt on a CPU takes minutes.
+DEFAULT_READ_TIMEOUT: Final = 600.0
+DEFAULT_MAX_RETRIES: Final = 2
+# Big models take minutes from a cold disk.
+DEFAULT_LOAD_TIMEOUT: Final = 600.0
+
+# Words that clients of other APIs put where a key is demanded. They are not keys: none is sent for them.
+PLACEHOLDER_KEYS: Final = frozenset(
+    {"", "no-key", "no_key", "nokey", "none", "null", "not-needed", "not-required", "empty", "sk-no-key-required"}
+)
+
+# What people paste as a base URL because it is in front of them: the address of one endpoint.
+_ENDPOINT = re.compile(
+    r"/(?:chat/completions(?:/[a-z_]+)?|completions?|embeddings?|rerank(?:ing)?|models|responses|messages|health"
+    r"|props|slots|metrics|tokenize|detokenize|apply-template|infill|lora-adapters)$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitState:
+    """What `on_wait` is told each time a request is about to wait for the server.
+
+    Attributes:
+        reason: `loading`, `refused`, `busy` or `retry`.
+        elapsed: Seconds waited so far.
+        budget: Seconds after which the wait ends in an error; None when attempts are counted instead.
+        url: The server, without credentials.
+    """
+
+    reason: str
+    elapsed: float
+    budget: float | None
+    url: str
+
+
+def normalize_base_url(base_url: str) -> str:
+    """The server's root: without `/v1`, endpoint names and trailing slashes; an `--api-prefix` is kept.
+
+    >>> normalize_base_url("localhost:8080/v1/chat/completions/")
+    'http://localhost:8080'
+    >>> normalize_base_url("https://host/llama/v1")
+    'https://host/llama'
+
+    Raises:
+        ValueError: When no host can be found in it.
+    """
+    text = base_url.strip()
+    if "://" not in text:
+        text = "http://" + text
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in text):
+        raise ValueError(f"base_url must look like {DEFAULT_BASE_URL}, not {redact_url(base_url)!r}")
+    try:
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"base_url has no valid port: {redact_url(base_url)!r}") from error
+    path = _ENDPOINT.sub("", parts.path.rstrip("/")).rstrip("/").removesuffix("/v1").rstrip("/")
+    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+
+
+def redact_url(url: str) -> str:
+    """The address without user name, password and query, for messages and logs."""
+    return re.sub(r"(?<=://)[^/@]*@|[?#].*$", "", url)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """Where the server is, the key, and how long to wait for what. Times are in seconds.
+
+    Attributes:
+        base_url: The server: host, host/v1, a full endpoint address or one with an `--api-prefix` all work.
+        api_key: None sends none (a server without `--api-key` wants none).
+        model: Default model name for requests that name none; needed by routers only.
+        connect_timeout: For a connection; None waits as long as the system does.
+        read_timeout: Longest silence between two bytes. None waits forever. A queued request is silent.
+        total_timeout: For a whole request with its waits and retries; None sets no limit. It is checked
+            whenever bytes arrive, and bounds every single silence.
+        max_retries: Repeats of a request that failed in a way that repeating can help. Waiting for a model
+            to load is not counted here.
+        load_timeout: How long to wait for a loading (or starting) server.
+        wait_while_loading: Whether requests wait for a server that says it is loading.
+        wait_while_refused: Whether requests wait for a server that does not listen yet (a cold start).
+        headers: Sent with every request.
+        query: Added to every request's address.
+        verify: As in httpx: False switches the check of certificates off; an SSLContext brings its own.
+        on_wait: Called before each wait.
+    """
+
+    base_url: str = DEFAULT_BASE_URL
+    api_key: SecretStr | None = None
+    model: str | None = None
+    connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT
+    read_timeout: float | None = DEFAULT_READ_TIMEOUT
+    total_timeout: float | None = None
+    max_retries: int = DEFAULT_MAX_RETRIES
+    load_timeout: float = DEFAULT_LOAD_TIMEOUT
+    wait_while_loading: bool = True
+    wait_while_refused: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+    verify: bool | ssl.SSLContext = field(default=True, repr=False)
+    on_wait: Callable[[WaitState], None] | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base_url", normalize_base_url(self.base_url))
+        if isinstance(self.api_key, str):
+            object.__setattr__(self, "api_key", SecretStr(self.api_key))
+        if self.api_key is not None and self.api_key.get_secret_value().strip().lower() in PLACEHOLDER_KEYS:
+            object.__setattr__(self, "api_key", None)
+        for name in ("connect_timeout", "read_timeout", "total_timeout", "load_timeout", "max_retries"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} must not be negative, got {value!r}")
+        for name, text in self.request_headers().items():
+            if not (text.isascii() and text.isprintable()):
+                raise ValueError(f"the value of the header {name} has characters that HTTP does not allow")
+
+    def __repr__(self) -> str:
+        key = "None" if self.api_key is None else "'**********'"
+        return f"ServerSettings(base_url={redact_url(self.base_url)!r}, api_key={key}, model={self.model!r})"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Self:
+        """Settings from `LLAMACPP_BASE_URL`, `LLAMACPP_API_KEY` and `LLAMACPP_MODEL`, where not given.
+
+        Args:
+            environ: The environment to read; None reads the process's.
+            **given: Fields of this class. A None for one of the three above means "not given".
+
+        Raises:
+            ValueError: For a value that can't be used.
+        """
+        environ = os.environ if environ is None else environ
+        for name in ("base_url", "api_key", "model"):
+            if given.get(name) is None:
+                given.pop(name, None)
+                if value := environ.get(f"LLAMACPP_{name.upper()}"):
+                    given[name] = value
+        return cls(**given)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def request_headers(self) -> dict[str, str]:
+        """The headers of each request; the key is among them."""
+        headers = dict(self.headers)
+        if self.api_key is not None:
+            headers["Authorization"] = f"Bearer {self.api_key.get_secret_value()}"
+        return headers

@@ -1,0 +1,335 @@
+"""The one module that touches the network: a sync and an async shell that carry out programs.
+
+What is decided (retry or not, ready or not, which error, where an event ends) is decided in pure modules beside this
+one. Here are sockets, sleeping, and the table from httpx's exceptions to ours. The shells are siblings and a test
+keeps them the same program.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import os
+import socket
+import ssl
+import threading
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from functools import cache
+from typing import Any, Final, Self, TypeVar, cast
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+import anyio
+import anyio.lowlevel
+import httpx
+
+from ._failures import START_HINT
+from ._notices import say_once
+from ._programs import Effect, Program, Read, Send, StreamCall, open_stream
+from ._stream import StreamDecoder
+from .errors import (
+    BadRequestError,
+    ConnectionFailedError,
+    ConnectionFailure,
+    LlamaServerError,
+    MalformedReplyError,
+    RequestTimeoutError,
+    StreamCutOffError,
+)
+from .settings import redact_url
+
+__all__ = ["AsyncTransport", "Transport"]
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+# llama-server closes idle sockets after 5.0 s (cpp-httplib's default, b11434); be sure to close them first.
+KEEPALIVE_EXPIRY: Final = 4.0
+# Slots bound what runs at once, not sockets: a request beyond them queues in the server.
+_LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=KEEPALIVE_EXPIRY)
+
+# httpx logs each request at INFO with its address, which may hold credentials; we log what matters ourselves.
+logging.getLogger("httpx").addFilter(lambda record: "@" not in record.getMessage())
+
+
+class Transport:
+    """Carries out programs with blocking calls. Safe to use from several threads, after a fork, and pickled.
+
+    Args:
+        http_client: Used instead of clients of our own, and never closed by us. Its timeouts are overridden.
+        verify: As in `ServerSettings`.
+    """
+
+    def __init__(self, http_client: httpx.Client | None = None, verify: bool | ssl.SSLContext = True) -> None:
+        self._given = http_client
+        self._verify = verify
+        self._lock = threading.Lock()
+        self._clients: dict[tuple[int, bool], httpx.Client] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _refuse_given(self._given)
+        return type(self), (None, self._verify)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return type(self)(self._given, self._verify)
+
+    def run(self, program: Program[T]) -> T:
+        """The result of a program."""
+        result: Any = None
+        error: LlamaServerError | None = None
+        while True:
+            try:
+                effect = program.send(result) if error is None else program.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            result = error = None
+            try:
+                result = self._perform(effect)
+            except (httpx.HTTPError, httpx.InvalidURL) as failed:
+                error = _error(failed, effect)
+
+    def stream(self, call: StreamCall[D]) -> Iterator[D]:
+        """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
+        deadline = _deadline(call.settings.total_timeout)
+        reply = cast(httpx.Response, self.run(open_stream(call)))
+        decoder = call.decoder()
+        try:
+            for data in reply.iter_bytes():
+                yield from decoder.feed(data)
+                if deadline is not None:
+                    _check(deadline)
+            yield from decoder.close()
+        except (httpx.HTTPError, LlamaServerError) as failed:
+            error = _stream_error(failed, reply, decoder)
+            raise error from error.__cause__
+        finally:
+            reply.close()
+
+    def close(self) -> None:
+        """Closes the connections of our own. The transport can be used again afterwards."""
+        with self._lock:
+            clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            client.close()
+
+    def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Send):
+            client = self._client(effect.url)
+            return client.send(_build(client, effect), stream=True, follow_redirects=False)
+        if isinstance(effect, Read):
+            return cast(httpx.Response, effect.reply).read()
+        return time.sleep(effect.seconds)
+
+    def _client(self, url: str) -> httpx.Client:
+        if self._given is not None:
+            return self._given
+        # A forked child must not share its parent's sockets.
+        key = (os.getpid(), _is_loopback(urlsplit(url).hostname or ""))
+        client = self._clients.get(key)
+        if client is None:
+            with self._lock:
+                client = self._clients.get(key)
+                if client is None:
+                    client = httpx.Client(limits=_LIMITS, verify=_context(self._verify), trust_env=not key[1])
+                    self._clients[key] = client
+        return client
+
+
+class AsyncTransport:
+    """Carries out programs with awaits, on asyncio and trio; one set of connections for each event loop.
+
+    Args:
+        http_client: Used instead of clients of our own, and never closed by us. Its timeouts are overridden.
+        verify: As in `ServerSettings`.
+    """
+
+    def __init__(self, http_client: httpx.AsyncClient | None = None, verify: bool | ssl.SSLContext = True) -> None:
+        self._given = http_client
+        self._verify = verify
+        self._lock = threading.Lock()
+        self._loops: WeakKeyDictionary[Any, dict[tuple[int, bool], httpx.AsyncClient]] = WeakKeyDictionary()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _refuse_given(self._given)
+        return type(self), (None, self._verify)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return type(self)(self._given, self._verify)
+
+    async def run(self, program: Program[T]) -> T:
+        """The result of a program."""
+        result: Any = None
+        error: LlamaServerError | None = None
+        while True:
+            try:
+                effect = program.send(result) if error is None else program.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+            result = error = None
+            try:
+                result = await self._perform(effect)
+            except (httpx.HTTPError, httpx.InvalidURL) as failed:
+                error = _error(failed, effect)
+
+    async def stream(self, call: StreamCall[D]) -> AsyncIterator[D]:
+        """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
+        deadline = _deadline(call.settings.total_timeout)
+        reply = cast(httpx.Response, await self.run(open_stream(call)))
+        decoder = call.decoder()
+        try:
+            async for data in reply.aiter_bytes():
+                for delta in decoder.feed(data):
+                    yield delta
+                if deadline is not None:
+                    _check(deadline)
+            for delta in decoder.close():
+                yield delta
+        except (httpx.HTTPError, LlamaServerError) as failed:
+            error = _stream_error(failed, reply, decoder)
+            raise error from error.__cause__
+        finally:
+            await reply.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connections of this event loop. The transport can be used again afterwards."""
+        with self._lock:
+            clients = list(self._loops.pop(anyio.lowlevel.current_token(), {}).values())
+        for client in clients:
+            await client.aclose()
+
+    async def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Send):
+            client = self._client(effect.url)
+            return await client.send(_build(client, effect), stream=True, follow_redirects=False)
+        if isinstance(effect, Read):
+            return await cast(httpx.Response, effect.reply).aread()
+        return await anyio.sleep(effect.seconds)
+
+    def _client(self, url: str) -> httpx.AsyncClient:
+        if self._given is not None:
+            return self._given
+        # Sockets belong to the event loop that opened them, and a forked child must not share its parent's.
+        loop = anyio.lowlevel.current_token()
+        key = (os.getpid(), _is_loopback(urlsplit(url).hostname or ""))
+        with self._lock:
+            clients = self._loops.setdefault(loop, {})
+            client = clients.get(key)
+            if client is None:
+                client = httpx.AsyncClient(limits=_LIMITS, verify=_context(self._verify), trust_env=not key[1])
+                clients[key] = client
+        return client
+
+
+def _refuse_given(http_client: object) -> None:
+    if http_client is not None:
+        raise TypeError("an http_client of your own can't be pickled; leave it out, or set headers and verify instead")
+
+
+def _build(client: httpx.Client | httpx.AsyncClient, send: Send) -> httpx.Request:
+    timeout = httpx.Timeout(connect=send.connect_timeout, read=send.read_timeout, write=send.read_timeout, pool=None)
+    return client.build_request(
+        send.method, send.url, headers=dict(send.headers), content=send.content, timeout=timeout
+    )
+
+
+@cache
+def _default_context() -> ssl.SSLContext:
+    """One for all clients: loading the system's certificates costs 15 ms."""
+    return httpx.create_ssl_context()
+
+
+def _context(verify: bool | ssl.SSLContext) -> bool | ssl.SSLContext:
+    return _default_context() if verify is True else verify
+
+
+@cache
+def _is_loopback(host: str) -> bool:
+    """Whether the host is this machine, where a proxy of the environment must not come between."""
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost" or host.endswith(".localhost")
+    if local and urllib.request.getproxies().keys() & {"http", "https", "all"}:
+        say_once(f"the proxy settings of the environment are not used for {host}, which is this machine")
+    return local
+
+
+def _deadline(total_timeout: float | None) -> float | None:
+    return None if total_timeout is None else time.monotonic() + total_timeout
+
+
+def _check(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise RequestTimeoutError("the reply took longer than total_timeout")
+
+
+def _error(failed: Exception, effect: Effect) -> LlamaServerError:
+    """Our error for one of httpx, with that as its cause."""
+    url = redact_url(effect.url) if isinstance(effect, Send) else None
+    error = _translate(failed, url, before_reply=isinstance(effect, Send))
+    error.__cause__ = failed
+    return error
+
+
+def _stream_error(failed: Exception, reply: httpx.Response, decoder: StreamDecoder[Any]) -> LlamaServerError:
+    """The error that ends a stream, with what had arrived."""
+    url = redact_url(str(reply.request.url))
+    if isinstance(failed, LlamaServerError):
+        error = failed
+    else:
+        error = _translate(failed, url, before_reply=False)
+        error.__cause__ = failed
+    return decoder.with_partial(error.at(url))
+
+
+def _translate(failed: Exception, url: str | None, *, before_reply: bool) -> LlamaServerError:
+    words = str(failed) or type(failed).__name__
+    match failed:
+        case httpx.ConnectError():
+            error: LlamaServerError = _connect_error(failed, url)
+        case httpx.ConnectTimeout():
+            error = ConnectionFailedError("no connection within connect_timeout", reason="timeout")
+            error.remedy = "is the host up, and the address right?"
+        case httpx.TimeoutException():
+            error = RequestTimeoutError("the server sent nothing for as long as read_timeout allows")
+            error.remedy = "raise read_timeout, or start the server with more slots (-np): a queued request is silent"
+        case httpx.NetworkError() | httpx.RemoteProtocolError() if before_reply:
+            error = ConnectionFailedError(f"the server closed the connection unanswered ({words})", reason="closed")
+            error.remedy = "did it crash? see its log"
+        case httpx.NetworkError() | httpx.RemoteProtocolError():
+            error = StreamCutOffError(f"the connection broke before the reply was whole ({words})")
+            error.remedy = "did the server crash? see its log"
+        case httpx.DecodingError():
+            error = MalformedReplyError(f"the answer's encoding is broken: {words}")
+        case httpx.LocalProtocolError() | httpx.UnsupportedProtocol() | httpx.InvalidURL():
+            error = BadRequestError(f"the request can't be sent: {words}")
+        case _:
+            error = ConnectionFailedError(f"{type(failed).__name__}: {words}")
+    error.url = url
+    return error
+
+
+def _connect_error(failed: Exception, url: str | None) -> ConnectionFailedError:
+    causes = list(_causes(failed))
+    reason: ConnectionFailure = "other"
+    words, remedy = str(failed), START_HINT
+    if any(isinstance(cause, ssl.SSLError) for cause in causes) or "CERTIFICATE" in words:
+        reason, remedy = "tls", "http or https? For an own certificate authority, pass verify=ssl_context"
+    elif any(isinstance(cause, socket.gaierror) for cause in causes):
+        reason, remedy = "name", "is the host name in base_url right?"
+    elif any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes):
+        reason, words = "refused", "connection refused"
+    return ConnectionFailedError(f"llama-server is not reachable: {words}", url=url, remedy=remedy, reason=reason)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """What lies under an exception; async connects put one error for each address into a group."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                yield from _causes(inner)
+        error = error.__cause__ or error.__context__
