@@ -35,6 +35,7 @@ from .errors import (
     ServerLoadingError,
     StreamCutOffError,
 )
+from .info import ServerInfo
 from .results import (
     Embeddings,
     Health,
@@ -85,6 +86,7 @@ __all__ = [
     "SamplingFields",
     "ServerBusyError",
     "ServerFaultError",
+    "ServerInfo",
     "ServerLoadingError",
     "ServerProps",
     "ServerSettings",

@@ -14,7 +14,15 @@ from ._replies import usage_from_wire
 from ._requests import chat_body, completion_body, infill_body
 from ._stream import ChatStreamDecoder, CompletionStreamDecoder, StreamDecoder, WholeChatDecoder
 from .chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
-from .errors import BadRequestError, MalformedReplyError, NotFoundError, ServerFaultError, ServerLoadingError
+from .errors import (
+    BadRequestError,
+    MalformedReplyError,
+    NotFoundError,
+    NotSupportedError,
+    ServerFaultError,
+    ServerLoadingError,
+)
+from .info import ServerInfo
 from .results import (
     Embeddings,
     Health,
@@ -135,6 +143,19 @@ def props(settings: ServerSettings, model: str | None) -> Program[ServerProps]:
     query = {**name, "autoload": "false"} if name else {}
     answer = yield from ask(settings, Call(method="GET", path="/props", query=query))
     return ServerProps.from_wire(answer)
+
+
+def info(settings: ServerSettings, model: str | None) -> Program[ServerInfo]:
+    """`/v1/models`, then `/props` of the model unless a router would have to load it."""
+    name = model if model is not None else settings.model
+    cards = yield from models(settings)
+    try:
+        found = yield from props(settings, name)
+        if found.is_router and (loaded := ServerInfo.build_from(found, cards, name)).status in ("loaded", "sleeping"):
+            found = yield from props(settings, loaded.model)
+    except (BadRequestError, NotFoundError, NotSupportedError):
+        found = None  # a router's model that is not loaded, or another server that lists models only
+    return ServerInfo.build_from(found, cards, name)
 
 
 def slots(settings: ServerSettings, model: str | None) -> Program[list[SlotState]]:

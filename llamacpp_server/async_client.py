@@ -17,6 +17,7 @@ from .chat import (
     CompletionRequest,
     InfillRequest,
 )
+from .info import ServerInfo
 from .results import (
     Embeddings,
     Health,
@@ -54,6 +55,7 @@ class AsyncLlamaServerClient:
         *,
         settings: ServerSettings | None = None,
         http_client: httpx.AsyncClient | None = None,
+        transport: AsyncTransport | None = None,
         **fields: Any,
     ) -> None:
         if settings is None:
@@ -62,7 +64,7 @@ class AsyncLlamaServerClient:
             given = fields if base_url is None else {"base_url": base_url, **fields}
             settings = settings.replace(**given)
         self.settings = settings
-        self._transport = AsyncTransport(http_client, settings.verify)
+        self._transport = transport or AsyncTransport(http_client, settings.verify)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings!r})"
@@ -155,6 +157,10 @@ class AsyncLlamaServerClient:
     async def props(self, model: str | None = None) -> ServerProps:
         """What the server tells of itself. Never makes a router load a model; does not wake a sleeping one."""
         return await self._transport.run(_endpoints.props(self.settings, model))
+
+    async def info(self, model: str | None = None) -> ServerInfo:
+        """What the server and its model can do, in one value. Never loads or wakes a model."""
+        return await self._transport.run(_endpoints.info(self.settings, model))
 
     async def slots(self, model: str | None = None) -> list[SlotState]:
         """The slots and whether they are busy. Wakes a sleeping model."""

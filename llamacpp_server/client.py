@@ -20,6 +20,7 @@ from .chat import (
     CompletionRequest,
     InfillRequest,
 )
+from .info import ServerInfo
 from .results import (
     Embeddings,
     Health,
@@ -51,6 +52,7 @@ class LlamaServerClient:
         base_url: The server; None takes `LLAMACPP_BASE_URL`, else http://localhost:8080.
         settings: All settings at once.
         http_client: Used instead of connections of our own, and never closed by us.
+        transport: Connections to share with other clients.
         **fields: Single fields of `ServerSettings`, such as `api_key` and `read_timeout`.
 
     Attributes:
@@ -65,6 +67,7 @@ class LlamaServerClient:
         *,
         settings: ServerSettings | None = None,
         http_client: httpx.Client | None = None,
+        transport: Transport | None = None,
         **fields: Any,
     ) -> None:
         if settings is None:
@@ -73,7 +76,7 @@ class LlamaServerClient:
             given = fields if base_url is None else {"base_url": base_url, **fields}
             settings = settings.replace(**given)
         self.settings = settings
-        self._transport = Transport(http_client, settings.verify)
+        self._transport = transport or Transport(http_client, settings.verify)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings!r})"
@@ -166,6 +169,10 @@ class LlamaServerClient:
     def props(self, model: str | None = None) -> ServerProps:
         """What the server tells of itself. Never makes a router load a model; does not wake a sleeping one."""
         return self._transport.run(_endpoints.props(self.settings, model))
+
+    def info(self, model: str | None = None) -> ServerInfo:
+        """What the server and its model can do, in one value. Never loads or wakes a model."""
+        return self._transport.run(_endpoints.info(self.settings, model))
 
     def slots(self, model: str | None = None) -> list[SlotState]:
         """The slots and whether they are busy. Wakes a sleeping model."""

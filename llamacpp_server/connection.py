@@ -1,0 +1,156 @@
+"""The connection's fields, which every model class of both adapters inherits beside `SamplingFields`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
+
+from .async_client import AsyncLlamaServerClient
+from .client import LlamaServerClient
+from .info import ServerInfo
+from .settings import (
+    DEFAULT_BASE_URL,
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_LOAD_TIMEOUT,
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_READ_TIMEOUT,
+    ServerSettings,
+    WaitState,
+)
+from .transport import AsyncTransport, Transport
+
+__all__ = ["ConnectionFields"]
+
+
+def _secret_from_env() -> SecretStr | None:
+    key = os.environ.get("LLAMACPP_API_KEY")
+    return SecretStr(key) if key else None
+
+
+class ConnectionFields(BaseModel):
+    """Where the server is and how patient to be with it; times in seconds. See `ServerSettings` for each.
+
+    Constructing touches no network. Connections are opened on first use, shared by copies of a model, and left out
+    of pickles. Fields may be changed at any time: the next request follows them.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+
+    base_url: str = Field(
+        default_factory=lambda: os.environ.get("LLAMACPP_BASE_URL") or DEFAULT_BASE_URL,
+        description="The server: host, host/v1, or with an --api-prefix. From LLAMACPP_BASE_URL.",
+    )
+    api_key: SecretStr | None = Field(
+        default_factory=_secret_from_env,
+        description="Key of a server started with --api-key; None sends none. From LLAMACPP_API_KEY.",
+    )
+    model: str | None = Field(
+        default_factory=lambda: os.environ.get("LLAMACPP_MODEL") or None,
+        description="Name of the model. Only routers need it. From LLAMACPP_MODEL.",
+    )
+    connect_timeout: float | None = Field(DEFAULT_CONNECT_TIMEOUT, ge=0, description="For a connection.")
+    read_timeout: float | None = Field(
+        DEFAULT_READ_TIMEOUT, ge=0, description="Longest silence between two bytes; None waits forever."
+    )
+    total_timeout: float | None = Field(None, ge=0, description="For a whole request with waits and retries.")
+    max_retries: int = Field(DEFAULT_MAX_RETRIES, ge=0, description="Repeats where repeating can help.")
+    load_timeout: float = Field(DEFAULT_LOAD_TIMEOUT, ge=0, description="How long to wait for a loading server.")
+    wait_while_loading: bool = Field(True, description="Whether requests wait for a server that is loading.")
+    wait_while_refused: bool = Field(False, description="Whether requests wait for a server that starts up.")
+    default_headers: dict[str, str] = Field(default_factory=dict, repr=False, description="Sent with each request.")
+    default_query: dict[str, str] = Field(default_factory=dict, repr=False, description="Added to each address.")
+    verify: Any = Field(True, exclude=True, repr=False, description="False, or an ssl.SSLContext of your own.")
+    on_wait: Callable[[WaitState], None] | None = Field(
+        None, exclude=True, repr=False, description="Called before each wait."
+    )
+    http_client: httpx.Client | None = Field(
+        None, exclude=True, repr=False, description="Your own connections for blocking calls; never closed by us."
+    )
+    http_async_client: httpx.AsyncClient | None = Field(
+        None, exclude=True, repr=False, description="Your own connections for awaited calls; never closed by us."
+    )
+
+    _transport: Transport | None = PrivateAttr(None)
+    _async_transport: AsyncTransport | None = PrivateAttr(None)
+    _info: tuple[Any, ServerInfo] | None = PrivateAttr(None)
+
+    def server_settings(self) -> ServerSettings:
+        """The fields as settings of a client.
+
+        Raises:
+            ValueError: For a base URL or a header that can't be used.
+        """
+        return ServerSettings(
+            base_url=self.base_url,
+            api_key=self.api_key,
+            model=self.model,
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
+            total_timeout=self.total_timeout,
+            max_retries=self.max_retries,
+            load_timeout=self.load_timeout,
+            wait_while_loading=self.wait_while_loading,
+            wait_while_refused=self.wait_while_refused,
+            headers=self.default_headers,
+            query=self.default_query,
+            verify=self.verify,
+            on_wait=self.on_wait,
+        )
+
+    @property
+    def client(self) -> LlamaServerClient:
+        """The server, with all that it can do, over this model's connections; calls block."""
+        if self._transport is None:
+            self._transport = Transport(self.http_client, self.verify)
+        return LlamaServerClient(settings=self.server_settings(), transport=self._transport)
+
+    @property
+    def async_client(self) -> AsyncLlamaServerClient:
+        """The server, with all that it can do, over this model's connections; calls are awaited."""
+        if self._async_transport is None:
+            self._async_transport = AsyncTransport(self.http_async_client, self.verify)
+        return AsyncLlamaServerClient(settings=self.server_settings(), transport=self._async_transport)
+
+    def server_info(self, *, refresh: bool = False) -> ServerInfo:
+        """What the server and its model can do; fetched once, and again for another address or model.
+
+        Args:
+            refresh: Ask again, after a restart with other flags.
+
+        Raises:
+            LlamaServerError: When the server can't be asked; nothing is remembered then.
+        """
+        known = None if refresh else self._known_info()
+        if known is None:
+            known = self.client.info()
+            self._info = (self._info_key(), known)
+        return known
+
+    async def aserver_info(self, *, refresh: bool = False) -> ServerInfo:
+        """`server_info`, awaited."""
+        known = None if refresh else self._known_info()
+        if known is None:
+            known = await self.async_client.info()
+            self._info = (self._info_key(), known)
+        return known
+
+    def close(self) -> None:
+        """Closes the connections of blocking calls. Usable again afterwards."""
+        if self._transport is not None:
+            self._transport.close()
+
+    async def aclose(self) -> None:
+        """Closes the connections of this event loop, and those of blocking calls. Usable again afterwards."""
+        if self._async_transport is not None:
+            await self._async_transport.aclose()
+        self.close()
+
+    def _info_key(self) -> tuple[str, str | None]:
+        return self.base_url, self.model
+
+    def _known_info(self) -> ServerInfo | None:
+        return self._info[1] if self._info is not None and self._info[0] == self._info_key() else None

@@ -1,0 +1,103 @@
+"""One snapshot of what a server and its model can do, put together from `/props` and `/v1/models`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from .results import ModelCard, ServerProps
+
+__all__ = ["ServerInfo", "ThinkingSwitch"]
+
+ThinkingSwitch = Literal["enable_thinking", "reasoning_effort", "always", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server and its model can do. None means that the server does not say (an old build, not loaded).
+
+    Attributes:
+        model: The model's name.
+        build: Build of llama.cpp, such as `b11434-abc`; "" where unknown.
+        n_ctx: Context of one slot, in tokens: what a prompt and its answer must fit into together.
+        n_ctx_train: Context that the model was trained with.
+        n_embd: Width of its embeddings.
+        total_slots: Requests that run at once.
+        vision: Whether images can be sent.
+        audio: Whether sound can be sent.
+        video: Whether video can be sent.
+        tools: Whether the chat template renders tools. Where it does not, the server drops them silently.
+        parallel_tool_calls: Whether the template knows several calls in one turn.
+        thinking: The template's way to switch thinking: a variable `enable_thinking`, a variable
+            `reasoning_effort`, `always` (it opens a thought itself), or `none`.
+        is_router: Whether the server routes to models by name.
+        is_sleeping: Whether the model sleeps; the next request wakes it.
+        status: Of a router's model, as in `ModelCard`.
+    """
+
+    model: str | None = None
+    build: str = ""
+    n_ctx: int | None = None
+    n_ctx_train: int | None = None
+    n_embd: int | None = None
+    total_slots: int | None = None
+    vision: bool | None = None
+    audio: bool | None = None
+    video: bool | None = None
+    tools: bool | None = None
+    parallel_tool_calls: bool | None = None
+    thinking: ThinkingSwitch | None = None
+    is_router: bool = False
+    is_sleeping: bool = False
+    status: str | None = None
+
+    @classmethod
+    def build_from(cls, props: ServerProps | None, cards: Sequence[ModelCard], model: str | None) -> Self:
+        """Puts the snapshot together.
+
+        Args:
+            props: Of the model, or of the router when the model is not loaded; None where there are none.
+            cards: The models that are listed.
+            model: The name that was asked for; None takes the first that is loaded.
+        """
+        card = _find(cards, model)
+        props = props or ServerProps()
+        caps, template = props.chat_template_caps, props.chat_template
+        inputs = card.input_modalities
+        return cls(
+            model=model or card.id or props.model_alias or props.model_path or None,
+            build=props.build_info,
+            n_ctx=props.n_ctx or card.n_ctx,
+            n_ctx_train=card.n_ctx_train,
+            n_embd=card.n_embd,
+            total_slots=props.total_slots,
+            vision=props.modalities.get("vision", "image" in inputs if inputs else None),
+            audio=props.modalities.get("audio", "audio" in inputs if inputs else None),
+            video=props.modalities.get("video", "video" in inputs if inputs else None),
+            tools=caps.get("supports_tools", "tools" in template if template else None),
+            parallel_tool_calls=caps.get("supports_parallel_tool_calls"),
+            thinking=_thinking(template),
+            is_router=props.is_router or card.status is not None,
+            is_sleeping=props.is_sleeping or card.status == "sleeping",
+            status=card.status,
+        )
+
+
+def _find(cards: Sequence[ModelCard], model: str | None) -> ModelCard:
+    if model is not None:
+        named = [card for card in cards if model == card.id or model in card.aliases]
+        # A server with one model ignores the name, so its card holds for any.
+        return named[0] if named else cards[0] if len(cards) == 1 and cards[0].status is None else ModelCard("")
+    loaded = [card for card in cards if card.status in (None, "loaded", "sleeping")]
+    return [*loaded, *cards, ModelCard("")][0]
+
+
+def _thinking(template: str) -> ThinkingSwitch | None:
+    if not template:
+        return None
+    if "enable_thinking" in template:
+        return "enable_thinking"
+    if "reasoning_effort" in template:
+        return "reasoning_effort"
+    return "always" if "<think>" in template else "none"
