@@ -35,6 +35,8 @@ _ENDPOINT = re.compile(
     r"|props|slots|metrics|tokenize|detokenize|apply-template|infill|lora-adapters)$"
 )
 
+_HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class WaitState:
@@ -67,20 +69,34 @@ def normalize_base_url(base_url: str) -> str:
     text = base_url.strip()
     if "://" not in text:
         text = "http://" + text
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or any(c.isspace() for c in text):
+    if not _is_address(text):
         raise ValueError(f"base_url must look like {DEFAULT_BASE_URL}, not {redact_url(base_url)!r}")
-    try:
-        _ = parts.port
-    except ValueError as error:
-        raise ValueError(f"base_url has no valid port: {redact_url(base_url)!r}") from error
+    parts = urlsplit(text)
     path = _ENDPOINT.sub("", parts.path.rstrip("/")).rstrip("/").removesuffix("/v1").rstrip("/")
     return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
 
 
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    named = bool(parts.hostname) and not parts.netloc.endswith(":") and not any(c.isspace() for c in text)
+    return named and parts.scheme in ("http", "https")
+
+
 def redact_url(url: str) -> str:
     """The address without user name, password and query, for messages and logs."""
-    return re.sub(r"(?<=://)[^/@]*@|[?#].*$", "", url)
+    scheme, mark, rest = url.partition("://") if "://" in url else ("", "", url)
+    try:
+        parts = urlsplit("//" + rest)
+        _ = parts.port
+    except ValueError:
+        # Not an address, so nothing before an @ can be told from a password.
+        rest = rest.rpartition("@")[2]
+        return scheme + mark + re.split("[?#]", rest)[0]
+    return scheme + mark + parts.netloc.rpartition("@")[2] + parts.path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +148,8 @@ class ServerSettings:
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} must not be negative, got {value!r}")
         for name, text in self.request_headers().items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} can't be the name of a header")
             if not (text.isascii() and text.isprintable()):
                 raise ValueError(f"the value of the header {name} has characters that HTTP does not allow")
 
