@@ -36,6 +36,7 @@ from .errors import (
     StreamCutOffError,
 )
 from .info import ServerInfo
+from .local import LocalModel, LocalServer, LocalServerError, find_models
 from .results import (
     Embeddings,
     Health,
@@ -73,6 +74,9 @@ __all__ = [
     "InfillRequest",
     "LlamaServerClient",
     "LlamaServerError",
+    "LocalModel",
+    "LocalServer",
+    "LocalServerError",
     "LoraAdapter",
     "MalformedReplyError",
     "Metrics",
@@ -99,6 +103,7 @@ __all__ = [
     "ToolCallFragment",
     "Usage",
     "WaitState",
+    "find_models",
     "fold_chat",
     "fold_completion",
 ]

