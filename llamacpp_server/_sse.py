@@ -24,11 +24,12 @@ class SSEDecoder:
     An `error: {...}` line (llama-server before #16486) comes out as the payload `{"error": {...}}`.
     """
 
-    __slots__ = ("_data", "_line", "_skip_lf")
+    __slots__ = ("_data", "_held", "_line", "_skip_lf")
 
     def __init__(self) -> None:
         self._line = bytearray()
         self._data: list[bytes] = []
+        self._held = 0
         self._skip_lf = False
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -48,9 +49,10 @@ class SSEDecoder:
         return self._take_event()
 
     def _feed_slowly(self, data: bytes) -> list[bytes]:
-        if self._skip_lf and data:
+        if not data:
+            return []
+        if self._skip_lf:
             data = data.removeprefix(b"\n")
-            self._skip_lf = False
         *ended, rest = _LINE_END.split(data)
         payloads: list[bytes] = []
         for piece in ended:
@@ -62,18 +64,19 @@ class SSEDecoder:
                 payloads += self._take_event()
         self._line += rest
         self._skip_lf = data.endswith(b"\r")
-        if len(self._line) > MAX_EVENT_BYTES:
+        if self._held + len(self._line) > MAX_EVENT_BYTES:
             raise MalformedReplyError(f"an event of the stream is longer than {MAX_EVENT_BYTES} bytes")
         return payloads
 
     def _end_line(self, line: bytes) -> None:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
+        self._held += len(line)
         if field == b"data":
             self._data.append(value)
         elif field == b"error":
             self._data.append(b'{"error":' + value + b"}")
 
     def _take_event(self) -> list[bytes]:
-        data, self._data = self._data, []
+        data, self._data, self._held = self._data, [], 0
         return [b"\n".join(data)] if data else []
