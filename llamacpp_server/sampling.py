@@ -68,7 +68,7 @@ class SamplingFields(BaseModel):
     dry_allowed_length: int | None = Field(None, description="Length of repeats that DRY lets pass.")
     dry_penalty_last_n: int | None = Field(None, ge=0, description="Tokens that DRY looks back on.")
     dry_sequence_breakers: list[str] | None = Field(None, min_length=1, description="Texts that end a DRY repeat.")
-    logit_bias: dict[str, float | bool] | list[list[Any]] | None = Field(
+    logit_bias: dict[str | int, float | bool] | list[list[Any]] | None = Field(
         None, description="Bias by token id or text; False bans a token."
     )
 
