@@ -29,6 +29,7 @@ from .async_client import AsyncLlamaServerClient
 from .client import LlamaServerClient
 from .errors import LlamaServerError, NotSupportedError
 from .settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState
+from .transport import Transport
 
 __all__ = ["LocalModel", "LocalServer", "LocalServerError", "LocalServerOptions", "find_binary", "find_models"]
 
@@ -111,7 +112,8 @@ class LocalServer:
         self._pid: int | None = None
         self._base_url: str | None = None
         self._log: IO[bytes] | None = None
-        self._clients: WeakSet[LlamaServerClient] = WeakSet()
+        self._last_log = b""
+        self._transports: WeakSet[Transport] = WeakSet()
 
     @classmethod
     def from_directory(cls, directory: FilePath, name: str | None = None, **arguments: Any) -> Self:
@@ -164,9 +166,9 @@ class LocalServer:
         self._pid = self._base_url = None
         if guard is None or self._owner != os.getpid():  # a forked child must not end its parent's server
             return
-        for client in list(self._clients):
-            client.close()
-        assert guard.stdin and guard.stdout  # noqa: S101 (for the type checker: they are pipes)
+        for transport in list(self._transports):
+            transport.close()
+        assert guard.stdin and guard.stdout and self._log  # noqa: S101 (for the type checker)
         try:
             # The byte ends it also when a fork holds a copy of the pipe.
             guard.stdin.write(b"\n")
@@ -179,6 +181,9 @@ class LocalServer:
             guard.kill()
             guard.wait()
         guard.stdout.close()
+        self._last_log = self._log_end()
+        self._log.close()
+        self._log = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -226,14 +231,14 @@ class LocalServer:
         return self._guard.poll() if self._guard is not None else None
 
     def client(self, **settings: Any) -> LlamaServerClient:
-        """A client for it with its key; `stop` closes it.
+        """A client for it with its key. It need not be closed: that is done when nothing refers to it, and by `stop`.
 
         Args:
             **settings: Fields of `ServerSettings`.
         """
-        client = LlamaServerClient(settings=self._settings(settings))
-        self._clients.add(client)
-        return client
+        transport = _OwnTransport(verify=settings.get("verify", True))
+        self._transports.add(transport)
+        return LlamaServerClient(settings=self._settings(settings), transport=transport)
 
     def async_client(self, **settings: Any) -> AsyncLlamaServerClient:
         """An awaiting client for it with its key.
@@ -245,13 +250,15 @@ class LocalServer:
 
     def log_tail(self, lines: int = 20) -> str:
         """The last lines that the server wrote, also after its end; "" when it was never started."""
-        if self._log is None:
-            return ""
-        size = os.fstat(self._log.fileno()).st_size
-        text = os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES)).decode("utf-8", "replace")
-        return "\n".join(text.splitlines()[-lines:])
+        return "\n".join(self._log_end().decode("utf-8", "replace").splitlines()[-lines:])
 
     # -- how it is done
+
+    def _log_end(self) -> bytes:
+        if self._log is None:
+            return self._last_log
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
 
     def _settings(self, fields: Mapping[str, Any]) -> ServerSettings:
         key = {"api_key": self._keys[0]} if self._keys else {}
@@ -320,6 +327,13 @@ class LocalServer:
             )
         if self._on_wait is not None:
             self._on_wait(WaitState("loading", elapsed, self.load_timeout, self._base_url or ""))
+
+
+class _OwnTransport(Transport):
+    """Closes its connections when nothing refers to it, neither a client nor an open stream."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 _CHILD: Final = [sys.executable, "-P", str(Path(__file__).with_name("_local_child.py"))]

