@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Self
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer
 
 from .async_client import AsyncLlamaServerClient
 from .client import LlamaServerClient
@@ -20,6 +20,7 @@ from .settings import (
     DEFAULT_READ_TIMEOUT,
     ServerSettings,
     WaitState,
+    redact_url,
 )
 from .transport import AsyncTransport, Transport
 
@@ -35,7 +36,8 @@ class ConnectionFields(BaseModel):
     """Where the server is and how patient to be with it; times in seconds. See `ServerSettings` for each.
 
     Constructing touches no network. Connections are opened on first use, shared by copies of a model, and left out
-    of pickles. Fields may be changed at any time: the next request follows them.
+    of pickles. Fields may be changed at any time: the next request follows them. Dumps (`model_dump`) hold no secret:
+    neither the key, nor headers and queries, nor credentials within the address.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
@@ -46,6 +48,7 @@ class ConnectionFields(BaseModel):
     )
     api_key: SecretStr | None = Field(
         default_factory=_secret_from_env,
+        exclude=True,
         description="Key of a server started with --api-key; None sends none. From LLAMACPP_API_KEY.",
     )
     model: str | None = Field(
@@ -61,8 +64,12 @@ class ConnectionFields(BaseModel):
     load_timeout: float = Field(DEFAULT_LOAD_TIMEOUT, ge=0, description="How long to wait for a loading server.")
     wait_while_loading: bool = Field(True, description="Whether requests wait for a server that is loading.")
     wait_while_refused: bool = Field(False, description="Whether requests wait for a server that starts up.")
-    default_headers: dict[str, str] = Field(default_factory=dict, repr=False, description="Sent with each request.")
-    default_query: dict[str, str] = Field(default_factory=dict, repr=False, description="Added to each address.")
+    default_headers: dict[str, str] = Field(
+        default_factory=dict, exclude=True, repr=False, description="Sent with each request."
+    )
+    default_query: dict[str, str] = Field(
+        default_factory=dict, exclude=True, repr=False, description="Added to each address."
+    )
     verify: Any = Field(True, exclude=True, repr=False, description="False, or an ssl.SSLContext of your own.")
     on_wait: Callable[[WaitState], None] | None = Field(
         None, exclude=True, repr=False, description="Called before each wait."
@@ -126,16 +133,14 @@ class ConnectionFields(BaseModel):
         """
         known = None if refresh else self._known_info()
         if known is None:
-            known = self.client.info()
-            self._info = (self._info_key(), known)
+            known = self._remember(self.client.info())
         return known
 
     async def aserver_info(self, *, refresh: bool = False) -> ServerInfo:
         """`server_info`, awaited."""
         known = None if refresh else self._known_info()
         if known is None:
-            known = await self.async_client.info()
-            self._info = (self._info_key(), known)
+            known = self._remember(await self.async_client.info())
         return known
 
     def close(self) -> None:
@@ -148,6 +153,27 @@ class ConnectionFields(BaseModel):
         if self._async_transport is not None:
             await self._async_transport.aclose()
         self.close()
+
+    @field_serializer("base_url")
+    def _without_credentials(self, base_url: str) -> str:
+        return redact_url(base_url)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, redact_url(value) if name == "base_url" else value
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """A copy of its own, except for connections and TLS settings of yours: those can't be copied."""
+        memo = {} if memo is None else memo
+        for shared in (self.http_client, self.http_async_client, self.verify):
+            memo[id(shared)] = shared
+        return super().__deepcopy__(memo)
+
+    def _remember(self, info: ServerInfo) -> ServerInfo:
+        # Of a model that a router has not loaded yet, little is known: ask again next time.
+        if info.n_ctx is not None or not info.is_router:
+            self._info = (self._info_key(), info)
+        return info
 
     def _info_key(self) -> tuple[str, str | None]:
         return self.base_url, self.model
