@@ -34,12 +34,17 @@ class SSEDecoder:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Payloads of the events completed by `data`, which may be cut anywhere."""
-        # Nearly always a read holds whole events of one data line each; nothing then needs to be buffered.
-        if not self._line and not self._data and data.startswith(b"data: ") and data.endswith(b"\n\n"):
-            payloads = data[6:-2].split(b"\n\ndata: ")
-            if data.count(b"\n") == 2 * len(payloads) and b"\r" not in data:
-                self._skip_lf = False
-                return payloads
+        # Nearly always a read is one event of one line; then nothing needs to be split or buffered.
+        if (
+            not self._line
+            and not self._data
+            and data[:6] == b"data: "
+            and data.find(b"\n") == len(data) - 2
+            and data[-1:] == b"\n"
+            and b"\r" not in data
+        ):
+            self._skip_lf = False
+            return [data[6:-2]]
         return self._feed_slowly(data)
 
     def close(self) -> list[bytes]:

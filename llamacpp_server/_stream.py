@@ -43,6 +43,10 @@ S = TypeVar("S")
 D = TypeVar("D", ChatDelta, CompletionDelta)
 
 
+_NOTHING: dict[str, Any] = {}
+_NO_CHOICE: tuple[dict[str, Any]] = (_NOTHING,)
+
+
 class StreamDecoder(Protocol[S]):
     """What the transport needs of a decoder."""
 
@@ -128,29 +132,25 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
         self._calls: dict[tuple[int, int], str] = {}
 
     def _read(self, chunk: dict[str, Any], deltas: list[ChatDelta]) -> None:
+        get = chunk.get
+        choices, usage, timings, progress = get("choices"), get("usage"), get("timings"), get("prompt_progress")
         start = None
         if self._start is None:
             start = self._start = start_from_wire(chunk)
-        get = chunk.get
-        usage, timings, progress = get("usage"), get("timings"), get("prompt_progress")
-        if usage is not None:
-            usage = usage_from_wire(usage)
-        if timings is not None:
-            timings = timings_from_wire(timings)
-        if progress is not None:
+        if usage or timings or progress:
+            usage, timings = usage_from_wire(usage), timings_from_wire(timings)
             progress = progress_from_wire(progress)
-        choices = get("choices")
-        if not choices:
-            if start or usage or timings or progress:
-                deltas.append(ChatDelta("", "", (), None, 0, None, usage, timings, progress, start))
-            return
-        for choice in choices:
+        for choice in choices or _NO_CHOICE:
             get = choice.get
-            delta = get("delta") or {}
+            delta = get("delta") or _NOTHING
+            finish, logprobs = get("finish_reason"), get("logprobs")
             content = delta.get("content") or ""
+            # The one line that nearly every token of an answer takes.
+            if content and not (start or usage or timings or progress or logprobs or finish) and len(delta) == 1:
+                deltas.append(ChatDelta(content, choice=get("index") or 0))
+                continue
             thinking = delta.get("reasoning_content") or delta.get("reasoning") or ""
-            calls = delta.get("tool_calls")
-            finish, logprobs, index = get("finish_reason"), get("logprobs"), get("index") or 0
+            calls, index = delta.get("tool_calls"), get("index") or 0
             fragments = self._fragments(index, calls) if calls else ()
             if content or thinking or fragments or finish or logprobs or usage or timings or progress or start:
                 deltas.append(

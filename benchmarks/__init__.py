@@ -1,0 +1,1 @@
+"""Our cost beside the peers'. `make bench` runs all of it."""
