@@ -12,7 +12,7 @@ of the script. Text that the chat template did not write (`/completion`) gets th
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
@@ -25,6 +25,9 @@ _OPENING = "assistant\n"
 _OPENING_THINKING = "<think>\n"
 
 
+Says = str | Sequence[str | bytes]
+
+
 @dataclass(frozen=True)
 class Script:
     """What the model says in one branch.
@@ -33,8 +36,8 @@ class Script:
     streamed chunk per piece. A piece of bytes may be a part of a character.
     """
 
-    says: str | Sequence[str | bytes]
-    thinks: str | Sequence[str | bytes] = field(default=())
+    says: Says
+    thinks: Says = ()
     """Said before `says`, as reasoning, when the request has thinking on."""
     endless: bool = False
     """Say the last piece again and again, and never stop."""
@@ -45,7 +48,7 @@ def tool_call(name: str, arguments: str) -> str:
     return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
 
 
-def pieces(text: str | Sequence[str | bytes]) -> list[bytes]:
+def pieces(text: Says) -> list[bytes]:
     """The tokens of a script's text."""
     parts = re.findall(r"\s*\S+|\s+$", text) if isinstance(text, str) else text
     return [part.encode() if isinstance(part, str) else part for part in parts]
@@ -53,7 +56,7 @@ def pieces(text: str | Sequence[str | bytes]) -> list[bytes]:
 
 def build_scripted(
     path: Path,
-    script: str | Script | Mapping[str, str | Script],
+    script: Says | Script | Mapping[str, Says | Script],
     *,
     context_length: int = 8192,
 ) -> Path:
@@ -67,10 +70,13 @@ def build_scripted(
             - `"tool"` if the last message is a tool's result;
             - `"user"` in every other case (required, if several are given).
 
-            A text stands for `Script(says=text)`.
+            A text, or a list of pieces, stands for `Script(says=...)`.
         context_length: The context that the model claims to be trained for.
+
+    A script of N tokens makes a file of about 4·N² bytes. A request's grammar still rules: where a tool call or a
+    schema forbids the next piece, the model goes on with some other token.
     """
-    scripts = {"user": script} if isinstance(script, str | Script) else dict(script)
+    scripts = dict(script) if isinstance(script, Mapping) else {"user": script}
     if "user" not in scripts:
         raise ValueError("several scripts need one with the key 'user', for a prompt that no other key fits")
     if len(scripts) > _HEAD:
@@ -186,8 +192,8 @@ class _Chains:
             output[first, self.opening] = max(output[first, self.opening], 20.0)
         zeros = np.zeros((32, width), np.float32)
         return {
-            "token_embd.weight": embeddings,
-            "output.weight": output,
+            "token_embd.weight": embeddings.astype(np.float16),
+            "output.weight": output.astype(np.float16),
             "output_norm.weight": np.ones(width, np.float32),
             "blk.0.attn_norm.weight": np.ones(width, np.float32),
             "blk.0.attn_q.weight": query,
