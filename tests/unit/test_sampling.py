@@ -92,8 +92,8 @@ def test_given_lists_the_tables_own_fields_only():
 
 @pytest.mark.parametrize(
     ("typo", "near"),
-    [("temprature", "temperature"), ("max_token", "max_tokens"), ("topk", "top_k"), ("repetition_penalty", "repeat_penalty"),
-     ("logit_biases", "logit_bias"), ("grammer", "grammar")],
+    [("temprature", "temperature"), ("max_token", "max_tokens"), ("topk", "top_k"), ("logit_biases", "logit_bias"),
+     ("repetition_penalty", "repeat_penalty"), ("grammer", "grammar")],
 )  # fmt: skip
 def test_a_typing_error_gets_the_nearest_name_and_the_way_around(typo, near):
     with pytest.raises(BadRequestError, match=f"unknown parameter '{typo}'.*did you mean '{near}'.*extra_body"):

@@ -1,5 +1,6 @@
 """Bytes of an event stream -> payloads, whatever the pieces in which they come."""
 
+import itertools
 import re
 
 import pytest
@@ -33,7 +34,7 @@ def reference(stream):
 
 def pieces_of(stream, cuts):
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [stream[a:b] for a, b in itertools.pairwise(edges)]
 
 
 LINES = st.sampled_from(

@@ -1,0 +1,252 @@
+"""Status, headers and body of an answer -> the one error that it means.
+
+The rows are the server's own words, of b11434 and of older builds, and what stands between a client and it.
+"""
+
+import json
+
+import pytest
+
+from llamacpp_server import (
+    AuthenticationFailedError,
+    BadRequestError,
+    ContextOverflowError,
+    LlamaServerError,
+    MalformedReplyError,
+    NotFoundError,
+    NotSupportedError,
+    ServerBusyError,
+    ServerFaultError,
+    ServerLoadingError,
+)
+from llamacpp_server._failures import event_failure, failure, not_this_api
+
+URL = "http://localhost:8080/v1/chat/completions"
+
+INVALID, SERVER, NOT_SUPPORTED = "invalid_request_error", "server_error", "not_supported_error"
+
+# status, error.type, words, class, a part of the remedy
+ROWS = [
+    # -- the request
+    (400, INVALID, "Field 'n': Value must be between 1 and 4", BadRequestError, None),
+    (400, INVALID, "Field 'temperature': [json.exception.type_error.302] type must be number, but is string",
+     BadRequestError, None),
+    (400, INVALID, "Invalid tool_choice: any", BadRequestError, None),
+    (400, INVALID, "Failed to initialize samplers: failed to parse grammar", BadRequestError, "grammar"),
+    (400, INVALID, "Unable to generate parser for this template. Automatic parser generation failed: JSON schema "
+     "error at #: unrecognized type wat", BadRequestError, "JSON schema"),
+    (400, INVALID, "Prompt contains invalid tokens", BadRequestError, None),
+    (400, INVALID, "unsupported content[].type", BadRequestError, None),
+    (400, INVALID, "Failed to load image or audio file", BadRequestError, None),
+    (400, INVALID, "model name is missing from the request", BadRequestError, "name a model"),
+    (400, INVALID, "model is not loaded", BadRequestError, None),
+    (400, INVALID, "model 'zz' not found", NotFoundError, "models()"),
+    (400, INVALID, "Cannot use custom grammar constraints with tools.", BadRequestError, None),
+    (422, None, "unprocessable", BadRequestError, None),
+    # -- the caller's mistakes that come as 500
+    (500, SERVER, "Failed to parse tools: unknown type", BadRequestError, None),
+    (500, SERVER, "Failed to parse messages: Missing 'role'", BadRequestError, None),
+    (500, SERVER, "[json.exception.type_error.302] type must be string, but is null", BadRequestError, None),
+    (500, SERVER, "Cannot use both json_schema and grammar", BadRequestError, None),
+    (500, SERVER, "Either \"json_schema\" or \"grammar\" can be specified, but not both", BadRequestError, None),
+    (500, SERVER, "Unknown reasoning format: xml", BadRequestError, None),
+    (500, SERVER, "cannot make GET request: Could not establish connection", BadRequestError, None),
+    (500, SERVER, "Invalid base64 value", BadRequestError, None),
+    (500, SERVER, "[json.exception.out_of_range.403] key 'role' not found", BadRequestError, None),
+    (500, SERVER, "Failed to parse tool call arguments as JSON: [json.exception.parse_error.101]", BadRequestError,
+     "arguments"),
+    (500, SERVER, "Conversation roles must alternate user/assistant/user/assistant/...", BadRequestError, "template"),
+    (500, SERVER, "Jinja Exception: System role not supported", BadRequestError, "template"),
+    # -- what the server was not started with
+    (500, SERVER, "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj",
+     NotSupportedError, "--mmproj"),
+    (500, SERVER, "audio input is not supported - hint: if this is unexpected, you may need to provide the mmproj",
+     NotSupportedError, "--mmproj"),
+    (500, SERVER, "tools param requires --jinja flag", NotSupportedError, "--jinja"),
+    (500, SERVER, "tool_choice param requires --jinja flag", NotSupportedError, "--jinja"),
+    (501, NOT_SUPPORTED, "This server does not support embeddings. Start it with `--embeddings`", NotSupportedError,
+     "--embeddings"),
+    (501, NOT_SUPPORTED, "This server does not support reranking. Start it with `--reranking`", NotSupportedError,
+     "--reranking"),
+    (501, NOT_SUPPORTED, "This server does not support metrics endpoint. Start it with `--metrics`", NotSupportedError,
+     "--metrics"),
+    (501, NOT_SUPPORTED, "This server does not support slots action. Start it with `--slot-save-path`",
+     NotSupportedError, "--slot-save-path"),
+    (501, NOT_SUPPORTED, "This server does not support slots endpoint. Start it with `--slots`", NotSupportedError,
+     None),
+    (501, NOT_SUPPORTED, "Infill is not supported by this model: prefix token is missing. ", NotSupportedError,
+     "fill-in-the-middle"),
+    (400, INVALID, "Pooling type 'none' is not OAI compatible. Please use a different pooling type", NotSupportedError,
+     "--pooling"),
+    (403, "feature_disabled", "this feature is disabled", NotSupportedError, None),
+    # -- the key
+    (401, "authentication_error", "Invalid API Key", AuthenticationFailedError, "LLAMACPP_API_KEY"),
+    (403, None, "forbidden", AuthenticationFailedError, "api_key"),
+    # -- the endpoint
+    (404, "not_found_error", "File Not Found", NotFoundError, "base_url"),
+    # -- now is a bad time
+    (503, "unavailable_error", "Loading model", ServerLoadingError, None),
+    (503, "unavailable_error", "no slot available", ServerBusyError, None),
+    (429, None, "Too Many Requests", ServerBusyError, None),
+    # -- the server's own failures
+    (500, SERVER, "The model produced output that does not match the expected peg-native format", ServerFaultError,
+     "reasoning_format"),
+    (500, SERVER, "Failed to parse input at pos 12: {", ServerFaultError, "reasoning_format"),
+    (500, SERVER, "model name=broken failed to load", ServerFaultError, None),
+    (500, SERVER, "something new", ServerFaultError, None),
+    (502, None, "Bad Gateway", ServerFaultError, None),
+]  # fmt: skip
+
+
+def body_of(status, kind, words):
+    return json.dumps({"error": {"code": status, "message": words, **({"type": kind} if kind else {})}}).encode()
+
+
+@pytest.mark.parametrize(("status", "kind", "words", "expected", "remedy"), ROWS)
+def test_words_and_status_of_an_answer(status, kind, words, expected, remedy):
+    body = body_of(status, kind, words)
+    error = failure(status, {}, body, URL)
+    assert type(error) is expected
+    assert (error.status, error.url, error.server_message, error.server_type) == (status, URL, words, kind)
+    assert words in str(error)
+    assert f"HTTP {status}" in str(error)
+    assert URL in str(error)
+    assert error.body == body.decode()
+    assert remedy is None or (error.remedy is not None and remedy in error.remedy and remedy in str(error))
+
+
+@pytest.mark.parametrize(("status", "kind", "words", "expected", "remedy"), ROWS)
+def test_the_same_words_in_the_middle_of_a_stream(status, kind, words, expected, remedy):
+    error = event_failure({"code": status, "message": words, "type": kind})
+    assert type(error) is expected
+    assert (error.status, error.server_message, error.server_type) == (None, words, kind)
+    assert remedy is None or (error.remedy is not None and remedy in error.remedy)
+
+
+def test_only_what_a_repeat_can_help_is_called_retryable():
+    retryable = {expected for *_, expected, _ in ROWS if expected.retryable}
+    assert retryable == {ServerLoadingError, ServerBusyError}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "needed", "room"),
+    [
+        (400, {"message": "request (3024 tokens) exceeds the available context size (1024 tokens), try increasing it",
+               "type": "exceed_context_size_error", "n_prompt_tokens": 3024, "n_ctx": 1024}, 3024, 1024),
+        (400, {"message": "request (3024 tokens) exceeds the available context size (1024 tokens), try increasing it"},
+         3024, 1024),
+        (400, {"message": "new words", "type": "exceed_context_size_error", "n_prompt_tokens": 9, "n_ctx": 8}, 9, 8),
+        (500, {"message": "request (5 tokens) exceeds the available context size (4 tokens)",
+               "type": "exceed_context_size_error", "n_prompt_tokens": 5, "n_ctx": 4}, 5, 4),
+        (400, {"message": "the request exceeds the available context size. try increasing the context size or enable "
+               "context shift", "type": INVALID}, None, None),
+        (500, {"message": "Context size has been exceeded."}, None, None),
+        (500, {"message": "context shift is disabled"}, None, None),
+        (500, {"message": "input (702 tokens) is too large to process. increase the physical batch size (current batch "
+               "size: 512)", "type": SERVER}, 702, 512),
+        (500, {"message": "input is too large to process. increase the physical batch size"}, None, None),
+    ],
+)  # fmt: skip
+def test_an_overflow_says_by_how_much_where_the_server_does(status, body, needed, room):
+    error = failure(status, {}, json.dumps({"error": body}).encode(), URL)
+    assert type(error) is ContextOverflowError
+    assert (error.n_prompt_tokens, error.n_ctx) == (needed, room)
+    assert error.remedy is not None
+    assert "-ub" in error.remedy if "too large" in body["message"] else "-c" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected", "words"),
+    [
+        # builds of early 2024
+        (503, b'{"status":"loading model"}', ServerLoadingError, "loading model"),
+        (503, b'{"status":"no slot available","slots_idle":0,"slots_processing":4}', ServerBusyError, "no slot"),
+        (500, b'{"status":"error"}', ServerFaultError, "error"),
+        (503, b'{"error":{"code":503,"message":"Loading model"}}', ServerLoadingError, "Loading model"),
+        (404, b'{"error":{"message":"Not Found"}}', NotFoundError, "Not Found"),
+        # other shapes of error
+        (400, b'{"error":"plain words"}', BadRequestError, "plain words"),
+        (400, b'{"detail":"from FastAPI"}', BadRequestError, "from FastAPI"),
+        (400, b'{"message":"bare"}', BadRequestError, "bare"),
+        (400, b'{"error":null}', BadRequestError, "error"),
+        (400, b'{"error":["x"]}', BadRequestError, "x"),
+        (400, b'[1,2]', BadRequestError, "[1,2]"),
+        # no JSON at all
+        (500, b"proxy error: Could not establish connection", ServerFaultError, "proxy error: Could not"),
+        (500, b"Internal Server Error", ServerFaultError, "Internal Server Error"),
+        (502, b"<html><head><title>502 Bad Gateway</title></head></html>", ServerFaultError, "web page"),
+        (503, b"<!DOCTYPE html><h1>Service Unavailable</h1>", ServerBusyError, "web page"),
+        (404, b"<html>not here</html>", NotFoundError, "web page"),
+        (401, b"", AuthenticationFailedError, "key"),
+        (404, b"", NotFoundError, "no such endpoint"),
+        (501, b"", NotSupportedError, "not supported"),
+        (400, b"", BadRequestError, "refuses"),
+        (500, b"", ServerFaultError, "without a word"),
+        (503, b"", ServerBusyError, "busy"),
+        (500, b'{"error":{"mess', ServerFaultError, '{"error":{"mess'),
+        (500, b"\xff\xfe\x00", ServerFaultError, "\ufffd"),
+    ],
+)  # fmt: skip
+def test_bodies_of_old_builds_of_other_shapes_and_of_no_shape(status, body, expected, words):
+    error = failure(status, {}, body, URL)
+    assert type(error) is expected
+    assert words in str(error)
+    assert error.status == status
+
+
+@pytest.mark.parametrize("body", [b"<html>502</html>", b"<!doctype html>x", b"  <html>"])
+def test_a_page_of_html_is_not_shown_as_the_servers_words(body):
+    error = failure(502, {}, body, URL)
+    assert "<" not in str(error)
+    assert error.body == body.decode()
+
+
+def test_a_redirect_is_named_with_its_target():
+    error = failure(308, {"location": "https://host/v1"}, b"", URL)
+    assert type(error) is MalformedReplyError
+    assert "https://host/v1" in str(error)
+    assert "redirect" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("5", 5.0), ("0", 0.0), ("1.5", 1.5), ("-3", 0.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("", None)],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_read_as_seconds(status, text, seconds):
+    error = failure(status, {"retry-after": text}, b"busy", URL)
+    assert isinstance(error, ServerBusyError)
+    assert error.retry_after == seconds
+
+
+def test_a_long_body_is_kept_in_part():
+    error = failure(500, {}, b"x" * 100_000, URL)
+    assert error.body is not None
+    assert len(error.body) == 2000
+    assert len(str(error)) < 1000
+
+
+@pytest.mark.parametrize("details", ["words", None, 17, ["a"], {}, {"message": None}, {"code": "500", "message": 3}])
+def test_an_error_event_of_any_shape_is_an_error(details):
+    error = event_failure(details)
+    assert isinstance(error, LlamaServerError)
+    assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(b"<!doctype html><html>", "text/html; charset=utf-8"), (b"\n <html>", ""), (b"hello", "text/html"),
+     (b"<!DOCTYPE HTML>", "text/plain")],
+)  # fmt: skip
+def test_a_web_page_at_200_is_called_one(body, kind):
+    error = not_this_api(body, kind, URL)
+    assert type(error) is MalformedReplyError
+    assert "this looks like a web page, not the API" in str(error)
+    assert "base_url" in str(error)
+    assert error.body == body.decode()
+
+
+def test_other_words_at_200_are_shown():
+    error = not_this_api(b'{"half":', "application/json", URL)
+    assert '{"half":' in str(error)
+    assert (error.status, error.url) == (200, URL)
