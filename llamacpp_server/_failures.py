@@ -72,7 +72,7 @@ _RULES: Final = (
           "an earlier tool call in the messages has arguments that are not valid JSON"),
     _rule(r"jinja|must alternate|raise_exception|prefill is incompatible|Cannot pass both content and thinking"
           r"|Tool call IDs should be", BadRequestError, "the model's chat template refuses these messages"),
-    _rule(r"failed to parse (?:tools|messages|tool_choice)|Cannot use both|Cannot (?:use custom|specify) grammar"
+    _rule(r"failed to parse (?:tools|messages|tool_choice)|Cannot (?:use both|use custom|specify grammar)|but not both"
           r"|type must be|Missing '|missing required|Invalid (?:type|base64|tool_choice|input)"
           r"|Unknown reasoning|out of (?:range|vocab)|invalid tokens|cannot make GET request|key '\w+' not found",
           BadRequestError),
@@ -102,7 +102,7 @@ def failure(status: int, headers: Mapping[str, str], body: bytes, url: str) -> L
     words = _words(details, text)
     error = _from_words(words, details, status)
     if error is None:
-        error = _from_status(status, headers, words)
+        error = _from_status(status, headers, words, details.get("type"))
     error.url, error.status, error.body = url, status, text or None
     return error
 
@@ -113,7 +113,7 @@ def event_failure(details: Any) -> LlamaServerError:
     code = details.get("code")
     status = code if isinstance(code, int) else 500
     words = _words(details, "")
-    return _from_words(words, details, status) or _from_status(status, {}, words)
+    return _from_words(words, details, status) or _from_status(status, {}, words, details.get("type"))
 
 
 def not_this_api(body: bytes, content_type: str, url: str, status: int = 200) -> MalformedReplyError:
@@ -167,23 +167,23 @@ def _from_words(words: str, details: Mapping[str, Any], status: int) -> LlamaSer
     return None
 
 
-def _from_status(status: int, headers: Mapping[str, str], words: str) -> LlamaServerError:
+def _from_status(status: int, headers: Mapping[str, str], words: str, kind: str | None) -> LlamaServerError:
+    if kind == "feature_disabled" or status == 501:
+        return _build(NotSupportedError, words or "not supported", kind, None)
     if status in (401, 403):
         remedy = "pass api_key=..., or set LLAMACPP_API_KEY, as the server was started with --api-key"
-        return _build(AuthenticationFailedError, words or "the server refuses the key", None, remedy)
+        return _build(AuthenticationFailedError, words or "the server refuses the key", kind, remedy)
     if status == 404:
         remedy = "is base_url right, and this build of llama-server recent enough?"
-        return _build(NotFoundError, words or "no such endpoint", None, remedy)
-    if status == 501:
-        return _build(NotSupportedError, words or "not supported", "not_supported_error", None)
+        return _build(NotFoundError, words or "no such endpoint", kind, remedy)
     if status in (429, 503):
-        busy = ServerBusyError(
-            f"the server is busy: {words}", server_message=words, retry_after=_seconds(headers.get("retry-after"))
+        after = _seconds(headers.get("retry-after"))
+        return ServerBusyError(
+            f"the server is busy: {words}", server_message=words, server_type=kind, retry_after=after
         )
-        return busy
     if 400 <= status < 500:
-        return _build(BadRequestError, words or "the server refuses the request", None, None)
-    return _build(ServerFaultError, words or "the server failed without a word", None, None)
+        return _build(BadRequestError, words or "the server refuses the request", kind, None)
+    return _build(ServerFaultError, words or "the server failed without a word", kind, None)
 
 
 def _build(
