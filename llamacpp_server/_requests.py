@@ -144,6 +144,15 @@ def _refuse_constraint_with_tools(body: Mapping[str, Any]) -> None:
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message without nulls: `name: null` and the like are answered with 500, `content: null` by old builds."""
-    clean = {key: value for key, value in message.items() if value is not None}
+    clean: dict[str, Any] = _without_nulls(message)
     clean.setdefault("content", "")
     return clean
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        # The arguments of a call are the model's own JSON, where a null is a value.
+        return {k: v if k == "arguments" else _without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_without_nulls(entry) for entry in value]
+    return value
