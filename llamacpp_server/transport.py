@@ -7,6 +7,7 @@ keeps them the same program.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import logging
@@ -23,7 +24,6 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import anyio
-import anyio.lowlevel
 import httpx
 
 from ._failures import START_HINT
@@ -196,7 +196,7 @@ class AsyncTransport:
     async def aclose(self) -> None:
         """Closes the connections of this event loop. The transport can be used again afterwards."""
         with self._lock:
-            clients = list(self._loops.pop(anyio.lowlevel.current_token(), {}).values())
+            clients = list(self._loops.pop(_current_loop(), {}).values())
         for client in clients:
             await client.aclose()
 
@@ -212,7 +212,7 @@ class AsyncTransport:
         if self._given is not None:
             return self._given
         # Sockets belong to the event loop that opened them, and a forked child must not share its parent's.
-        loop = anyio.lowlevel.current_token()
+        loop = _current_loop()
         key = (os.getpid(), _is_loopback(urlsplit(url).hostname or ""))
         with self._lock:
             clients = self._loops.setdefault(loop, {})
@@ -221,6 +221,19 @@ class AsyncTransport:
                 client = httpx.AsyncClient(limits=_LIMITS, verify=_context(self._verify), trust_env=not key[1])
                 clients[key] = client
         return client
+
+
+def _current_loop() -> Any:
+    """The running event loop (asyncio) or its token (trio), one object for as long as it runs.
+
+    `anyio.lowlevel.current_token` makes a new object at each call, so a weak dictionary would forget it at once.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        import trio  # only where trio runs the caller
+
+        return trio.lowlevel.current_trio_token()
 
 
 def _refuse_given(http_client: object) -> None:

@@ -1,0 +1,47 @@
+"""Connections are kept and reused, one set for each event loop, and given up before the server closes them."""
+
+import asyncio
+import threading
+
+import trio
+
+from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient, LocalServer
+from llamacpp_server.transport import AsyncTransport
+
+
+def pool_size(transport: AsyncTransport) -> int:
+    """Sockets that the clients of all loops hold open."""
+    clients = [client for loop in transport._loops.values() for client in loop.values()]
+    return sum(len(client._transport._pool.connections) for client in clients)
+
+
+def test_awaited_requests_in_turn_share_one_connection(chat_server: LocalServer) -> None:
+    async def three() -> tuple[int, int]:
+        async with AsyncLlamaServerClient(chat_server.base_url) as client:
+            for _ in range(3):
+                await client.health()
+            return len(client._transport._loops), pool_size(client._transport)
+
+    assert asyncio.run(three()) == (1, 1)
+
+
+def test_awaited_requests_in_turn_share_one_connection_on_trio(chat_server: LocalServer) -> None:
+    async def three() -> tuple[int, int]:
+        async with AsyncLlamaServerClient(chat_server.base_url) as client:
+            for _ in range(3):
+                await client.health()
+            return len(client._transport._loops), pool_size(client._transport)
+
+    assert trio.run(three) == (1, 1)
+
+
+def test_threads_share_one_client(chat_server: LocalServer) -> None:
+    with LlamaServerClient(chat_server.base_url) as client:
+        answers = []
+        threads = [threading.Thread(target=lambda: answers.append(client.health().ready)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert answers == [True] * 8
+        assert len(client._transport._clients) == 1
