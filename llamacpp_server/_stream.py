@@ -37,7 +37,7 @@ from .chat import (
     ToolCallFragment,
     Usage,
 )
-from .errors import LlamaServerError, StreamCutOffError
+from .errors import LlamaServerError, MalformedReplyError, StreamCutOffError
 
 S = TypeVar("S")
 D = TypeVar("D", ChatDelta, CompletionDelta)
@@ -79,7 +79,10 @@ class _ReplyDecoder(Generic[D]):
         Raises:
             StreamCutOffError: When the end mark did not come.
         """
-        deltas = self._decode(self._sse.close())
+        try:
+            deltas = self._decode(self._sse.close())
+        except MalformedReplyError:
+            deltas = []  # half an event
         if not self._done:
             raise self.with_partial(
                 StreamCutOffError(
@@ -101,21 +104,26 @@ class _ReplyDecoder(Generic[D]):
             for payload in payloads:
                 if payload == b"[DONE]":
                     self._done = True
-                    continue
-                try:
-                    chunk = from_json(payload)
-                except ValueError:
-                    raise not_this_api(payload, "", "") from None
-                # `data: null` starts the second and later prompts of a batch.
-                if type(chunk) is dict:
-                    if "error" in chunk:
-                        raise event_failure(chunk["error"])
-                    self._read(chunk, deltas)
+                else:
+                    self._decode_one(payload, deltas)
         except LlamaServerError as error:
             self._deltas += deltas
             raise self.with_partial(error) from None
         self._deltas += deltas
         return deltas
+
+    def _decode_one(self, payload: bytes, deltas: list[D]) -> None:
+        try:
+            chunk = from_json(payload)
+            # `data: null` starts the second and later prompts of a batch.
+            if type(chunk) is not dict:
+                return
+            if not chunk.get("error"):
+                self._read(chunk, deltas)
+                return
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise not_this_api(payload, "", "") from None
+        raise event_failure(chunk["error"])
 
     @abstractmethod
     def _read(self, chunk: dict[str, Any], deltas: list[D]) -> None: ...
@@ -145,6 +153,8 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
             delta = get("delta") or _NOTHING
             finish, logprobs = get("finish_reason"), get("logprobs")
             content = delta.get("content") or ""
+            if type(content) is not str:
+                raise TypeError("content is text")
             # The one line that nearly every token of an answer takes.
             if content and not (start or usage or timings or progress or logprobs or finish) and len(delta) == 1:
                 deltas.append(ChatDelta(content, choice=get("index") or 0))
@@ -305,7 +315,8 @@ def fold_chat(deltas: Iterable[ChatDelta]) -> ChatReply:
     choices, start, usages, timings = _fold(deltas)
     usage = None
     if usages:
-        # With n > 1 one usage comes for each choice, all of them for the same prompt.
+        # One usage comes for each choice, all of them for the same prompt; older builds sent some twice.
+        usages = usages[-len(choices) :]
         usage = Usage(usages[0].prompt_tokens, sum(u.completion_tokens for u in usages), usages[0].cached_tokens)
     return ChatReply(
         tuple(
