@@ -1,0 +1,139 @@
+"""The server's errors as LangChain's: every error that leaves this package is ours and LangChain's at once.
+
+    except langchain_core.exceptions.ContextOverflowError    # what middleware catches
+    except llamacpp_server.ContextOverflowError as error     # the same object; it has n_prompt_tokens and n_ctx
+
+`is_retryable` is what `llamacpp_server` knows of the failure, not what LangChain assumes of its status: most 500s of
+this server repeat themselves, and a request that timed out may still be running.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Final
+
+from langchain_core import exceptions as core
+
+import llamacpp_server as server
+
+__all__ = ["MissingToolCallError", "TruncatedOutputError", "as_langchain", "langchain_errors"]
+
+
+class ServerError(server.LlamaServerError, core.ModelError):
+    """Any other failure."""
+
+
+class ConnectionFailedError(server.ConnectionFailedError, core.ModelConnectionError):
+    """Nothing usable answered at the address."""
+
+
+class RequestTimeoutError(server.RequestTimeoutError, core.ModelTimeoutError):
+    """Silence, or the deadline."""
+
+    is_retryable = server.RequestTimeoutError.retryable
+
+
+class ServerLoadingError(server.ServerLoadingError, core.ModelAPIError):
+    """The model was still loading."""
+
+
+class ServerBusyError(server.ServerBusyError, core.ModelRateLimitError):
+    """Too many requests."""
+
+
+class AuthenticationFailedError(server.AuthenticationFailedError, core.ModelAuthenticationError):
+    """The server wants a key, or another one (401)."""
+
+
+class PermissionDeniedError(server.AuthenticationFailedError, core.ModelPermissionDeniedError):
+    """The key is known and may not do this (403; something in front of the server says so)."""
+
+
+class BadRequestError(server.BadRequestError, core.ModelInvalidRequestError):
+    """The request is wrong."""
+
+
+class ContextOverflowError(server.ContextOverflowError, BadRequestError, core.ContextOverflowError):
+    """The request does not fit into the context of a slot; `n_prompt_tokens` and `n_ctx` say by how much."""
+
+
+class NotFoundError(server.NotFoundError, core.ModelNotFoundError):
+    """No such endpoint."""
+
+
+class NotSupportedError(server.NotSupportedError, core.ModelInvalidRequestError):
+    """The server was started without what this needs, or its model can't do it."""
+
+
+class ServerFaultError(server.ServerFaultError, core.ModelAPIError):
+    """The server failed in a way that would repeat itself."""
+
+    is_retryable = server.ServerFaultError.retryable
+
+
+class StreamCutOffError(server.StreamCutOffError, core.ModelConnectionError):
+    """A stream ended before its end mark."""
+
+
+class MalformedReplyError(server.MalformedReplyError, core.ModelAPIError):
+    """An answer that is not this API's."""
+
+    is_retryable = server.MalformedReplyError.retryable
+
+
+class TruncatedOutputError(server.LlamaServerError, core.ModelError):
+    """A structured answer was cut off before it was whole: by `max_tokens`, or by the end of the context."""
+
+
+class MissingToolCallError(server.LlamaServerError, core.ModelError):
+    """A tool call was forced and none came.
+
+    Attributes:
+        finish_reason: Why the answer ended; `length` means that it was cut off first.
+    """
+
+    def __init__(self, message: str = "", *, finish_reason: str | None = None) -> None:
+        super().__init__(message)
+        self.finish_reason = finish_reason
+
+
+# The first that fits is taken, so subclasses come before their bases.
+_TWINS: Final[tuple[tuple[type[server.LlamaServerError], type[server.LlamaServerError]], ...]] = (
+    (server.ContextOverflowError, ContextOverflowError),
+    (server.BadRequestError, BadRequestError),
+    (server.ConnectionFailedError, ConnectionFailedError),
+    (server.RequestTimeoutError, RequestTimeoutError),
+    (server.ServerLoadingError, ServerLoadingError),
+    (server.ServerBusyError, ServerBusyError),
+    (server.AuthenticationFailedError, AuthenticationFailedError),
+    (server.NotFoundError, NotFoundError),
+    (server.NotSupportedError, NotSupportedError),
+    (server.ServerFaultError, ServerFaultError),
+    (server.StreamCutOffError, StreamCutOffError),
+    (server.MalformedReplyError, MalformedReplyError),
+    (server.LlamaServerError, ServerError),
+)
+
+
+def as_langchain(error: server.LlamaServerError) -> server.LlamaServerError:
+    """The same error as an instance of a class that LangChain knows as well."""
+    if isinstance(error, core.ModelError):
+        return error
+    if isinstance(error, server.AuthenticationFailedError) and error.status == 403:
+        return error.recast(PermissionDeniedError)
+    return next(error.recast(twin) for ours, twin in _TWINS if isinstance(error, ours))
+
+
+class _LangchainErrors:
+    def __enter__(self) -> None:
+        """Nothing to set up."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, server.LlamaServerError) and not isinstance(error, core.ModelError):
+            raise as_langchain(error) from error.__cause__
+
+
+langchain_errors: Final = _LangchainErrors()
+"""`with langchain_errors:` turns the server's errors into LangChain's; in generators and coroutines as well."""
