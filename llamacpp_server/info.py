@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
+from ._notices import say_once
+from .errors import NotSupportedError
 from .results import ModelCard, ServerProps
 
-__all__ = ["ServerInfo", "ThinkingSwitch"]
+__all__ = ["Medium", "ServerInfo", "ThinkingSwitch"]
+
+Medium = Literal["image", "audio", "video"]
+
+_MEDIA_FLAGS: Final = {
+    "image": "start the server with --mmproj projector.gguf, made for this model",
+    "audio": "start the server with --mmproj projector.gguf, one for audio made for this model",
+    "video": "start the server with --mmproj projector.gguf, made for this model, and with ffmpeg on its host",
+}
 
 ThinkingSwitch = Literal["enable_thinking", "reasoning_effort", "always", "none"]
 
@@ -51,6 +61,32 @@ class ServerInfo:
     is_router: bool = False
     is_sleeping: bool = False
     status: str | None = None
+
+    def check_media(self, media: Iterable[Medium]) -> None:
+        """Refuses what the server can't see or hear, before anything is sent.
+
+        Raises:
+            NotSupportedError: For the first one that it lacks; `remedy` names the flag.
+        """
+        for medium in media:
+            able = {"image": self.vision, "audio": self.audio, "video": self.video}[medium]
+            if able is False:
+                raise NotSupportedError(
+                    f"the server ({self.model or 'its model'}) takes no {medium} input", remedy=_MEDIA_FLAGS[medium]
+                )
+
+    def check_tools(self, *, forced: bool) -> None:
+        """Says that tools are of no use where the chat template drops them without a word (b11434).
+
+        Raises:
+            NotSupportedError: When a call is demanded, which can't be had then.
+        """
+        if self.tools is not False:
+            return
+        words = f"the chat template of {self.model or 'the model'} knows no tools: the server drops them silently"
+        if forced:
+            raise NotSupportedError(words, remedy="start the server with a --chat-template that knows tools")
+        say_once(words)
 
     @classmethod
     def build_from(cls, props: ServerProps | None, cards: Sequence[ModelCard], model: str | None) -> Self:

@@ -1,0 +1,30 @@
+"""The errors that a whole reply can mean. LlamaIndex has no error tree of its own, so the rest are the client's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llamacpp_server import ChatReply, LlamaServerError
+
+__all__ = ["UnusableReplyError"]
+
+
+class UnusableReplyError(LlamaServerError, ValueError):
+    """The server answered, and the answer is not what was asked for.
+
+    No tool call where one was required, or JSON that was cut off or does not fit the model class.
+
+    Attributes:
+        partial: The reply.
+    """
+
+    def __init__(self, message: str = "", *, reply: ChatReply | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.partial = reply
+
+
+def why_it_ended(finish_reason: str | None) -> str:
+    """The end of a reply in words, for messages."""
+    if finish_reason == "length":
+        return "it was cut off by max_tokens or the end of the context"
+    return f"it ended with finish_reason={finish_reason!r}"

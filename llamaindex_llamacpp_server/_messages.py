@@ -1,0 +1,233 @@
+"""LlamaIndex messages -> the server's messages: every block of `ChatMessage`, both the new and the legacy places.
+
+Converting never changes the caller's messages. Blocks that hold a path or a URL are read here, by LlamaIndex's own
+`resolve_*` methods, so that the server gets bytes and needs access to neither.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import singledispatch
+from typing import Any, Final
+
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    CachePoint,
+    ChatMessage,
+    CitableBlock,
+    CitationBlock,
+    DocumentBlock,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    VideoBlock,
+)
+
+from llamacpp_server import BadRequestError
+from llamacpp_server.info import Medium
+from llamacpp_server.wire import AudioSourceDict, ContentPartDict, MessageDict, ToolCallDict
+
+__all__ = ["holds_media", "media_kinds", "to_wire"]
+
+_ROLES: Final = {
+    MessageRole.DEVELOPER: "system",
+    MessageRole.FUNCTION: "tool",
+    MessageRole.CHATBOT: "assistant",
+    MessageRole.MODEL: "assistant",
+}
+_KINDS: Final[dict[str, Medium]] = {"image_url": "image", "input_audio": "audio", "input_video": "video"}
+_BLOCKS_OF: Final[dict[str, Callable[[bytes, str], Any]]] = {
+    "image": lambda data, kind: ImageBlock(image=data, image_mimetype=kind),
+    "audio": lambda data, kind: AudioBlock(audio=data),
+    "video": lambda data, kind: VideoBlock(video=data, video_mimetype=kind),
+}
+_MEDIA_BLOCKS: Final = (ImageBlock, AudioBlock, VideoBlock, DocumentBlock, CitableBlock, CitationBlock)
+
+
+def to_wire(messages: Sequence[ChatMessage], *, replay_thinking: bool) -> list[MessageDict]:
+    """The conversation as the server takes it.
+
+    Args:
+        messages: Left as they are.
+        replay_thinking: Send the model's earlier thinking back to it.
+
+    Raises:
+        BadRequestError: For a block that can't be sent or read.
+    """
+    wire: list[MessageDict] = []
+    unanswered: list[str] = []
+    for number, message in enumerate(messages):
+        role = _ROLES.get(message.role, message.role.value)
+        converted: MessageDict = {"role": role, "content": _content(message.blocks)}
+        if role == "assistant":
+            calls = _tool_calls(message, number)
+            unanswered = [call["id"] for call in calls]
+            if calls:
+                converted["tool_calls"] = calls
+            thinking = _thinking(message) if replay_thinking else ""
+            if thinking:
+                converted["reasoning_content"] = thinking
+        elif role == "tool":
+            _name_call(converted, message.additional_kwargs, unanswered)
+        wire.append(converted)
+    return wire
+
+
+def holds_media(messages: Iterable[ChatMessage]) -> bool:
+    """Whether converting may read files or the network."""
+    return any(isinstance(block, _MEDIA_BLOCKS) for message in messages for block in message.blocks)
+
+
+def media_kinds(wire: Iterable[MessageDict]) -> set[Medium]:
+    """Which of `image`, `audio` and `video` the messages hold."""
+    parts = (part for message in wire if isinstance(message["content"], list) for part in message["content"])
+    return {_KINDS[part["type"]] for part in parts if part["type"] in _KINDS}
+
+
+def _content(blocks: Iterable[Any]) -> str | list[ContentPartDict]:
+    """A string when all of it is text, because some templates take nothing else."""
+    parts = [part for block in blocks for part in _parts(block)]
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    # LlamaIndex itself joins the texts of a message so (`ChatMessage.content`).
+    return "\n".join(texts) if len(texts) == len(parts) else parts
+
+
+@singledispatch
+def _parts(block: Any) -> list[ContentPartDict]:
+    """What a block is sent as, in the message's content."""
+    raise BadRequestError(f"a {type(block).__name__} can't be sent to llama-server")
+
+
+@_parts.register
+def _(block: TextBlock) -> list[ContentPartDict]:
+    return [_text(block.text)]
+
+
+@_parts.register
+def _(block: ImageBlock) -> list[ContentPartDict]:
+    # The server looks at the bytes; the type has to be an image's all the same.
+    known = block.image_mimetype or ""
+    kind = known if known.startswith("image/") else "image/png"
+    return [{"type": "image_url", "image_url": {"url": f"data:{kind};base64,{_base64(block.resolve_image, 'image')}"}}]
+
+
+@_parts.register
+def _(block: AudioBlock) -> list[ContentPartDict]:
+    source: AudioSourceDict = {"data": _base64(block.resolve_audio, "audio")}
+    if block.format:
+        source["format"] = block.format
+    return [{"type": "input_audio", "input_audio": source}]
+
+
+@_parts.register
+def _(block: VideoBlock) -> list[ContentPartDict]:
+    return [{"type": "input_video", "input_video": {"data": _base64(block.resolve_video, "video")}}]
+
+
+@_parts.register
+def _(block: DocumentBlock) -> list[ContentPartDict]:
+    """A document's text with its title; images, sounds and videos as what they are."""
+    kind = block.document_mimetype or ""
+    data = _bytes(block.resolve_document, "document")
+    family = kind.partition("/")[0]
+    if family in _BLOCKS_OF:
+        return _parts(_BLOCKS_OF[family](data, kind))
+    text = _readable(data)
+    if text is None:
+        raise BadRequestError(
+            f"the document {block.title!r} ({kind or 'of unknown type'}) is not text, and llama-server reads no other",
+            remedy="extract its text first, with one of LlamaIndex's readers",
+        )
+    return [_text(f"{block.title}:\n{text}")]
+
+
+@_parts.register
+def _(block: CitableBlock) -> list[ContentPartDict]:
+    return [_text(f"{block.title} ({block.source}):"), *(part for inner in block.content for part in _parts(inner))]
+
+
+@_parts.register
+def _(block: CitationBlock) -> list[ContentPartDict]:
+    return [_text(f"{block.title} ({block.source}):"), *_parts(block.cited_content)]
+
+
+@_parts.register(ThinkingBlock)
+@_parts.register(ToolCallBlock)
+@_parts.register(CachePoint)
+def _(block: Any) -> list[ContentPartDict]:
+    # Sent in their own fields. A cache point needs none: the server reuses every common prefix by itself.
+    return []
+
+
+def _text(text: str) -> ContentPartDict:
+    return {"type": "text", "text": text}
+
+
+def _base64(resolve: Any, kind: str) -> str:
+    return b64encode(_bytes(resolve, kind)).decode()
+
+
+def _bytes(resolve: Any, kind: str) -> bytes:
+    """The bytes of a block. They are not asked for as base64, because blocks with an open file ignore that."""
+    try:
+        data = resolve().read()
+    except (ValueError, OSError) as error:
+        raise BadRequestError(f"the {kind} of a message can't be read: {error}") from error
+    return data if isinstance(data, bytes) else str(data).encode()
+
+
+def _readable(data: bytes) -> str | None:
+    """The text of a document; None for what is none. A PDF may well begin like one."""
+    try:
+        return None if data.startswith(b"%PDF-") else data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _thinking(message: ChatMessage) -> str:
+    return "\n".join(block.content for block in message.blocks if isinstance(block, ThinkingBlock) and block.content)
+
+
+def _tool_calls(message: ChatMessage, number: int) -> list[ToolCallDict]:
+    blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
+    if blocks:
+        return [
+            _call(block.tool_call_id, block.tool_name, block.tool_kwargs, f"call_{number}_{position}")
+            for position, block in enumerate(blocks)
+        ]
+    legacy = message.additional_kwargs.get("tool_calls") or ()
+    return [_legacy_call(call, f"call_{number}_{position}") for position, call in enumerate(legacy)]
+
+
+def _legacy_call(call: Any, fallback_id: str) -> ToolCallDict:
+    """A call as other integrations keep it: the OpenAI dict, or an object with the same attributes."""
+    if not isinstance(call, Mapping):
+        call = call.model_dump() if hasattr(call, "model_dump") else vars(call)
+    function = call.get("function") or {}
+    return _call(call.get("id"), function.get("name") or "", function.get("arguments") or {}, fallback_id)
+
+
+def _call(call_id: str | None, name: str, arguments: str | Mapping[str, Any], fallback_id: str) -> ToolCallDict:
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=str)
+    return {
+        "id": call_id or fallback_id,
+        "type": "function",
+        "function": {"name": name, "arguments": text or "{}"},
+    }
+
+
+def _name_call(converted: MessageDict, details: Mapping[str, Any], unanswered: list[str]) -> None:
+    """Says which call a tool's message answers: the one it names, else the first that has no answer yet."""
+    call_id = details.get("tool_call_id")
+    if call_id in unanswered:
+        unanswered.remove(call_id)
+    elif not call_id and unanswered:
+        call_id = unanswered.pop(0)
+    if call_id:
+        converted["tool_call_id"] = str(call_id)
+    if isinstance(details.get("name"), str):
+        converted["name"] = details["name"]

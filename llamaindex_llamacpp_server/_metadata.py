@@ -1,0 +1,139 @@
+"""What LlamaIndex asks of a model's metadata, answered by the running server."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import time
+from typing import Any, Final
+
+from llama_index.core.base.llms.types import LLMMetadata, MessageRole
+from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from pydantic import Field, PrivateAttr, model_validator
+
+from llamacpp_server import ServerInfo
+from llamacpp_server._notices import say_once
+from llamacpp_server.connection import ConnectionFields
+
+__all__ = ["ServerMetadata"]
+
+# The core reads `metadata` in constructors and properties, so a server that does not answer may only cost little.
+_IMPATIENT: Final[dict[str, Any]] = {
+    "connect_timeout": 1.0,
+    "read_timeout": 1.0,
+    "total_timeout": 2.0,
+    "max_retries": 0,
+    "wait_while_loading": False,
+    "wait_while_refused": False,
+    "on_wait": None,
+}
+# After a probe that failed, nothing is asked for this many times as long as it took.
+_REST: Final = 100
+
+
+class ServerMetadata(ConnectionFields, FunctionCallingLLM):
+    """`metadata` from the server. Values given by the user win; the server is asked once; nothing raises.
+
+    A failure is not remembered: once the server answers, its values hold. Asking never loads or wakes a model.
+    """
+
+    context_window: int | None = Field(None, gt=0, description="Tokens of one slot; None asks the server.")
+    is_chat_model: bool = Field(
+        True, description="False for a model without a chat template: everything uses the completion endpoint."
+    )
+    is_function_calling_model: bool | None = Field(
+        None, description="Whether the model calls tools; None asks the server about its chat template."
+    )
+
+    _failed: tuple[Any, float] | None = PrivateAttr(None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_all_names(cls, values: Any) -> Any:
+        """The core's models take any keyword and drop the unknown ones without a word."""
+        for name in values if isinstance(values, dict) else ():
+            if name not in cls.model_fields and name != "class_name":
+                near = difflib.get_close_matches(name, cls.model_fields, n=1)
+                hint = (
+                    f": did you mean {near[0]!r}?" if near else "; request fields of newer servers go into extra_body"
+                )
+                raise ValueError(f"{cls.__name__} has no field {name!r}{hint}")
+        return values
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What the model can do. Asks the server on first use, for at most two seconds."""
+        return self._described(self._probe())
+
+    def to_payload(self) -> dict[str, Any]:
+        """What events and traces see of this model: no key, no address. Never asks the server on an event loop."""
+        info = self._known_info() if _on_event_loop() else self._probe()
+        metadata = self._described(info).model_dump()
+        given = self.given() if hasattr(self, "given") else {}
+        named = {"model": metadata["model_name"], "temperature": None}
+        return {"class_name": self.class_name(), **metadata, **named, **given}
+
+    def _described(self, info: ServerInfo | None) -> LLMMetadata:
+        info = info or ServerInfo()
+        able = info.tools is not False if self.is_function_calling_model is None else self.is_function_calling_model
+        return LLMMetadata(
+            context_window=self.context_window or info.n_ctx or DEFAULT_CONTEXT_WINDOW,
+            num_output=self._most_output(),
+            is_chat_model=self.is_chat_model,
+            is_function_calling_model=able and self.is_chat_model,
+            model_name=self.model or info.model or "unknown",
+            system_role=MessageRole.SYSTEM,
+        )
+
+    def _most_output(self) -> int:
+        """-1 is LlamaIndex's word for "not limited", as it is the server's."""
+        for name in ("n_predict", "max_tokens"):
+            limit = getattr(self, name, None)
+            if limit is not None:
+                return int(limit)
+        return -1
+
+    def _probe(self) -> ServerInfo | None:
+        """What is known of the server, or found out now; None when it does not answer."""
+        known = self._known_info()
+        if known is not None or self._is_resting():
+            return known
+        started = time.monotonic()
+        try:
+            return self._remember(self.client.with_settings(**_IMPATIENT).info())
+        except Exception as error:  # noqa: BLE001 (metadata must never raise)
+            self._note_failure(error, started)
+            return None
+
+    async def _aprobe(self) -> ServerInfo | None:
+        """`_probe`, awaited."""
+        known = self._known_info()
+        if known is not None or self._is_resting():
+            return known
+        started = time.monotonic()
+        try:
+            return self._remember(await self.async_client.with_settings(**_IMPATIENT).info())
+        except Exception as error:  # noqa: BLE001 (as in `_probe`)
+            self._note_failure(error, started)
+            return None
+
+    def _is_resting(self) -> bool:
+        return self._failed is not None and self._failed[0] == self._info_key() and time.monotonic() < self._failed[1]
+
+    def _note_failure(self, error: Exception, started: float) -> None:
+        now = time.monotonic()
+        self._failed = (self._info_key(), now + _REST * (now - started))
+        if self.context_window is None:
+            say_once(
+                f"the server can't be asked about its model ({type(error).__name__}: {error}); until it answers, "
+                f"context_window={DEFAULT_CONTEXT_WINDOW} is taken"
+            )
+
+
+def _on_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

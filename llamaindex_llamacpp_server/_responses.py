@@ -1,0 +1,345 @@
+"""What the server answers -> LlamaIndex responses. Streams keep the message so far; nothing is folded per chunk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    ContentBlock,
+    LogProb,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
+
+from llamacpp_server import (
+    ChatChoice,
+    ChatDelta,
+    ChatReply,
+    CompletionDelta,
+    CompletionReply,
+    ReplyStart,
+    Timings,
+    ToolCall,
+    Usage,
+    fold_chat,
+    fold_completion,
+)
+from llamacpp_server.wire import LogprobsDict
+
+from ._tools import call_dict, checked_calls, invalid_calls
+
+__all__ = [
+    "ChatState",
+    "CompletionState",
+    "chat_response",
+    "completion_response",
+    "completion_to_chat",
+    "chat_to_completion",
+]
+
+
+def chat_response(reply: ChatReply, *, one_call: bool = False, forced: str | None = None) -> ChatResponse:
+    """The whole answer.
+
+    Args:
+        reply: What the server said.
+        one_call: Keep the first tool call only.
+        forced: The `tool_choice` that demanded a call.
+
+    Raises:
+        UnusableReplyError: When a call was demanded and none came.
+    """
+    calls = checked_calls(reply, one_call=one_call, forced=forced)
+    details = _details(reply)
+    if invalid := invalid_calls(calls):
+        details["invalid_tool_calls"] = invalid
+    return ChatResponse(
+        message=_message(
+            reply.content,
+            [ThinkingBlock(content=reply.reasoning_content)] if reply.reasoning_content else [],
+            [_block(call) for call in calls],
+            [call_dict(call) for call in calls],
+        ),
+        raw=_raw_chat(reply),
+        logprobs=logprobs(reply.logprobs),
+        additional_kwargs=details,
+    )
+
+
+class ChatState:
+    """The message so far, and one response for each delta that adds something to it.
+
+    Args:
+        one_call: Keep the first tool call only.
+        forced: The `tool_choice` that demanded a call.
+    """
+
+    __slots__ = (
+        "_blocks",
+        "_calls",
+        "_deltas",
+        "_dicts",
+        "_forced",
+        "_one_call",
+        "_raw",
+        "_text",
+        "_thinking",
+        "_thought",
+    )
+
+    def __init__(self, *, one_call: bool = False, forced: str | None = None) -> None:
+        self._one_call = one_call
+        self._forced = forced
+        self._deltas: list[ChatDelta] = []
+        self._text = ""
+        self._thinking = ""
+        self._thought: list[ContentBlock] = []
+        self._calls: dict[int, ToolCall] = {}
+        self._blocks: dict[int, ContentBlock] = {}
+        self._dicts: dict[int, dict[str, Any]] = {}
+        self._raw: dict[str, Any] = {}
+
+    def add(self, delta: ChatDelta) -> ChatResponse | None:
+        """The message with `delta` added; None for one that adds nothing to show."""
+        self._deltas.append(delta)
+        content, thinking, fragments, _, choice, probs, _, timings, progress, start = delta
+        if start is not None:
+            self._raw = _head(start)
+        if choice or not (content or thinking or fragments or probs or progress):
+            return None
+        details: dict[str, Any] = {}
+        if content:
+            self._text += content
+        if thinking:
+            self._thinking += thinking
+            self._thought = [ThinkingBlock(content=self._thinking)]
+            details["thinking_delta"] = thinking
+        if fragments:
+            self._extend_calls(delta)
+        if timings is not None:
+            details["timings"] = timings.as_dict()
+        if progress is not None:
+            details["prompt_progress"] = {name: getattr(progress, name) for name in progress.__slots__}
+        return ChatResponse(
+            message=_message(self._text, self._thought, self._blocks.values(), list(self._dicts.values())),
+            delta=content,
+            raw=self._raw,
+            logprobs=logprobs(probs) if probs else None,
+            additional_kwargs=details,
+        )
+
+    def last(self) -> ChatResponse:
+        """The whole answer with usage, timings and why it ended: the end of every stream.
+
+        Raises:
+            UnusableReplyError: When a call was demanded and none came.
+        """
+        response = chat_response(fold_chat(self._deltas), one_call=self._one_call, forced=self._forced)
+        response.delta = ""
+        response.logprobs = None
+        return response
+
+    def _extend_calls(self, delta: ChatDelta) -> None:
+        for index, call_id, name, arguments in delta.tool_calls:
+            if index and self._one_call:
+                continue
+            known = self._calls.get(index)
+            call = (
+                ToolCall(call_id, name, arguments)
+                if known is None
+                else ToolCall(known.id + call_id, known.name + name, known.arguments + arguments)
+            )
+            self._calls[index] = call
+            self._blocks[index] = _block(call)
+            self._dicts[index] = call_dict(call)
+
+
+def completion_response(reply: CompletionReply) -> CompletionResponse:
+    """The whole completion."""
+    return CompletionResponse(
+        text=reply.text,
+        raw=_raw_completion(reply),
+        logprobs=logprobs(reply.choices[0].logprobs),
+        additional_kwargs=_details(reply),
+    )
+
+
+class CompletionState:
+    """The text so far, and one response for each delta that adds something to it."""
+
+    __slots__ = ("_deltas", "_raw", "_text")
+
+    def __init__(self) -> None:
+        self._deltas: list[CompletionDelta] = []
+        self._text = ""
+        self._raw: dict[str, Any] = {}
+
+    def add(self, delta: CompletionDelta) -> CompletionResponse | None:
+        """The text with `delta` added; None for one that adds nothing to show."""
+        self._deltas.append(delta)
+        if delta.start is not None:
+            self._raw = _head(delta.start)
+        if delta.choice or not (delta.text or delta.logprobs):
+            return None
+        self._text += delta.text
+        return CompletionResponse(
+            text=self._text, delta=delta.text, raw=self._raw, logprobs=logprobs(delta.logprobs), additional_kwargs={}
+        )
+
+    def last(self) -> CompletionResponse:
+        """The whole completion with usage, timings and why it ended."""
+        response = completion_response(fold_completion(self._deltas))
+        response.delta = ""
+        response.logprobs = None
+        return response
+
+
+def chat_to_completion(response: ChatResponse) -> CompletionResponse:
+    """A chat's answer as a completion's: the text, and beside it what else there was."""
+    message = response.message
+    details = {**message.additional_kwargs, **response.additional_kwargs}
+    thinking = [block.content for block in message.blocks if isinstance(block, ThinkingBlock)]
+    if thinking:
+        details["thinking"] = thinking[0]
+    return CompletionResponse(
+        text=message.content or "",
+        delta=response.delta,
+        raw=response.raw,
+        logprobs=response.logprobs,
+        additional_kwargs=details,
+    )
+
+
+def completion_to_chat(response: CompletionResponse) -> ChatResponse:
+    """A text model's completion as the answer of a chat."""
+    return ChatResponse(
+        message=_message(response.text, [], [], []),
+        delta=response.delta,
+        raw=response.raw,
+        logprobs=response.logprobs,
+        additional_kwargs=response.additional_kwargs,
+    )
+
+
+def logprobs(wire: LogprobsDict | None) -> list[list[LogProb]] | None:
+    """For each token itself, and behind it the alternatives; None when none were asked for."""
+    entries = (wire or {}).get("content")
+    if not entries:
+        return None
+    return [
+        [_logprob(entry), *(_logprob(other) for other in _alternatives(entry) if other.get("id") != entry.get("id"))]
+        for entry in entries
+    ]
+
+
+def _alternatives(entry: Any) -> list[Any]:
+    return entry.get("top_logprobs") or entry.get("top_probs") or []
+
+
+def _logprob(entry: Any) -> LogProb:
+    value = entry.get("logprob")
+    if value is None:
+        probability = entry.get("prob") or 0.0
+        value = math.log(probability) if probability > 0 else -math.inf
+    return LogProb(token=entry.get("token") or "", logprob=value, bytes=entry.get("bytes") or [])
+
+
+def _message(
+    text: str, thought: list[Any], calls: Iterable[ContentBlock], dicts: Sequence[dict[str, Any]]
+) -> ChatMessage:
+    """Thinking, text, calls: the order that LlamaIndex keeps. The text is there even when empty: never None."""
+    # `process_streaming_objects` of the core looks for calls in additional_kwargs only.
+    return ChatMessage(
+        role=MessageRole.ASSISTANT,
+        blocks=[*thought, TextBlock(text=text), *calls],
+        additional_kwargs={"tool_calls": list(dicts)} if dicts else {},
+    )
+
+
+def _block(call: ToolCall) -> ToolCallBlock:
+    return ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=call.arguments)
+
+
+def _details(reply: ChatReply | CompletionReply) -> dict[str, Any]:
+    """What goes beside the message: the flat names that LlamaIndex's own integrations use, and the server's."""
+    details: dict[str, Any] = {"finish_reason": reply.finish_reason, "model": reply.start.model, "id": reply.start.id}
+    if reply.usage is not None:
+        details["prompt_tokens"] = reply.usage.prompt_tokens
+        details["completion_tokens"] = reply.usage.completion_tokens
+        details["total_tokens"] = reply.usage.total_tokens
+        if reply.usage.cached_tokens is not None:
+            details["cached_tokens"] = reply.usage.cached_tokens
+    if reply.timings is not None:
+        details["timings"] = reply.timings.as_dict()
+    return details
+
+
+def _head(start: ReplyStart) -> dict[str, Any]:
+    return {
+        "id": start.id,
+        "model": start.model,
+        "created": start.created,
+        "system_fingerprint": start.system_fingerprint,
+    }
+
+
+def _raw_chat(reply: ChatReply) -> dict[str, Any]:
+    """The reply in the server's shape, as a plain dict: LlamaIndex's token counter reads `usage` in it."""
+    choices = [_raw_choice(number, choice) for number, choice in enumerate(reply.choices)]
+    return {
+        **_head(reply.start),
+        "object": "chat.completion",
+        "choices": choices,
+        **_measured(reply.usage, reply.timings),
+    }
+
+
+def _raw_choice(index: int, choice: ChatChoice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.content}
+    if choice.reasoning_content:
+        message["reasoning_content"] = choice.reasoning_content
+    if choice.tool_calls:
+        message["tool_calls"] = [call_dict(call) for call in choice.tool_calls]
+    raw: dict[str, Any] = {"index": index, "finish_reason": choice.finish_reason, "message": message}
+    if choice.logprobs:
+        raw["logprobs"] = choice.logprobs
+    return raw
+
+
+def _raw_completion(reply: CompletionReply) -> dict[str, Any]:
+    choices: list[dict[str, Any]] = []
+    for index, choice in enumerate(reply.choices):
+        raw: dict[str, Any] = {"index": index, "finish_reason": choice.finish_reason, "text": choice.text}
+        if choice.tokens:
+            raw["tokens"] = list(choice.tokens)
+        if choice.logprobs:
+            raw["logprobs"] = choice.logprobs
+        choices.append(raw)
+    return {
+        **_head(reply.start),
+        "object": "text_completion",
+        "choices": choices,
+        **_measured(reply.usage, reply.timings),
+    }
+
+
+def _measured(usage: Usage | None, timings: Timings | None) -> dict[str, Any]:
+    measured: dict[str, Any] = {}
+    if usage is not None:
+        measured["usage"] = {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.total_tokens,
+        }
+        if usage.cached_tokens is not None:
+            measured["usage"]["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if timings is not None:
+        measured["timings"] = timings.as_dict()
+    return measured

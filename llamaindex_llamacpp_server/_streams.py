@@ -1,0 +1,58 @@
+"""Deltas of the client -> responses, as generators that close what they read from."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import aclosing, closing
+from typing import Protocol, TypeVar, cast
+
+__all__ = ["amapped", "aresponses", "mapped", "responses"]
+
+D = TypeVar("D", contravariant=True)
+R = TypeVar("R", covariant=True)
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class State(Protocol[D, R]):
+    """What a stream has said so far."""
+
+    def add(self, delta: D) -> R | None:
+        """The response with `delta` added; None for one that adds nothing to show."""
+
+    def last(self) -> R:
+        """The whole response."""
+
+
+def responses(deltas: Iterator[D], state: State[D, R]) -> Generator[R, None, None]:
+    """A response for each delta, and the whole one at the end. Closing it frees the server's slot."""
+    with closing(cast(Generator[D, None, None], deltas)):
+        for delta in deltas:
+            response = state.add(delta)
+            if response is not None:
+                yield response
+    yield state.last()
+
+
+async def aresponses(deltas: AsyncIterator[D], state: State[D, R]) -> AsyncGenerator[R, None]:
+    """`responses`, awaited."""
+    async with aclosing(cast(AsyncGenerator[D, None], deltas)):
+        async for delta in deltas:
+            response = state.add(delta)
+            if response is not None:
+                yield response
+    yield state.last()
+
+
+def mapped(items: Generator[A, None, None], convert: Callable[[A], B]) -> Generator[B, None, None]:
+    """Every item, converted."""
+    with closing(items):
+        for item in items:
+            yield convert(item)
+
+
+async def amapped(items: AsyncGenerator[A, None], convert: Callable[[A], B]) -> AsyncGenerator[B, None]:
+    """`mapped`, awaited."""
+    async with aclosing(items):
+        async for item in items:
+            yield convert(item)

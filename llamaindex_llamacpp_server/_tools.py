@@ -1,0 +1,162 @@
+"""LlamaIndex tools -> the server's, and the calls of a reply -> `ToolSelection`s."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, cast
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.tools.types import BaseTool
+from pydantic_core import from_json
+
+from llamacpp_server import BadRequestError, ChatReply, ToolCall
+from llamacpp_server.wire import ToolDict
+
+from ._errors import UnusableReplyError, why_it_ended
+
+__all__ = [
+    "call_dict",
+    "checked_calls",
+    "invalid_calls",
+    "resolve_choice",
+    "selections",
+    "tool_dict",
+    "with_user_message",
+]
+
+# Two names, because the core passes a single argument by position to a tool with a single parameter.
+INVALID_ARGUMENTS: Final = ("invalid_json_arguments", "parse_error")
+
+
+def tool_dict(tool: BaseTool | Mapping[str, Any]) -> ToolDict:
+    """A tool as the server takes it. The name stays as it is: `tool_by_name` lookups of the core use that one."""
+    if isinstance(tool, Mapping):
+        return cast(ToolDict, tool)
+    converted = tool.metadata.to_openai_tool(skip_length_check=True)
+    converted["function"]["name"] = tool.metadata.get_name()
+    return cast(ToolDict, converted)
+
+
+def resolve_choice(tool_choice: str | Mapping[str, Any] | None, tool_required: bool) -> str | None:
+    """`auto`, `none`, `required` or a tool's name, from all the forms that people use.
+
+    Raises:
+        BadRequestError: For an object that names no tool.
+    """
+    if isinstance(tool_choice, Mapping):
+        named = tool_choice.get("function", tool_choice)
+        name = named.get("name") if isinstance(named, Mapping) else None
+        if not isinstance(name, str):
+            raise BadRequestError(f"tool_choice names no tool: {dict(tool_choice)!r}")
+        return name
+    if tool_choice in (None, "auto") and tool_required:
+        return "required"
+    return "required" if tool_choice == "any" else tool_choice
+
+
+def with_user_message(
+    user_msg: str | ChatMessage | None, chat_history: Sequence[ChatMessage] | None
+) -> list[ChatMessage]:
+    """The history and the new message behind it, in a list of its own."""
+    messages = list(chat_history or [])
+    if isinstance(user_msg, str):
+        messages.append(ChatMessage(role="user", content=user_msg))
+    elif user_msg is not None:
+        messages.append(user_msg)
+    return messages
+
+
+def call_dict(call: ToolCall) -> dict[str, Any]:
+    """A call as plain data, for `additional_kwargs`."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def checked_calls(reply: ChatReply, *, one_call: bool, forced: str | None) -> tuple[ToolCall, ...]:
+    """The calls of a reply, as the request allows them.
+
+    Raises:
+        UnusableReplyError: When a call was demanded and none came. The server only forbids *ending* before a call.
+    """
+    calls = reply.tool_calls
+    if forced is not None and not calls:
+        wanted = "a tool call" if forced == "required" else f"a call of {forced!r}"
+        raise UnusableReplyError(
+            f"{wanted} was required and the reply has none; {why_it_ended(reply.finish_reason)}; "
+            f"its text is {reply.content[:500]!r}",
+            remedy="raise max_tokens" if reply.finish_reason == "length" else None,
+            reply=reply,
+        )
+    return calls[:1] if one_call else calls
+
+
+def invalid_calls(calls: Iterable[ToolCall]) -> list[dict[str, str]]:
+    """The calls of a whole reply whose arguments are not a JSON object."""
+    found = []
+    for call in calls:
+        _, error = _arguments(call.arguments)
+        if error is not None:
+            found.append({"id": call.id, "name": call.name, "arguments": call.arguments, "error": error})
+    return found
+
+
+def selections(response: ChatResponse, *, error_on_no_tool_call: bool) -> list[ToolSelection]:
+    """The calls of a response, of a chunk of a stream as well as of a whole one.
+
+    Arguments that are still arriving are parsed as far as they go. Whole ones that are not a JSON object reach the tool
+    as `invalid_json_arguments` and `parse_error`: it fails, and the agent shows the failure to the model.
+
+    Raises:
+        UnusableReplyError: When there are no calls and `error_on_no_tool_call`.
+    """
+    calls = _calls(response.message)
+    finish = response.additional_kwargs.get("finish_reason")
+    if not calls and error_on_no_tool_call:
+        raise UnusableReplyError(
+            f"expected at least one tool call and got none; {why_it_ended(finish)}; "
+            f"the text is {(response.message.content or '')[:500]!r}"
+        )
+    ended = "finish_reason" in response.additional_kwargs
+    return [
+        ToolSelection(tool_id=call_id, tool_name=name, tool_kwargs=_usable(arguments, ended=ended))
+        for call_id, name, arguments in calls
+    ]
+
+
+def _calls(message: ChatMessage) -> list[tuple[str, str, Any]]:
+    blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
+    if blocks:
+        return [
+            (block.tool_call_id or f"call_{position}", block.tool_name, block.tool_kwargs)
+            for position, block in enumerate(blocks)
+        ]
+    legacy = message.additional_kwargs.get("tool_calls") or ()
+    return [
+        (call.get("id") or f"call_{position}", call["function"]["name"], call["function"].get("arguments") or "")
+        for position, call in enumerate(legacy)
+        if isinstance(call, Mapping)
+    ]
+
+
+def _usable(arguments: str | dict[str, Any], *, ended: bool) -> dict[str, Any]:
+    if isinstance(arguments, dict):
+        return arguments
+    if ended:
+        whole, error = _arguments(arguments)
+        return whole if error is None else dict(zip(INVALID_ARGUMENTS, (arguments, error), strict=True))
+    try:
+        partial = from_json(arguments, allow_partial="trailing-strings")
+    except ValueError:
+        return {}
+    return partial if isinstance(partial, dict) else {}
+
+
+def _arguments(text: str) -> tuple[dict[str, Any], str | None]:
+    """The arguments, and what is wrong with them; a call without any arguments is fine."""
+    if not text:
+        return {}, None
+    try:
+        parsed = from_json(text)
+    except ValueError as error:
+        return {}, str(error)
+    return (parsed, None) if isinstance(parsed, dict) else ({}, f"a JSON object is needed, not {text[:80]!r}")

@@ -1,0 +1,308 @@
+"""`LlamaServer`: llama-server as a LlamaIndex LLM. Hooks only; what they convert is in the modules beside this one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, MessageRole
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
+from llama_index.core.tools.types import BaseTool
+from pydantic import Field, PrivateAttr
+
+from llamacpp_server import InfillRequest, SamplingFields, ServerInfo
+
+from ._messages import holds_media, media_kinds
+from ._metadata import ServerMetadata
+from ._responses import (
+    ChatState,
+    CompletionState,
+    chat_response,
+    chat_to_completion,
+    completion_response,
+    completion_to_chat,
+)
+from ._streams import amapped, aresponses, mapped, responses
+from ._structured import NativeStructuredOutput
+from ._tokenizer import LlamaServerTokenizer
+from ._tools import selections, tool_dict, with_user_message
+from ._turns import Defaults, Turn
+
+__all__ = ["LlamaServer"]
+
+Chats = Generator[ChatResponse, None, None]
+AsyncChats = AsyncGenerator[ChatResponse, None]
+Completions = Generator[CompletionResponse, None, None]
+AsyncCompletions = AsyncGenerator[CompletionResponse, None]
+
+
+class LlamaServer(SamplingFields, ServerMetadata, NativeStructuredOutput):
+    """llama.cpp's llama-server.
+
+    >>> llm = LlamaServer(base_url="http://localhost:8080", temperature=0.2)
+    >>> llm.complete("Why is the sky blue?").text  # doctest: +SKIP
+
+    Every request field of the server is a field here and a keyword of every call: the call wins over the field, and
+    what neither gives is the server's to decide. `None` in a call takes a field back. Fields of newer servers go into
+    `extra_body`. Besides those, calls take `model`, `tools`, `tool_choice`, `tool_required`, `parallel_tool_calls` and
+    `replay_thinking`.
+
+    `chat` and its three siblings use the chat endpoint, with the chat template of the server's model. `complete` and
+    its siblings do so too, with the prompt as a user's message; they use the completion endpoint and send the text as
+    it is when it is `formatted=True`, when a `completion_to_prompt` was given, or with `is_chat_model=False`.
+
+    All requests stream underneath, so that leaving, cancelling or closing anything frees the server's slot at once.
+    Errors are those of `llamacpp_server`, and `UnusableReplyError` for a reply that is not what was asked for.
+    """
+
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict, description="Request fields sent as they are, over all others."
+    )
+    replay_thinking: bool = Field(True, description="Send the model's earlier thinking back to it.")
+
+    _tokenizers: dict[Any, LlamaServerTokenizer] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name in serialized form."""
+        return "LlamaServer"
+
+    # -- chat
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """The whole answer to a conversation.
+
+        Raises:
+            BadRequestError: For an unknown keyword, or a message that can't be sent.
+            UnusableReplyError: When a tool call was required and none came.
+        """
+        return self._chat(messages, kwargs)
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """`chat`, awaited."""
+        return await self._achat(messages, kwargs)
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Chats:
+        """The answer as it is generated: each item holds the message so far, the last one usage and timings too."""
+        return self._stream_chat(messages, kwargs)
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncChats:
+        """`stream_chat`, awaited: gives an async generator."""
+        return await self._astream_chat(messages, kwargs)
+
+    # -- completion
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """The answer to a prompt; `formatted` text is continued as it is, without the chat template."""
+        text = self._raw_prompt(prompt, formatted)
+        if text is None:
+            return chat_to_completion(self._chat(_user(prompt), kwargs))
+        return completion_response(self.client.complete(self._defaults().completion(text, kwargs)))
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """`complete`, awaited."""
+        text = self._raw_prompt(prompt, formatted)
+        if text is None:
+            return chat_to_completion(await self._achat(_user(prompt), kwargs))
+        return completion_response(await self.async_client.complete(self._defaults().completion(text, kwargs)))
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Completions:
+        """`complete` as it is generated: each item holds the text so far, the last one usage and timings too."""
+        text = self._raw_prompt(prompt, formatted)
+        if text is None:
+            return mapped(self._stream_chat(_user(prompt), kwargs), chat_to_completion)
+        return responses(self.client.stream_complete(self._defaults().completion(text, kwargs)), CompletionState())
+
+    @llm_completion_callback()
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> AsyncCompletions:
+        """`stream_complete`, awaited: gives an async generator."""
+        text = self._raw_prompt(prompt, formatted)
+        if text is None:
+            return amapped(await self._astream_chat(_user(prompt), kwargs), chat_to_completion)
+        request = self._defaults().completion(text, kwargs)
+        return aresponses(self.async_client.stream_complete(request), CompletionState())
+
+    # -- code
+
+    def infill(
+        self,
+        prefix: str,
+        suffix: str,
+        *,
+        prompt: str = "",
+        extra: Sequence[tuple[str, str]] = (),
+        **kwargs: Any,
+    ) -> CompletionResponse:
+        """Text for the gap between a prefix and a suffix; needs a code model with the tokens for it.
+
+        Args:
+            prefix: Text before the gap.
+            suffix: Text behind the gap.
+            prompt: Text that the answer starts with.
+            extra: Other files for context, as (file name, text).
+            **kwargs: As in `complete`.
+        """
+        return self._infill(prefix, self._defaults().infill(prefix, suffix, prompt, extra, kwargs))  # type: ignore[no-any-return]  # decorated
+
+    async def ainfill(
+        self,
+        prefix: str,
+        suffix: str,
+        *,
+        prompt: str = "",
+        extra: Sequence[tuple[str, str]] = (),
+        **kwargs: Any,
+    ) -> CompletionResponse:
+        """`infill`, awaited."""
+        request = self._defaults().infill(prefix, suffix, prompt, extra, kwargs)
+        return await self._ainfill(prefix, request)  # type: ignore[no-any-return]  # decorated
+
+    @llm_completion_callback()
+    def _infill(self, prompt: str, request: InfillRequest) -> CompletionResponse:
+        return completion_response(self.client.infill(request))
+
+    @llm_completion_callback()
+    async def _ainfill(self, prompt: str, request: InfillRequest) -> CompletionResponse:
+        return completion_response(await self.async_client.infill(request))
+
+    # -- tools
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        tool_choice: str | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        return {
+            "messages": with_user_message(user_msg, chat_history),
+            "tools": [tool_dict(tool) for tool in tools],
+            "tool_choice": tool_choice,
+            "tool_required": tool_required,
+            "parallel_tool_calls": allow_parallel_tool_calls,
+            **kwargs,
+        }
+
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[ToolSelection]:
+        """The tool calls of a response or of any chunk of a stream.
+
+        Raises:
+            UnusableReplyError: When there are none and `error_on_no_tool_call`.
+        """
+        return selections(response, error_on_no_tool_call=error_on_no_tool_call)
+
+    # -- tokens
+
+    @property
+    def tokenizer(self) -> LlamaServerTokenizer:
+        """The server's tokenizer as a function, with a cache: `Settings.tokenizer = llm.tokenizer`."""
+        return self._tokenizers.setdefault((self.base_url, self.model), LlamaServerTokenizer(self.client))
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a text."""
+        return self.client.tokenize(text)
+
+    async def atokenize(self, text: str) -> list[int]:
+        """`tokenize`, awaited."""
+        return await self.async_client.tokenize(text)
+
+    def count_tokens(
+        self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool | Mapping[str, Any]] = (), **kwargs: Any
+    ) -> int:
+        """Tokens of the prompt that these messages and tools become, by the server's own count."""
+        return self.client.count_tokens(self._turn(messages, {"tools": tools, **kwargs}).request)
+
+    async def acount_tokens(
+        self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool | Mapping[str, Any]] = (), **kwargs: Any
+    ) -> int:
+        """`count_tokens`, awaited."""
+        turn = await self._aturn(messages, {"tools": tools, **kwargs})
+        return await self.async_client.count_tokens(turn.request)
+
+    # -- the same without callbacks, so that every public path has one pair of events
+
+    def _chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponse:
+        if not self.is_chat_model:
+            request = self._defaults().completion(self._text_of(messages), kwargs)
+            return completion_to_chat(completion_response(self.client.complete(request)))
+        turn = self._turn(messages, kwargs)
+        return chat_response(self.client.chat(turn.request), one_call=turn.one_call, forced=turn.forced)
+
+    async def _achat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponse:
+        if not self.is_chat_model:
+            request = self._defaults().completion(self._text_of(messages), kwargs)
+            return completion_to_chat(completion_response(await self.async_client.complete(request)))
+        turn = await self._aturn(messages, kwargs)
+        return chat_response(await self.async_client.chat(turn.request), one_call=turn.one_call, forced=turn.forced)
+
+    def _stream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Chats:
+        if not self.is_chat_model:
+            request = self._defaults().completion(self._text_of(messages), kwargs)
+            return mapped(responses(self.client.stream_complete(request), CompletionState()), completion_to_chat)
+        turn = self._turn(messages, kwargs)
+        state = ChatState(one_call=turn.one_call, forced=turn.forced)
+        return responses(self.client.stream_chat(turn.request), state)
+
+    async def _astream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> AsyncChats:
+        if not self.is_chat_model:
+            request = self._defaults().completion(self._text_of(messages), kwargs)
+            texts = aresponses(self.async_client.stream_complete(request), CompletionState())
+            return amapped(texts, completion_to_chat)
+        turn = await self._aturn(messages, kwargs)
+        state = ChatState(one_call=turn.one_call, forced=turn.forced)
+        return aresponses(self.async_client.stream_chat(turn.request), state)
+
+    # -- requests
+
+    def _defaults(self) -> Defaults:
+        return Defaults(self.given(), self.extra_body, self.replay_thinking)
+
+    def _turn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn:
+        return _checked(self._defaults().turn(messages, kwargs), self._probe())
+
+    async def _aturn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn:
+        build = self._defaults().turn
+        # Blocks may hold paths and URLs, and LlamaIndex reads them with calls that block.
+        turn = await asyncio.to_thread(build, messages, kwargs) if holds_media(messages) else build(messages, kwargs)
+        return _checked(turn, await self._aprobe())
+
+    def _raw_prompt(self, prompt: str, formatted: bool) -> str | None:
+        """The text for the completion endpoint; None where the prompt is a user's message for the chat template."""
+        if formatted:
+            return prompt
+        own = self.completion_to_prompt not in (None, default_completion_to_prompt)
+        if self.is_chat_model and not own:
+            return None
+        return self.completion_to_prompt(prompt) if self.completion_to_prompt is not None else prompt
+
+    def _text_of(self, messages: Sequence[ChatMessage]) -> str:
+        assert self.messages_to_prompt is not None  # noqa: S101 (the base class sets it)
+        return self.messages_to_prompt(messages)
+
+
+def _user(prompt: str) -> list[ChatMessage]:
+    return [ChatMessage(role=MessageRole.USER, content=prompt)]
+
+
+def _checked(turn: Turn, info: ServerInfo | None) -> Turn:
+    """The turn, unless the server is known to lack what it needs."""
+    if info is not None:
+        info.check_media(media_kinds(turn.request.messages))
+        if turn.request.tools:
+            info.check_tools(forced=turn.forced is not None)
+    return turn
