@@ -53,7 +53,7 @@ def stream_chat(settings: ServerSettings, request: ChatRequest) -> StreamCall[Ch
     decoder: type[StreamDecoder[ChatDelta]] = ChatStreamDecoder if body.get("stream") else WholeChatDecoder
     return StreamCall(
         settings=settings,
-        call=Call(method="POST", path="/v1/chat/completions", body=body),
+        call=Call(method="POST", path="/v1/chat/completions", body=body, takes_slot=True),
         decoder=decoder,
     )
 
@@ -63,7 +63,7 @@ def stream_complete(settings: ServerSettings, request: CompletionRequest) -> Str
     body = {**_named(settings, None), **completion_body(request)}
     return StreamCall(
         settings=settings,
-        call=Call(method="POST", path="/v1/completions", body=body),
+        call=Call(method="POST", path="/v1/completions", body=body, takes_slot=True),
         decoder=CompletionStreamDecoder,
         fallback=Call(method="POST", path="/completion", body=body),
     )
@@ -74,7 +74,7 @@ def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCal
     body = {**_named(settings, None), **infill_body(request)}
     return StreamCall(
         settings=settings,
-        call=Call(method="POST", path="/infill", body=body),
+        call=Call(method="POST", path="/infill", body=body, takes_slot=True),
         decoder=CompletionStreamDecoder,
     )
 
@@ -243,7 +243,7 @@ def embed(
     if not inputs:
         return Embeddings([])
     body = {**_named(settings, model), "input": list(inputs), "encoding_format": "base64", **extra_body}
-    answer = yield from ask(settings, Call(method="POST", path="/v1/embeddings", body=body))
+    answer = yield from ask(settings, Call(method="POST", path="/v1/embeddings", body=body, takes_slot=True))
     try:
         entries = sorted(answer["data"], key=lambda entry: entry["index"])
         vectors = [_vector(entry["embedding"]) for entry in entries]
@@ -273,7 +273,7 @@ def rerank(
     body: dict[str, Any] = {**_named(settings, model), "query": query, "documents": list(documents)}
     if top_n is not None:
         body["top_n"] = top_n
-    answer = yield from ask(settings, Call(method="POST", path="/v1/rerank", body=body))
+    answer = yield from ask(settings, Call(method="POST", path="/v1/rerank", body=body, takes_slot=True))
     try:
         ranks = [Ranking(entry["index"], entry["relevance_score"]) for entry in answer["results"]]
     except (KeyError, TypeError):

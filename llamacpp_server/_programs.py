@@ -1,8 +1,8 @@
 """What is done for a request, as generators that do no I/O themselves.
 
-A program yields effects (`Send`, `Read`, `Sleep`), is sent their results, and returns the answer. The two shells in
-`transport.py` carry the effects out, one with blocking calls and one with awaits, so that retries, waiting for a
-model to load and the making of errors exist once. Programs are put together with `yield from`.
+A program yields effects (`Send`, `Read`, `Sleep`, `Admit`), is sent their results, and returns the answer. The two
+shells in `transport.py` carry the effects out, one with blocking calls and one with awaits, so that retries, waiting
+for a model to load and the making of errors exist once. Programs are put together with `yield from`.
 """
 
 from __future__ import annotations
@@ -11,21 +11,25 @@ import random
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 from urllib.parse import urlencode
 
 from pydantic_core import from_json
 
 from ._failures import failure, not_this_api
+from ._gate import UNLIMITED, Gate, Ticket, gate_for
 from ._notices import logger
 from ._policy import Attempts, Wait, next_wait
 from ._requests import encode
 from ._stream import StreamDecoder
-from .errors import LlamaServerError, NotFoundError
+from .errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError
 from .settings import ServerSettings, WaitState, redact_url
 
 T = TypeVar("T")
 D = TypeVar("D")
+
+
+_OPEN: Final = Gate()
 
 
 class OpenReply(Protocol):
@@ -75,7 +79,20 @@ class Sleep:
     seconds: float
 
 
-Effect = Send | Read | Sleep
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Wait until a ticket of a gate is granted.
+
+    Attributes:
+        ticket: From `Gate.enter`.
+        timeout: Seconds; None waits on.
+    """
+
+    ticket: Ticket
+    timeout: float | None
+
+
+Effect = Send | Read | Sleep | Admit
 Program = Generator[Effect, Any, T]
 
 
@@ -88,12 +105,14 @@ class Call:
         path: Path below the server's root, such as `/v1/models`.
         body: Sent as JSON; None sends none.
         query: Added to the address.
+        takes_slot: Whether the server runs it in a slot; such requests pass the gate.
     """
 
     method: str
     path: str
     body: object = None
     query: Mapping[str, str] = field(default_factory=dict)
+    takes_slot: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,13 +166,60 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
 
 def ask(settings: ServerSettings, call: Call) -> Program[Any]:
     """The parsed JSON of the answer to `call`."""
-    reply = yield from open_reply(settings, call)
-    body = yield Read(reply)
+    ticket = yield from admission(settings, call)
+    try:
+        reply = yield from open_reply(settings, call)
+        body = yield Read(reply)
+    finally:
+        ticket.leave()
     try:
         return from_json(body)
     except ValueError:
         shown = redact_url(settings.base_url + call.path)
         raise not_this_api(body, reply.headers.get("content-type", ""), shown, reply.status_code) from None
+
+
+def admission(settings: ServerSettings, call: Call) -> Program[Ticket]:
+    """A granted ticket for `call`, which the caller gives back. Only what runs in a slot has to wait for one."""
+    limit = settings.max_concurrency
+    if limit is None or not call.takes_slot:
+        return Ticket(_OPEN)
+    gate = gate_for(settings.base_url)
+    ticket = gate.enter()
+    try:
+        if isinstance(limit, int):
+            gate.resize(limit)
+        if not ticket.granted:
+            yield from _measure(gate, settings)
+        if not ticket.granted:
+            yield Admit(ticket, settings.total_timeout)
+            yield from _measure(gate, settings)
+    except BaseException:
+        ticket.leave()
+        raise
+    return ticket
+
+
+def _measure(gate: Gate, settings: ServerSettings) -> Program[None]:
+    if gate.should_ask():
+        size = None
+        try:
+            size = yield from _total_slots(settings)
+        finally:
+            gate.resize(size)
+
+
+def _total_slots(settings: ServerSettings) -> Program[int | None]:
+    """The server's slots; no limit where it has none to tell of (a router); None when it could not be asked."""
+    once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    try:
+        props = yield from ask(once, Call(method="GET", path="/props"))
+    except (NotFoundError, NotSupportedError, BadRequestError):
+        return UNLIMITED
+    except LlamaServerError:
+        return None
+    slots = props.get("total_slots") if isinstance(props, dict) and props.get("role") != "router" else None
+    return slots or UNLIMITED
 
 
 def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
@@ -163,20 +229,25 @@ def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
     return body.decode("utf-8", "replace")
 
 
-def open_stream(stream: StreamCall[Any]) -> Program[OpenReply]:
-    """An answer that is a stream of events, or the whole reply where the request asked for no stream."""
+def open_stream(stream: StreamCall[Any]) -> Program[tuple[OpenReply, Ticket]]:
+    """An answer that is a stream of events (or the whole reply where no stream was asked for), and its ticket."""
+    ticket = yield from admission(stream.settings, stream.call)
     try:
-        reply = yield from open_reply(stream.settings, stream.call)
-    except NotFoundError:
-        if stream.fallback is None:
-            raise
-        reply = yield from open_reply(stream.settings, stream.fallback)
-    kind = reply.headers.get("content-type", "")
-    if "html" in kind:
-        body = yield Read(reply)
-        shown = redact_url(stream.settings.base_url + stream.call.path)
-        raise not_this_api(body, kind, shown, reply.status_code)
-    return reply
+        try:
+            reply = yield from open_reply(stream.settings, stream.call)
+        except NotFoundError:
+            if stream.fallback is None:
+                raise
+            reply = yield from open_reply(stream.settings, stream.fallback)
+        kind = reply.headers.get("content-type", "")
+        if "html" in kind:
+            body = yield Read(reply)
+            shown = redact_url(stream.settings.base_url + stream.call.path)
+            raise not_this_api(body, kind, shown, reply.status_code)
+    except BaseException:
+        ticket.leave()
+        raise
+    return reply, ticket
 
 
 def _request(settings: ServerSettings, call: Call) -> Send:

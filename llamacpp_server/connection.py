@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer
@@ -64,6 +64,9 @@ class ConnectionFields(BaseModel):
     load_timeout: float = Field(DEFAULT_LOAD_TIMEOUT, ge=0, description="How long to wait for a loading server.")
     wait_while_loading: bool = Field(True, description="Whether requests wait for a server that is loading.")
     wait_while_refused: bool = Field(False, description="Whether requests wait for a server that starts up.")
+    max_concurrency: Annotated[int, Field(ge=1)] | Literal["slots"] | None = Field(
+        "slots", description="Requests of this process that run at once on the server; None sets no limit."
+    )
     default_headers: dict[str, str] = Field(
         default_factory=dict, exclude=True, repr=False, description="Sent with each request."
     )
@@ -102,6 +105,7 @@ class ConnectionFields(BaseModel):
             load_timeout=self.load_timeout,
             wait_while_loading=self.wait_while_loading,
             wait_while_refused=self.wait_while_refused,
+            max_concurrency=self.max_concurrency,
             headers=self.default_headers,
             query=self.default_query,
             verify=self.verify,

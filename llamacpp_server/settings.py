@@ -7,7 +7,7 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import SecretStr
@@ -116,6 +116,8 @@ class ServerSettings:
         load_timeout: How long to wait for a loading (or starting) server.
         wait_while_loading: Whether requests wait for a server that says it is loading.
         wait_while_refused: Whether requests wait for a server that does not listen yet (a cold start).
+        max_concurrency: Requests of this process that run at once on the server: `slots` (as many as it has slots,
+            asked for when a second request comes), a number, or None for no limit. The rest wait here, in order.
         headers: Sent with every request.
         query: Added to every request's address.
         verify: As in httpx: False switches the check of certificates off; an SSLContext brings its own.
@@ -132,6 +134,7 @@ class ServerSettings:
     load_timeout: float = DEFAULT_LOAD_TIMEOUT
     wait_while_loading: bool = True
     wait_while_refused: bool = False
+    max_concurrency: int | Literal["slots"] | None = "slots"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: bool | ssl.SSLContext = field(default=True, repr=False)

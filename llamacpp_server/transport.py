@@ -18,7 +18,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, Self, TypeVar, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -28,7 +28,7 @@ import httpx
 
 from ._failures import START_HINT
 from ._notices import say_once
-from ._programs import Effect, Program, Read, Send, StreamCall, open_stream
+from ._programs import Admit, Effect, Program, Read, Send, StreamCall, open_stream
 from ._stream import StreamDecoder
 from .errors import (
     BadRequestError,
@@ -48,8 +48,10 @@ D = TypeVar("D")
 
 # llama-server closes idle sockets after 5.0 s (cpp-httplib's default, b11434); be sure to close them first.
 KEEPALIVE_EXPIRY: Final = 4.0
-# Slots bound what runs at once, not sockets: a request beyond them queues in the server.
+# The gate bounds what runs at once, not the number of sockets.
 _LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=KEEPALIVE_EXPIRY)
+# A stream whose reader pauses for this many seconds does not hold up others.
+_GATE_PATIENCE: Final = 1.0
 
 # httpx logs each request at INFO with its address, which may hold credentials; we log what matters ourselves.
 logging.getLogger("httpx").addFilter(lambda record: "@" not in record.getMessage())
@@ -90,15 +92,22 @@ class Transport:
                 result = self._perform(effect)
             except (httpx.HTTPError, httpx.InvalidURL) as failed:
                 error = _error(failed, effect)
+            except BaseException:
+                # Cancelled or interrupted: the program gives back what it holds.
+                program.close()
+                raise
 
     def stream(self, call: StreamCall[D]) -> Iterator[D]:
         """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
         deadline = _deadline(call.settings.total_timeout)
-        reply = cast(httpx.Response, self.run(open_stream(call)))
+        opened, ticket = self.run(open_stream(call))
+        reply = cast(httpx.Response, opened)
         decoder = call.decoder()
         try:
             for data in reply.iter_bytes():
+                ticket.parked = True
                 yield from decoder.feed(data)
+                ticket.parked = False
                 if deadline is not None:
                     _check(deadline)
             yield from decoder.close()
@@ -106,7 +115,10 @@ class Transport:
             error = _stream_error(failed, reply, decoder)
             raise error from error.__cause__
         finally:
-            reply.close()
+            try:
+                reply.close()
+            finally:
+                ticket.leave()
 
     def close(self) -> None:
         """Closes the connections of our own. The transport can be used again afterwards."""
@@ -121,6 +133,8 @@ class Transport:
             return client.send(_build(client, effect), stream=True, follow_redirects=False)
         if isinstance(effect, Read):
             return cast(httpx.Response, effect.reply).read()
+        if isinstance(effect, Admit):
+            return _admit(effect)
         return time.sleep(effect.seconds)
 
     def _client(self, url: str) -> httpx.Client:
@@ -173,16 +187,23 @@ class AsyncTransport:
                 result = await self._perform(effect)
             except (httpx.HTTPError, httpx.InvalidURL) as failed:
                 error = _error(failed, effect)
+            except BaseException:
+                # Cancelled or interrupted: the program gives back what it holds.
+                program.close()
+                raise
 
     async def stream(self, call: StreamCall[D]) -> AsyncIterator[D]:
         """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
         deadline = _deadline(call.settings.total_timeout)
-        reply = cast(httpx.Response, await self.run(open_stream(call)))
+        opened, ticket = await self.run(open_stream(call))
+        reply = cast(httpx.Response, opened)
         decoder = call.decoder()
         try:
             async for data in reply.aiter_bytes():
+                ticket.parked = True
                 for delta in decoder.feed(data):
                     yield delta
+                ticket.parked = False
                 if deadline is not None:
                     _check(deadline)
             for delta in decoder.close():
@@ -191,7 +212,10 @@ class AsyncTransport:
             error = _stream_error(failed, reply, decoder)
             raise error from error.__cause__
         finally:
-            await reply.aclose()
+            try:
+                await reply.aclose()
+            finally:
+                ticket.leave()
 
     async def aclose(self) -> None:
         """Closes the connections of this event loop. The transport can be used again afterwards."""
@@ -206,6 +230,8 @@ class AsyncTransport:
             return await client.send(_build(client, effect), stream=True, follow_redirects=False)
         if isinstance(effect, Read):
             return await cast(httpx.Response, effect.reply).aread()
+        if isinstance(effect, Admit):
+            return await _aadmit(effect)
         return await anyio.sleep(effect.seconds)
 
     def _client(self, url: str) -> httpx.AsyncClient:
@@ -221,6 +247,33 @@ class AsyncTransport:
                 client = httpx.AsyncClient(limits=_LIMITS, verify=_context(self._verify), trust_env=not key[1])
                 clients[key] = client
         return client
+
+
+def _admit(effect: Admit) -> None:
+    """Waits for a place, and looks once a second whether those in front have stopped reading."""
+    ticket, event = effect.ticket, threading.Event()
+    deadline = _deadline(effect.timeout)
+    ticket.wake = event.set
+    while not ticket.granted:
+        if not event.wait(_GATE_PATIENCE):
+            ticket.gate.overtake(ticket)
+        if deadline is not None:
+            _check(deadline)
+
+
+async def _aadmit(effect: Admit) -> None:
+    """`_admit`, awaited; the one who leaves may run in another thread."""
+    ticket, event = effect.ticket, anyio.Event()
+    deadline = _deadline(effect.timeout)
+    loop = _current_loop()
+    ticket.wake = partial(getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon, event.set)
+    while not ticket.granted:
+        with anyio.move_on_after(_GATE_PATIENCE) as scope:
+            await event.wait()
+        if scope.cancelled_caught:
+            ticket.gate.overtake(ticket)
+        if deadline is not None:
+            _check(deadline)
 
 
 def _current_loop() -> Any:

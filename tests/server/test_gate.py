@@ -1,0 +1,124 @@
+"""Requests beyond the server's slots wait in this process: all are answered, few run at once, none is stuck."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient, LocalServer, RequestTimeoutError
+from llamacpp_server._gate import Gate, gate_for
+
+REQUEST = ChatRequest(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 8, "temperature": 0})
+ENDLESS = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
+
+
+class Watched:
+    """Counts the most tickets that a gate has out at once."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate, self.most, self._over = gate, 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self._over.is_set():
+            self.most = max(self.most, len(self.gate._held))
+            time.sleep(0.0005)
+
+    def __enter__(self) -> "Watched":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def test_awaited_requests_beyond_the_slots_are_answered_few_at_once(chat_server: LocalServer) -> None:
+    async def many() -> int:
+        async with AsyncLlamaServerClient(chat_server.base_url) as client:
+            replies = await asyncio.gather(*(client.chat(REQUEST) for _ in range(64)))
+        return sum(reply.finish_reason is not None for reply in replies)
+
+    with Watched(gate_for(chat_server.base_url)) as watched:
+        assert asyncio.run(many()) == 64
+    assert watched.most == 2
+
+
+def test_threads_beyond_the_slots_are_answered_few_at_once(chat_server: LocalServer) -> None:
+    answered: list[str | None] = []
+    with LlamaServerClient(chat_server.base_url) as client, Watched(gate_for(chat_server.base_url)) as watched:
+        threads = [
+            threading.Thread(target=lambda: answered.append(client.chat(REQUEST).finish_reason)) for _ in range(24)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(answered) == 24
+    assert None not in answered
+    assert watched.most == 2
+
+
+@pytest.mark.parametrize("limit", [1, None])
+def test_the_limit_can_be_set_or_lifted(chat_server: LocalServer, limit: int | None) -> None:
+    async def many() -> None:
+        async with AsyncLlamaServerClient(chat_server.base_url, max_concurrency=limit) as client:
+            await asyncio.gather(*(client.chat(REQUEST) for _ in range(12)))
+
+    with Watched(gate_for(chat_server.base_url)) as watched:
+        asyncio.run(many())
+    assert watched.most == (0 if limit is None else 1)
+
+
+def test_a_reader_that_pauses_does_not_hold_up_others(slow_server: LocalServer, idle: Callable[..., None]) -> None:
+    with LlamaServerClient(slow_server.base_url, max_concurrency=1) as client:
+        stream = client.stream_chat(ENDLESS)
+        next(stream)
+        request = ChatRequest(messages=ENDLESS.messages, params={"max_tokens": 2})
+        assert client.chat(request).finish_reason == "length"
+        stream.close()
+    idle(slow_server)
+    assert not gate_for(slow_server.base_url)._held
+
+
+def test_a_wait_for_a_place_ends_at_the_total_timeout(slow_server: LocalServer, idle: Callable[..., None]) -> None:
+    async def queued() -> None:
+        async with AsyncLlamaServerClient(slow_server.base_url, max_concurrency=1) as client:
+            stream = client.stream_chat(ENDLESS)
+            reading = asyncio.create_task(_read(stream))
+            await asyncio.sleep(0.1)
+            with pytest.raises(RequestTimeoutError):
+                await client.with_settings(total_timeout=0.2).chat(REQUEST)
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    asyncio.run(queued())
+    idle(slow_server)
+    assert not gate_for(slow_server.base_url)._held
+
+
+async def _read(stream: object) -> None:
+    async for _ in stream:  # type: ignore[attr-defined]
+        pass
+
+
+def test_a_cancelled_waiter_leaves_the_queue(slow_server: LocalServer, idle: Callable[..., None]) -> None:
+    async def cancelled() -> int:
+        async with AsyncLlamaServerClient(slow_server.base_url, max_concurrency=1) as client:
+            first = asyncio.create_task(_read(client.stream_chat(ENDLESS)))
+            await asyncio.sleep(0.1)
+            second = asyncio.create_task(client.chat(REQUEST))
+            await asyncio.sleep(0.1)
+            waiting = len(gate_for(slow_server.base_url)._queue)
+            for task in (second, first):
+                task.cancel()
+            await asyncio.gather(first, second, return_exceptions=True)
+            return waiting
+
+    assert asyncio.run(cancelled()) == 1
+    idle(slow_server)
+    gate = gate_for(slow_server.base_url)
+    assert not gate._held
+    assert not gate._queue
