@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from array import array
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ._failures import not_this_api
 from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
 from ._replies import usage_from_wire
-from ._requests import chat_body, completion_body, infill_body
-from ._stream import ChatStreamDecoder, CompletionStreamDecoder, StreamDecoder, WholeChatDecoder
+from ._requests import answers_of, chat_body, completion_body, infill_body
+from ._stream import ChatStreamDecoder, CompletionStreamDecoder, StreamDecoder
+from ._whole import WholeChatDecoder, WholeCompletionDecoder
 from .chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
 from .errors import (
     BadRequestError,
@@ -64,8 +66,8 @@ def stream_complete(settings: ServerSettings, request: CompletionRequest) -> Str
     return StreamCall(
         settings=settings,
         call=Call(method="POST", path="/v1/completions", body=body, takes_slot=True),
-        decoder=CompletionStreamDecoder,
-        fallback=Call(method="POST", path="/completion", body=body),
+        decoder=_completion_decoder(body),
+        fallback=Call(method="POST", path="/completion", body=body, takes_slot=True),
     )
 
 
@@ -75,8 +77,12 @@ def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCal
     return StreamCall(
         settings=settings,
         call=Call(method="POST", path="/infill", body=body, takes_slot=True),
-        decoder=CompletionStreamDecoder,
+        decoder=_completion_decoder(body),
     )
+
+
+def _completion_decoder(body: Mapping[str, Any]) -> Callable[[], StreamDecoder[CompletionDelta]]:
+    return partial(CompletionStreamDecoder, answers_of(body)) if body.get("stream") else WholeCompletionDecoder
 
 
 def end_reasoning(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:

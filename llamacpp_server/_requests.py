@@ -94,6 +94,13 @@ def completion_body(request: CompletionRequest) -> dict[str, Any]:
     return {**body, "stream": True, **request.extra_body}
 
 
+def answers_of(body: Mapping[str, Any]) -> int:
+    """How many answers a completion's body asks for: prompts times `n`. Numbers in a list are tokens of one prompt."""
+    prompt = body.get("prompt")
+    batch = isinstance(prompt, list) and not any(isinstance(part, int) for part in prompt)
+    return max(len(prompt) if batch and prompt else 1, 1) * (body.get("n") or body.get("n_cmpl") or 1)
+
+
 def infill_body(request: InfillRequest) -> dict[str, Any]:
     """The body of `/infill`."""
     body = _parameters(request.params)

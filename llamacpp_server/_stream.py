@@ -14,7 +14,6 @@ from pydantic_core import from_json
 
 from ._failures import event_failure, not_this_api
 from ._replies import (
-    chat_reply,
     fallback_call_id,
     native_finish_reason,
     native_logprobs,
@@ -154,7 +153,7 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
             finish, logprobs = get("finish_reason"), get("logprobs")
             content = delta.get("content") or ""
             if type(content) is not str:
-                raise TypeError("content is text")
+                raise TypeError("a text is a text")
             # The one line that nearly every token of an answer takes.
             if content and not (start or usage or timings or progress or logprobs or finish) and len(delta) == 1:
                 deltas.append(ChatDelta(content, choice=get("index") or 0))
@@ -191,50 +190,17 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
         return fold_chat(deltas)
 
 
-class WholeChatDecoder:
-    """A chat reply that was asked for in one piece, as the deltas of a stream."""
-
-    def __init__(self) -> None:
-        self._body = bytearray()
-
-    def feed(self, data: bytes) -> list[ChatDelta]:
-        """Nothing yet: the reply is not whole."""
-        self._body += data
-        return []
-
-    def close(self) -> list[ChatDelta]:
-        """The whole reply, as one delta for each choice.
-
-        Raises:
-            MalformedReplyError: When the body is not a reply.
-        """
-        try:
-            reply = chat_reply(from_json(bytes(self._body)))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise not_this_api(bytes(self._body), "", "") from None
-        deltas = []
-        for number, choice in enumerate(reply.choices):
-            calls = tuple(ToolCallFragment(i, c.id, c.name, c.arguments) for i, c in enumerate(choice.tool_calls))
-            deltas.append(
-                ChatDelta(
-                    choice.content, choice.reasoning_content, calls, choice.finish_reason, number, choice.logprobs
-                )
-            )
-        deltas[0] = deltas[0]._replace(start=reply.start)
-        deltas[-1] = deltas[-1]._replace(usage=reply.usage, timings=reply.timings)
-        return deltas
-
-    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
-        """`error` as it is: half a JSON text says nothing."""
-        return error
-
-
 class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
-    """Events of `/v1/completions`, and of the native endpoints, which have no `[DONE]`."""
+    """Events of `/v1/completions`, and of the native endpoints, which have no `[DONE]`.
 
-    def __init__(self) -> None:
+    Args:
+        answers: How many answers were asked for. A native stream is whole once each has had its last event.
+    """
+
+    def __init__(self, answers: int = 1) -> None:
         super().__init__()
-        self._running: set[int] = set()
+        self._answers = answers
+        self._ended: set[int] = set()
 
     def _read(self, chunk: dict[str, Any], deltas: list[CompletionDelta]) -> None:
         start = None
@@ -249,7 +215,7 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
         for choice in chunk["choices"] or [{}]:
             deltas.append(
                 CompletionDelta(
-                    choice.get("text") or "",
+                    _text(choice.get("text")),
                     (),
                     choice.get("finish_reason"),
                     choice.get("index") or 0,
@@ -264,17 +230,22 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
 
     def _native(self, chunk: dict[str, Any]) -> CompletionDelta:
         index = chunk.get("index") or 0
-        text, tokens = chunk.get("content") or "", tuple(chunk.get("tokens") or ())
-        self._running.add(index)
+        text, tokens = _text(chunk.get("content")), tuple(chunk.get("tokens") or ())
         if not chunk.get("stop"):
             return CompletionDelta(text, tokens, None, index, native_logprobs(chunk))
-        self._running.discard(index)
-        self._done = not self._running
+        self._ended.add(index)
+        self._done = len(self._ended) >= self._answers
         # The last event repeats the probabilities (and with `return_tokens` the tokens) of the whole reply.
         return CompletionDelta(text, (), native_finish_reason(chunk), index, None, native_usage(chunk))
 
     def _fold(self, deltas: list[CompletionDelta]) -> CompletionReply:
         return fold_completion(deltas)
+
+
+def _text(wire: Any) -> str:
+    if wire is not None and type(wire) is not str:
+        raise TypeError("a text is a text")
+    return wire or ""
 
 
 class _Choice:
