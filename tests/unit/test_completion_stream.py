@@ -1,0 +1,198 @@
+"""Bytes of a completion stream, of `/v1/completions` and of the native endpoints, -> deltas -> a whole reply."""
+
+import pytest
+
+from llamacpp_server import (
+    CompletionRequest,
+    MalformedReplyError,
+    ServerFaultError,
+    ServerSettings,
+    StreamCutOffError,
+    Timings,
+    Usage,
+    fold_completion,
+)
+from llamacpp_server._endpoints import stream_complete
+from llamacpp_server._stream import CompletionStreamDecoder
+from tests.unit.events import DONE, TOP, event
+
+ENTRY = {"id": 66, "token": "?", "logprob": -4.8, "top_logprobs": []}
+
+
+def decode(*pieces, prompt="x", **params):
+    decoder = stream_complete(ServerSettings(), CompletionRequest(prompt=prompt, params=params)).decoder()
+    return [delta for piece in pieces for delta in decoder.feed(piece)] + decoder.close()
+
+
+def reply_of(*pieces, **request):
+    return fold_completion(decode(*pieces, **request))
+
+
+def piece(text, index=0, finish=None, **more):
+    choice = {"text": text, "index": index, "logprobs": more.pop("logprobs", None), "finish_reason": finish}
+    return event({**TOP, "object": "text_completion", "choices": [choice], **more})
+
+
+def last(index=0, prompt=5, completion=3, finish="stop"):
+    return piece(
+        "", index, finish, usage={"prompt_tokens": prompt, "completion_tokens": completion}, timings={"prompt_n": 5}
+    )
+
+
+def native(text, index=0, **more):
+    return event({"index": index, "content": text, "tokens": [], "stop": False, "id_slot": -1, **more})
+
+
+def native_last(index=0, **more):
+    whole = {"index": index, "content": "", "stop": True, "model": "m", "tokens_predicted": 3, "tokens_evaluated": 5,
+             "stop_type": "eos", "timings": {"cache_n": 4, "prompt_n": 1}, **more}  # fmt: skip
+    return event(whole)
+
+
+# -- /v1/completions
+
+
+def test_an_ordinary_completion():
+    reply = reply_of(piece("Hel"), piece("lo"), last(), DONE)
+    assert (reply.text, reply.finish_reason, reply.usage) == ("Hello", "stop", Usage(5, 3))
+    assert (reply.start.id, reply.start.model, reply.timings) == ("chatcmpl-x", "m", Timings(prompt_n=5))
+
+
+def test_a_batch_of_prompts_with_its_null_events():
+    reply = reply_of(piece("a"), event(b"null"), piece("b", 1), last(1, 7, 2), piece("A"), last(0, 5, 3), DONE)
+    assert [choice.text for choice in reply.choices] == ["aA", "b"]
+    assert reply.usage == Usage(12, 5)
+
+
+def test_log_probabilities_are_merged():
+    reply = reply_of(piece("a", logprobs={"content": [ENTRY]}), piece("b", logprobs={"content": [ENTRY]}), last(), DONE)
+    assert reply.choices[0].logprobs == {"content": [ENTRY, ENTRY]}
+
+
+def test_a_chunk_without_choices_is_no_text():
+    assert reply_of(event({**TOP, "choices": []}), piece("a"), last(), DONE).text == "a"
+
+
+@pytest.mark.parametrize("end", [b"", last(), event(b"null"), b"data: {"])
+def test_without_its_end_mark_it_is_cut_off_with_what_came(end):
+    with pytest.raises(StreamCutOffError) as caught:
+        decode(piece("so far"), end)
+    assert caught.value.partial is not None
+    assert caught.value.partial.choices[0].text == "so far"
+
+
+# -- the native endpoints
+
+
+def test_a_native_stream_ends_with_its_last_object_and_no_mark():
+    reply = reply_of(native("Hel", tokens=[1]), native("lo", tokens=[2]), native_last())
+    assert (reply.text, reply.finish_reason, reply.usage) == ("Hello", "stop", Usage(5, 3, 4))
+    assert reply.choices[0].tokens == (1, 2)
+    assert reply.timings == Timings(cache_n=4, prompt_n=1)
+
+
+def test_a_native_stream_with_an_end_mark_is_well_too():
+    assert reply_of(native("Hi"), native_last(), DONE).text == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("more", "finish"),
+    [({"stop_type": "eos"}, "stop"), ({"stop_type": "word"}, "stop"), ({"stop_type": "limit"}, "length"),
+     ({"stop_type": "none"}, "stop"), ({"stop_type": "brand_new"}, "brand_new")],
+)  # fmt: skip
+def test_the_native_reasons(more, finish):
+    assert reply_of(native("x"), native_last(**more)).finish_reason == finish
+
+
+@pytest.mark.parametrize(
+    ("flag", "finish"), [("stopped_eos", "stop"), ("stopped_word", "stop"), ("stopped_limit", "length")]
+)
+def test_the_reasons_of_old_builds(flag, finish):
+    old = {"content": "", "stop": True, "stopped_eos": False, "stopped_word": False, "stopped_limit": False, flag: True}
+    assert reply_of(event({"content": "x", "stop": False}), event(old)).finish_reason == finish
+
+
+def test_the_last_native_event_repeats_what_came_and_is_not_counted_twice():
+    entries = {"completion_probabilities": [ENTRY]}
+    reply = reply_of(native("a", tokens=[1], **entries), native_last(tokens=[1], **entries))
+    assert reply.choices[0].tokens == (1,)
+    assert reply.choices[0].logprobs == {"content": [ENTRY]}
+
+
+@pytest.mark.parametrize("end", [b"", native("more"), b'data: {"content":"", "stop":tr'])
+def test_a_native_stream_without_its_last_object_is_cut_off(end):
+    with pytest.raises(StreamCutOffError) as caught:
+        decode(native("so far"), end)
+    assert caught.value.partial is not None
+    assert caught.value.partial.choices[0].text.startswith("so far")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [native("a"), native_last(0)],
+        [native("a"), native_last(0), native("b", 1)],
+        [native("a"), native("b", 1), native_last(1)],
+        [native_last(0), event(b"null"), native("b", 1)],
+    ],
+)
+def test_a_native_batch_is_whole_when_every_prompt_is(pieces):
+    with pytest.raises(StreamCutOffError):
+        decode(*pieces, prompt=["a", "b"])
+    end = [native_last(1)] if pieces[-1] != native_last(1) else [native_last(0)]
+    reply = reply_of(*pieces, *end, prompt=["a", "b"])
+    assert len(reply.choices) == 2
+    assert reply.usage == Usage(10, 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "params", "answers"),
+    [("text", {}, 1), ("text", {"n": 3}, 3), (["a", "b"], {}, 2), (["a", "b"], {"n": 2}, 4), ([1, 2, 3], {}, 1),
+     ([[1], [2]], {}, 2), ([1, "mixed", 2], {}, 1), ([[1, 2]], {}, 1)],
+)  # fmt: skip
+def test_how_many_answers_a_request_has(prompt, params, answers):
+    ends = [native_last(index) for index in range(answers)]
+    assert len(reply_of(*ends, prompt=prompt, **params).choices) == answers
+    if answers > 1:
+        with pytest.raises(StreamCutOffError):
+            decode(*ends[:-1], prompt=prompt, **params)
+
+
+# -- errors
+
+
+@pytest.mark.parametrize("before", [piece("so far"), native("so far")])
+def test_an_error_event(before):
+    with pytest.raises(ServerFaultError, match="boom") as caught:
+        decode(before, event({"error": {"code": 500, "message": "boom"}}))
+    assert caught.value.partial is not None
+    assert caught.value.partial.choices[0].text == "so far"
+
+
+@pytest.mark.parametrize(
+    "payload", [b"{", b'{"choices": 5}', b'{"choices": ["x"]}', b'{"content": 5}', b'{"choices": [{"text": 5}]}',
+                b'{"content": "x", "tokens": 5}', b'{"choices": [], "usage": "x"}']
+)  # fmt: skip
+def test_an_event_that_is_no_chunk_is_malformed(payload):
+    with pytest.raises(MalformedReplyError):
+        decode(piece("so far"), event(payload))
+
+
+def test_every_cut_of_a_native_stream_is_noticed():
+    stream = native("Hel") + native("lo") + native_last()
+    whole = len(stream) - 2
+    for cut in range(whole):
+        with pytest.raises(StreamCutOffError):
+            decode(stream[:cut])
+    assert reply_of(stream[:whole]).text == "Hello"
+
+
+def test_folding_nothing_gives_one_empty_answer():
+    reply = fold_completion([])
+    assert (len(reply.choices), reply.text, reply.usage) == (1, "", None)
+
+
+def test_a_decoder_of_its_own_expects_one_answer():
+    decoder = CompletionStreamDecoder()
+    decoder.feed(native_last())
+    assert decoder.close() == []
