@@ -17,7 +17,8 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any, Final, Self, TypeVar, cast
 from urllib.parse import urlsplit
@@ -55,6 +56,10 @@ _GATE_PATIENCE: Final = 1.0
 
 # httpx logs each request at INFO with its address, which may hold credentials; we log what matters ourselves.
 logging.getLogger("httpx").addFilter(lambda record: "@" not in record.getMessage())
+
+
+_Clients = dict[tuple[int, bool], httpx.AsyncClient]
+_Loops = WeakKeyDictionary[Any, _Clients]
 
 
 class Transport:
@@ -164,7 +169,8 @@ class AsyncTransport:
         self._given = http_client
         self._verify = verify
         self._lock = threading.Lock()
-        self._loops: WeakKeyDictionary[Any, dict[tuple[int, bool], httpx.AsyncClient]] = WeakKeyDictionary()
+        self._loops: _Loops = WeakKeyDictionary()
+        self._keepers: WeakKeyDictionary[Any, AsyncGenerator[None]] = WeakKeyDictionary()
 
     def __reduce__(self) -> tuple[Any, ...]:
         _refuse_given(self._given)
@@ -220,9 +226,9 @@ class AsyncTransport:
     async def aclose(self) -> None:
         """Closes the connections of this event loop. The transport can be used again afterwards."""
         with self._lock:
-            clients = list(self._loops.pop(_current_loop(), {}).values())
-        for client in clients:
-            await client.aclose()
+            keeper = self._keepers.pop(_current_loop(), None)
+        if keeper is not None:
+            await keeper.aclose()
 
     async def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
@@ -241,7 +247,10 @@ class AsyncTransport:
         loop = _current_loop()
         key = (os.getpid(), _is_loopback(urlsplit(url).hostname or ""))
         with self._lock:
-            clients = self._loops.setdefault(loop, {})
+            clients = self._loops.get(loop)
+            if clients is None:
+                clients = self._loops[loop] = {}
+                self._keepers[loop] = _keep(clients, self._loops)
             client = clients.get(key)
             if client is None:
                 client = httpx.AsyncClient(limits=_LIMITS, verify=_context(self._verify), trust_env=not key[1])
@@ -292,6 +301,26 @@ def _current_loop() -> Any:
 def _refuse_given(http_client: object) -> None:
     if http_client is not None:
         raise TypeError("an http_client of your own can't be pickled; leave it out, or set headers and verify instead")
+
+
+def _keep(clients: _Clients, loops: _Loops) -> AsyncGenerator[None]:
+    """Closes clients when it is closed, which an event loop does with its generators before it ends.
+
+    So `asyncio.run` leaves no open sockets behind, though nobody called `aclose`.
+    """
+
+    async def keeper() -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            loops.pop(_current_loop(), None)
+            for client in clients.values():
+                await client.aclose()
+
+    started = keeper()
+    with suppress(StopIteration):
+        started.__anext__().send(None)  # runs up to its yield; that is when the loop takes note of it
+    return started
 
 
 def _build(client: httpx.Client | httpx.AsyncClient, send: Send) -> httpx.Request:

@@ -1,6 +1,7 @@
 """Connections are kept and reused, one set for each event loop, and given up before the server closes them."""
 
 import asyncio
+import gc
 import threading
 
 import trio
@@ -45,3 +46,16 @@ def test_threads_share_one_client(chat_server: LocalServer) -> None:
             thread.join()
         assert answers == [True] * 8
         assert len(client._transport._clients) == 1
+
+
+def test_an_event_loop_that_ends_closes_connections_that_nobody_closed(chat_server: LocalServer) -> None:
+    client = AsyncLlamaServerClient(chat_server.base_url)
+
+    async def left_open() -> int:
+        await client.health()
+        return pool_size(client._transport)
+
+    for _ in range(3):
+        assert asyncio.run(left_open()) == 1
+        assert len(client._transport._loops) == 0
+    gc.collect()  # an open socket would be reported here, and every warning is an error
