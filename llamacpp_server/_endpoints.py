@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ._failures import not_this_api
 from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
 from ._replies import usage_from_wire
 from ._requests import answers_of, chat_body, completion_body, infill_body
@@ -37,7 +36,7 @@ from .results import (
     SlotState,
     Token,
 )
-from .settings import ServerSettings
+from .settings import ServerSettings, redact_url
 
 
 def _named(settings: ServerSettings, model: str | None) -> dict[str, str]:
@@ -88,10 +87,11 @@ def _completion_decoder(body: Mapping[str, Any]) -> Callable[[], StreamDecoder[C
 def end_reasoning(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:
     """Raises BadRequestError with the server's words where there was nothing to end."""
     body = {**_named(settings, model), "id": reply_id, "action": "reasoning_end"}
-    answer = yield from ask(settings, Call(method="POST", path="/v1/chat/completions/control", body=body))
-    if not answer.get("success"):
+    call = Call(method="POST", path="/v1/chat/completions/control", body=body)
+    ended, words = yield from ask(settings, call, lambda answer: (answer.get("success"), answer.get("message")))
+    if not ended:
         raise BadRequestError(
-            f"the thinking could not be ended: {answer.get('message')}",
+            f"the thinking could not be ended: {words}",
             remedy="the request must be running and sent with reasoning_control=True",
         )
 
@@ -116,20 +116,15 @@ def wait_until_ready(settings: ServerSettings, timeout: float | None) -> Program
 
 def _ready(settings: ServerSettings) -> Program[Health]:
     try:
-        answer = yield from ask(settings, Call(method="GET", path="/health"))
+        return Health.from_text((yield from ask_text(settings, Call(method="GET", path="/health"))))
     except NotFoundError:
         yield from models(settings)
         return Health(ready=True, message="ok")
-    return Health(ready=True, message=str(answer.get("status") or "ok"))
 
 
 def models(settings: ServerSettings) -> Program[list[ModelCard]]:
     """`/v1/models`."""
-    answer = yield from ask(settings, Call(method="GET", path="/v1/models"))
-    try:
-        return ModelCard.list_from_wire(answer)
-    except (AttributeError, KeyError, TypeError):
-        raise _unexpected(answer, settings, "/v1/models") from None
+    return (yield from ask(settings, Call(method="GET", path="/v1/models"), ModelCard.list_from_wire))
 
 
 def model_name(settings: ServerSettings) -> Program[str]:
@@ -139,7 +134,7 @@ def model_name(settings: ServerSettings) -> Program[str]:
     cards = yield from models(settings)
     loaded = [card for card in cards if card.status in (None, "loaded", "sleeping")]
     if not cards:
-        raise BadRequestError("the server lists no model", url=settings.base_url, remedy="give it one")
+        raise BadRequestError("the server lists no model", url=_shown(settings), remedy="give it one")
     return (loaded or cards)[0].id
 
 
@@ -147,8 +142,7 @@ def props(settings: ServerSettings, model: str | None) -> Program[ServerProps]:
     """`/props`. Never makes a router load a model."""
     name = _named(settings, model)
     query = {**name, "autoload": "false"} if name else {}
-    answer = yield from ask(settings, Call(method="GET", path="/props", query=query))
-    return ServerProps.from_wire(answer)
+    return (yield from ask(settings, Call(method="GET", path="/props", query=query), ServerProps.from_wire))
 
 
 def info(settings: ServerSettings, model: str | None) -> Program[ServerInfo]:
@@ -166,8 +160,8 @@ def info(settings: ServerSettings, model: str | None) -> Program[ServerInfo]:
 
 def slots(settings: ServerSettings, model: str | None) -> Program[list[SlotState]]:
     """`/slots`. Wakes a sleeping model."""
-    answer = yield from ask(settings, Call(method="GET", path="/slots", query=_named(settings, model)))
-    return [SlotState.from_wire(entry) for entry in answer]
+    call = Call(method="GET", path="/slots", query=_named(settings, model))
+    return (yield from ask(settings, call, lambda answer: [SlotState.from_wire(entry) for entry in answer]))
 
 
 def slot_action(
@@ -176,19 +170,19 @@ def slot_action(
     """`/slots/{id}`."""
     body = {**_named(settings, model), **({"filename": filename} if filename else {})}
     call = Call(method="POST", path=f"/slots/{id_slot}", body=body, query={"action": action})
-    return SlotAction.from_wire((yield from ask(settings, call)))
+    return (yield from ask(settings, call, SlotAction.from_wire))
 
 
 def lora_adapters(settings: ServerSettings, model: str | None) -> Program[list[LoraAdapter]]:
     """`/lora-adapters`."""
-    answer = yield from ask(settings, Call(method="GET", path="/lora-adapters", query=_named(settings, model)))
-    return [LoraAdapter.from_wire(entry) for entry in answer]
+    call = Call(method="GET", path="/lora-adapters", query=_named(settings, model))
+    return (yield from ask(settings, call, lambda answer: [LoraAdapter.from_wire(entry) for entry in answer]))
 
 
 def set_lora_adapters(settings: ServerSettings, scales: Mapping[int, float]) -> Program[None]:
     """`/lora-adapters`; adapters that are not named get scale 0."""
     body = [{"id": number, "scale": scale} for number, scale in scales.items()]
-    yield from ask(settings, Call(method="POST", path="/lora-adapters", body=body))
+    yield from ask(settings, Call(method="POST", path="/lora-adapters", body=body), _any)
 
 
 def metrics(settings: ServerSettings, model: str | None) -> Program[Metrics]:
@@ -200,7 +194,7 @@ def metrics(settings: ServerSettings, model: str | None) -> Program[Metrics]:
 def load_model(settings: ServerSettings, model: str, timeout: float | None) -> Program[ModelCard]:
     """Router mode: starts a load and waits for its end; a load that fails is raised at once."""
     try:
-        yield from ask(settings, Call(method="POST", path="/models/load", body={"model": model}))
+        yield from ask(settings, Call(method="POST", path="/models/load", body={"model": model}), _any)
     except BadRequestError as error:
         if "already" not in (error.server_message or ""):
             raise
@@ -212,31 +206,31 @@ def load_model(settings: ServerSettings, model: str, timeout: float | None) -> P
         if card.status == "failed":
             raise ServerFaultError(
                 f"the model {model!r} failed to load (exit code {card.exit_code})",
-                url=settings.base_url,
+                url=_shown(settings),
                 remedy="see the router's log",
             )
         if left <= 0:
-            raise ServerLoadingError(f"the model {model!r} is still {card.status}", url=settings.base_url)
+            raise ServerLoadingError(f"the model {model!r} is still {card.status}", url=_shown(settings))
         yield Sleep(min(0.1, left))
         left -= 0.1
 
 
 def unload_model(settings: ServerSettings, model: str) -> Program[None]:
     """Router mode: returns once the model is unloaded."""
-    yield from ask(settings, Call(method="POST", path="/models/unload", body={"model": model}))
+    yield from ask(settings, Call(method="POST", path="/models/unload", body={"model": model}), _any)
     for _ in range(300):
         card = yield from _card(settings, model)
         if card.status in ("unloaded", "failed"):
             return
         yield Sleep(0.1)
-    raise ServerFaultError(f"the model {model!r} is still {card.status}", url=settings.base_url)
+    raise ServerFaultError(f"the model {model!r} is still {card.status}", url=_shown(settings))
 
 
 def _card(settings: ServerSettings, model: str) -> Program[ModelCard]:
     for card in (yield from models(settings)):
         if model == card.id or model in card.aliases:
             return card
-    raise NotFoundError(f"the server lists no model {model!r}", url=settings.base_url)
+    raise NotFoundError(f"the server lists no model {model!r}", url=_shown(settings))
 
 
 # -- vectors and ranks
@@ -246,24 +240,34 @@ def embed(
     settings: ServerSettings, inputs: Sequence[Any], model: str | None, extra_body: Mapping[str, Any]
 ) -> Program[Embeddings]:
     """`/v1/embeddings`, transferred as base64 float32 (a quarter of the bytes of decimal text)."""
+    _refuse_text(inputs, "the texts to embed")
     if not inputs:
         return Embeddings([])
     body = {**_named(settings, model), "input": list(inputs), "encoding_format": "base64", **extra_body}
-    answer = yield from ask(settings, Call(method="POST", path="/v1/embeddings", body=body, takes_slot=True))
-    try:
-        entries = sorted(answer["data"], key=lambda entry: entry["index"])
-        vectors = [_vector(entry["embedding"]) for entry in entries]
-    except (KeyError, TypeError, ValueError):
-        raise _unexpected(answer, settings, "/v1/embeddings") from None
-    if len(vectors) != len(inputs):
-        raise MalformedReplyError(f"{len(inputs)} texts were sent and {len(vectors)} vectors came back")
+    call = Call(method="POST", path="/v1/embeddings", body=body, takes_slot=True)
+    found = yield from ask(settings, call, _embeddings)
+    if len(found.vectors) != len(inputs):
+        raise MalformedReplyError(
+            f"{len(inputs)} texts were sent and {len(found.vectors)} vectors came back", url=_shown(settings)
+        )
+    return found
+
+
+def _embeddings(answer: Any) -> Embeddings:
+    entries = sorted(answer["data"], key=lambda entry: entry["index"])
+    vectors = [_vector(entry["embedding"]) for entry in entries]
     return Embeddings(vectors, answer.get("model") or "", usage_from_wire(answer.get("usage")))
+
+
+def _refuse_text(texts: Sequence[Any], what: str) -> None:
+    if isinstance(texts, str):
+        raise BadRequestError(f"{what} are a list; one text alone would be taken for its letters")
 
 
 def _vector(wire: str | list[float]) -> list[float]:
     """Base64 of little-endian float32, or numbers from a build that does not know base64."""
     if not isinstance(wire, str):
-        return wire
+        return list(wire)
     numbers = array("f", b64decode(wire))
     if sys.byteorder == "big":
         numbers.byteswap()
@@ -274,16 +278,17 @@ def rerank(
     settings: ServerSettings, query: str, documents: Sequence[str], top_n: int | None, model: str | None
 ) -> Program[list[Ranking]]:
     """`/v1/rerank`."""
+    _refuse_text(documents, "the documents to rank")
     if not documents:
         return []
     body: dict[str, Any] = {**_named(settings, model), "query": query, "documents": list(documents)}
     if top_n is not None:
         body["top_n"] = top_n
-    answer = yield from ask(settings, Call(method="POST", path="/v1/rerank", body=body, takes_slot=True))
-    try:
-        ranks = [Ranking(entry["index"], entry["relevance_score"]) for entry in answer["results"]]
-    except (KeyError, TypeError):
-        raise _unexpected(answer, settings, "/v1/rerank") from None
+    return (yield from ask(settings, Call(method="POST", path="/v1/rerank", body=body, takes_slot=True), _rankings))
+
+
+def _rankings(answer: Any) -> list[Ranking]:
+    ranks = [Ranking(entry["index"], entry["relevance_score"]) for entry in answer["results"]]
     return sorted(ranks, key=lambda rank: -rank.score)
 
 
@@ -295,8 +300,7 @@ def tokenize(
 ) -> Program[list[int]]:
     """`/tokenize`."""
     body = {**_named(settings, model), "content": text, "add_special": add_special, "parse_special": parse_special}
-    answer = yield from ask(settings, Call(method="POST", path="/tokenize", body=body))
-    return list(answer["tokens"])
+    return (yield from ask(settings, Call(method="POST", path="/tokenize", body=body), lambda a: list(a["tokens"])))
 
 
 def tokenize_pieces(
@@ -305,22 +309,21 @@ def tokenize_pieces(
     """`/tokenize` with pieces."""
     body = {**_named(settings, model), "content": text, "add_special": add_special, "parse_special": parse_special}
     call = Call(method="POST", path="/tokenize", body={**body, "with_pieces": True})
-    answer = yield from ask(settings, call)
-    return [Token.from_wire(entry) for entry in answer["tokens"]]
+    return (yield from ask(settings, call, lambda answer: [Token.from_wire(entry) for entry in answer["tokens"]]))
 
 
 def detokenize(settings: ServerSettings, tokens: Sequence[int], model: str | None) -> Program[str]:
     """`/detokenize`."""
     body = {**_named(settings, model), "tokens": list(tokens)}
-    answer = yield from ask(settings, Call(method="POST", path="/detokenize", body=body))
-    return str(answer["content"])
+    return (yield from ask(settings, Call(method="POST", path="/detokenize", body=body), lambda a: str(a["content"])))
 
 
 def apply_template(settings: ServerSettings, request: ChatRequest) -> Program[str]:
     """`/apply-template`."""
     body = {**_named(settings, None), **_unstreamed(request)}
-    answer = yield from ask(settings, Call(method="POST", path="/apply-template", body=body))
-    return str(answer["prompt"])
+    return (
+        yield from ask(settings, Call(method="POST", path="/apply-template", body=body), lambda a: str(a["prompt"]))
+    )
 
 
 def count_tokens(settings: ServerSettings, request: ChatRequest) -> Program[int]:
@@ -328,12 +331,11 @@ def count_tokens(settings: ServerSettings, request: ChatRequest) -> Program[int]
     body = {**_named(settings, None), **_unstreamed(request)}
     call = Call(method="POST", path="/v1/chat/completions/input_tokens", body=body)
     try:
-        answer = yield from ask(settings, call)
+        return (yield from ask(settings, call, lambda answer: int(answer["input_tokens"])))
     except NotFoundError:
         prompt = yield from apply_template(settings, request)
         tokens = yield from tokenize(settings, prompt, True, True, request.model)
         return len(tokens)
-    return int(answer["input_tokens"])
 
 
 def _unstreamed(request: ChatRequest) -> dict[str, Any]:
@@ -343,5 +345,10 @@ def _unstreamed(request: ChatRequest) -> dict[str, Any]:
     return body
 
 
-def _unexpected(answer: Any, settings: ServerSettings, path: str) -> MalformedReplyError:
-    return not_this_api(str(answer)[:2000].encode(), "", settings.base_url + path)
+def _any(answer: object) -> object:
+    """For answers that say no more than their status."""
+    return answer
+
+
+def _shown(settings: ServerSettings) -> str:
+    return redact_url(settings.base_url)

@@ -119,7 +119,7 @@ def event_failure(details: Any) -> LlamaServerError:
 def not_this_api(body: bytes, content_type: str, url: str, status: int = 200) -> MalformedReplyError:
     """The error for a 2xx answer that can't be read."""
     text = body[:_BODY_SHOWN].decode("utf-8", "replace")
-    if "html" in content_type or text.lstrip()[:15].lower().startswith(("<!doctype", "<html")):
+    if is_web_page(body, content_type):
         return MalformedReplyError(
             "this looks like a web page, not the API",
             url=url, status=status, body=text, remedy="base_url must be the server's root or its /v1",
@@ -128,6 +128,11 @@ def not_this_api(body: bytes, content_type: str, url: str, status: int = 200) ->
         f"the answer is not what this endpoint gives: {text[:200]!r}",
         url=url, status=status, body=text, remedy="is this a llama-server, and is nothing between cutting answers off?",
     )  # fmt: skip
+
+
+def is_web_page(body: bytes, content_type: str) -> bool:
+    """Whether this is for people to look at: the address of a web UI, or of something else altogether."""
+    return "html" in content_type or body.lstrip()[:15].lower().startswith((b"<!doctype", b"<html"))
 
 
 def _error_object(body: bytes) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from pydantic_core import from_json
 
-from ._failures import failure, not_this_api
+from ._failures import failure, is_web_page, not_this_api
 from ._gate import UNLIMITED, Gate, Ticket, gate_for
 from ._notices import logger
 from ._policy import Attempts, Wait, next_wait
@@ -164,8 +164,12 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
             yield Sleep(wait.seconds)
 
 
-def ask(settings: ServerSettings, call: Call) -> Program[Any]:
-    """The parsed JSON of the answer to `call`."""
+def ask(settings: ServerSettings, call: Call, read: Callable[[Any], T]) -> Program[T]:
+    """What `read` makes of the JSON that answers `call`.
+
+    Raises:
+        MalformedReplyError: When it is no JSON, or of a shape that `read` does not know.
+    """
     ticket = yield from admission(settings, call)
     try:
         reply = yield from open_reply(settings, call)
@@ -173,8 +177,8 @@ def ask(settings: ServerSettings, call: Call) -> Program[Any]:
     finally:
         ticket.leave()
     try:
-        return from_json(body)
-    except ValueError:
+        return read(from_json(body))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         shown = redact_url(settings.base_url + call.path)
         raise not_this_api(body, reply.headers.get("content-type", ""), shown, reply.status_code) from None
 
@@ -213,12 +217,12 @@ def _total_slots(settings: ServerSettings) -> Program[int | None]:
     """The server's slots; no limit where it has none to tell of (a router); None when it could not be asked."""
     once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
     try:
-        props = yield from ask(once, Call(method="GET", path="/props"))
+        props = yield from ask(once, Call(method="GET", path="/props"), dict)
     except (NotFoundError, NotSupportedError, BadRequestError):
         return UNLIMITED
     except LlamaServerError:
         return None
-    slots = props.get("total_slots") if isinstance(props, dict) and props.get("role") != "router" else None
+    slots = props.get("total_slots") if props.get("role") != "router" else None
     return slots or UNLIMITED
 
 
@@ -226,6 +230,9 @@ def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
     """The text of the answer to `call`."""
     reply = yield from open_reply(settings, call)
     body: bytes = yield Read(reply)
+    kind = reply.headers.get("content-type", "")
+    if is_web_page(body, kind):
+        raise not_this_api(body, kind, redact_url(settings.base_url + call.path), reply.status_code)
     return body.decode("utf-8", "replace")
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from pydantic_core import from_json
+
 from .chat import Usage
 
 __all__ = [
@@ -37,6 +39,15 @@ class Health:
 
     ready: bool
     message: str
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Reads the body of a 200 at `/health`; other servers than llama-server answer `OK`, or nothing."""
+        try:
+            body = from_json(text)
+        except ValueError:
+            body = None
+        return cls(ready=True, message=str((isinstance(body, dict) and body.get("status")) or "ok"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +152,11 @@ class ServerProps:
             model_path=body.get("model_path") or "",
             build_info=body.get("build_info") or "",
             chat_template=body.get("chat_template") or "",
-            chat_template_caps=body.get("chat_template_caps") or {},
-            modalities=body.get("modalities") or {},
+            chat_template_caps=dict(body.get("chat_template_caps") or {}),
+            modalities=dict(body.get("modalities") or {}),
             is_router=router,
             is_sleeping=bool(body.get("is_sleeping")),
-            default_params=defaults.get("params") or {},
+            default_params=dict(defaults.get("params") or {}),
             raw=body,
         )
 
