@@ -1,0 +1,6 @@
+"""Property tests: the same examples in every run, and no time limit for one, because machines are busy."""
+
+from hypothesis import settings
+
+settings.register_profile("unit", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("unit")
