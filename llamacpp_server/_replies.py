@@ -100,7 +100,7 @@ def completion_reply(wire: Any) -> CompletionReply:
         return _native_reply(wire if isinstance(wire, list) else [wire])
     choices = sorted(wire["choices"], key=lambda choice: choice.get("index") or 0)
     return CompletionReply(
-        tuple(CompletionChoice(c.get("text") or "", (), c.get("finish_reason"), c.get("logprobs")) for c in choices),
+        tuple(CompletionChoice(c["text"] or "", (), c.get("finish_reason"), c.get("logprobs")) for c in choices),
         start_from_wire(wire),
         usage_from_wire(wire.get("usage")),
         timings_from_wire(wire.get("timings")),
@@ -113,7 +113,7 @@ def _native_reply(items: list[Mapping[str, Any]]) -> CompletionReply:
     return CompletionReply(
         tuple(
             CompletionChoice(
-                item.get("content") or "",
+                item["content"] or "",
                 tuple(item.get("tokens") or ()),
                 native_finish_reason(item),
                 native_logprobs(item),
