@@ -27,12 +27,14 @@ from llamacpp_server import (
     ReplyStart,
     Timings,
     ToolCall,
+    ToolCallFragment,
     Usage,
     fold_chat,
     fold_completion,
 )
 from llamacpp_server.wire import LogprobsDict
 
+from ._quick import quick_call, quick_message, quick_response, quick_text
 from ._tools import call_dict, checked_calls, invalid_calls
 
 __all__ = [
@@ -81,18 +83,7 @@ class ChatState:
         forced: The `tool_choice` that demanded a call.
     """
 
-    __slots__ = (
-        "_blocks",
-        "_calls",
-        "_deltas",
-        "_dicts",
-        "_forced",
-        "_one_call",
-        "_raw",
-        "_text",
-        "_thinking",
-        "_thought",
-    )
+    __slots__ = ("_blocks", "_deltas", "_dicts", "_forced", "_one_call", "_raw", "_text", "_thinking", "_thought")
 
     def __init__(self, *, one_call: bool = False, forced: str | None = None) -> None:
         self._one_call = one_call
@@ -100,9 +91,8 @@ class ChatState:
         self._deltas: list[ChatDelta] = []
         self._text = ""
         self._thinking = ""
-        self._thought: list[ContentBlock] = []
-        self._calls: dict[int, ToolCall] = {}
-        self._blocks: dict[int, ContentBlock] = {}
+        self._thought: tuple[ContentBlock, ...] = ()
+        self._blocks: dict[int, ToolCallBlock] = {}
         self._dicts: dict[int, dict[str, Any]] = {}
         self._raw: dict[str, Any] = {}
 
@@ -115,25 +105,22 @@ class ChatState:
         if choice or not (content or thinking or fragments or probs or progress):
             return None
         details: dict[str, Any] = {}
-        if content:
-            self._text += content
+        self._text += content
         if thinking:
             self._thinking += thinking
-            self._thought = [ThinkingBlock(content=self._thinking)]
+            self._thought = (ThinkingBlock(content=self._thinking),)
             details["thinking_delta"] = thinking
-        if fragments:
-            self._extend_calls(delta)
+        for fragment in fragments:
+            self._extend_call(fragment)
         if timings is not None:
             details["timings"] = timings.as_dict()
         if progress is not None:
             details["prompt_progress"] = {name: getattr(progress, name) for name in progress.__slots__}
-        return ChatResponse(
-            message=_message(self._text, self._thought, self._blocks.values(), list(self._dicts.values())),
-            delta=content,
-            raw=self._raw,
-            logprobs=logprobs(probs) if probs else None,
-            additional_kwargs=details,
-        )
+        text = quick_text(self._text)
+        blocks = [*self._thought, text, *self._blocks.values()] if self._thought or self._blocks else [text]
+        calls = {"tool_calls": list(self._dicts.values())} if self._dicts else {}
+        message = quick_message(blocks, calls)
+        return quick_response(message, content, self._raw, details, logprobs(probs) if probs else None)
 
     def last(self) -> ChatResponse:
         """The whole answer with usage, timings and why it ended: the end of every stream.
@@ -146,19 +133,17 @@ class ChatState:
         response.logprobs = None
         return response
 
-    def _extend_calls(self, delta: ChatDelta) -> None:
-        for index, call_id, name, arguments in delta.tool_calls:
-            if index and self._one_call:
-                continue
-            known = self._calls.get(index)
-            call = (
-                ToolCall(call_id, name, arguments)
-                if known is None
-                else ToolCall(known.id + call_id, known.name + name, known.arguments + arguments)
-            )
-            self._calls[index] = call
-            self._blocks[index] = _block(call)
-            self._dicts[index] = call_dict(call)
+    def _extend_call(self, fragment: ToolCallFragment) -> None:
+        index, call_id, name, arguments = fragment
+        if index and self._one_call:
+            return
+        known = self._blocks.get(index)
+        if known is not None:
+            call_id = known.tool_call_id or call_id
+            name = known.tool_name + name
+            arguments = f"{known.tool_kwargs}{arguments}"
+        self._blocks[index] = quick_call(call_id, name, arguments)
+        self._dicts[index] = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def completion_response(reply: CompletionReply) -> CompletionResponse:

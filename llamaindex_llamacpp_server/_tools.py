@@ -11,6 +11,7 @@ from llama_index.core.tools.types import BaseTool
 from pydantic_core import from_json
 
 from llamacpp_server import BadRequestError, ChatReply, ToolCall
+from llamacpp_server._notices import say_once
 from llamacpp_server.wire import ToolDict
 
 from ._errors import UnusableReplyError, why_it_ended
@@ -87,7 +88,10 @@ def checked_calls(reply: ChatReply, *, one_call: bool, forced: str | None) -> tu
             remedy="raise max_tokens" if reply.finish_reason == "length" else None,
             reply=reply,
         )
-    return calls[:1] if one_call else calls
+    if one_call and len(calls) > 1:
+        say_once("the model asked for several tool calls where one was allowed; the first is kept")
+        return calls[:1]
+    return calls
 
 
 def invalid_calls(calls: Iterable[ToolCall]) -> list[dict[str, str]]:
