@@ -8,9 +8,10 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
 
-from llamacpp_server import ChatRequest, CompletionRequest, InfillRequest
+from llamacpp_server import ChatRequest, CompletionRequest, InfillRequest, ServerInfo
+from llamacpp_server.thinking import Thinking, thinking_params
 
-from ._messages import to_wire
+from ._messages import media_kinds, to_wire
 from ._tools import resolve_choice, tool_dict
 
 __all__ = ["Defaults", "Turn"]
@@ -39,30 +40,35 @@ class Defaults:
         params: The given ones of `SamplingFields`.
         extra_body: Fields sent as they are.
         replay_thinking: Send earlier thinking back.
+        thinking: The switch for thinking.
     """
 
     params: Mapping[str, Any]
     extra_body: Mapping[str, Any]
     replay_thinking: bool
+    thinking: Thinking | None
 
-    def turn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn:
-        """A chat request.
+    def turn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], info: ServerInfo | None) -> Turn:
+        """A chat request, checked against what is known of the server.
 
         Raises:
             BadRequestError: For a message or a tool choice that can't be sent.
+            NotSupportedError: For what the server is known to lack.
         """
         call = dict(kwargs)
+        info = info or ServerInfo()
         tools = [tool_dict(tool) for tool in call.pop("tools", None) or ()]
         choice = resolve_choice(call.pop("tool_choice", None), bool(call.pop("tool_required", False)))
         parallel = call.pop("parallel_tool_calls", None)
-        request = ChatRequest(
-            messages=to_wire(messages, replay_thinking=call.pop("replay_thinking", self.replay_thinking)),
-            tools=tools,
-            tool_choice=choice,
-            parallel_tool_calls=parallel,
-            **self._common(call),
-        )
         forced = choice if choice not in (None, "auto", "none") else None
+        wire = to_wire(messages, replay_thinking=call.pop("replay_thinking", self.replay_thinking))
+        info.check_media(media_kinds(wire))
+        if tools:
+            info.check_tools(forced=forced is not None)
+        thinking = call.pop("thinking", self.thinking)
+        common = self._common(call)
+        common["params"] = thinking_params(thinking, info, common["params"])
+        request = ChatRequest(messages=wire, tools=tools, tool_choice=choice, parallel_tool_calls=parallel, **common)
         return Turn(request, one_call=parallel is False, forced=forced)
 
     def completion(self, prompt: str, kwargs: Mapping[str, Any]) -> CompletionRequest:
@@ -79,4 +85,5 @@ class Defaults:
         model = call.pop("model", None)
         extra_body = {**self.extra_body, **(call.pop("extra_body", None) or {})}
         # A None of the call takes a field's value back: the server decides.
-        return {"model": model, "extra_body": extra_body, "params": {**self.params, **call}}
+        params = {name: value for name, value in {**self.params, **call}.items() if value is not None}
+        return {"model": model, "extra_body": extra_body, "params": params}

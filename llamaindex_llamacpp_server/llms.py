@@ -12,9 +12,9 @@ from llama_index.core.llms.llm import ToolSelection, default_completion_to_promp
 from llama_index.core.tools.types import BaseTool
 from pydantic import Field, PrivateAttr
 
-from llamacpp_server import InfillRequest, SamplingFields, ServerInfo
+from llamacpp_server import InfillRequest, SamplingFields
 
-from ._messages import holds_media, media_kinds
+from ._messages import holds_media
 from ._metadata import ServerMetadata
 from ._responses import (
     ChatState,
@@ -46,8 +46,8 @@ class LlamaServer(SamplingFields, ServerMetadata, NativeStructuredOutput):
 
     Every request field of the server is a field here and a keyword of every call: the call wins over the field, and
     what neither gives is the server's to decide. `None` in a call takes a field back. Fields of newer servers go into
-    `extra_body`. Besides those, calls take `model`, `tools`, `tool_choice`, `tool_required`, `parallel_tool_calls` and
-    `replay_thinking`.
+    `extra_body`. Besides those, calls take `model`, `thinking`, `tools`, `tool_choice`, `tool_required`,
+    `parallel_tool_calls` and `replay_thinking`.
 
     `chat` and its three siblings use the chat endpoint, with the chat template of the server's model. `complete` and
     its siblings do so too, with the prompt as a user's message; they use the completion endpoint and send the text as
@@ -59,6 +59,9 @@ class LlamaServer(SamplingFields, ServerMetadata, NativeStructuredOutput):
 
     extra_body: dict[str, Any] = Field(
         default_factory=dict, description="Request fields sent as they are, over all others."
+    )
+    thinking: bool | int | str | None = Field(
+        None, description="True, False, an effort such as `low`, or a budget in tokens; None: the server decides."
     )
     replay_thinking: bool = Field(True, description="Send the model's earlier thinking back to it.")
 
@@ -270,16 +273,17 @@ class LlamaServer(SamplingFields, ServerMetadata, NativeStructuredOutput):
     # -- requests
 
     def _defaults(self) -> Defaults:
-        return Defaults(self.given(), self.extra_body, self.replay_thinking)
+        return Defaults(self.given(), self.extra_body, self.replay_thinking, self.thinking)
 
     def _turn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn:
-        return _checked(self._defaults().turn(messages, kwargs), self._probe())
+        return self._defaults().turn(messages, kwargs, self._probe())
 
     async def _aturn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn:
-        build = self._defaults().turn
+        build, info = self._defaults().turn, await self._aprobe()
+        if not holds_media(messages):
+            return build(messages, kwargs, info)
         # Blocks may hold paths and URLs, and LlamaIndex reads them with calls that block.
-        turn = await asyncio.to_thread(build, messages, kwargs) if holds_media(messages) else build(messages, kwargs)
-        return _checked(turn, await self._aprobe())
+        return await asyncio.to_thread(build, messages, kwargs, info)
 
     def _raw_prompt(self, prompt: str, formatted: bool) -> str | None:
         """The text for the completion endpoint; None where the prompt is a user's message for the chat template."""
@@ -297,12 +301,3 @@ class LlamaServer(SamplingFields, ServerMetadata, NativeStructuredOutput):
 
 def _user(prompt: str) -> list[ChatMessage]:
     return [ChatMessage(role=MessageRole.USER, content=prompt)]
-
-
-def _checked(turn: Turn, info: ServerInfo | None) -> Turn:
-    """The turn, unless the server is known to lack what it needs."""
-    if info is not None:
-        info.check_media(media_kinds(turn.request.messages))
-        if turn.request.tools:
-            info.check_tools(forced=turn.forced is not None)
-    return turn
