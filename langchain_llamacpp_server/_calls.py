@@ -1,0 +1,124 @@
+"""One call's arguments -> the request, and how it is to be carried out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from llamacpp_server import ChatRequest
+from llamacpp_server.sampling import SAMPLING_FIELDS
+
+from ._arguments import MEANINGLESS, MEANINGLESS_IN_CALLS, ignore, read_timeouts, reasoning_effort, renamed
+from ._messages import to_wire
+from ._structured import wire_format
+from ._tools import wire_tool_choice, wire_tools
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a model says of all its calls."""
+
+    params: Mapping[str, Any]
+    model: str | None = None
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    disabled_params: Mapping[str, Any] = field(default_factory=dict)
+    stream_usage: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request and what else a call asks for.
+
+    Attributes:
+        request: What is sent.
+        settings: Fields of `ServerSettings` that differ for this call.
+        stream_usage: Whether streamed chunks tell the token counts.
+        must_call: Whether a reply without a tool call is an error.
+    """
+
+    request: ChatRequest
+    settings: Mapping[str, Any]
+    stream_usage: bool
+    must_call: bool
+
+
+def prepare(
+    messages: Sequence[BaseMessage], stop: Sequence[str] | None, kwargs: Mapping[str, Any], defaults: Defaults
+) -> Call:
+    """The call.
+
+    Raises:
+        BadRequestError: For arguments that can't be meant.
+    """
+    given = renamed(kwargs)
+    given.pop("stream", None)
+    if stop is not None:
+        given["stop"] = list(stop)
+    stream_usage = _stream_usage(given, defaults)
+    check = given.pop("check_forced_call", True)
+    tools = wire_tools(given.pop("tools", None) or (), given.pop("strict", None))
+    choice = wire_tool_choice(given.pop("tool_choice", None), tools)
+    parallel, model = given.pop("parallel_tool_calls", None), given.pop("model", None)
+    extra_body = {**defaults.extra_body, **(given.pop("extra_body", None) or {})}
+    settings = _settings(given)
+    params = _params(given, defaults, extra_body)
+    if _disabled("parallel_tool_calls", parallel, defaults.disabled_params):
+        parallel = None
+    if _disabled("tool_choice", choice, defaults.disabled_params):
+        choice = None
+    request = ChatRequest(
+        messages=to_wire(messages),
+        tools=tools,
+        tool_choice=choice,
+        parallel_tool_calls=parallel,
+        model=model or defaults.model,
+        params=params,
+        extra_body=extra_body,
+    )
+    return Call(request, settings, stream_usage, bool(check and choice not in (None, "auto", "none")))
+
+
+def _params(given: dict[str, Any], defaults: Defaults, extra_body: dict[str, Any]) -> dict[str, Any]:
+    params = dict(defaults.params)
+    for name, value in defaults.model_kwargs.items():
+        if name in SAMPLING_FIELDS:
+            params[name] = value
+        else:
+            extra_body.setdefault(name, value)
+    if "reasoning" in given:
+        given["reasoning_effort"] = reasoning_effort(given.pop("reasoning"))
+    for reasons in (MEANINGLESS, MEANINGLESS_IN_CALLS):
+        for name in reasons.keys() & given.keys():
+            ignore(name, given.pop(name), reasons)
+    params |= given
+    if "response_format" in params:
+        params["response_format"] = wire_format(params["response_format"])
+    return {name: value for name, value in params.items() if not _disabled(name, value, defaults.disabled_params)}
+
+
+def _disabled(name: str, value: Any, disabled: Mapping[str, Any]) -> bool:
+    """As ChatOpenAI reads `disabled_params`: None disables a parameter, a list disables those values of it."""
+    return name in disabled and (disabled[name] is None or value in disabled[name])
+
+
+def _stream_usage(given: dict[str, Any], defaults: Defaults) -> bool:
+    options = given.pop("stream_options", None) or {}
+    asked = given.pop("stream_usage", options.get("include_usage"))
+    return defaults.stream_usage if asked is None else bool(asked)
+
+
+def _settings(given: dict[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    timeout = given.pop("timeout", None)
+    if timeout is not None:
+        settings |= read_timeouts(timeout)
+    headers, query = given.pop("extra_headers", None), given.pop("extra_query", None)
+    if headers:
+        settings["headers"] = dict(headers)
+    if query:
+        settings["query"] = {name: str(value) for name, value in query.items()}
+    return settings

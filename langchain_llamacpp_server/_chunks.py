@@ -1,0 +1,250 @@
+"""Deltas and replies of the server -> LangChain's chunks and results. Pure.
+
+Chunks are added up by LangChain, and adding concatenates strings and lists and sums numbers. So what a reply says once
+is on one chunk only: the first (`model_name`, `id`, …) or the last (`finish_reason`, `timings`, usage); and what comes
+many times is a list of one entry (`prompt_progress`, `token_timings`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, UsageMetadata
+from langchain_core.messages import ToolCall as LangchainToolCall
+from langchain_core.messages.ai import InputTokenDetails
+from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_call, tool_call_chunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+from llamacpp_server import (
+    ChatChoice,
+    ChatDelta,
+    ChatReply,
+    PromptProgress,
+    ReplyStart,
+    Timings,
+    ToolCall,
+    ToolCallFragment,
+    Usage,
+)
+
+PROVIDER: Final = "llamacpp-server"
+
+_PLAIN: Final = ChatDelta()[1:]
+# What LangChain's constructors make of no arguments, whatever its version.
+_MESSAGE_FIELDS: Final = dict(AIMessageChunk(content="").__dict__)
+_CHUNK_FIELDS: Final = dict(ChatGenerationChunk(message=AIMessageChunk(content="")).__dict__)
+_new: Final = object.__new__
+_set: Final = object.__setattr__
+
+
+def text_chunk(text: str, thinking: str = "") -> ChatGenerationChunk:
+    """A chunk of text or thinking and nothing else: what `ChatGenerationChunk(message=AIMessageChunk(...))` gives.
+
+    Made without pydantic's validation, which has nothing to find here and costs five times the rest (a test compares
+    the two). Nearly all chunks of all streams are of this kind.
+    """
+    fields = _MESSAGE_FIELDS.copy()
+    fields["content"] = text
+    fields["additional_kwargs"] = {"reasoning_content": thinking} if thinking else {}
+    fields["response_metadata"] = {"model_provider": PROVIDER}
+    fields["tool_calls"], fields["invalid_tool_calls"], fields["tool_call_chunks"] = [], [], []
+    message = _new(AIMessageChunk)
+    _set(message, "__dict__", fields)
+    _set(message, "__pydantic_fields_set__", {"content", "additional_kwargs", "response_metadata"})
+    _set(message, "__pydantic_extra__", {})
+    _set(message, "__pydantic_private__", None)
+    fields = _CHUNK_FIELDS.copy()
+    fields["text"], fields["message"] = text, message
+    chunk = _new(ChatGenerationChunk)
+    _set(chunk, "__dict__", fields)
+    _set(chunk, "__pydantic_fields_set__", {"message", "text"})
+    _set(chunk, "__pydantic_extra__", None)
+    _set(chunk, "__pydantic_private__", None)
+    return chunk
+
+
+class StreamConverter:
+    """Deltas of one reply -> chunks: `add` for each delta, `last` at the end.
+
+    The end of a reply comes in two or three deltas (last text, finish reason, usage). They become one chunk, so that
+    `chunk_position="last"` is on the true last one.
+
+    Attributes:
+        start: What the reply said of itself; None before its first delta.
+        finish_reason: Why it ended; None before its end.
+        called: Whether a tool call has begun.
+    """
+
+    def __init__(self, *, usage: bool = True) -> None:
+        self.start: ReplyStart | None = None
+        self.finish_reason: str | None = None
+        self.called = False
+        self._with_usage = usage
+        self._usage: Usage | None = None
+        self._timings: Timings | None = None
+
+    def add(self, delta: ChatDelta) -> ChatGenerationChunk | None:
+        """The chunk for a delta; None when it is kept for the last chunk."""
+        if delta[1:] == _PLAIN:
+            return text_chunk(delta[0])
+        return self._add(delta)
+
+    def _add(self, delta: ChatDelta) -> ChatGenerationChunk | None:
+        metadata: dict[str, Any] = {}
+        if delta.start is not None:
+            self.start = delta.start
+            metadata = start_metadata(delta.start)
+        if delta.finish_reason is not None:
+            self.finish_reason = delta.finish_reason
+        if delta.usage is not None:
+            self._usage = delta.usage
+        if delta.timings is not None:
+            self._timings = delta.timings
+            if delta.content or delta.reasoning_content or delta.tool_calls:
+                metadata["token_timings"] = [delta.timings.as_dict()]
+        if delta.progress is not None:
+            metadata["prompt_progress"] = [progress_dict(delta.progress)]
+        if delta.logprobs is not None:
+            metadata["logprobs"] = delta.logprobs
+        if delta.tool_calls:
+            self.called = True
+            return _fragments_chunk(delta, metadata)
+        if not (metadata or delta.content or delta.reasoning_content):
+            return None
+        chunk = text_chunk(delta.content, delta.reasoning_content)
+        chunk.message.response_metadata.update(metadata)
+        return chunk
+
+    def last(self) -> ChatGenerationChunk:
+        """The last chunk: finish reason, usage and timings."""
+        metadata: dict[str, Any] = {"model_provider": PROVIDER}
+        if self.finish_reason is not None:
+            metadata["finish_reason"] = self.finish_reason
+        if self._timings is not None:
+            metadata["timings"] = self._timings.as_dict()
+        return ChatGenerationChunk(
+            message=AIMessageChunk(
+                content="",
+                response_metadata=metadata,
+                usage_metadata=usage_metadata(self._usage) if self._usage and self._with_usage else None,
+                chunk_position="last",
+            )
+        )
+
+
+def _fragments_chunk(delta: ChatDelta, metadata: dict[str, Any]) -> ChatGenerationChunk:
+    metadata["model_provider"] = PROVIDER
+    thinking = delta.reasoning_content
+    message = AIMessageChunk(
+        content=delta.content,
+        additional_kwargs={"reasoning_content": thinking} if thinking else {},
+        response_metadata=metadata,
+        tool_call_chunks=[_fragment(fragment) for fragment in delta.tool_calls],
+    )
+    return ChatGenerationChunk(message=message)
+
+
+def _fragment(fragment: ToolCallFragment) -> ToolCallChunk:
+    index, call_id, name, arguments = fragment
+    return tool_call_chunk(name=name or None, args=arguments, id=call_id or None, index=index)
+
+
+def result(reply: ChatReply) -> ChatResult:
+    """A whole reply, with one generation for each of its choices.
+
+    The server counts the tokens of all choices together, so the first message has the usage and the others have none:
+    adding them up gives the truth.
+    """
+    usages = [reply.usage, *[None] * (len(reply.choices) - 1)]
+    generations = [_generation(reply, choice, usage) for choice, usage in zip(reply.choices, usages, strict=True)]
+    output: dict[str, Any] = {"model_provider": PROVIDER, "model_name": reply.start.model}
+    if reply.usage:
+        output["token_usage"] = token_usage(reply.usage)
+    return ChatResult(generations=generations, llm_output=output)
+
+
+def _generation(reply: ChatReply, choice: ChatChoice, usage: Usage | None) -> ChatGeneration:
+    metadata = {"model_provider": PROVIDER, **start_metadata(reply.start), "finish_reason": choice.finish_reason}
+    if reply.timings is not None:
+        metadata["timings"] = reply.timings.as_dict()
+    if choice.logprobs is not None:
+        metadata["logprobs"] = choice.logprobs
+    calls, invalid = parsed_calls(choice.tool_calls)
+    thinking = choice.reasoning_content
+    message = AIMessage(
+        content=choice.content,
+        additional_kwargs={"reasoning_content": thinking} if thinking else {},
+        response_metadata=metadata,
+        tool_calls=calls,
+        invalid_tool_calls=invalid,
+        usage_metadata=usage_metadata(usage) if usage else None,
+    )
+    return ChatGeneration(message=message, generation_info={"finish_reason": choice.finish_reason})
+
+
+def parsed_calls(calls: Sequence[ToolCall]) -> tuple[list[LangchainToolCall], list[InvalidToolCall]]:
+    """Calls with arguments that are a JSON object, and the others, as LangChain keeps them apart."""
+    valid, invalid = [], []
+    for call in calls:
+        try:
+            args = json.loads(call.arguments or "{}", strict=False)
+        except ValueError as error:
+            invalid.append(
+                invalid_tool_call(name=call.name, args=call.arguments, id=call.id, error=f"not valid JSON: {error}")
+            )
+            continue
+        if isinstance(args, dict):
+            valid.append(tool_call(name=call.name, args=args, id=call.id))
+        else:
+            invalid.append(
+                invalid_tool_call(name=call.name, args=call.arguments, id=call.id, error="not a JSON object")
+            )
+    return valid, invalid
+
+
+def start_metadata(start: ReplyStart) -> dict[str, Any]:
+    """What a reply says of itself once, under LangChain's names."""
+    metadata: dict[str, Any] = {}
+    if start.model:
+        metadata["model_name"] = start.model
+    if start.id:
+        metadata["id"] = start.id
+    if start.system_fingerprint:
+        metadata["system_fingerprint"] = start.system_fingerprint
+    if start.created:
+        metadata["created"] = start.created
+    return metadata
+
+
+def usage_metadata(usage: Usage) -> UsageMetadata:
+    """Token counts as LangChain counts them."""
+    counts = UsageMetadata(
+        input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, total_tokens=usage.total_tokens
+    )
+    if usage.cached_tokens is not None:
+        counts["input_token_details"] = InputTokenDetails(cache_read=usage.cached_tokens)
+    return counts
+
+
+def token_usage(usage: Usage) -> dict[str, Any]:
+    """Token counts under OpenAI's names, as `response_metadata["token_usage"]` of ChatOpenAI has them."""
+    counts: dict[str, Any] = {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+    if usage.cached_tokens is not None:
+        counts["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    return counts
+
+
+def progress_dict(progress: PromptProgress) -> dict[str, Any]:
+    """How much of the prompt is read."""
+    return {
+        "total": progress.total,
+        "cache": progress.cache,
+        "processed": progress.processed,
+        "time_ms": progress.time_ms,
+    }

@@ -1,0 +1,169 @@
+"""LangChain's messages -> the server's. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+)
+
+from llamacpp_server import BadRequestError
+from llamacpp_server._notices import say_once
+from llamacpp_server.wire import MessageDict
+
+from ._content import Part, part, text_part
+
+
+def to_wire(messages: Sequence[BaseMessage]) -> list[MessageDict]:
+    """The conversation in the server's shape.
+
+    Raises:
+        BadRequestError: For a message or a content block that can't be sent.
+    """
+    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
+    wire: list[dict[str, Any]] = []
+    for message in messages:
+        if isinstance(message, AIMessage):
+            wire.append(_assistant(message, answered))
+        elif isinstance(message, ToolMessage):
+            wire.append(_named({"role": "tool", **_content(message), "tool_call_id": message.tool_call_id}, message))
+        else:
+            wire += _other(message)
+    return cast(list[MessageDict], wire)
+
+
+def _other(message: BaseMessage) -> Iterator[dict[str, Any]]:
+    if isinstance(message, HumanMessage) and isinstance(message.content, list):
+        results, rest = _split_results(message.content)
+        if results:
+            yield from results
+            if not rest:
+                return
+            message = message.model_copy(update={"content": rest})
+    yield _named({"role": _role(message), **_content(message)}, message)
+
+
+def _role(message: BaseMessage) -> str:
+    if isinstance(message, ChatMessage):
+        return message.role
+    if isinstance(message, HumanMessage):
+        return "user"
+    if isinstance(message, SystemMessage):
+        return str(message.additional_kwargs.get("__openai_role__", "system"))
+    if isinstance(message, FunctionMessage):
+        return "function"
+    if isinstance(message, RemoveMessage):
+        raise BadRequestError("a RemoveMessage is an instruction to a graph's state; it can't be sent to a model")
+    raise BadRequestError(f"messages of class {type(message).__name__} can't be sent; ChatMessage takes any role")
+
+
+def _named(wire: dict[str, Any], message: BaseMessage) -> dict[str, Any]:
+    if message.name:
+        wire["name"] = message.name
+    return wire
+
+
+def _content(message: BaseMessage) -> dict[str, Any]:
+    if isinstance(message.content, str):
+        return {"content": message.content}
+    return {"content": _joined([p for block in message.content if (p := part(block)) is not None])}
+
+
+def _joined(parts: list[Part]) -> str | list[Part]:
+    """One text as a string, which every template takes; anything else as parts."""
+    if not parts:
+        return ""
+    return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts
+
+
+def _assistant(message: AIMessage, answered: set[str]) -> dict[str, Any]:
+    wire: dict[str, Any] = {"role": "assistant", "content": _assistant_content(message)}
+    if thinking := reasoning(message):
+        wire["reasoning_content"] = thinking
+    calls = [*_calls(message), *_repaired(message, answered)]
+    if calls:
+        wire["tool_calls"] = calls
+    return _named(wire, message)
+
+
+def _assistant_content(message: AIMessage) -> str | list[Part]:
+    """What the model said. Its texts are pieces of one answer, so they are joined without a separator."""
+    if isinstance(message.content, str):
+        return message.content
+    parts = [p for block in message.content if (p := part(block)) is not None]
+    if all(p["type"] == "text" for p in parts):
+        return "".join(p["text"] for p in parts)
+    return parts
+
+
+def reasoning(message: AIMessage) -> str:
+    """The thinking of a message, from either place that LangChain keeps it in."""
+    thinking = message.additional_kwargs.get("reasoning_content")
+    if isinstance(thinking, str) and thinking:
+        return thinking
+    if isinstance(message.content, str):
+        return ""
+    return "".join(_thoughts(block for block in message.content if isinstance(block, dict)))
+
+
+def _thoughts(blocks: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for block in blocks:
+        kind = block.get("type")
+        if kind == "reasoning":
+            yield block.get("reasoning") or "".join(s.get("text") or "" for s in block.get("summary") or ())
+        elif kind == "thinking":
+            yield block.get("thinking") or ""
+
+
+def _calls(message: AIMessage) -> Iterator[dict[str, Any]]:
+    known = set()
+    for call in message.tool_calls:
+        known.add(call["id"])
+        yield _call(call["id"], call["name"], call["args"])
+    if isinstance(message.content, str):
+        return
+    for block in message.content:
+        if isinstance(block, dict) and block.get("type") in ("tool_use", "tool_call") and block.get("id") not in known:
+            args = block.get("input") if block["type"] == "tool_use" else block.get("args")
+            yield _call(block.get("id"), block.get("name") or "", args or {})
+
+
+def _call(call_id: str | None, name: str, args: Any) -> dict[str, Any]:
+    arguments = args if isinstance(args, str) else json.dumps(args, ensure_ascii=False)
+    call: dict[str, Any] = {"type": "function", "function": {"name": name, "arguments": arguments}}
+    if call_id:
+        call["id"] = call_id
+    return call
+
+
+def _repaired(message: AIMessage, answered: set[str]) -> Iterator[dict[str, Any]]:
+    """Calls whose arguments were not valid JSON, which the server would refuse for the rest of the conversation."""
+    for call in message.invalid_tool_calls:
+        if call["id"] in answered:
+            say_once("a tool call with invalid arguments was sent back with empty ones; its result tells the model why")
+            yield _call(call["id"], call["name"] or "", {})
+        else:
+            say_once("a tool call with invalid arguments and no result was left out of the conversation")
+
+
+def _split_results(content: list[Any]) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Anthropic's tool results, which stand in a user's message, as messages of their own; and what is left."""
+    results, rest = [], []
+    for block in content:
+        if isinstance(block, dict) and block.get("type") == "tool_result":
+            inner = block.get("content") or ""
+            parts = [text_part(inner)] if isinstance(inner, str) else [p for b in inner if (p := part(b)) is not None]
+            results.append({"role": "tool", "content": _joined(parts), "tool_call_id": block.get("tool_use_id")})
+        else:
+            rest.append(block)
+    return results, rest

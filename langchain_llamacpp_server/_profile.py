@@ -1,0 +1,38 @@
+"""What the server says of its model -> LangChain's profile. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from langchain_core.language_models import ModelProfile
+
+from llamacpp_server import ServerInfo
+
+
+def profile(info: ServerInfo) -> ModelProfile:
+    """The profile; what the server does not say is left out."""
+    thinks = None if info.thinking is None else info.thinking != "none"
+    keys: dict[str, Any] = {
+        "name": info.model,
+        "max_input_tokens": info.n_ctx,
+        "max_output_tokens": info.n_ctx,
+        "text_inputs": True,
+        "image_inputs": info.vision,
+        "image_url_inputs": info.vision,
+        "image_tool_message": info.vision,
+        "audio_inputs": info.audio,
+        "video_inputs": info.video,
+        "pdf_inputs": False,
+        "pdf_tool_message": False,
+        "text_outputs": True,
+        "image_outputs": False,
+        "audio_outputs": False,
+        "video_outputs": False,
+        "reasoning_output": thinks,
+        "tool_calling": info.tools,
+        "tool_choice": info.tools,
+        "tool_call_streaming": info.tools,
+        "structured_output": True,
+        "temperature": True,
+    }
+    return cast(ModelProfile, {name: value for name, value in keys.items() if value is not None})

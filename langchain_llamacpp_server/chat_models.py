@@ -1,0 +1,370 @@
+"""`ChatLlamaServer`: LangChain's hooks. What they decide is in the pure modules beside this one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+
+import llamacpp_server
+from llamacpp_server import AsyncLlamaServerClient, ChatReply, LlamaServerClient, LlamaServerError, SamplingFields
+from llamacpp_server._notices import say_once
+from llamacpp_server.connection import ConnectionFields
+from llamacpp_server.settings import redact_url
+
+from . import _structured, _translator  # noqa: F401  # the translator registers itself
+from ._arguments import constructor_arguments
+from ._calls import Call, Defaults, prepare
+from ._chunks import PROVIDER, StreamConverter, result
+from ._errors import langchain_errors
+from ._profile import profile
+from ._tools import wire_tool_choice, wire_tools
+
+__all__ = ["ChatLlamaServer", "register"]
+
+# A profile is looked up where nobody expects a wait; a server that is slow to answer has none for now.
+_PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries": 0, "wait_while_loading": False}
+
+
+class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
+    """A chat model on llama.cpp's llama-server. Takes every argument of ChatOpenAI, and every field of the server.
+
+    >>> from langchain_llamacpp_server import ChatLlamaServer
+    >>> llm = ChatLlamaServer(base_url="http://localhost:8080", temperature=0)  # no key or model name is needed
+    >>> llm.invoke("Hello").text  # doctest: +SKIP
+
+    Each field of `SamplingFields` can be given here and with each call; a call's value wins, and None in a call leaves
+    it to the server. Everything streams between server and client, `invoke` too: leaving a call early, in whatever
+    way, frees the server's slot.
+
+    Thinking is in `message.additional_kwargs["reasoning_content"]` and in the content blocks; it is sent back on later
+    turns. `message.response_metadata` holds the model's name, the finish reason, the server's `timings`, and where
+    asked for `logprobs`, `token_timings` and `prompt_progress`.
+
+    Errors are of `llamacpp_server`'s classes and LangChain's `ModelError` classes at once.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+
+    streaming: bool = Field(False, description="LangChain's switch: whether `invoke` reports tokens to callbacks.")
+    stream_usage: bool = Field(True, description="Whether a stream's last chunk has the token counts.")
+    model_kwargs: dict[str, Any] = Field(default_factory=dict, description="More request fields, as with ChatOpenAI.")
+    extra_body: dict[str, Any] = Field(default_factory=dict, description="Sent as it is, over everything else.")
+    disabled_params: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters never to send: None for all values, or a list of values."
+    )
+
+    _served: tuple[str, str] | None = PrivateAttr(None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_chat_openai(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        values = constructor_arguments(given, cls.model_fields)
+        # ChatOpenAI's "not given" is None everywhere.
+        return {name: value for name, value in values.items() if value is not None or name in _NONE_IS_A_VALUE}
+
+    @model_validator(mode="after")
+    def _set_llamacpp_server_version(self) -> ChatLlamaServer:
+        self._add_version("llamacpp-server", llamacpp_server.__version__)
+        if self.profile is None:
+            self.__dict__.pop("profile", None)  # `__getattr__` fills it in when it is asked for
+        return self
+
+    if not TYPE_CHECKING:  # as in pydantic, so that type checkers still see misspelt attributes
+
+        def __getattr__(self, name: str) -> Any:
+            return self._server_profile() if name == "profile" else super().__getattr__(name)
+
+    def _server_profile(self) -> ModelProfile | None:
+        known = self._known_info()
+        if known is None:
+            try:
+                known = self._remember(self.client.with_settings(**_PROFILE_PATIENCE).info())
+            except LlamaServerError:
+                return None
+        return profile(known)
+
+    @property
+    def model_name(self) -> str | None:
+        """The model's name: as given, else as the server said it in a reply; None before that."""
+        if self.model is not None:
+            return self.model
+        return self._served[1] if self._served is not None and self._served[0] == self.base_url else None
+
+    # -- generating
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        with langchain_errors:
+            call = self._prepare(messages, stop, kwargs)
+            reply = _client(self.client, call).chat(call.request)
+            return self._whole(call, reply)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        with langchain_errors:
+            call = self._prepare(messages, stop, kwargs)
+            reply = await _async_client(self.async_client, call).chat(call.request)
+            return self._whole(call, reply)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        with langchain_errors:
+            call = self._prepare(messages, stop, {**kwargs, **self._one_answer(kwargs)})
+            converter = StreamConverter(usage=call.stream_usage)
+            with closing(cast(Any, _client(self.client, call).stream_chat(call.request))) as deltas:
+                for delta in deltas:
+                    chunk = converter.add(delta)
+                    if chunk is not None:
+                        yield chunk
+            yield self._last(call, converter)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        with langchain_errors:
+            call = self._prepare(messages, stop, {**kwargs, **self._one_answer(kwargs)})
+            converter = StreamConverter(usage=call.stream_usage)
+            async with aclosing(cast(Any, _async_client(self.async_client, call).stream_chat(call.request))) as deltas:
+                async for delta in deltas:
+                    chunk = converter.add(delta)
+                    if chunk is not None:
+                        yield chunk
+            yield self._last(call, converter)
+
+    def _prepare(self, messages: Sequence[BaseMessage], stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> Call:
+        defaults = Defaults(
+            self.given(), self.model, self.model_kwargs, self.extra_body, self.disabled_params, self.stream_usage
+        )
+        return prepare(messages, stop, kwargs, defaults)
+
+    def _one_answer(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """A stream is one message, so it has one answer."""
+        if (kwargs.get("n") or self.n or 1) == 1:
+            return {}
+        say_once("a stream is one answer: n is taken as 1 there; `generate` gives all")
+        return {"n": 1}
+
+    def _whole(self, call: Call, reply: ChatReply) -> ChatResult:
+        self._served = (self.base_url, reply.start.model) if reply.start.model else self._served
+        if call.must_call and not reply.tool_calls:
+            error = _structured.missing_call(reply.finish_reason)
+            error.partial = reply
+            raise error
+        return result(reply)
+
+    def _last(self, call: Call, converter: StreamConverter) -> ChatGenerationChunk:
+        if converter.start is not None and converter.start.model:
+            self._served = (self.base_url, converter.start.model)
+        if call.must_call and not converter.called:
+            raise _structured.missing_call(converter.finish_reason)
+        return converter.last()
+
+    # -- tools and structured output
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: dict[str, Any] | str | bool | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with tools.
+
+        Args:
+            tools: Functions, classes, LangChain's tools, or objects in OpenAI's or Anthropic's shape.
+            tool_choice: `auto`, `none`, `any` or `required` or True (some tool), or a tool's name, which the server
+                is really held to. A forced call that does not come is a `MissingToolCallError`.
+            strict: Passed on; the server holds every call to its tool's schema.
+            parallel_tool_calls: Whether one turn may hold several calls; None leaves it to the chat template.
+            **kwargs: Parameters of every call.
+
+        Raises:
+            BadRequestError: When `tool_choice` names none of the tools.
+        """
+        with langchain_errors:
+            wire = wire_tools(tools, strict)
+            choice = wire_tool_choice(tool_choice, wire)
+        bound: dict[str, Any] = {"tools": wire, **kwargs}
+        if choice is not None:
+            bound["tool_choice"] = choice
+        if parallel_tool_calls is not None:
+            bound["parallel_tool_calls"] = parallel_tool_calls
+        return self.bind(**bound)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type | None = None,
+        *,
+        method: _structured.Method = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """The model with answers in the form of a schema.
+
+        Args:
+            schema: A pydantic class, a TypedDict, a JSON schema, or OpenAI's objects around one.
+            method: `json_schema` (the server's grammar enforces it), `function_calling` (a forced call of one tool),
+                or `json_mode` (any JSON; the schema has to be in the prompt).
+            include_raw: Return `{"raw", "parsed", "parsing_error"}` and raise no parsing error.
+            strict: Passed on; with `json_schema` and `function_calling` the server enforces the schema anyway.
+            **kwargs: Parameters of every call.
+
+        The chain raises a `TruncatedOutputError` for an answer that was cut off, and a `MissingToolCallError` for a
+        call that did not come.
+        """
+        return _structured.build(self, schema, method, include_raw, strict, kwargs)
+
+    # -- counting tokens, on the server
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids of a text, from the server."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        with langchain_errors:
+            return self.client.tokenize(text, model=self.model)
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None, **kwargs: Any
+    ) -> int:
+        """Tokens of the prompt that the messages become, with template and tools, from the server."""
+        if self.custom_get_token_ids is not None:
+            return super().get_num_tokens_from_messages(messages, tools)
+        with langchain_errors:
+            call = self._prepare(messages, None, {**kwargs, "tools": tools})
+            return _client(self.client, call).count_tokens(call.request)
+
+    # -- what LangChain asks about a model
+
+    @property
+    def _llm_type(self) -> str:
+        return PROVIDER
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        params: dict[str, Any] = {"model_name": self.model, "base_url": redact_url(self.base_url), **self.given()}
+        for name in ("model_kwargs", "extra_body", "disabled_params"):
+            if value := getattr(self, name):
+                params[name] = value
+        return params
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        """The key of LangChain's cache: tells servers, models and parameters apart, as they are at this moment."""
+        key = {**self._identifying_params, "output_version": self.output_version, "call": {**kwargs, "stop": stop}}
+        return json.dumps({"_type": self._llm_type, **key}, sort_keys=True, default=repr)
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = super()._get_ls_params(stop=stop or self._stop_list(), **kwargs)
+        params["ls_provider"] = PROVIDER
+        model = kwargs.get("model") or kwargs.get("model_name") or self.model_name
+        params["ls_model_name"] = model if isinstance(model, str) else "llama-server"
+        return params
+
+    def _stop_list(self) -> list[str] | None:
+        return [self.stop] if isinstance(self.stop, str) else self.stop
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        combined: dict[str, Any] = {}
+        usage: dict[str, int] = {}
+        for output in llm_outputs:
+            if output is None:  # from the cache
+                continue
+            combined |= output
+            for name, count in (output.get("token_usage") or {}).items():
+                if isinstance(count, int):
+                    usage[name] = usage.get(name, 0) + count
+        return {**combined, "token_usage": usage} if usage else combined
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """It is."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Where `langchain_core.load` finds the class."""
+        return ["langchain_llamacpp_server", "chat_models"]
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Fields that are written as the name of an environment variable."""
+        return {"api_key": "LLAMACPP_API_KEY"}
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """The address is written always, since its default is the environment's, and without credentials."""
+        return {"base_url": redact_url(self.base_url)}
+
+
+_NONE_IS_A_VALUE = frozenset({"connect_timeout", "read_timeout", "total_timeout"})
+
+
+def _client(client: LlamaServerClient, call: Call) -> LlamaServerClient:
+    return client.with_settings(**_merged(client, call)) if call.settings else client
+
+
+def _async_client(client: AsyncLlamaServerClient, call: Call) -> AsyncLlamaServerClient:
+    return client.with_settings(**_merged(client, call)) if call.settings else client
+
+
+def _merged(client: LlamaServerClient | AsyncLlamaServerClient, call: Call) -> dict[str, Any]:
+    """A call's headers and query come on top of the model's."""
+    changes = dict(call.settings)
+    for name in changes.keys() & {"headers", "query"}:
+        changes[name] = {**getattr(client.settings, name), **changes[name]}
+    return changes
+
+
+def register() -> None:
+    """Lets LangChain's `init_chat_model` make this class: `init_chat_model("llamacpp:any-name", base_url=...)`.
+
+    It writes into a private table of the `langchain` package, which has no public way in, so it is done on request.
+
+    Raises:
+        RuntimeError: When this version of `langchain` has no such table.
+    """
+    from langchain.chat_models import base
+
+    table = getattr(base, "_BUILTIN_PROVIDERS", None)
+    if not isinstance(table, dict):
+        raise RuntimeError("this version of langchain has no table of providers; use ChatLlamaServer itself")
+    for name in ("llamacpp", "llamacpp_server"):
+        table[name] = (__package__, ChatLlamaServer.__name__, _make)
+
+
+def _make(cls: type[ChatLlamaServer], **kwargs: Any) -> ChatLlamaServer:
+    return cls(**kwargs)
