@@ -1,0 +1,63 @@
+"""The LLM on real servers, with what it sends on the record."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from llamacpp_server import LocalServer
+from llamaindex_llamacpp_server import LlamaServer
+from tests.models import Script, tool_call
+
+ADD = tool_call("add", '{"a": 1, "b": 2}')
+WEATHER = tool_call("weather", '{"city": "Oslo"}')
+
+
+@pytest.fixture
+def llm(chat_server: LocalServer) -> Iterator[LlamaServer]:
+    """On the random model: what it says is nonsense, and constraints, counts and errors are real."""
+    model = LlamaServer(base_url=chat_server.base_url, max_tokens=16, thinking=False)
+    yield model
+    model.close()
+
+
+@pytest.fixture
+def recorded() -> Iterator[Callable[..., tuple[LlamaServer, list[Any]]]]:
+    """Makes an LLM and the list of the bodies that it posts."""
+    clients: list[httpx.Client] = []
+
+    def make(server: LocalServer, **fields: Any) -> tuple[LlamaServer, list[Any]]:
+        bodies: list[Any] = []
+
+        def note(request: httpx.Request) -> None:
+            if request.method == "POST":
+                bodies.append(json.loads(request.content))
+
+        client = httpx.Client(event_hooks={"request": [note]}, trust_env=False)
+        clients.append(client)
+        return LlamaServer(base_url=server.base_url, http_client=client, **fields), bodies
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def thinker(scripted_server: Any) -> LocalServer:
+    """Thinks, and answers."""
+    return scripted_server(Script(thinks="Let me think.", says="The answer is 42."))
+
+
+@pytest.fixture(scope="session")
+def caller(scripted_server: Any) -> LocalServer:
+    """Thinks, calls two tools at once, and answers once it has a result. "chat" makes it only talk."""
+    return scripted_server(
+        {
+            "just chat": "I would rather talk.",
+            "broken": tool_call("add", '{"a": 1, "b": '),
+            "user": Script(thinks="Two things to do.", says=f"{ADD}\n{WEATHER}"),
+            "tool": Script(says="It is 3 and sunny.", thinks="Now I know."),
+        }
+    )

@@ -1,0 +1,169 @@
+"""Chatting on a real server: the four methods, what is sent, and what comes back."""
+
+import pytest
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, TextBlock, ThinkingBlock
+
+from llamacpp_server import BadRequestError, NotSupportedError
+from llamaindex_llamacpp_server import LlamaServer
+
+HELLO = [ChatMessage(role="user", content="Hello")]
+
+
+@pytest.fixture
+def thinking_llm(thinker):
+    with_thinking = LlamaServer(base_url=thinker.base_url)
+    yield with_thinking
+    with_thinking.close()
+
+
+def _check_whole(response: ChatResponse) -> None:
+    thinking, text = response.message.blocks
+    assert isinstance(thinking, ThinkingBlock)
+    assert thinking.content.strip() == "Let me think."
+    assert isinstance(text, TextBlock)
+    assert response.message.content == text.text == "The answer is 42."
+    assert response.message.role == "assistant"
+    details = response.additional_kwargs
+    assert details["finish_reason"] == "stop"
+    assert details["total_tokens"] == details["prompt_tokens"] + details["completion_tokens"]
+    assert details["timings"]["predicted_n"] == details["completion_tokens"] > 0
+    assert details["id"].startswith("chatcmpl-")
+    assert details["model"] == response.raw["model"]
+    assert response.raw["usage"]["total_tokens"] == details["total_tokens"]
+    assert response.raw["choices"][0]["message"]["content"] == "The answer is 42."
+
+
+def _check_stream(items: list[ChatResponse]) -> None:
+    assert all(item.delta is not None for item in items)
+    assert "".join(item.delta for item in items) == "The answer is 42."
+    thinking = "".join(item.additional_kwargs.get("thinking_delta", "") for item in items)
+    assert thinking == items[-1].message.blocks[0].content
+    assert len(items) > 5
+    for before, after in zip(items, items[1:], strict=False):
+        assert after.message.content.startswith(before.message.content)
+    # Items are of their own: what was seen once does not change.
+    assert items[0].message.content == ""
+    assert items[0].raw["id"] == items[-1].raw["id"]
+    assert "usage" not in items[0].raw
+    _check_whole(items[-1])
+
+
+def test_chat(thinking_llm):
+    _check_whole(thinking_llm.chat(HELLO))
+
+
+async def test_achat(thinking_llm):
+    _check_whole(await thinking_llm.achat(HELLO))
+
+
+def test_stream_chat(thinking_llm):
+    _check_stream(list(thinking_llm.stream_chat(HELLO)))
+
+
+async def test_astream_chat(thinking_llm):
+    _check_stream([item async for item in await thinking_llm.astream_chat(HELLO)])
+
+
+def test_the_last_item_is_what_chat_returns(thinking_llm):
+    whole, (*_, last) = thinking_llm.chat(HELLO), thinking_llm.stream_chat(HELLO)
+    assert last.message == whole.message
+    assert last.additional_kwargs.keys() == whole.additional_kwargs.keys()
+    assert last.raw.keys() == whole.raw.keys()
+
+
+def test_thinking_is_switched_by_field_and_by_call(thinker):
+    llm = LlamaServer(base_url=thinker.base_url, thinking=False)
+    assert [block.block_type for block in llm.chat(HELLO).message.blocks] == ["text"]
+    assert [block.block_type for block in llm.chat(HELLO, thinking=True).message.blocks] == ["thinking", "text"]
+    llm.close()
+
+
+def test_text_with_line_separators_of_unicode(scripted_server):
+    odd = "a\u2028b\u2029c\u0085d 🦙"
+    llm = LlamaServer(base_url=scripted_server(odd).base_url)
+    *_, last = llm.stream_chat(HELLO)
+    assert last.message.content == llm.chat(HELLO).message.content == odd
+    llm.close()
+
+
+def test_nothing_is_sent_that_nobody_gave(recorded, chat_server):
+    llm, bodies = recorded(chat_server)
+    llm.chat(HELLO, max_tokens=1)
+    assert bodies == [
+        {
+            "messages": [{"role": "user", "content": "Hello"}],
+            "max_tokens": 1,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+    ]
+
+
+def test_call_wins_over_field_and_none_takes_a_field_back(recorded, chat_server):
+    llm, bodies = recorded(
+        chat_server, max_tokens=3, temperature=0.0, seed=7, min_p=0.1, extra_body={"x": 1, "y": 1}, thinking=False
+    )
+    llm.chat(HELLO, max_tokens=2, temperature=None, top_k=0, extra_body={"y": 2})
+    body = bodies[0]
+    assert (body["max_tokens"], body["seed"], body["min_p"], body["top_k"]) == (2, 7, 0.1, 0)
+    assert "temperature" not in body
+    assert (body["x"], body["y"]) == (1, 2)
+    llm.complete("Hello")
+    assert (bodies[1]["max_tokens"], bodies[1]["temperature"]) == (3, 0.0)
+
+
+def test_unknown_names_are_refused_with_the_nearest_known_one(llm):
+    with pytest.raises(BadRequestError, match="did you mean 'temperature'"):
+        llm.chat(HELLO, temprature=1)
+    with pytest.raises(ValueError, match="did you mean 'temperature'"):
+        LlamaServer(temprature=1)
+
+
+def test_errors_in_the_request_are_raised_before_the_first_item(llm):
+    with pytest.raises(BadRequestError, match="temprature"):
+        llm.stream_chat(HELLO, temprature=1)
+
+
+def test_log_probabilities_name_the_token_itself_first(llm):
+    whole = llm.chat(HELLO, logprobs=True, top_logprobs=2, max_tokens=4)
+    own = whole.raw["choices"][0]["logprobs"]["content"]
+    assert [entries[0].token for entries in whole.logprobs] == [entry["token"] for entry in own]
+    assert all(2 <= len(entries) <= 3 for entries in whole.logprobs)
+    items = list(llm.stream_chat(HELLO, logprobs=True, top_logprobs=2, max_tokens=4, seed=1))
+    streamed = [entries for item in items if item.logprobs for entries in item.logprobs]
+    assert len(streamed) == len(items[-1].raw["choices"][0]["logprobs"]["content"])
+
+
+def test_several_answers_are_all_in_raw(llm):
+    response = llm.chat(HELLO, n=2, max_tokens=3, seed=1)
+    assert [choice["index"] for choice in response.raw["choices"]] == [0, 1]
+    assert response.message.content == response.raw["choices"][0]["message"]["content"]
+    *items, last = llm.stream_chat(HELLO, n=2, max_tokens=3, seed=1)
+    assert "".join(item.delta for item in items) == last.message.content
+    assert len(last.raw["choices"]) == 2
+
+
+def test_progress_and_timings_of_each_delta_are_shown(llm):
+    items = list(llm.stream_chat(HELLO, return_progress=True, timings_per_token=True))
+    assert items[0].additional_kwargs["prompt_progress"]["total"] > 0
+    assert any("timings" in item.additional_kwargs for item in items[1:-1] if item.delta)
+
+
+def test_a_cut_off_answer_says_so(llm):
+    assert llm.chat(HELLO, max_tokens=2).additional_kwargs["finish_reason"] == "length"
+
+
+def test_thinking_that_the_template_lacks_is_refused(serve):
+    llm = LlamaServer(base_url=serve("plain.gguf", parallel=1, ctx_size=1024).base_url)
+    with pytest.raises(NotSupportedError, match="knows no thinking"):
+        llm.chat(HELLO, thinking=True)
+    llm.close()
+
+
+def test_an_overflow_is_typed_with_its_numbers(llm):
+    from llamacpp_server import ContextOverflowError
+
+    with pytest.raises(ContextOverflowError) as caught:
+        llm.chat([ChatMessage(role="user", content="word " * 3000)])
+    assert caught.value.n_ctx == 2048
+    assert caught.value.n_prompt_tokens > 2048

@@ -1,0 +1,109 @@
+"""Completion: on the chat endpoint by default, and on the completion endpoint where it is asked for."""
+
+import pytest
+from llama_index.core.llms import ChatMessage
+from llama_index.core.prompts import PromptTemplate
+
+from llamacpp_server import NotSupportedError
+from llamaindex_llamacpp_server import LlamaServer
+
+
+@pytest.fixture
+def thinking_llm(thinker):
+    model = LlamaServer(base_url=thinker.base_url)
+    yield model
+    model.close()
+
+
+def _check(items):
+    assert "".join(item.delta for item in items) == items[-1].text == "The answer is 42."
+    assert items[-1].additional_kwargs["finish_reason"] == "stop"
+    assert items[-1].additional_kwargs["thinking"].strip() == "Let me think."
+    assert items[-1].raw["usage"]["completion_tokens"] > 0
+
+
+def test_complete(thinking_llm):
+    response = thinking_llm.complete("Hello")
+    response.delta = response.text
+    _check([response])
+
+
+async def test_acomplete(thinking_llm):
+    response = await thinking_llm.acomplete("Hello")
+    response.delta = response.text
+    _check([response])
+
+
+def test_stream_complete(thinking_llm):
+    _check(list(thinking_llm.stream_complete("Hello")))
+
+
+async def test_astream_complete(thinking_llm):
+    _check([item async for item in await thinking_llm.astream_complete("Hello")])
+
+
+async def test_formatted_text_is_sent_as_it_is(recorded, chat_server):
+    llm, bodies = recorded(chat_server, max_tokens=2)
+    whole = llm.complete("<|im_start|>user\n", True)
+    *_, last = llm.stream_complete("once", formatted=True)
+    assert [body["prompt"] for body in bodies] == ["<|im_start|>user\n", "once"]
+    assert whole.raw["usage"]["completion_tokens"] == last.raw["usage"]["completion_tokens"] == 2
+    assert last.additional_kwargs["finish_reason"] == "length"
+    assert last.additional_kwargs["timings"]
+    assert (await llm.acomplete("once", formatted=True)).text
+    *_, last = [item async for item in await llm.astream_complete("once", formatted=True)]
+    assert last.raw["object"] == "text_completion"
+    await llm.aclose()
+
+
+def test_a_given_completion_to_prompt_is_applied_once(recorded, chat_server):
+    llm, bodies = recorded(chat_server, max_tokens=1, completion_to_prompt=lambda prompt: f"[INST]{prompt}[/INST]")
+    llm.complete("a")
+    llm.complete("[INST]b[/INST]", formatted=True)
+    assert [body["prompt"] for body in bodies] == ["[INST]a[/INST]", "[INST]b[/INST]"]
+
+
+async def test_a_text_model_uses_the_completion_endpoint_for_everything(recorded, chat_server):
+    llm, bodies = recorded(chat_server, max_tokens=1, is_chat_model=False, messages_to_prompt=lambda m: m[0].content)
+    assert not llm.metadata.is_chat_model
+    llm.complete("a")
+    assert llm.chat([ChatMessage(content="b")]).message.role == "assistant"
+    *_, last = llm.stream_chat([ChatMessage(content="c")])
+    assert last.raw["usage"]["completion_tokens"] == 1
+    llm.predict(PromptTemplate("{letter}"), letter="d")
+    assert [body["prompt"] for body in bodies] == ["a", "b", "c", "d"]
+    assert (await llm.achat([ChatMessage(content="e")])).raw["object"] == "text_completion"
+    *_, last = [item async for item in await llm.astream_chat([ChatMessage(content="f")])]
+    assert last.additional_kwargs["finish_reason"] == "length"
+    await llm.aclose()
+
+
+def test_predict_and_stream_keep_the_system_prompt(recorded, chat_server):
+    llm, bodies = recorded(chat_server, max_tokens=1, system_prompt="Be brief.")
+    llm.predict(PromptTemplate("Name {thing}"), thing="a llama")
+    list(llm.stream(PromptTemplate("Name {thing}"), thing="a llama"))
+    for body in bodies:
+        assert [message["content"] for message in body["messages"]] == ["Be brief.", "Name a llama"]
+
+
+async def test_infill(serve):
+    llm = LlamaServer(base_url=serve("fim.gguf", parallel=1, ctx_size=1024).base_url, max_tokens=4)
+    for response in (
+        llm.infill("def add(a, b):\n    ", "\n    return c", extra=[("util.py", "x = 1")]),
+        await llm.ainfill("def add(a, b):\n    ", "\n    return c", prompt="c ="),
+    ):
+        assert response.additional_kwargs["completion_tokens"] == 4
+        assert response.raw["choices"][0]["finish_reason"] == "length"
+    await llm.aclose()
+
+
+def test_infill_without_the_tokens_for_it(llm):
+    with pytest.raises(NotSupportedError, match="fill-in-the-middle"):
+        llm.infill("a", "b")
+
+
+def test_completion_log_probabilities(llm):
+    response = llm.complete("once", formatted=True, logprobs=2, max_tokens=3)
+    assert len(response.logprobs) == len(response.raw["choices"][0]["logprobs"]["content"]) > 0
+    items = list(llm.stream_complete("once", formatted=True, logprobs=2, max_tokens=3))
+    assert any(item.logprobs for item in items)
