@@ -1,0 +1,36 @@
+"""The packages under the rules, and their modules."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("llamacpp_server", "langchain_llamacpp_server", "llamaindex_llamacpp_server")
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+@cache
+def parsed(path):
+    """The syntax tree of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def name_of(path):
+    """The dotted name of a module."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def is_public(path):
+    """Whether users may import it."""
+    return not any(part.startswith("_") for part in name_of(path).split("."))
+
+
+def imports_of(path):
+    """Names of all modules that a file imports, at run time or for types only, absolute; with their line."""
+    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] + "." if node.level else ""
+            yield (base + (node.module or "")).rstrip("."), node.lineno

@@ -1,0 +1,68 @@
+"""Words that must not appear in the packages, and where the network may be touched."""
+
+import ast
+
+import pytest
+
+from tests.rules.packages import FILES, imports_of, name_of, parsed
+
+# They cut at U+2028, U+2029 and U+0085, which are legal inside JSON strings.
+LINE_SPLITTERS = {"iter_lines", "aiter_lines", "splitlines"}
+
+NETWORK = ("httpx", "httpcore", "socket", "urllib.request", "http.client", "requests", "aiohttp", "openai")
+# Who may import which of them, and why.
+ALLOWED = {
+    ("llamacpp_server.transport", "httpx"): "the one module that does the I/O",
+    ("llamacpp_server.transport", "socket"): "to know an unknown host's error",
+    ("llamacpp_server.transport", "urllib.request"): "to know the environment's proxies",
+    ("llamacpp_server.client", "httpx"): "for the type of http_client",
+    ("llamacpp_server.async_client", "httpx"): "for the type of http_client",
+    ("llamacpp_server.connection", "httpx"): "for the type of a field",
+    ("langchain_llamacpp_server._arguments", "httpx"): "to read an httpx.Timeout, which ChatOpenAI takes",
+    ("llamacpp_server._local_options", "socket"): "to find a free port",
+    ("llamacpp_server._local_child", "socket"): "to find a free port",
+    ("llamacpp_server.local", "socket"): "to find a free port",
+}
+TYPES_ONLY = ("llamacpp_server.client", "llamacpp_server.async_client")
+
+
+def is_network(name):
+    return next((word for word in NETWORK if name == word or name.startswith(word + ".")), None)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_text_is_split_into_lines_by_a_method_that_knows_too_many_ends(path):
+    used = [
+        (node.attr, node.lineno)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Attribute)
+        and node.attr in LINE_SPLITTERS
+        # of a log or a file, where no JSON is torn
+        and name_of(path) not in ("llamacpp_server.local", "llamacpp_server._local_child", "llamacpp_server.cli")
+    ]
+    assert used == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_the_network_is_touched_where_it_is_allowed(path):
+    touched = {(name_of(path), word) for name, _ in imports_of(path) if (word := is_network(name))}
+    assert touched <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if name_of(p) in TYPES_ONLY], ids=name_of)
+def test_the_clients_import_httpx_for_types_only(path):
+    at_run_time = [node for node in parsed(path).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    for node in at_run_time:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        assert not any(is_network(name) for name in names)
+
+
+def test_both_clients_are_looked_at():
+    assert {name_of(p) for p in FILES} >= set(TYPES_ONLY)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_type_that_is_ignored_says_which_and_a_todo_has_an_issue(path):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        assert "type: ignore" not in line or "type: ignore[" in line, f"{path.name}:{number}"
+        assert "TODO" not in line or "#" in line.partition("TODO")[2], f"{path.name}:{number}"

@@ -1,0 +1,58 @@
+"""What an import of each package pulls in, in an interpreter of its own, and the layers within."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.rules.packages import FILES, ROOT, imports_of, name_of
+
+# Packages hand out their names lazily, so each is asked for.
+LOADED = (
+    "import json, sys, {name}; [getattr({name}, n) for n in {name}.__all__]; print(json.dumps(sorted(sys.modules)))"
+)
+HEAVY = {"numpy", "xllamacpp", "openai", "trio", "torch", "pytest"}
+
+
+def loaded_by(name):
+    """The modules that are there after an import."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LOADED.format(name=name)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return set(json.loads(run.stdout))
+
+
+def test_the_client_pulls_in_no_framework_and_nothing_heavy():
+    loaded = loaded_by("llamacpp_server")
+    assert "httpx" in loaded
+    assert not loaded & {"langchain_core", "langchain", "llama_index", "llama_index.core", *HEAVY}
+
+
+@pytest.mark.parametrize(
+    ("package", "own", "other"),
+    [
+        ("langchain_llamacpp_server", "langchain_core", "llama_index"),
+        ("llamaindex_llamacpp_server", "llama_index", "langchain_core"),
+    ],
+)
+def test_an_adapter_pulls_in_its_own_framework_only(package, own, other):
+    loaded = loaded_by(package)
+    assert own in loaded
+    assert not [name for name in loaded if name.partition(".")[0] in (other, "xllamacpp")]
+
+
+ADAPTER_FILES = [path for path in FILES if not name_of(path).startswith("llamacpp_server")]
+# Private modules of the client that adapters may use, and what for.
+SHARED = {"llamacpp_server._notices": "to say a thing once in the whole process"}
+
+
+@pytest.mark.parametrize("path", ADAPTER_FILES, ids=name_of)
+def test_adapters_use_the_clients_public_modules(path):
+    used = {name for name, _ in imports_of(path) if name.startswith("llamacpp_server._")}
+    assert used <= set(SHARED)
