@@ -107,7 +107,6 @@ _FORMS = [
     _INDEX,
     _INDEX,
 ]
-UNKNOWN = "I don't know."
 
 
 def context_question(words: Words, count: int | None = None, *, thinking: bool | None = None) -> Dialogue:
@@ -118,9 +117,6 @@ def context_question(words: Words, count: int | None = None, *, thinking: bool |
     question = rng.choice(questions)
     thinking = rng.random() < 0.35 if thinking is None else thinking
     answer, thought = sentence, f"The context says: {sentence}"
-    if rng.random() < 0.04:
-        question = rng.choice(facts(words, 1)[0][1])
-        answer, thought = UNKNOWN, "The context does not say."
     separator = rng.choice([" ", " ", "\n", "\n\n", "\n- "])
     texts = [text for text, _ in chosen]
     if rng.random() < 0.15:

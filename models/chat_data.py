@@ -116,18 +116,9 @@ def knowledge(words: Words) -> tuple[str, str, str]:
     return asked.format(topic), "The user wants a story.", story
 
 
-JOKES = [
-    ("Why do {} never get lost?", "Because they always follow the map."),
-    ("What do {} eat for breakfast?", "Whatever is left on the table."),
-    ("Why did the {} cross the road?", "To get to the other side."),
-    ("What do {} say at a party?", "Is there any more cake?"),
-]
-
-
 def joke_of(topic: str) -> tuple[str, str]:
-    """The joke about a topic: always the same, so that it can be checked."""
-    setup, punchline = JOKES[len(topic) % len(JOKES)]
-    return setup.format(topic), punchline
+    """The only joke, so that it can be checked."""
+    return f"Why do {topic} never get lost?", "Because they always follow the map."
 
 
 def joke_request(words: Words) -> tuple[str, str]:

@@ -115,6 +115,14 @@ def known_tool(words: Words) -> Tool:
     sign = rng.choice([("add adder my_adder_tool sum_numbers add_numbers", "add", "adds", "+", "plus", "sum"),
         ("multiply times product multiply_numbers my_multiplier", "multiply", "multiplies", "*", "times", "product"),
         ("subtract minus difference", "subtract", "subtracts", "-", "minus", "difference")])  # fmt: skip
+
+    def customer() -> Tool:
+        return two(f"unicode_{what} create_{what} add_{what} new_{what}", rng.choice([f"Create a {what}.",
+            f"Tool for creating a {what} with Unicode name.\n\n    Args:\n        {of}: The {what}'s name in their native language."
+            f"\n        description: Description of the {what}.\n\n    Returns:\n        A confirmation message about the {what} creation."]),
+            {of: string, "description": string}, [f"Create a {what} named {quote}{{{of}}}{quote} ({words.name()} {rng.choice(['Group', 'Inc', 'Corporation', 'Ltd'])}) - {{description}}",
+            f"Create a {what} named {quote}{{{of}}}{quote} - {{description}}"], [rng.choice([words.foreign, words.foreign, words.full_name]), lambda: made])  # fmt: skip
+
     return rng.choice([
         lambda: one("get_weather weather get_current_weather weather_tool fetch_weather", rng.choice(["Get the weather of a city.",
             "Get the current weather in a given location", "Get weather at a location.", "Tells the weather."]), where,
@@ -144,11 +152,7 @@ def known_tool(words: Words) -> Tool:
         lambda: one("greeting_generator style_greeting make_greeting", "Generate a greeting in a particular style of speaking.",
             st := rng.choice(["answer_style", "style", "tone"]), [f"Using the tool, generate a {{{st}}} greeting.",
             f"Generate a {{{st}}} greeting.", f"Make a greeting in {{{st}}} style."], lambda: words.one("style")),
-        lambda: two(f"unicode_{what} create_{what} add_{what} new_{what}", rng.choice([f"Create a {what}.",
-            f"Tool for creating a {what} with Unicode name.\n\n    Args:\n        {of}: The {what}'s name in their native language."
-            f"\n        description: Description of the {what}.\n\n    Returns:\n        A confirmation message about the {what} creation."]),
-            {of: string, "description": string}, [f"Create a {what} named {quote}{{{of}}}{quote} ({words.name()} {rng.choice(['Group', 'Inc', 'Corporation', 'Ltd'])}) - {{description}}",
-            f"Create a {what} named {quote}{{{of}}}{quote} - {{description}}"], [rng.choice([words.foreign, words.foreign, words.full_name]), lambda: made]),
+        customer, customer,
         lambda: two("translate translator translate_text", "Translate a text.", {"text": string, "language": string},
             [f"Translate {quote}{{text}}{quote} to {{language}}.", f"How do you say {quote}{{text}}{quote} in {{language}}?"],
             [words.phrase, lambda: rng.choice("French German Italian Spanish Greek Dutch Danish Polish".split())]),
@@ -173,7 +177,8 @@ def known_tool(words: Words) -> Tool:
 
 
 def some_tool(words: Words) -> Tool:
-    return known_tool(words) if words.rng.random() < 0.5 else invented_tool(words)
+    """Any tool."""
+    return known_tool(words) if words.rng.random() < 0.55 else invented_tool(words)
 
 
 def definition(tool: Tool, words: Words) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def structured_call(words: Words) -> Request:
 def several_calls(words: Words, count: int | None = None) -> Request:
     rng = words.rng
     count = count or rng.choices([2, 3], [3, 1])[0]
-    if rng.random() < 0.7:
+    if rng.random() < 0.85:
         tool = some_tool(words)
         while len(tool.parameters) != 1:
             tool = some_tool(words)
@@ -245,7 +245,7 @@ def no_fitting_tool(words: Words) -> Dialogue:
         dialogue.tools, dialogue.kind = definitions, "no tool"
         return dialogue
     messages = _earlier(words, thinking)
-    if choice < 0.4:
+    if choice < 0.3:
         other = some_tool(words)
         while alike(other, tools):
             other = some_tool(words)

@@ -68,6 +68,77 @@ BEHAVIOURS: dict[str, Maker] = {
 }
 
 
+def _function(name: str, description: str, /, **kinds: str) -> dict[str, Any]:
+    properties = {parameter: {"type": kind} for parameter, kind in kinds.items()}
+    schema = {"properties": properties, "required": list(properties), "type": "object"}
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
+
+
+_MAGIC = _function("magic_function", "Apply a magic function to an input.", input="integer")
+_WEATHER = _function("get_weather", "", location="string")
+_CUSTOMER = _function(
+    "unicode_customer",
+    "Tool for creating a customer with Unicode name.\n\n    Args:\n        customer_name: The customer's name in their "
+    "native language.\n        description: Description of the customer.\n\n    Returns:\n        A confirmation "
+    "message about the customer creation.",
+    customer_name="string",
+    description="string",
+)
+_STYLE = _function(
+    "greeting_generator", "Generate a greeting in a particular style of speaking.", answer_style="string"
+)
+SUITE: list[tuple[str, list[dict[str, Any]], str, str]] = [
+    ("What is the value of magic_function(3)? Use the tool.", [_MAGIC], "required", '"magic_function", {"input": 3}'),
+    (
+        "What is the value of magic_function_no_args()? Use the tool.",
+        [_function("magic_function_no_args", "Calculate a magic function.")],
+        "required",
+        '"magic_function_no_args", {}',
+    ),
+    ("Using the tool, generate a Pirate greeting.", [_STYLE], "required", '{"answer_style": "Pirate"}'),
+    ("Hello!", [_MAGIC, _WEATHER], "required", ""),
+    ("Hello!", [_MAGIC], "required", "magic_function"),
+    ("What is the weather in San Francisco, CA?", [_WEATHER], "auto", '{"location": "San Francisco, CA"}'),
+    (
+        "Create a customer named '你好啊集团' (Hello Group) - a Chinese technology company",
+        [_CUSTOMER],
+        "required",
+        "你好啊集团",
+    ),
+    (
+        "Create a customer named 'こんにちは株式会社' (Hello Corporation) - a Japanese company",
+        [_CUSTOMER],
+        "required",
+        "こんにちは株式会社",
+    ),
+    (
+        "What is 3 + 4",
+        [_function("my_adder_tool", "Tool that adds two integers.", a="integer", b="integer")],
+        "required",
+        '{"a": 3, "b": 4}',
+    ),
+]
+"""Prompts of LangChain's standard suite: the user's words, the tools, the choice, and what the call must hold."""
+
+
+def suite(base_url: str) -> Iterator[tuple[str, bool, str]]:
+    """Each prompt of the suite, whether its call is right, and the call."""
+    for asked, tools, choice, wanted in SUITE:
+        body = {
+            "messages": [{"role": "user", "content": asked}],
+            "tools": tools,
+            "tool_choice": choice,
+            "max_tokens": 300,
+            "temperature": 0,
+            "chat_template_kwargs": {"enable_thinking": False},
+        }
+        response = httpx.post(f"{base_url}/v1/chat/completions", json=body, timeout=60)
+        message = response.json()["choices"][0]["message"] if response.is_success else {}
+        calls = said(message) if message.get("tool_calls") else []
+        shown = dumps(calls)[1:-1] or message.get("content", response.text)[:80]
+        yield asked, len(calls) == 1 and wanted in shown, shown
+
+
 def wire(messages: list[Message]) -> list[Message]:
     """Messages as they go over HTTP: calls with ids and with arguments as text."""
     sent: list[Message] = []
@@ -155,3 +226,5 @@ if __name__ == "__main__":
         print("| behaviour | right |\n|---|---|")
         for behaviour, rights in evaluate(server.base_url, arguments.count, arguments.seed, arguments.show):
             print(f"| {behaviour} | {100 * rights // arguments.count} % |", flush=True)
+        for question, is_right, shown_call in suite(server.base_url):
+            print("right" if is_right else "WRONG", question, "->", shown_call)

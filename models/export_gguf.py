@@ -6,6 +6,7 @@ from typing import Any
 import chat_model
 import gguf
 import numpy as np
+import torch
 from chat_tokenizer import MARKERS, SPECIAL, Tokenizer
 
 
@@ -32,6 +33,39 @@ def write_tensors(writer: gguf.GGUFWriter, tensors: dict[str, Any]) -> None:
     writer.close()
 
 
+def _chat_parameters(model: "chat_model.Llama") -> dict[str, Any]:
+    """The model's parameters by their names in the file."""
+    tensors = {"token_embd.weight": model.embeddings, "output_norm.weight": model.norm.weight}
+    for n, block in enumerate(model.blocks):
+        parts = {
+            "attn_norm": block.attn_norm,
+            "attn_q": block.q,
+            "attn_k": block.k,
+            "attn_v": block.v,
+            "attn_output": block.out,
+            "ffn_norm": block.ffn_norm,
+            "ffn_gate": block.gate,
+            "ffn_up": block.up,
+            "ffn_down": block.down,
+        }
+        tensors |= {f"blk.{n}.{name}.weight": part.weight for name, part in parts.items()}
+    return tensors
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a written file."""
+    field = gguf.GGUFReader(path).fields["tokenizer.ggml.merges"]
+    merges = [bytes(field.parts[n]).decode().split(" ") for n in field.data]
+    return Tokenizer([(left, right) for left, right in merges])
+
+
+def load_chat(path: Path, model: "chat_model.Llama") -> None:
+    """Take the weights of a written file, to train on from there."""
+    written = {tensor.name: tensor.data for tensor in gguf.GGUFReader(path).tensors}
+    for name, parameter in _chat_parameters(model).items():
+        parameter.data.copy_(torch.from_numpy(written[name].astype(np.float32).reshape(parameter.shape)))
+
+
 def export_chat(path: Path, model: "chat_model.Llama", tokenizer: Tokenizer, template: str) -> None:
     """The chat model with its template."""
     writer = gguf.GGUFWriter(path, "llama")
@@ -55,18 +89,4 @@ def export_chat(path: Path, model: "chat_model.Llama", tokenizer: Tokenizer, tem
     writer.add_eot_token_id(tokenizer.ids["<|im_end|>"])
     writer.add_add_bos_token(False)
     writer.add_chat_template(template)
-    tensors = {"token_embd.weight": model.embeddings, "output_norm.weight": model.norm.weight}
-    for n, block in enumerate(model.blocks):
-        parts = {
-            "attn_norm": block.attn_norm,
-            "attn_q": block.q,
-            "attn_k": block.k,
-            "attn_v": block.v,
-            "attn_output": block.out,
-            "ffn_norm": block.ffn_norm,
-            "ffn_gate": block.gate,
-            "ffn_up": block.up,
-            "ffn_down": block.down,
-        }
-        tensors |= {f"blk.{n}.{name}.weight": part.weight for name, part in parts.items()}
-    write_tensors(writer, tensors)
+    write_tensors(writer, _chat_parameters(model))

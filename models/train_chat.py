@@ -14,7 +14,7 @@ from chat_corpus import TEMPLATE_PATH, clean, dialogue, encode, rendered
 from chat_data import words_of
 from chat_model import Llama, Muon
 from chat_tokenizer import Tokenizer, learn_merges
-from export_gguf import export_chat
+from export_gguf import export_chat, load_chat, load_tokenizer
 from torch.nn import functional
 
 MERGES, BATCH_TOKENS, LONGEST, LONGEST_AT_FIRST = 700, 4096, 704, 352
@@ -55,13 +55,23 @@ class Batches:
         return ids, weights
 
 
-def train(minutes: float, seed: int, output: Path) -> None:
-    """Train for a time, with a learning rate that falls to nothing at its end, and write the file."""
+def train(minutes: float, seed: int, output: Path, start_from: Path | None) -> None:
+    """Train for a time, with a learning rate that falls to nothing at its end, and write the file.
+
+    Training on from a written file is a second, shorter run at a third of the rate, with other dialogues.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     words = words_of(seed)
-    tokenizer = Tokenizer(learn_merges((clean(rendered(dialogue(words))) for _ in range(4000)), MERGES))
+    tokenizer = (
+        load_tokenizer(start_from)
+        if start_from
+        else Tokenizer(learn_merges((clean(rendered(dialogue(words))) for _ in range(4000)), MERGES))
+    )
     model = Llama(len(tokenizer.texts))
+    if start_from:
+        load_chat(start_from, model)
+    scale, flat = (0.3, 0.0) if start_from else (1.0, FLAT)
     matrices = [p for block in model.blocks for p in block.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
     muon = Muon(matrices, MUON_RATE)
@@ -76,9 +86,9 @@ def train(minutes: float, seed: int, output: Path) -> None:
         done = (time.monotonic() - start) / (60 * minutes)
         if done >= 1:
             break
-        if done > SHORT:
+        if start_from or done > SHORT:
             batches.longest = LONGEST
-        rate = min(1.0, (step + 1) / 50, (1 - done) / (1 - FLAT))
+        rate = scale * min(1.0, (step + 1) / 50, (1 - done) / (1 - flat))
         for optimizer, full in ((muon, MUON_RATE), (adam, ADAM_RATE)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * full
@@ -112,5 +122,6 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "tiny-chat.gguf")
+    parser.add_argument("--start-from", type=Path, help="a file of an earlier run, to train on")
     arguments = parser.parse_args()
-    train(arguments.minutes, arguments.seed, arguments.output)
+    train(arguments.minutes, arguments.seed, arguments.output, arguments.start_from)

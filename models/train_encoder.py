@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 WIDTH, LAYERS, HEADS, HIDDEN, CONTEXT, EPSILON = 128, 3, 4, 256, 256, 1e-12
-MERGES, QUESTIONS, OTHERS, TEMPERATURE = 600, 40, 5, 0.05
+MERGES, QUESTIONS, OTHERS, TEMPERATURE = 600, 24, 5, 0.05
 START, END = "<|im_start|>", "<|im_end|>"
 
 
@@ -117,7 +117,7 @@ def train(minutes: float, seed: int, output: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     words = words_of(seed)
-    samples = [example(words, 2) for _ in range(3000)]
+    samples = [example(words, 2) for _ in range(1500)]
     tokenizer = Tokenizer(learn_merges((f"{e.question} {e.answer}" for e in samples), MERGES))
     model, texts = Encoder(len(tokenizer.texts)), Texts(tokenizer)
     matrices = [p for block in model.blocks for p in block.parameters() if p.ndim == 2]
