@@ -8,8 +8,9 @@ from typing import Any
 
 from langchain_core.messages import BaseMessage
 
-from llamacpp_server import ChatRequest
+from llamacpp_server import ChatRequest, ServerInfo
 from llamacpp_server.sampling import SAMPLING_FIELDS
+from llamacpp_server.thinking import Thinking, thinking_params
 
 from ._arguments import MEANINGLESS, MEANINGLESS_IN_CALLS, ignore, read_timeouts, reasoning_effort, renamed
 from ._messages import to_wire
@@ -23,6 +24,7 @@ class Defaults:
 
     params: Mapping[str, Any]
     model: str | None = None
+    thinking: Thinking | None = None
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     disabled_params: Mapping[str, Any] = field(default_factory=dict)
@@ -47,9 +49,20 @@ class Call:
 
 
 def prepare(
-    messages: Sequence[BaseMessage], stop: Sequence[str] | None, kwargs: Mapping[str, Any], defaults: Defaults
+    messages: Sequence[BaseMessage],
+    stop: Sequence[str] | None,
+    kwargs: Mapping[str, Any],
+    defaults: Defaults,
+    info: ServerInfo | None = None,
 ) -> Call:
     """The call.
+
+    Args:
+        messages: The conversation.
+        stop: Wins over all other stop texts; None leaves them.
+        kwargs: The call's own arguments.
+        defaults: The model's.
+        info: The server; needed where thinking is switched.
 
     Raises:
         BadRequestError: For arguments that can't be meant.
@@ -65,7 +78,8 @@ def prepare(
     parallel, model = given.pop("parallel_tool_calls", None), given.pop("model", None)
     extra_body = {**defaults.extra_body, **(given.pop("extra_body", None) or {})}
     settings = _settings(given)
-    params = _params(given, defaults, extra_body)
+    thinking = given.pop("thinking", defaults.thinking)
+    params = thinking_params(thinking, info or ServerInfo(), _params(given, defaults, extra_body))
     if _disabled("parallel_tool_calls", parallel, defaults.disabled_params):
         parallel = None
     if _disabled("tool_choice", choice, defaults.disabled_params):

@@ -17,10 +17,18 @@ from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
-from llamacpp_server import AsyncLlamaServerClient, ChatReply, LlamaServerClient, LlamaServerError, SamplingFields
+from llamacpp_server import (
+    AsyncLlamaServerClient,
+    ChatReply,
+    LlamaServerClient,
+    LlamaServerError,
+    SamplingFields,
+    ServerInfo,
+)
 from llamacpp_server._notices import say_once
 from llamacpp_server.connection import ConnectionFields
 from llamacpp_server.settings import redact_url
+from llamacpp_server.thinking import Thinking
 
 from . import _structured, _translator  # noqa: F401  # the translator registers itself
 from ._arguments import constructor_arguments
@@ -56,6 +64,10 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
 
+    thinking: Thinking | None = Field(
+        None,
+        description="One switch for every model: True, False, an effort such as `low`, or a budget in tokens.",
+    )
     streaming: bool = Field(False, description="LangChain's switch: whether `invoke` reports tokens to callbacks.")
     stream_usage: bool = Field(True, description="Whether a stream's last chunk has the token counts.")
     model_kwargs: dict[str, Any] = Field(default_factory=dict, description="More request fields, as with ChatOpenAI.")
@@ -113,7 +125,7 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         with langchain_errors:
-            call = self._prepare(messages, stop, kwargs)
+            call = self._prepare(messages, stop, kwargs, self._info_for(kwargs))
             reply = _client(self.client, call).chat(call.request)
             return self._whole(call, reply)
 
@@ -125,7 +137,7 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         with langchain_errors:
-            call = self._prepare(messages, stop, kwargs)
+            call = self._prepare(messages, stop, kwargs, await self._ainfo_for(kwargs))
             reply = await _async_client(self.async_client, call).chat(call.request)
             return self._whole(call, reply)
 
@@ -137,7 +149,7 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with langchain_errors:
-            call = self._prepare(messages, stop, {**kwargs, **self._one_answer(kwargs)})
+            call = self._prepare(messages, stop, kwargs | self._one_answer(kwargs), self._info_for(kwargs))
             converter = StreamConverter(usage=call.stream_usage)
             with closing(cast(Any, _client(self.client, call).stream_chat(call.request))) as deltas:
                 for delta in deltas:
@@ -154,7 +166,7 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         with langchain_errors:
-            call = self._prepare(messages, stop, {**kwargs, **self._one_answer(kwargs)})
+            call = self._prepare(messages, stop, kwargs | self._one_answer(kwargs), await self._ainfo_for(kwargs))
             converter = StreamConverter(usage=call.stream_usage)
             async with aclosing(cast(Any, _async_client(self.async_client, call).stream_chat(call.request))) as deltas:
                 async for delta in deltas:
@@ -163,11 +175,30 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
                         yield chunk
             yield self._last(call, converter)
 
-    def _prepare(self, messages: Sequence[BaseMessage], stop: Sequence[str] | None, kwargs: Mapping[str, Any]) -> Call:
+    def _prepare(
+        self,
+        messages: Sequence[BaseMessage],
+        stop: Sequence[str] | None,
+        kwargs: Mapping[str, Any],
+        info: ServerInfo | None,
+    ) -> Call:
         defaults = Defaults(
-            self.given(), self.model, self.model_kwargs, self.extra_body, self.disabled_params, self.stream_usage
+            self.given(),
+            self.model,
+            self.thinking,
+            self.model_kwargs,
+            self.extra_body,
+            self.disabled_params,
+            self.stream_usage,
         )
-        return prepare(messages, stop, kwargs, defaults)
+        return prepare(messages, stop, kwargs, defaults, info)
+
+    def _info_for(self, kwargs: Mapping[str, Any]) -> ServerInfo | None:
+        """What the server is; asked for only where thinking is switched, since the switch is the template's."""
+        return None if kwargs.get("thinking", self.thinking) is None else self.server_info()
+
+    async def _ainfo_for(self, kwargs: Mapping[str, Any]) -> ServerInfo | None:
+        return None if kwargs.get("thinking", self.thinking) is None else await self.aserver_info()
 
     def _one_answer(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """A stream is one message, so it has one answer."""
@@ -265,7 +296,7 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
         if self.custom_get_token_ids is not None:
             return super().get_num_tokens_from_messages(messages, tools)
         with langchain_errors:
-            call = self._prepare(messages, None, {**kwargs, "tools": tools})
+            call = self._prepare(messages, None, {**kwargs, "tools": tools}, self._info_for(kwargs))
             return _client(self.client, call).count_tokens(call.request)
 
     # -- what LangChain asks about a model
@@ -277,8 +308,9 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         params: dict[str, Any] = {"model_name": self.model, "base_url": redact_url(self.base_url), **self.given()}
-        for name in ("model_kwargs", "extra_body", "disabled_params"):
-            if value := getattr(self, name):
+        for name in ("thinking", "model_kwargs", "extra_body", "disabled_params"):
+            value = getattr(self, name)
+            if value is not None and value != {}:
                 params[name] = value
         return params
 
