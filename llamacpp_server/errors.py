@@ -13,6 +13,7 @@
     ├── ServerFaultError                any other 5xx, and errors in the middle of a stream
     ├── StreamCutOffError               a stream that ended before its end mark
     └── MalformedReplyError             an answer that is not this API's
+        └── BadVectorError              an embedding with NaN, null, zeros only, or of another length
 
 An error carries plain data and no HTTP object: it can be pickled, logged and shown. URLs are shown without
 credentials, and no error holds a request header.
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthenticationFailedError",
     "BadRequestError",
+    "BadVectorError",
     "ConnectionFailedError",
     "ContextOverflowError",
     "LlamaServerError",
@@ -99,7 +101,7 @@ class LlamaServerError(Exception):
 
     def at(self, url: str) -> Self:
         """This error, with the address that was asked when it names none yet."""
-        if self.url is None:
+        if not self.url:
             self.url = url
         return self
 
@@ -169,7 +171,10 @@ class ContextOverflowError(BadRequestError):
     Attributes:
         n_prompt_tokens: Tokens of the request; None where the server does not say.
         n_ctx: Tokens that fit; None where the server does not say.
+        index: Position of the text that is too long, where many were given; else None.
     """
+
+    index: int | None = None
 
     def __init__(
         self, message: str = "", *, n_prompt_tokens: int | None = None, n_ctx: int | None = None, **details: Any
@@ -199,3 +204,15 @@ class StreamCutOffError(LlamaServerError):
 
 class MalformedReplyError(LlamaServerError):
     """An answer that is not this API's: a web page, truncated JSON, a missing key."""
+
+
+class BadVectorError(MalformedReplyError):
+    """An embedding that would poison a vector store: it holds NaN or null, is all zeros, or has another length.
+
+    Attributes:
+        index: Position of its text in what was given.
+    """
+
+    def __init__(self, message: str = "", *, index: int = 0, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.index = index

@@ -29,8 +29,10 @@ import httpx
 
 from ._failures import START_HINT
 from ._notices import say_once
-from ._programs import Admit, Effect, Program, Read, Send, StreamCall, open_stream
+from ._programs import Admit, Effect, Program, Read, Send, StreamCall, Together, open_stream
+from ._sse import MAX_EVENT_BYTES
 from ._stream import StreamDecoder
+from ._together import atogether, together
 from .errors import (
     BadRequestError,
     ConnectionFailedError,
@@ -137,9 +139,11 @@ class Transport:
             client = self._client(effect.url)
             return client.send(_build(client, effect), stream=True, follow_redirects=False)
         if isinstance(effect, Read):
-            return cast(httpx.Response, effect.reply).read()
+            return b"".join(_bounded(cast(httpx.Response, effect.reply).iter_bytes(), effect))
         if isinstance(effect, Admit):
             return _admit(effect)
+        if isinstance(effect, Together):
+            return together(self.run, effect)
         return time.sleep(effect.seconds)
 
     def _client(self, url: str) -> httpx.Client:
@@ -235,9 +239,13 @@ class AsyncTransport:
             client = self._client(effect.url)
             return await client.send(_build(client, effect), stream=True, follow_redirects=False)
         if isinstance(effect, Read):
-            return await cast(httpx.Response, effect.reply).aread()
+            return b"".join(
+                [data async for data in _abounded(cast(httpx.Response, effect.reply).aiter_bytes(), effect)]
+            )
         if isinstance(effect, Admit):
             return await _aadmit(effect)
+        if isinstance(effect, Together):
+            return await atogether(self.run, effect)
         return await anyio.sleep(effect.seconds)
 
     def _client(self, url: str) -> httpx.AsyncClient:
@@ -352,6 +360,36 @@ def _is_loopback(host: str) -> bool:
     return local
 
 
+def _bounded(body: Iterator[bytes], effect: Read) -> Iterator[bytes]:
+    """The body, as long as it is not absurdly long: an endless one would fill the memory."""
+    size = 0
+    for data in body:
+        size += len(data)
+        _check_size(size, effect)
+        yield data
+
+
+async def _abounded(body: AsyncIterator[bytes], effect: Read) -> AsyncIterator[bytes]:
+    """`_bounded`, awaited."""
+    size = 0
+    async for data in body:
+        size += len(data)
+        _check_size(size, effect)
+        yield data
+
+
+def _check_size(size: int, effect: Read) -> None:
+    if size > MAX_EVENT_BYTES:
+        raise MalformedReplyError(f"the answer is longer than {MAX_EVENT_BYTES} bytes", url=_asked(effect))
+
+
+def _asked(effect: Effect) -> str | None:
+    """The address that an effect is about, without credentials."""
+    if isinstance(effect, Send):
+        return redact_url(effect.url)
+    return redact_url(str(cast(httpx.Response, effect.reply).request.url)) if isinstance(effect, Read) else None
+
+
 def _deadline(total_timeout: float | None) -> float | None:
     return None if total_timeout is None else time.monotonic() + total_timeout
 
@@ -363,8 +401,7 @@ def _check(deadline: float) -> None:
 
 def _error(failed: Exception, effect: Effect) -> LlamaServerError:
     """Our error for one of httpx, with that as its cause."""
-    url = redact_url(effect.url) if isinstance(effect, Send) else None
-    error = _translate(failed, url, before_reply=isinstance(effect, Send))
+    error = _translate(failed, _asked(effect), before_reply=isinstance(effect, Send))
     error.__cause__ = failed
     return error
 
@@ -391,6 +428,9 @@ def _translate(failed: Exception, url: str | None, *, before_reply: bool) -> Lla
         case httpx.TimeoutException():
             error = RequestTimeoutError("the server sent nothing for as long as read_timeout allows")
             error.remedy = "raise read_timeout, or start the server with more slots (-np): a queued request is silent"
+        case httpx.RemoteProtocolError() if before_reply and "disconnected" not in words:
+            error = MalformedReplyError(f"the answer is no HTTP: {words}")
+            error.remedy = "is the port right, and http or https?"
         case httpx.NetworkError() | httpx.RemoteProtocolError() if before_reply:
             error = ConnectionFailedError(f"the server closed the connection unanswered ({words})", reason="closed")
             error.remedy = "did it crash? see its log"

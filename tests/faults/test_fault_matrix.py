@@ -1,0 +1,145 @@
+"""Each fault on the wire, on each endpoint, blocking and awaited: the right reply or the right typed error, in time.
+
+The faults are put between the clients and real servers. The table of what came out is `docs/fault-matrix.md`; a test
+compares it with this run. To write it anew: `WRITE_DOCS=1 pytest tests/faults`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamacpp_server import (
+    AsyncLlamaServerClient,
+    ChatRequest,
+    CompletionRequest,
+    LlamaServerClient,
+    LlamaServerError,
+    LocalServer,
+)
+
+from .proxy import FAULTS, STREAM_FAULTS, Fault, Proxy
+
+MESSAGES = [{"role": "user", "content": "Hello"}]
+CHAT = ChatRequest(messages=MESSAGES, params={"max_tokens": 4, "temperature": 0, "seed": 1, "ignore_eos": True})
+COMPLETION = CompletionRequest(prompt="Hello", params={"max_tokens": 4, "temperature": 0, "ignore_eos": True})
+
+Client = LlamaServerClient | AsyncLlamaServerClient
+# For each endpoint: the server it is asked of, and the request. The answers are compared with those without a fault.
+ENDPOINTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "chat": ("chat_server", lambda client: client.chat(CHAT)),
+    "completion": ("chat_server", lambda client: client.complete(COMPLETION)),
+    "embeddings": ("embedding_server", lambda client: client.embed(["one", "two"])),
+    "rerank": ("rerank_server", lambda client: client.rerank("query", ["one", "two"])),
+    "tokenize": ("chat_server", lambda client: client.tokenize("some text")),
+}
+SETTINGS = {"read_timeout": 0.6, "connect_timeout": 1.0, "max_retries": 1}
+DOCS = Path(__file__).parents[2] / "docs" / "fault-matrix.md"
+CASES = [(fault, endpoint) for fault in FAULTS for endpoint in ENDPOINTS] + [
+    (fault, endpoint) for fault in STREAM_FAULTS for endpoint in ("chat", "completion")
+]
+
+outcomes: dict[tuple[str, str, str], str] = {}
+
+
+def essence(answer: Any) -> Any:
+    """What must be equal with and without a fault: no ids, no timings."""
+    if hasattr(answer, "choices"):
+        return answer.choices, answer.usage and answer.usage.completion_tokens
+    return getattr(answer, "vectors", answer)
+
+
+def blocking(base_url: str, ask: Callable[[Client], Any]) -> Any:
+    with LlamaServerClient(base_url, **SETTINGS) as client:
+        return ask(client)
+
+
+def awaited(base_url: str, ask: Callable[[Client], Awaitable[Any]]) -> Any:
+    async def main() -> Any:
+        async with AsyncLlamaServerClient(base_url, **SETTINGS) as client:
+            return await ask(client)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("way", [blocking, awaited])
+@pytest.mark.parametrize(("fault", "endpoint"), CASES, ids=lambda case: getattr(case, "name", case))
+def test_each_fault_ends_in_the_right_reply_or_a_typed_error(
+    request: pytest.FixtureRequest, way: Callable[..., Any], fault: Fault, endpoint: str
+) -> None:
+    server, ask = ENDPOINTS[endpoint]
+    real: LocalServer = request.getfixturevalue(server)
+    expected = essence(way(real.base_url, ask))
+    started = time.monotonic()
+    with Proxy(real.base_url, fault) as proxy:
+        try:
+            answer = way(proxy.base_url, ask)
+        except LlamaServerError as error:
+            outcome = type(error).__name__
+            assert proxy.base_url in (error.url or "")
+            if getattr(error, "partial", None) is not None:
+                outcome += ", partial reply attached"
+        else:
+            assert essence(answer) == expected
+            outcome = "right reply"
+    assert time.monotonic() - started < 10, "it must not hang"
+    outcomes[fault.name, endpoint, way.__name__] = outcome
+    assert outcome.removesuffix(", partial reply attached") in EXPECTED[fault.name], outcome
+
+
+# What each fault may end in, on any endpoint.
+EXPECTED: dict[str, set[str]] = {
+    "no answer": {"ConnectionFailedError"},
+    "cut before the body": {"StreamCutOffError"},
+    "cut in the middle": {"StreamCutOffError"},
+    "stall": {"RequestTimeoutError"},
+    "drip": {"right reply"},
+    "garbage": {"MalformedReplyError"},
+    "web page": {"MalformedReplyError"},
+    "web page error": {"ServerFaultError"},
+    "odd content type": {"right reply"},
+    "gzipped": {"right reply"},
+    "broken gzip": {"MalformedReplyError"},
+    "redirect": {"MalformedReplyError"},
+    "truncated json": {"MalformedReplyError", "StreamCutOffError"},
+    "endless line": {"MalformedReplyError", "RequestTimeoutError", "StreamCutOffError"},
+    "bad utf8": {"right reply", "MalformedReplyError"},
+    "big event": {"right reply"},
+    "error event": {"ServerFaultError"},
+    "no end mark": {"StreamCutOffError", "right reply"},
+}
+
+
+def table() -> str:
+    """The outcomes as Markdown, blocking and awaited in one cell where they agree."""
+    lines = [
+        "# What each fault on the wire ends in",
+        "",
+        "Made by `tests/faults/test_fault_matrix.py` from a run against real servers, with the fault put between",
+        "client and server. Blocking and awaited calls end alike. Nothing hangs and nothing is silently short.",
+        "",
+        "| fault | " + " | ".join(ENDPOINTS) + " |",
+        "|---|" + "---|" * len(ENDPOINTS),
+    ]
+    for fault in [*FAULTS, *STREAM_FAULTS]:
+        cells = []
+        for endpoint in ENDPOINTS:
+            found = {outcomes.get((fault.name, endpoint, way)) for way in ("blocking", "awaited")} - {None}
+            cells.append(" / ".join(sorted(str(outcome) for outcome in found)) or "-")
+        lines.append(f"| {fault.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_table_in_the_docs_is_what_came_out() -> None:
+    if len(outcomes) < 2 * len(CASES):
+        pytest.skip("the table is made of all faults, and this run was of some")
+    if os.environ.get("WRITE_DOCS"):
+        DOCS.parent.mkdir(exist_ok=True)
+        DOCS.write_text(table())
+    assert DOCS.read_text() == table()
