@@ -23,6 +23,7 @@ from .client import LlamaServerClient
 from .errors import (
     AuthenticationFailedError,
     BadRequestError,
+    BadVectorError,
     ConnectionFailedError,
     ContextOverflowError,
     LlamaServerError,
@@ -51,6 +52,7 @@ from .results import (
 )
 from .sampling import SamplingFields
 from .settings import DEFAULT_BASE_URL, ServerSettings, WaitState
+from .vectors import EmbedRequest, RankRequest, ScoreScale
 
 __version__ = "0.1.0"
 
@@ -59,6 +61,7 @@ __all__ = [
     "AsyncLlamaServerClient",
     "AuthenticationFailedError",
     "BadRequestError",
+    "BadVectorError",
     "ChatChoice",
     "ChatDelta",
     "ChatReply",
@@ -69,6 +72,7 @@ __all__ = [
     "CompletionRequest",
     "ConnectionFailedError",
     "ContextOverflowError",
+    "EmbedRequest",
     "Embeddings",
     "Health",
     "InfillRequest",
@@ -84,10 +88,12 @@ __all__ = [
     "NotFoundError",
     "NotSupportedError",
     "PromptProgress",
+    "RankRequest",
     "Ranking",
     "ReplyStart",
     "RequestTimeoutError",
     "SamplingFields",
+    "ScoreScale",
     "ServerBusyError",
     "ServerFaultError",
     "ServerInfo",

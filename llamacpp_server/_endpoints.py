@@ -240,7 +240,7 @@ def embed(
     settings: ServerSettings, inputs: Sequence[Any], model: str | None, extra_body: Mapping[str, Any]
 ) -> Program[Embeddings]:
     """`/v1/embeddings`, transferred as base64 float32 (a quarter of the bytes of decimal text)."""
-    _refuse_text(inputs, "the texts to embed")
+    refuse_text(inputs, "the texts to embed")
     if not inputs:
         return Embeddings([])
     body = {**_named(settings, model), "input": list(inputs), "encoding_format": "base64", **extra_body}
@@ -259,7 +259,8 @@ def _embeddings(answer: Any) -> Embeddings:
     return Embeddings(vectors, answer.get("model") or "", usage_from_wire(answer.get("usage")))
 
 
-def _refuse_text(texts: Sequence[Any], what: str) -> None:
+def refuse_text(texts: Sequence[Any], what: str) -> None:
+    """Refuses one text where a list of texts belongs."""
     if isinstance(texts, str):
         raise BadRequestError(f"{what} are a list; one text alone would be taken for its letters")
 
@@ -278,7 +279,7 @@ def rerank(
     settings: ServerSettings, query: str, documents: Sequence[str], top_n: int | None, model: str | None
 ) -> Program[list[Ranking]]:
     """`/v1/rerank`."""
-    _refuse_text(documents, "the documents to rank")
+    refuse_text(documents, "the documents to rank")
     if not documents:
         return []
     body: dict[str, Any] = {**_named(settings, model), "query": query, "documents": list(documents)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 from urllib.parse import urlencode
@@ -30,6 +30,8 @@ D = TypeVar("D")
 
 
 _OPEN: Final = Gate()
+# Threads, where the server has very many slots or does not tell.
+_MOST_AT_ONCE: Final = 16
 
 
 class OpenReply(Protocol):
@@ -92,7 +94,23 @@ class Admit:
     timeout: float | None
 
 
-Effect = Send | Read | Sleep | Admit
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Run programs at once, and give back their results in order.
+
+    An error takes the place of the result of a program that failed; none is started after that, and those never
+    started give None.
+
+    Attributes:
+        programs: What to run.
+        at_once: How many run at the same time.
+    """
+
+    programs: Sequence[Program[Any]]
+    at_once: int
+
+
+Effect = Send | Read | Sleep | Admit | Together
 Program = Generator[Effect, Any, T]
 
 
@@ -224,6 +242,25 @@ def _total_slots(settings: ServerSettings) -> Program[int | None]:
         return None
     slots = props.get("total_slots") if props.get("role") != "router" else None
     return slots or UNLIMITED
+
+
+def side_by_side(settings: ServerSettings, programs: Sequence[Program[T]]) -> Program[list[T]]:
+    """The results of programs of which each fills a slot: as many at once as the server has slots.
+
+    Raises:
+        LlamaServerError: The error of the first that failed; no further ones are started then.
+    """
+    if not programs:
+        return []
+    if len(programs) == 1:
+        return [(yield from programs[0])]
+    limit = settings.max_concurrency
+    slots = limit if isinstance(limit, int) else (yield from _total_slots(settings)) or 1
+    results = yield Together(programs, min(slots, len(programs), _MOST_AT_ONCE))
+    for result in results:
+        if isinstance(result, LlamaServerError):
+            raise result
+    return results  # type: ignore[no-any-return]  # what a yield gives back has no type
 
 
 def ask_text(settings: ServerSettings, call: Call) -> Program[str]:

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from . import _endpoints
+from . import _embedding, _endpoints, _ranking
 from ._stream import fold_chat, fold_completion
 from .chat import (
     ChatDelta,
@@ -35,6 +35,7 @@ from .results import (
 )
 from .settings import ServerSettings
 from .transport import Transport
+from .vectors import EmbedRequest, RankRequest
 
 if TYPE_CHECKING:
     import httpx
@@ -247,6 +248,23 @@ class LlamaServerClient:
             model: Name (routers).
         """
         return self._transport.run(_endpoints.rerank(self.settings, query, documents, top_n, model))
+
+    def embed_texts(self, request: EmbedRequest) -> Embeddings:
+        """Vectors of any number of texts: in batches up to the server's slots, checked, cut or refused where too long.
+
+        Raises:
+            ContextOverflowError: For a text that is too long; `index` tells which.
+            BadVectorError: For a vector that is none; `index` tells which.
+        """
+        return self._transport.run(_embedding.embed_texts(self.settings, request))
+
+    def rank(self, request: RankRequest) -> list[Ranking]:
+        """Ranks of any number of documents, best first, in batches up to the server's slots; needs `--reranking`.
+
+        Raises:
+            ContextOverflowError: For a document that does not fit beside the query; `index` tells which.
+        """
+        return self._transport.run(_ranking.rank(self.settings, request))
 
     # -- tokens and templates
 

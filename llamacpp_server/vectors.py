@@ -1,0 +1,221 @@
+"""Embedding and reranking as values: what is asked for, and what is checked, cut and scaled of the answer.
+
+Pure functions, without a socket. `_embedding.py` and `_ranking.py` make requests out of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import exp, hypot, inf, isfinite, nan
+from typing import Any, Final, Literal
+
+from ._notices import say_once
+from .errors import BadRequestError, BadVectorError
+
+__all__ = ["EmbedRequest", "OnOversize", "RankRequest", "ScoreNormalization", "ScoreScale"]
+
+OnOversize = Literal["error", "truncate"]
+"""What becomes of a text that is longer than the server takes: a named error, or its beginning is used."""
+
+ScoreNormalization = Literal["auto", "sigmoid", "none"]
+
+# A server answers when the whole batch is done, and until then is silent: 64 texts of 500 tokens are a minute or so on
+# a slow CPU. It spreads the texts of one request over its slots, so small batches gain nothing.
+DEFAULT_BATCH_SIZE: Final = 64
+_BATCH_CHARACTERS: Final = 200_000
+
+# Conversions without a rank head give scores of about 1e-20. A softmax in float32 does not get that close to 0.
+_NO_RANK_HEAD: Final = 1e-15
+
+# float32 gets a length of 1 right to about seven digits.
+_UNIT_TOLERANCE: Final = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest:
+    """Texts to embed, however many.
+
+    Attributes:
+        inputs: Texts, or `{"content": parts}` with images or sound for a multimodal model.
+        prefix: Put in front of each text; "" for nothing. None is nothing too, and says so once in the log when the
+            model's name is that of a family that wants one (`llamacpp_server.prefixes`).
+        dimensions: Keep the first so many numbers of each vector (for models trained for it); None keeps all. Done
+            here: the server ignores a field of that name (b11434).
+        normalize: Vectors of length 1. False gives the model's own numbers.
+        on_oversize: What becomes of a text that does not fit into one physical batch (`-ub`) of the server.
+        batch_size: Most texts of one request.
+        model: Name of the model (routers).
+        extra_body: Further fields, such as `embd_normalize`.
+    """
+
+    inputs: Sequence[str | Mapping[str, Any]]
+    prefix: str | None = None
+    dimensions: int | None = None
+    normalize: bool = True
+    on_oversize: OnOversize = "error"
+    batch_size: int = DEFAULT_BATCH_SIZE
+    model: str | None = None
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ScoreScale:
+    """Brings rerank scores to 0...1, and remembers of which models that takes a sigmoid.
+
+    llama-server gives what the model's head gives: logits without bounds for most, probabilities for some (Qwen3).
+    A sigmoid of a probability is wrong, so `auto` uses one only for a model of which a score outside of 0...1 was
+    seen; from then on for each of its scores.
+    """
+
+    def __init__(self) -> None:
+        self._logits: set[object] = set()
+
+    def apply(self, scores: Sequence[float], how: ScoreNormalization, model: object) -> list[float]:
+        """The scores, normalized; their order does not change.
+
+        Args:
+            scores: As the server gave them.
+            how: `auto`, `sigmoid`, or `none`.
+            model: What tells this model from others: server and name.
+        """
+        if scores and max(map(abs, scores)) < _NO_RANK_HEAD:
+            say_once(
+                "all rerank scores are next to zero: this model's file probably has no rank head "
+                "(convert it again with a current llama.cpp, or use another reranker)"
+            )
+            return list(scores)
+        if how == "auto" and model not in self._logits and any(not 0 <= score <= 1 for score in scores):
+            self._logits.add(model)
+        if how == "sigmoid" or (how == "auto" and model in self._logits):
+            return [sigmoid(score) for score in scores]
+        return list(scores)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankRequest:
+    """Documents to rank by how well they answer a query, however many.
+
+    Attributes:
+        query: The question.
+        documents: Texts.
+        top_n: How many to return; None returns all.
+        min_score: Leave out what scores less, after `normalize`; None leaves out nothing.
+        normalize: `auto` gives 0...1 (see `ScoreScale`), `sigmoid` always applies one, `none` gives raw scores.
+        scale: What `auto` remembers; keep one for as long as scores are compared.
+        on_oversize: What becomes of a document that does not fit beside the query.
+        batch_size: Most documents of one request.
+        model: Name of the model (routers).
+    """
+
+    query: str
+    documents: Sequence[str]
+    top_n: int | None = None
+    min_score: float | None = None
+    normalize: ScoreNormalization = "auto"
+    scale: ScoreScale = field(default_factory=ScoreScale)
+    on_oversize: OnOversize = "error"
+    batch_size: int = DEFAULT_BATCH_SIZE
+    model: str | None = None
+
+
+def sigmoid(score: float) -> float:
+    """1 / (1 + e^-score), without overflow."""
+    if score >= 0:
+        return 1 / (1 + exp(-score))
+    power = exp(score)
+    return power / (1 + power)
+
+
+def batches(inputs: Sequence[Any], size: int) -> Iterator[tuple[int, list[Any]]]:
+    """Consecutive parts of `inputs`, each with the position of its first.
+
+    Args:
+        inputs: Texts or other inputs.
+        size: Most inputs of a part. A part ends sooner when its texts are long.
+
+    Raises:
+        BadRequestError: For a size below 1.
+    """
+    if size < 1:
+        raise BadRequestError(f"batch_size must be at least 1, not {size}")
+    part: list[Any] = []
+    characters = first = 0
+    for number, text in enumerate(inputs):
+        length = len(text) if isinstance(text, str) else 0
+        if part and (len(part) == size or characters + length > _BATCH_CHARACTERS):
+            yield first, part
+            part, characters, first = [], 0, number
+        part.append(text)
+        characters += length
+    if part:
+        yield first, part
+
+
+def check_vectors(
+    vectors: list[list[float]], first: int = 0, width: int | None = None, *, normalize: bool = False
+) -> None:
+    """Refuses what would poison a vector store without a word.
+
+    One number tells it all: the length of a vector is NaN or infinite when one of its numbers is, and 0 when all are.
+    That costs 6 µs for 768 numbers.
+
+    Args:
+        vectors: From the server.
+        first: Position of the first one in what was asked for.
+        width: Numbers that each must have; None takes those of the first one.
+        normalize: Bring vectors to length 1, in place, that are not: llama-server's are (b11434), those of old builds
+            and of other servers may not be.
+
+    Raises:
+        BadVectorError: For the first that holds null, NaN or infinity, is all zeros, or has another width.
+    """
+    for index, vector in enumerate(vectors):
+        width = len(vector) if width is None else width
+        try:
+            length = hypot(*vector)
+        except TypeError:
+            length = nan
+        if not 0 < length < inf or len(vector) != width:
+            raise BadVectorError(
+                f"the vector of text {first + index} {_what_is_wrong(vector, width)}", index=first + index
+            )
+        if normalize and abs(length - 1) > _UNIT_TOLERANCE:
+            vectors[index] = [number / length for number in vector]
+
+
+def _what_is_wrong(vector: Sequence[Any], width: int) -> str:
+    if not vector:
+        return "is empty"
+    if len(vector) != width:
+        return f"has {len(vector)} numbers instead of {width}"
+    bad = [number for number in vector if number is None or not isfinite(number)]
+    return f"holds {'null' if bad[0] is None else bad[0]}" if bad else "is all zeros"
+
+
+def shorten(vectors: list[list[float]], dimensions: int | None, *, normalize: bool) -> list[list[float]]:
+    """The first `dimensions` numbers of each vector, of length 1 again where that is wanted.
+
+    Raises:
+        BadRequestError: When the vectors have fewer.
+    """
+    if dimensions is None or not vectors or len(vectors[0]) == dimensions:
+        return vectors
+    if not 0 < dimensions <= len(vectors[0]):
+        raise BadRequestError(f"dimensions={dimensions} of a model whose vectors have {len(vectors[0])}")
+    heads = [vector[:dimensions] for vector in vectors]
+    return [_unit(head) for head in heads] if normalize else heads
+
+
+def _unit(vector: list[float]) -> list[float]:
+    length = hypot(*vector)
+    return [number / length for number in vector] if length else vector
+
+
+def media_input(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """An input for a multimodal embedder from content parts.
+
+    A text is put last where there is none: an input that ends with an image or sound takes the whole server down
+    (seen on xllamacpp 2026.10.11549).
+    """
+    ends_with_text = bool(parts) and parts[-1].get("type") == "text" and bool(parts[-1].get("text"))
+    return {"content": [*parts, *([] if ends_with_text else [{"type": "text", "text": "\n"}])]}
