@@ -17,6 +17,7 @@ import ssl
 import threading
 import time
 import urllib.request
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
 from functools import cache, partial
@@ -77,6 +78,8 @@ class Transport:
         self._verify = verify
         self._lock = threading.Lock()
         self._clients: dict[tuple[int, bool], httpx.Client] = {}
+        # A model that is dropped without a word leaves no socket open.
+        weakref.finalize(self, _close_all, self._clients)
 
     def __reduce__(self) -> tuple[Any, ...]:
         _refuse_given(self._given)
@@ -130,9 +133,9 @@ class Transport:
     def close(self) -> None:
         """Closes the connections of our own. The transport can be used again afterwards."""
         with self._lock:
-            clients, self._clients = list(self._clients.values()), {}
-        for client in clients:
-            client.close()
+            clients = dict(self._clients)
+            self._clients.clear()
+        _close_all(clients)
 
     def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
@@ -291,6 +294,11 @@ async def _aadmit(effect: Admit) -> None:
             ticket.gate.overtake(ticket)
         if deadline is not None:
             _check(deadline)
+
+
+def _close_all(clients: dict[tuple[int, bool], httpx.Client]) -> None:
+    for client in clients.values():
+        client.close()
 
 
 def _current_loop() -> Any:
