@@ -69,9 +69,15 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Read the whole body of an answer, and give back its bytes."""
+    """Read the whole body of an answer, and give back its bytes.
+
+    Attributes:
+        reply: The answer.
+        deadline: Time on the monotonic clock after which it takes too long; None sets none.
+    """
 
     reply: OpenReply
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +165,14 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
     send = _request(settings, call)
     shown = redact_url(send.url)
     tried, earlier = Attempts(), list[LlamaServerError]()
-    started = time.monotonic()
+    started, deadline = time.monotonic(), _deadline(settings)
     while True:
         elapsed = time.monotonic() - started
         try:
-            reply: OpenReply = yield _within(send, settings.total_timeout, elapsed)
+            reply: OpenReply = yield _bounded(send, settings.total_timeout, elapsed)
             if 200 <= reply.status_code < 300:
                 return reply
-            body = yield Read(reply)
+            body = yield Read(reply, deadline)
             raise failure(reply.status_code, reply.headers, body, shown)
         except LlamaServerError as error:
             elapsed = time.monotonic() - started
@@ -188,10 +194,11 @@ def ask(settings: ServerSettings, call: Call, read: Callable[[Any], T]) -> Progr
     Raises:
         MalformedReplyError: When it is no JSON, or of a shape that `read` does not know.
     """
+    deadline = _deadline(settings)
     ticket = yield from admission(settings, call)
     try:
-        reply = yield from open_reply(settings, call)
-        body = yield Read(reply)
+        reply = yield from open_reply(_within(settings, deadline), call)
+        body = yield Read(reply, deadline)
     finally:
         ticket.leave()
     try:
@@ -265,8 +272,9 @@ def side_by_side(settings: ServerSettings, programs: Sequence[Program[T]]) -> Pr
 
 def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
     """The text of the answer to `call`."""
+    deadline = _deadline(settings)
     reply = yield from open_reply(settings, call)
-    body: bytes = yield Read(reply)
+    body: bytes = yield Read(reply, deadline)
     kind = reply.headers.get("content-type", "")
     if is_web_page(body, kind):
         raise not_this_api(body, kind, redact_url(settings.base_url + call.path), reply.status_code)
@@ -275,17 +283,18 @@ def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
 
 def open_stream(stream: StreamCall[Any]) -> Program[tuple[OpenReply, Ticket]]:
     """An answer that is a stream of events (or the whole reply where no stream was asked for), and its ticket."""
+    deadline = _deadline(stream.settings)
     ticket = yield from admission(stream.settings, stream.call)
     try:
         try:
-            reply = yield from open_reply(stream.settings, stream.call)
+            reply = yield from open_reply(_within(stream.settings, deadline), stream.call)
         except NotFoundError:
             if stream.fallback is None:
                 raise
-            reply = yield from open_reply(stream.settings, stream.fallback)
+            reply = yield from open_reply(_within(stream.settings, deadline), stream.fallback)
         kind = reply.headers.get("content-type", "")
         if "html" in kind:
-            body = yield Read(reply)
+            body = yield Read(reply, deadline)
             shown = redact_url(stream.settings.base_url + stream.call.path)
             raise not_this_api(body, kind, shown, reply.status_code)
     except BaseException:
@@ -305,7 +314,16 @@ def _request(settings: ServerSettings, call: Call) -> Send:
     return Send(call.method, url, headers, content, settings.connect_timeout, settings.read_timeout)
 
 
-def _within(send: Send, total: float | None, elapsed: float) -> Send:
+def _deadline(settings: ServerSettings) -> float | None:
+    return None if settings.total_timeout is None else time.monotonic() + settings.total_timeout
+
+
+def _within(settings: ServerSettings, deadline: float | None) -> ServerSettings:
+    """Settings for what is left of the whole time, after a wait for a place."""
+    return settings if deadline is None else settings.replace(total_timeout=max(deadline - time.monotonic(), 0.001))
+
+
+def _bounded(send: Send, total: float | None, elapsed: float) -> Send:
     """`send` with no silence allowed that is longer than what is left of the whole time."""
     if total is None:
         return send

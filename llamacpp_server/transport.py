@@ -1,18 +1,16 @@
 """The one module that touches the network: a sync and an async shell that carry out programs.
 
 What is decided (retry or not, ready or not, which error, where an event ends) is decided in pure modules beside this
-one. Here are sockets, sleeping, and the table from httpx's exceptions to ours. The shells are siblings and a test
+one. Here are sockets and sleeping. The shells are siblings and a test
 keeps them the same program.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import os
-import socket
 import ssl
 import threading
 import time
@@ -28,21 +26,13 @@ from weakref import WeakKeyDictionary
 import anyio
 import httpx
 
-from ._failures import START_HINT
+from ._httpx_errors import translate
 from ._notices import say_once
 from ._programs import Admit, Effect, Program, Read, Send, StreamCall, Together, open_stream
 from ._sse import MAX_EVENT_BYTES
 from ._stream import StreamDecoder
 from ._together import atogether, together
-from .errors import (
-    BadRequestError,
-    ConnectionFailedError,
-    ConnectionFailure,
-    LlamaServerError,
-    MalformedReplyError,
-    RequestTimeoutError,
-    StreamCutOffError,
-)
+from .errors import LlamaServerError, MalformedReplyError, RequestTimeoutError
 from .settings import redact_url
 
 __all__ = ["AsyncTransport", "Transport"]
@@ -142,7 +132,7 @@ class Transport:
             client = self._client(effect.url)
             return client.send(_build(client, effect), stream=True, follow_redirects=False)
         if isinstance(effect, Read):
-            return b"".join(_bounded(cast(httpx.Response, effect.reply).iter_bytes(), effect))
+            return b"".join(_bounded(cast(httpx.Response, effect.reply), effect))
         if isinstance(effect, Admit):
             return _admit(effect)
         if isinstance(effect, Together):
@@ -242,9 +232,7 @@ class AsyncTransport:
             client = self._client(effect.url)
             return await client.send(_build(client, effect), stream=True, follow_redirects=False)
         if isinstance(effect, Read):
-            return b"".join(
-                [data async for data in _abounded(cast(httpx.Response, effect.reply).aiter_bytes(), effect)]
-            )
+            return b"".join([data async for data in _abounded(cast(httpx.Response, effect.reply), effect)])
         if isinstance(effect, Admit):
             return await _aadmit(effect)
         if isinstance(effect, Together):
@@ -360,7 +348,8 @@ def _context(verify: bool | ssl.SSLContext) -> bool | ssl.SSLContext:
 def _is_loopback(host: str) -> bool:
     """Whether the host is this machine, where a proxy of the environment must not come between."""
     try:
-        local = ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
+        local = address.is_loopback or address.is_unspecified
     except ValueError:
         local = host == "localhost" or host.endswith(".localhost")
     if local and urllib.request.getproxies().keys() & {"http", "https", "all"}:
@@ -368,27 +357,35 @@ def _is_loopback(host: str) -> bool:
     return local
 
 
-def _bounded(body: Iterator[bytes], effect: Read) -> Iterator[bytes]:
-    """The body, as long as it is not absurdly long: an endless one would fill the memory."""
+def _bounded(reply: httpx.Response, effect: Read) -> Iterator[bytes]:
+    """The body, as long as it is not absurdly long, in size and in time: an endless one would fill the memory."""
     size = 0
-    for data in body:
-        size += len(data)
-        _check_size(size, effect)
-        yield data
+    try:
+        for data in reply.iter_bytes():
+            size += len(data)
+            _check_body(size, effect)
+            yield data
+    finally:
+        reply.close()
 
 
-async def _abounded(body: AsyncIterator[bytes], effect: Read) -> AsyncIterator[bytes]:
+async def _abounded(reply: httpx.Response, effect: Read) -> AsyncIterator[bytes]:
     """`_bounded`, awaited."""
     size = 0
-    async for data in body:
-        size += len(data)
-        _check_size(size, effect)
-        yield data
+    try:
+        async for data in reply.aiter_bytes():
+            size += len(data)
+            _check_body(size, effect)
+            yield data
+    finally:
+        await reply.aclose()
 
 
-def _check_size(size: int, effect: Read) -> None:
+def _check_body(size: int, effect: Read) -> None:
     if size > MAX_EVENT_BYTES:
         raise MalformedReplyError(f"the answer is longer than {MAX_EVENT_BYTES} bytes", url=_asked(effect))
+    if effect.deadline is not None:
+        _check(effect.deadline, _asked(effect))
 
 
 def _asked(effect: Effect) -> str | None:
@@ -402,14 +399,14 @@ def _deadline(total_timeout: float | None) -> float | None:
     return None if total_timeout is None else time.monotonic() + total_timeout
 
 
-def _check(deadline: float) -> None:
+def _check(deadline: float, url: str | None = None) -> None:
     if time.monotonic() > deadline:
-        raise RequestTimeoutError("the reply took longer than total_timeout")
+        raise RequestTimeoutError("the reply took longer than total_timeout", url=url)
 
 
 def _error(failed: Exception, effect: Effect) -> LlamaServerError:
     """Our error for one of httpx, with that as its cause."""
-    error = _translate(failed, _asked(effect), before_reply=isinstance(effect, Send))
+    error = translate(failed, _asked(effect), before_reply=isinstance(effect, Send))
     error.__cause__ = failed
     return error
 
@@ -420,59 +417,6 @@ def _stream_error(failed: Exception, reply: httpx.Response, decoder: StreamDecod
     if isinstance(failed, LlamaServerError):
         error = failed
     else:
-        error = _translate(failed, url, before_reply=False)
+        error = translate(failed, url, before_reply=False)
         error.__cause__ = failed
     return decoder.with_partial(error.at(url))
-
-
-def _translate(failed: Exception, url: str | None, *, before_reply: bool) -> LlamaServerError:
-    words = str(failed) or type(failed).__name__
-    match failed:
-        case httpx.ConnectError():
-            error: LlamaServerError = _connect_error(failed, url)
-        case httpx.ConnectTimeout():
-            error = ConnectionFailedError("no connection within connect_timeout", reason="timeout")
-            error.remedy = "is the host up, and the address right?"
-        case httpx.TimeoutException():
-            error = RequestTimeoutError("the server sent nothing for as long as read_timeout allows")
-            error.remedy = "raise read_timeout, or start the server with more slots (-np): a queued request is silent"
-        case httpx.RemoteProtocolError() if before_reply and "disconnected" not in words:
-            error = MalformedReplyError(f"the answer is no HTTP: {words}")
-            error.remedy = "is the port right, and http or https?"
-        case httpx.NetworkError() | httpx.RemoteProtocolError() if before_reply:
-            error = ConnectionFailedError(f"the server closed the connection unanswered ({words})", reason="closed")
-            error.remedy = "did it crash? see its log"
-        case httpx.NetworkError() | httpx.RemoteProtocolError():
-            error = StreamCutOffError(f"the connection broke before the reply was whole ({words})")
-            error.remedy = "did the server crash? see its log"
-        case httpx.DecodingError():
-            error = MalformedReplyError(f"the answer's encoding is broken: {words}")
-        case httpx.LocalProtocolError() | httpx.UnsupportedProtocol() | httpx.InvalidURL():
-            error = BadRequestError(f"the request can't be sent: {words}")
-        case _:
-            error = ConnectionFailedError(f"{type(failed).__name__}: {words}")
-    error.url = url
-    return error
-
-
-def _connect_error(failed: Exception, url: str | None) -> ConnectionFailedError:
-    causes = list(_causes(failed))
-    reason: ConnectionFailure = "other"
-    words, remedy = str(failed), START_HINT
-    if any(isinstance(cause, ssl.SSLError) for cause in causes) or "CERTIFICATE" in words:
-        reason, remedy = "tls", "http or https? For an own certificate authority, pass verify=ssl_context"
-    elif any(isinstance(cause, socket.gaierror) for cause in causes):
-        reason, remedy = "name", "is the host name in base_url right?"
-    elif any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes):
-        reason, words = "refused", "connection refused"
-    return ConnectionFailedError(f"llama-server is not reachable: {words}", url=url, remedy=remedy, reason=reason)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """What lies under an exception; async connects put one error for each address into a group."""
-    while error is not None:
-        yield error
-        if isinstance(error, BaseExceptionGroup):
-            for inner in error.exceptions:
-                yield from _causes(inner)
-        error = error.__cause__ or error.__context__

@@ -13,7 +13,8 @@ NETWORK = ("httpx", "httpcore", "socket", "urllib.request", "http.client", "requ
 # Who may import which of them, and why.
 ALLOWED = {
     ("llamacpp_server.transport", "httpx"): "the one module that does the I/O",
-    ("llamacpp_server.transport", "socket"): "to know an unknown host's error",
+    ("llamacpp_server._httpx_errors", "httpx"): "for its exceptions",
+    ("llamacpp_server._httpx_errors", "socket"): "to know an unknown host's error",
     ("llamacpp_server.transport", "urllib.request"): "to know the environment's proxies",
     ("llamacpp_server.client", "httpx"): "for the type of http_client",
     ("llamacpp_server.async_client", "httpx"): "for the type of http_client",

@@ -1,7 +1,6 @@
 """What a public module offers is listed, sorted, and there."""
 
 import importlib
-import inspect
 
 import pytest
 
@@ -27,15 +26,6 @@ def test_every_public_module_lists_what_it_offers_in_order(name):
     assert module.__all__ == sorted(set(module.__all__), key=isort_style)
     for offered in module.__all__:
         assert hasattr(module, offered), f"{name}.{offered} does not exist"
-
-
-@pytest.mark.parametrize("name", PUBLIC)
-def test_what_a_module_defines_for_users_is_listed(name):
-    module = importlib.import_module(name)
-    for defined, value in vars(module).items():
-        own = inspect.isclass(value) or inspect.isfunction(value)
-        if own and value.__module__ == name and not defined.startswith("_"):
-            assert defined in module.__all__, f"{name}.{defined} is neither private nor listed"
 
 
 def test_the_root_offers_every_error_and_every_value():

@@ -15,7 +15,8 @@ CLIENT_NAMES = {
 
 TRANSPORT_NAMES = {
     "AsyncClient": "Client", "AsyncIterator": "Iterator", "aclose": "close",
-    "aiter_bytes": "iter_bytes", "_abounded": "_bounded", "_aadmit": "_admit", "anyio": "time",
+    "aiter_bytes": "iter_bytes", "_abounded": "_bounded", "_aadmit": "_admit", "atogether": "together",
+    "anyio": "time",
 }  # fmt: skip
 
 # Connections belong to event loops on one side only.
