@@ -44,7 +44,7 @@ class LocalServerOptions(TypedDict, total=False):
     Attributes:
         host: Address to listen on; default 127.0.0.1, so that only this machine gets in.
         port: Default 0: a free one.
-        api_key: Key that requests must carry; several are separated by commas. Never on a command line.
+        api_key: Key that requests must carry; several are separated by commas. It is not put on a command line.
         api_prefix: Path in front of every endpoint, such as `/llama`; `base_url` has it.
         alias: Name that the server gives to its model; default: the file's name without its ending.
         ctx_size: Context in tokens, of which each slot gets `ctx_size / parallel`. Default: as trained.

@@ -268,6 +268,7 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         help="run a model until ^C",
         usage="%(prog)s [options] MODEL | DIRECTORY [NAME]  [-- options of the llama-server binary]",
+        epilog="Without --api-key, the key is LLAMACPP_API_KEY, which others on this machine can't see.",
     )
     _add_serve_options(serve)
     serve.set_defaults(run=_serve)
