@@ -5,15 +5,18 @@ Pure functions, without a socket. `_embedding.py` and `_ranking.py` make request
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, hypot, inf, isfinite, nan
+from os import PathLike
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from ._notices import say_once
 from .errors import BadRequestError, BadVectorError
 
-__all__ = ["EmbedRequest", "OnOversize", "RankRequest", "ScoreNormalization", "ScoreScale"]
+__all__ = ["EmbedRequest", "OnOversize", "RankRequest", "ScoreNormalization", "ScoreScale", "image_input"]
 
 OnOversize = Literal["error", "truncate"]
 """What becomes of a text that is longer than the server takes: a named error, or its beginning is used."""
@@ -219,3 +222,23 @@ def media_input(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     ends_with_text = bool(parts) and parts[-1].get("type") == "text" and bool(parts[-1].get("text"))
     return {"content": [*parts, *([] if ends_with_text else [{"type": "text", "text": "\n"}])]}
+
+
+def image_input(image: str | bytes | PathLike[str], text: str = "") -> dict[str, Any]:
+    """An input for a multimodal embedder: one image, and optionally a text beside it.
+
+    Args:
+        image: A file, its bytes, or a `data:` or `http(s):` address (the server fetches the latter itself).
+        text: Embedded together with the image.
+
+    Raises:
+        OSError: When the file can't be read.
+    """
+    if isinstance(image, str) and image.startswith(("data:", "http://", "https://")):
+        url = image
+    else:
+        data = image if isinstance(image, bytes) else Path(str(image).removeprefix("file://")).read_bytes()
+        # The server looks at the bytes, not at the type.
+        url = "data:image/png;base64," + b64encode(data).decode()
+    parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}}]
+    return media_input([*parts, {"type": "text", "text": text}] if text else parts)

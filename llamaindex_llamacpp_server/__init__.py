@@ -2,6 +2,14 @@
 
 from ._errors import UnusableReplyError
 from ._tokenizer import LlamaServerTokenizer
+from .embeddings import LlamaServerEmbedding
 from .llms import LlamaServer
+from .postprocessors import LlamaServerRerank
 
-__all__ = ["LlamaServer", "LlamaServerTokenizer", "UnusableReplyError"]
+__all__ = [
+    "LlamaServer",
+    "LlamaServerEmbedding",
+    "LlamaServerRerank",
+    "LlamaServerTokenizer",
+    "UnusableReplyError",
+]

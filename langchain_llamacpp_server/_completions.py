@@ -1,0 +1,158 @@
+"""A call's arguments -> a text completion's request, and what comes back -> LangChain's generations. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+
+from llamacpp_server import CompletionDelta, CompletionReply, CompletionRequest, InfillRequest, Timings, Usage
+
+from ._arguments import MEANINGLESS, MEANINGLESS_IN_CALLS, ignore, read_timeouts, renamed
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionCall:
+    """One call's arguments, read.
+
+    Attributes:
+        params: Request fields of `SamplingFields`.
+        model: Name of the model.
+        extra_body: Fields sent as they are.
+        suffix: Text behind the gap to fill; None continues the prompt.
+        input_extra: Other files for filling a gap, as (file name, text).
+        settings: Fields of `ServerSettings` that differ for this call.
+    """
+
+    params: Mapping[str, Any]
+    model: str | None
+    extra_body: Mapping[str, Any]
+    suffix: str | None
+    input_extra: Sequence[tuple[str, str]]
+    settings: Mapping[str, Any]
+
+    @property
+    def answers(self) -> int:
+        """Answers for each prompt."""
+        return int(self.params.get("n") or 1)
+
+    def complete(self, prompts: Sequence[str]) -> CompletionRequest:
+        """One request for all prompts."""
+        return CompletionRequest(
+            prompt=prompts[0] if len(prompts) == 1 else list(prompts),
+            model=self.model,
+            params=self.params,
+            extra_body=self.extra_body,
+        )
+
+    def infill(self, prompt: str) -> InfillRequest:
+        """The request for the text between a prompt and the suffix."""
+        return InfillRequest(
+            prefix=prompt,
+            suffix=self.suffix or "",
+            extra=self.input_extra,
+            model=self.model,
+            params=self.params,
+            extra_body=self.extra_body,
+        )
+
+
+def read_call(
+    stop: Sequence[str] | None,
+    kwargs: Mapping[str, Any],
+    params: Mapping[str, Any],
+    model: str | None,
+    extra_body: Mapping[str, Any],
+    suffix: str | None,
+) -> CompletionCall:
+    """A call's arguments over the model's own.
+
+    Args:
+        stop: Wins over all other stop texts; None leaves them.
+        kwargs: The call's.
+        params: The model's request fields.
+        model: The model's name.
+        extra_body: The model's further fields.
+        suffix: The model's suffix.
+    """
+    given = renamed(kwargs)
+    given.pop("stream", None)
+    if stop is not None:
+        given["stop"] = list(stop)
+    for reasons in (MEANINGLESS, MEANINGLESS_IN_CALLS):
+        for name in reasons.keys() & given.keys():
+            ignore(name, given.pop(name), reasons)
+    timeout = given.pop("timeout", None)
+    return CompletionCall(
+        model=given.pop("model", None) or model,
+        extra_body={**extra_body, **(given.pop("extra_body", None) or {})},
+        suffix=given.pop("suffix", suffix),
+        input_extra=given.pop("input_extra", None) or (),
+        settings=read_timeouts(timeout) if timeout is not None else {},
+        params={**params, **given},
+    )
+
+
+def result(replies: Sequence[CompletionReply], answers: int) -> LLMResult:
+    """Replies of one or several requests, in the order of the prompts, with `answers` choices for each prompt."""
+    generations: list[list[Generation]] = []
+    for reply in replies:
+        found = [
+            Generation(text=choice.text, generation_info=_info(choice.finish_reason, choice.logprobs))
+            for choice in reply.choices
+        ]
+        if len(reply.choices) == 1 and reply.timings is not None:
+            found[0].generation_info = {**(found[0].generation_info or {}), "timings": reply.timings.as_dict()}
+        generations += [found[at : at + answers] for at in range(0, len(found), answers)]
+    output: dict[str, Any] = {"model_name": replies[0].start.model, "token_usage": _usage(replies)}
+    if replies[0].start.system_fingerprint:
+        output["system_fingerprint"] = replies[0].start.system_fingerprint
+    return LLMResult(generations=generations, llm_output=output)
+
+
+def _info(finish_reason: str | None, logprobs: Any) -> dict[str, Any]:
+    return {"finish_reason": finish_reason, "logprobs": logprobs}
+
+
+def _usage(replies: Sequence[CompletionReply]) -> dict[str, int]:
+    usages = [reply.usage for reply in replies if reply.usage is not None]
+    prompt, completion = sum(u.prompt_tokens for u in usages), sum(u.completion_tokens for u in usages)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+class ChunkConverter:
+    """Deltas -> chunks. What is said once (name, usage, timings, the end) is on the last one, so that chunks add up."""
+
+    def __init__(self) -> None:
+        self.model = ""
+        self._usage: Usage | None = None
+        self._timings: Timings | None = None
+        self._finish_reason: str | None = None
+
+    def add(self, delta: CompletionDelta) -> GenerationChunk | None:
+        """The chunk of a delta; None where it has nothing to show."""
+        if delta.start is not None:
+            self.model = delta.start.model
+        self._usage = delta.usage or self._usage
+        self._timings = delta.timings or self._timings
+        self._finish_reason = delta.finish_reason or self._finish_reason
+        if not delta.text and not delta.logprobs:
+            return None
+        info = {"logprobs": delta.logprobs} if delta.logprobs else None
+        return GenerationChunk(text=delta.text, generation_info=info)
+
+    def last(self) -> GenerationChunk:
+        """The end, without text."""
+        info: dict[str, Any] = {"finish_reason": self._finish_reason, "model_name": self.model}
+        if self._usage is not None:
+            prompt, completion = self._usage.prompt_tokens, self._usage.completion_tokens
+            info["token_usage"] = {
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
+                "total_tokens": prompt + completion,
+            }
+        if self._timings is not None:
+            info["timings"] = self._timings.as_dict()
+        return GenerationChunk(text="", generation_info=info)

@@ -1,0 +1,104 @@
+"""`LlamaServerEmbeddings`: llama-server's embeddings for LangChain. Hooks only; the work is `llamacpp_server`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+from langchain_core.embeddings import Embeddings
+from pydantic import Field, model_validator
+
+from llamacpp_server import EmbedRequest
+from llamacpp_server.vector_fields import EmbeddingFields
+from llamacpp_server.vectors import DEFAULT_BATCH_SIZE, image_input
+
+from ._errors import langchain_errors
+from ._vector_arguments import EMBEDDING_NAMES, model_arguments
+
+__all__ = ["LlamaServerEmbeddings"]
+
+
+class LlamaServerEmbeddings(EmbeddingFields, Embeddings):
+    """Embeddings of a llama-server that was started with `--embeddings`.
+
+    >>> embeddings = LlamaServerEmbeddings(base_url="http://localhost:8080", preset="nomic")
+    >>> embeddings.embed_query("Why is the sky blue?")  # doctest: +SKIP
+
+    Texts are sent as texts. Many of them go in batches, as many at once as the server has slots. Vectors come in the
+    order of the texts; one with NaN, null or only zeros is an error that names the text, and so is a text that does
+    not fit, unless `on_oversize="truncate"`. All calls are native, awaited ones too.
+
+    Most embedding models want something in front of a query, and some in front of a document; `preset` knows it for
+    nomic, e5, bge, mxbai, embeddinggemma, qwen3 and snowflake-arctic (`llamacpp_server.prefixes` has the sources).
+
+    Takes the arguments of OpenAIEmbeddings as well; those without a meaning here are named once in the log.
+    """
+
+    query_prefix: str | None = Field(None, description="In front of each query; None takes the preset's.")
+    document_prefix: str | None = Field(None, description="In front of each document; None takes the preset's.")
+    batch_size: int = Field(DEFAULT_BATCH_SIZE, ge=1, description="Most texts of one request.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_other_names(cls, values: Any) -> Any:
+        return model_arguments(values, EMBEDDING_NAMES, cls.model_fields) if isinstance(values, dict) else values
+
+    def embed_documents(self, texts: Sequence[str], chunk_size: int | None = None, **kwargs: Any) -> list[list[float]]:
+        """One vector for each text, in order.
+
+        Args:
+            texts: Any number.
+            chunk_size: Most texts of one request; None takes `batch_size`.
+            kwargs: Further request fields.
+
+        Raises:
+            ContextOverflowError: For a text that is too long; `index` tells which.
+            BadVectorError: For a vector that is none; `index` tells which.
+        """
+        with langchain_errors:
+            return self.client.embed_texts(self._documents(texts, chunk_size, kwargs)).vectors
+
+    def embed_query(self, text: str, **kwargs: Any) -> list[float]:
+        """The vector of a query; arguments and errors as in `embed_documents`."""
+        with langchain_errors:
+            return self.client.embed_texts(self._query(text, kwargs)).vectors[0]
+
+    async def aembed_documents(
+        self, texts: Sequence[str], chunk_size: int | None = None, **kwargs: Any
+    ) -> list[list[float]]:
+        """`embed_documents`, awaited."""
+        with langchain_errors:
+            return (await self.async_client.embed_texts(self._documents(texts, chunk_size, kwargs))).vectors
+
+    async def aembed_query(self, text: str, **kwargs: Any) -> list[float]:
+        """`embed_query`, awaited."""
+        with langchain_errors:
+            return (await self.async_client.embed_texts(self._query(text, kwargs))).vectors[0]
+
+    def embed_image(self, uris: Sequence[str | bytes | PathLike[str]]) -> list[list[float]]:
+        """One vector for each image; needs a multimodal embedder (`--mmproj`).
+
+        Args:
+            uris: Files, their bytes, or `data:` or `http(s):` addresses. The name is the one that vector stores use.
+
+        Raises:
+            NotSupportedError: When the server has no eyes.
+        """
+        with langchain_errors:
+            return self.client.embed_texts(self._images(uris)).vectors
+
+    async def aembed_image(self, uris: Sequence[str | bytes | PathLike[str]]) -> list[list[float]]:
+        """`embed_image`, awaited."""
+        with langchain_errors:
+            return (await self.async_client.embed_texts(self._images(uris))).vectors
+
+    def _documents(self, texts: Sequence[str], chunk_size: int | None, extra: Mapping[str, Any]) -> EmbedRequest:
+        prefix = self.document_text(self.document_prefix)
+        return self.embed_request(texts, prefix, chunk_size or self.batch_size, **extra)
+
+    def _query(self, text: str, extra: Mapping[str, Any]) -> EmbedRequest:
+        return self.embed_request([text], self.query_text(self.query_prefix), **extra)
+
+    def _images(self, images: Sequence[str | bytes | PathLike[str]]) -> EmbedRequest:
+        return self.embed_request([image_input(image) for image in images], "", self.batch_size)

@@ -1,0 +1,211 @@
+"""`LlamaServerLLM`: text completion for LangChain. Hooks only; what they convert is in `_completions`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, closing
+from typing import Any, cast
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.llms import BaseLLM
+from langchain_core.outputs import GenerationChunk, LLMResult
+from pydantic import ConfigDict, Field, model_validator
+
+import llamacpp_server
+from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient, SamplingFields
+from llamacpp_server.connection import ConnectionFields
+from llamacpp_server.settings import redact_url
+
+from ._completions import ChunkConverter, CompletionCall, read_call, result
+from ._errors import langchain_errors
+from ._vector_arguments import LLM_NAMES, model_arguments
+
+__all__ = ["LlamaServerLLM"]
+
+_PROVIDER = "llamacpp-server"
+
+
+class LlamaServerLLM(SamplingFields, ConnectionFields, BaseLLM):
+    """Continues text with the model of a llama-server, without a chat template.
+
+    >>> from langchain_llamacpp_server import LlamaServerLLM
+    >>> llm = LlamaServerLLM(base_url="http://localhost:8080", max_tokens=64)
+    >>> llm.invoke("Once upon a time")  # doctest: +SKIP
+
+    Each field of `SamplingFields` can be given here and with each call; a call's value wins, and None in a call leaves
+    it to the server. Several prompts (`batch`, `generate`) are one request. With a `suffix` the gap between prompt and
+    suffix is filled, which needs a code model; `input_extra` gives it other files, as (file name, text).
+
+    Everything streams between server and client: leaving a call early, in whatever way, frees the server's slot.
+    `generation_info` has the finish reason, log probabilities and the server's timings, `llm_output` the usage.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+
+    suffix: str | None = Field(None, description="Text behind the gap that is to be filled.")
+    streaming: bool = Field(False, description="Whether `invoke` reports tokens to callbacks.")
+    extra_body: dict[str, Any] = Field(default_factory=dict, description="Sent as it is, over everything else.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_other_names(cls, values: Any) -> Any:
+        return model_arguments(values, LLM_NAMES, cls.model_fields) if isinstance(values, Mapping) else values
+
+    # -- generating
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        call = self._read(stop, kwargs)
+        if self.streaming and len(prompts) == call.answers == 1:
+            return _folded(list(self._stream(prompts[0], stop, run_manager, **kwargs)))
+        with langchain_errors:
+            client = _client(self.client, call)
+            if call.suffix is not None:
+                return result([client.infill(call.infill(prompt)) for prompt in prompts], call.answers)
+            return result([client.complete(call.complete(prompts))], call.answers)
+
+    async def _agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        call = self._read(stop, kwargs)
+        if self.streaming and len(prompts) == call.answers == 1:
+            return _folded([chunk async for chunk in self._astream(prompts[0], stop, run_manager, **kwargs)])
+        with langchain_errors:
+            client = _async_client(self.async_client, call)
+            if call.suffix is not None:
+                return result([await client.infill(call.infill(prompt)) for prompt in prompts], call.answers)
+            return result([await client.complete(call.complete(prompts))], call.answers)
+
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        with langchain_errors:
+            call = self._read(stop, {**kwargs, "n": None})
+            client, converter = _client(self.client, call), ChunkConverter()
+            asked = (
+                client.stream_complete(call.complete([prompt]))
+                if call.suffix is None
+                else client.stream_infill(call.infill(prompt))
+            )
+            with closing(cast(Any, asked)) as deltas:
+                for delta in deltas:
+                    chunk = converter.add(delta)
+                    if chunk is not None:
+                        if run_manager is not None:
+                            run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                        yield chunk
+            yield converter.last()
+
+    async def _astream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[GenerationChunk]:
+        with langchain_errors:
+            call = self._read(stop, {**kwargs, "n": None})
+            client, converter = _async_client(self.async_client, call), ChunkConverter()
+            asked = (
+                client.stream_complete(call.complete([prompt]))
+                if call.suffix is None
+                else client.stream_infill(call.infill(prompt))
+            )
+            async with aclosing(cast(Any, asked)) as deltas:
+                async for delta in deltas:
+                    chunk = converter.add(delta)
+                    if chunk is not None:
+                        if run_manager is not None:
+                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                        yield chunk
+            yield converter.last()
+
+    def _read(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> CompletionCall:
+        return read_call(stop, kwargs, self.given(), self.model, self.extra_body, self.suffix)
+
+    # -- counting tokens, on the server
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids of a text, from the server."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        with langchain_errors:
+            return self.client.tokenize(text)
+
+    # -- what LangChain asks about a model
+
+    @property
+    def _llm_type(self) -> str:
+        return _PROVIDER
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        params: dict[str, Any] = {"model_name": self.model, "base_url": redact_url(self.base_url), **self.given()}
+        if self.suffix is not None:
+            params["suffix"] = self.suffix
+        if self.extra_body:
+            params["extra_body"] = self.extra_body
+        return params
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        own = [self.stop] if isinstance(self.stop, str) else self.stop
+        params = super()._get_ls_params(stop=stop or own, **kwargs)
+        params["ls_provider"] = _PROVIDER
+        params["ls_model_name"] = str(kwargs.get("model") or self.model or "llama-server")
+        return params
+
+    @model_validator(mode="after")
+    def _set_llamacpp_server_version(self) -> LlamaServerLLM:
+        self._add_version("llamacpp-server", llamacpp_server.__version__)
+        return self
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """It is."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Where `langchain_core.load` finds the class."""
+        return ["langchain_llamacpp_server", "llms"]
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Fields that are written as the name of an environment variable."""
+        return {"api_key": "LLAMACPP_API_KEY"}
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """The address is written always, since its default is the environment's, and without credentials."""
+        return {"base_url": redact_url(self.base_url)}
+
+
+def _folded(chunks: list[GenerationChunk]) -> LLMResult:
+    whole = chunks[0]
+    for chunk in chunks[1:]:
+        whole += chunk
+    info = dict(whole.generation_info or {})
+    output = {"model_name": info.pop("model_name"), "token_usage": info.pop("token_usage", {})}
+    return LLMResult(generations=[[GenerationChunk(text=whole.text, generation_info=info)]], llm_output=output)
+
+
+def _client(client: LlamaServerClient, call: CompletionCall) -> LlamaServerClient:
+    return client.with_settings(**call.settings) if call.settings else client
+
+
+def _async_client(client: AsyncLlamaServerClient, call: CompletionCall) -> AsyncLlamaServerClient:
+    return client.with_settings(**call.settings) if call.settings else client

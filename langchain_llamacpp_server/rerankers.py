@@ -1,0 +1,122 @@
+"""`LlamaServerReranker`: llama-server's reranking for LangChain. Hooks only; the work is `llamacpp_server`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManager, CallbackManager, Callbacks
+from langchain_core.documents import BaseDocumentCompressor, Document
+from pydantic import Field, model_validator
+
+from llamacpp_server import Ranking
+from llamacpp_server.vector_fields import RankFields
+
+from ._arguments import constructor_arguments
+from ._errors import langchain_errors
+
+__all__ = ["LlamaServerReranker"]
+
+
+class LlamaServerReranker(RankFields, BaseDocumentCompressor):
+    """Reranker on a llama-server that was started with `--reranking`.
+
+    >>> reranker = LlamaServerReranker(base_url="http://localhost:8080", top_n=3)
+    >>> retriever = ContextualCompressionRetriever(  # doctest: +SKIP
+    ...     base_compressor=reranker, base_retriever=store.as_retriever(search_kwargs={"k": 20})
+    ... )
+
+    The documents that come back are copies with `metadata["relevance_score"]`, best first. Scores are 0...1 unless
+    `normalize="none"`. Callbacks see a run with the query and the documents before and after. All calls are native,
+    awaited ones too.
+    """
+
+    top_n: int | None = Field(3, ge=1, description="How many come back; None returns all.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_other_names(cls, values: Any) -> Any:
+        return constructor_arguments(values, cls.model_fields) if isinstance(values, dict) else values
+
+    def rerank(
+        self, documents: Sequence[str | Document], query: str, *, top_n: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Ranks without the documents.
+
+        Args:
+            documents: Texts or documents.
+            query: The question.
+            top_n: How many to return; None takes the field's.
+
+        Returns:
+            `{"index": position, "relevance_score": score}`, best first.
+
+        Raises:
+            NotSupportedError: When the server runs without `--reranking`.
+        """
+        with langchain_errors:
+            ranks = self.client.rank(self.rank_request(query, _texts(documents), top_n or self.top_n))
+        return [_as_dict(ranking) for ranking in ranks]
+
+    async def arerank(
+        self, documents: Sequence[str | Document], query: str, *, top_n: int | None = None
+    ) -> list[dict[str, Any]]:
+        """`rerank`, awaited."""
+        with langchain_errors:
+            ranks = await self.async_client.rank(self.rank_request(query, _texts(documents), top_n or self.top_n))
+        return [_as_dict(ranking) for ranking in ranks]
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """The best documents for a query, best first, as copies with their score.
+
+        Args:
+            documents: From a retriever.
+            query: The question.
+            callbacks: Told of the run.
+
+        Raises:
+            NotSupportedError: When the server runs without `--reranking`.
+        """
+        manager = CallbackManager.configure(inheritable_callbacks=callbacks)
+        run = manager.on_chain_start(None, {"query": query, "documents": list(documents)}, name=type(self).__name__)
+        try:
+            found = _ranked(documents, self.rerank(documents, query))
+        except BaseException as error:
+            run.on_chain_error(error)
+            raise
+        run.on_chain_end({"documents": found})
+        return found
+
+    async def acompress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """`compress_documents`, awaited."""
+        manager = AsyncCallbackManager.configure(inheritable_callbacks=callbacks)
+        inputs = {"query": query, "documents": list(documents)}
+        run = await manager.on_chain_start(None, inputs, name=type(self).__name__)
+        try:
+            found = _ranked(documents, await self.arerank(documents, query))
+        except BaseException as error:
+            await run.on_chain_error(error)
+            raise
+        await run.on_chain_end({"documents": found})
+        return found
+
+
+def _texts(documents: Sequence[str | Document]) -> list[str]:
+    return [document.page_content if isinstance(document, Document) else document for document in documents]
+
+
+def _as_dict(ranking: Ranking) -> dict[str, Any]:
+    return {"index": ranking.index, "relevance_score": ranking.score}
+
+
+def _ranked(documents: Sequence[Document], ranks: list[dict[str, Any]]) -> list[Document]:
+    found = []
+    for rank in ranks:
+        document = documents[rank["index"]]
+        metadata = {**document.metadata, "relevance_score": rank["relevance_score"]}
+        found.append(document.model_copy(update={"metadata": metadata}))
+    return found

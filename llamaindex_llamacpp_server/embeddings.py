@@ -1,0 +1,150 @@
+"""`LlamaServerEmbedding`: llama-server's embeddings for LlamaIndex. Hooks only; the work is `llamacpp_server`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from llama_index.core.base.embeddings.base import Embedding
+from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
+from llama_index.core.schema import ImageType
+from pydantic import Field, model_validator
+
+from llamacpp_server import EmbedRequest
+from llamacpp_server.vector_fields import EmbeddingFields
+from llamacpp_server.vectors import image_input
+
+from ._known_names import refuse_unknown
+
+__all__ = ["LlamaServerEmbedding"]
+
+
+class LlamaServerEmbedding(EmbeddingFields, MultiModalEmbedding):
+    """Embeddings of a llama-server that was started with `--embeddings`.
+
+    >>> embed_model = LlamaServerEmbedding(base_url="http://localhost:8080", preset="nomic")
+    >>> embed_model.get_query_embedding("Why is the sky blue?")  # doctest: +SKIP
+
+    Texts are sent as they are. Many of them go in batches, as many at once as the server has slots. Vectors come in
+    the order of the texts; one with NaN, null or only zeros is an error that names the text, and so is a text that
+    does not fit, unless `on_oversize="truncate"`. All calls are native, awaited ones too.
+
+    Most embedding models want something in front of a query, and some in front of a document; `preset` knows it for
+    nomic, e5, bge, mxbai, embeddinggemma, qwen3 and snowflake-arctic (`llamacpp_server.prefixes` has the sources). In
+    an `embeddings_cache`, queries are kept apart from texts where the two differ.
+
+    Images need a multimodal embedder (`--mmproj`). Errors are those of `llamacpp_server`.
+    """
+
+    query_instruction: str | None = Field(None, description="In front of each query; None takes the preset's.")
+    text_instruction: str | None = Field(None, description="In front of each text; None takes the preset's.")
+    # The core sends one batch after the other; several of ours fit into one of its, side by side.
+    embed_batch_size: int = Field(256, gt=0, le=2048, description="Most texts between two events of the core.")
+    request_batch_size: int = Field(64, ge=1, description="Most texts of one request.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_all_names(cls, values: Any) -> Any:
+        refuse_unknown(values, cls.model_fields, cls.__name__)
+        if isinstance(values, dict) and values.get("model") is None and values.get("model_name") not in _NO_NAME:
+            values = {**values, "model": values["model_name"]}
+        return values
+
+    @model_validator(mode="after")
+    def _name_model(self) -> Self:
+        if self.model is not None:
+            self.__dict__["model_name"] = self.model
+        return self
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name in serialized form."""
+        return "LlamaServerEmbedding"
+
+    # -- what the core calls
+
+    def _get_query_embedding(self, query: str) -> Embedding:
+        return self.client.embed_texts(self._queries([query])).vectors[0]
+
+    async def _aget_query_embedding(self, query: str) -> Embedding:
+        return (await self.async_client.embed_texts(self._queries([query]))).vectors[0]
+
+    def _get_text_embedding(self, text: str) -> Embedding:
+        return self._get_text_embeddings([text])[0]
+
+    async def _aget_text_embedding(self, text: str) -> Embedding:
+        return (await self._aget_text_embeddings([text]))[0]
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return self.client.embed_texts(self._texts(texts)).vectors
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
+        return (await self.async_client.embed_texts(self._texts(texts))).vectors
+
+    def _get_image_embedding(self, img_file_path: ImageType) -> Embedding:
+        return self._get_image_embeddings([img_file_path])[0]
+
+    async def _aget_image_embedding(self, img_file_path: ImageType) -> Embedding:
+        return (await self._aget_image_embeddings([img_file_path]))[0]
+
+    def _get_image_embeddings(self, img_file_paths: list[ImageType]) -> list[Embedding]:
+        return self.client.embed_texts(self._images(img_file_paths)).vectors
+
+    async def _aget_image_embeddings(self, img_file_paths: list[ImageType]) -> list[Embedding]:
+        return (await self.async_client.embed_texts(self._images(img_file_paths))).vectors
+
+    # -- the cache, whose key is the bare text for texts and queries alike
+
+    def get_query_embedding(self, query: str) -> Embedding:
+        """The vector of a query.
+
+        Raises:
+            ContextOverflowError: When it is too long.
+        """
+        return MultiModalEmbedding.get_query_embedding(self._with_query_keys(), query)
+
+    async def aget_query_embedding(self, query: str) -> Embedding:
+        """`get_query_embedding`, awaited."""
+        return await MultiModalEmbedding.aget_query_embedding(self._with_query_keys(), query)
+
+    def _with_query_keys(self) -> Self:
+        prefix = self.query_text(self.query_instruction) or ""
+        if self.embeddings_cache is None or prefix == (self.document_text(self.text_instruction) or ""):
+            return self
+        self.client, self.async_client  # noqa: B018 (opened here, the copy shares their connections)
+        return self.model_copy(update={"embeddings_cache": _QueryCache(self.embeddings_cache, prefix)})
+
+    # -- requests
+
+    def _queries(self, queries: Sequence[str]) -> EmbedRequest:
+        return self.embed_request(queries, self.query_text(self.query_instruction))
+
+    def _texts(self, texts: Sequence[str]) -> EmbedRequest:
+        return self.embed_request(texts, self.document_text(self.text_instruction), self.request_batch_size)
+
+    def _images(self, images: Sequence[ImageType]) -> EmbedRequest:
+        inputs = [image_input(image if isinstance(image, str) else image.getvalue()) for image in images]
+        return self.embed_request(inputs, "", self.request_batch_size)
+
+
+_NO_NAME = (None, "", "unknown")
+
+
+class _QueryCache:
+    """A store of vectors, with keys of its own for queries."""
+
+    def __init__(self, store: Any, prefix: str) -> None:
+        self._store = store
+        self._prefix = f"{prefix}\0"
+
+    def get(self, key: str, collection: str) -> Any:
+        return self._store.get(key=self._prefix + key, collection=collection)
+
+    def put(self, key: str, val: dict[str, Any], collection: str) -> None:
+        self._store.put(key=self._prefix + key, val=val, collection=collection)
+
+    async def aget(self, key: str, collection: str) -> Any:
+        return await self._store.aget(key=self._prefix + key, collection=collection)
+
+    async def aput(self, key: str, val: dict[str, Any], collection: str) -> None:
+        await self._store.aput(key=self._prefix + key, val=val, collection=collection)
