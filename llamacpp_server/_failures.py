@@ -116,6 +116,17 @@ def event_failure(details: Any) -> LlamaServerError:
     return _from_words(words, details, status) or _from_status(status, {}, words, details.get("type"))
 
 
+def not_a_stream(body: bytes) -> LlamaServerError:
+    """The error for a 2xx answer that should be a stream of events and is not; some report errors so."""
+    try:
+        wire = from_json(body)
+    except ValueError:
+        wire = None
+    if isinstance(wire, dict) and wire.get("error"):
+        return event_failure(wire["error"])
+    return not_this_api(body, "", "")
+
+
 def not_this_api(body: bytes, content_type: str, url: str, status: int = 200) -> MalformedReplyError:
     """The error for a 2xx answer that can't be read."""
     text = body[:_BODY_SHOWN].decode("utf-8", "replace")

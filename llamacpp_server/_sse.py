@@ -16,17 +16,23 @@ MAX_EVENT_BYTES = 256 * 1024 * 1024
 log probabilities, tens of MiB; without a bound an endless line would fill the memory."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_FIELDS = (b"", b"event", b"id", b"retry")
+_FOREIGN_KEPT = 4000
 
 
 class SSEDecoder:
     """`feed` bytes as they come and get the payloads of the events that they complete; `close` at the end.
 
     An `error: {...}` line (llama-server before #16486) comes out as the payload `{"error": {...}}`.
+
+    Attributes:
+        foreign: The start of what came and belongs to no event stream, such as a web page or a JSON text.
     """
 
-    __slots__ = ("_data", "_held", "_line", "_skip_lf")
+    __slots__ = ("_data", "_held", "_line", "_skip_lf", "foreign")
 
     def __init__(self) -> None:
+        self.foreign = b""
         self._line = bytearray()
         self._data: list[bytes] = []
         self._held = 0
@@ -81,6 +87,8 @@ class SSEDecoder:
             self._data.append(value)
         elif field == b"error":
             self._data.append(b'{"error":' + value + b"}")
+        elif field not in _FIELDS and len(self.foreign) < _FOREIGN_KEPT:
+            self.foreign += line[:_FOREIGN_KEPT]
 
     def _take_event(self) -> list[bytes]:
         data, self._data, self._held = self._data, [], 0

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic_core import from_json
 
-from ._failures import event_failure, not_this_api
+from ._failures import event_failure, not_a_stream, not_this_api
 from ._replies import (
     fallback_call_id,
     native_finish_reason,
@@ -77,11 +77,14 @@ class _ReplyDecoder(Generic[D]):
 
         Raises:
             StreamCutOffError: When the end mark did not come.
+            LlamaServerError: When this was no stream at all.
         """
         try:
             deltas = self._decode(self._sse.close())
         except MalformedReplyError:
             deltas = []  # half an event
+        if not (self._done or self._deltas) and self._sse.foreign:
+            raise not_a_stream(self._sse.foreign)
         if not self._done:
             raise self.with_partial(
                 StreamCutOffError(
