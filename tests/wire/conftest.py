@@ -1,0 +1,20 @@
+"""`connect` makes a client, blocking or awaiting by turns, and closes it after the test."""
+
+import pytest
+
+from tests.wire.shells import SHELLS
+
+
+@pytest.fixture(params=SHELLS, ids=lambda shell: shell.kind)
+def connect(request):
+    """Makes clients with the settings of a test; every test that uses it runs blocking and awaiting."""
+    made = []
+
+    def make(base_url, **fields):
+        fields = {"connect_timeout": 2.0, "read_timeout": 5.0, "load_timeout": 5.0, **fields}
+        made.append(request.param(base_url, **fields))
+        return made[-1]
+
+    yield make
+    for shell in made:
+        shell.shut()

@@ -1,0 +1,215 @@
+"""A server on a real socket that answers each request with exactly the bytes that a test wrote, and keeps count."""
+
+import gzip as gzip_format
+import json
+import select
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+CRLF = b"\r\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What happens to one request.
+
+    Attributes:
+        parts: Bytes are sent, numbers are seconds of silence.
+        then: What happens to the connection afterwards: it is kept, closed, reset (RST), or left without a word.
+    """
+
+    parts: tuple[bytes | float, ...] = ()
+    then: Literal["keep", "close", "reset", "hang"] = "keep"
+
+
+def reply(body=b"", status=200, kind="application/json", headers=(), gzip=False):
+    """A whole answer with its length, after which the connection is kept."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status} X", f"Content-Type: {kind}", *headers]
+    if gzip:
+        content = gzip_format.compress(content)
+        lines.append("Content-Encoding: gzip")
+    lines.append(f"Content-Length: {len(content)}")
+    return Answer(("\r\n".join([*lines, "", ""]).encode() + content,))
+
+
+def error(status, message, kind="server_error", headers=()):
+    """An error as llama-server writes it."""
+    return reply({"error": {"code": status, "message": message, "type": kind}}, status, headers=headers)
+
+
+LOADING = error(503, "Loading model", "unavailable_error")
+
+
+def head(kind="text/event-stream", *, chunked=True):
+    """The head of an answer whose length is not told."""
+    rest = "Transfer-Encoding: chunked" if chunked else "Connection: close"
+    return f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{rest}\r\n\r\n".encode()
+
+
+def chunk(data):
+    """One piece of a chunked body."""
+    return b"%x\r\n" % len(data) + data + CRLF
+
+
+def stream(*events, then="keep", kind="text/event-stream"):
+    """A stream of events, one piece each; numbers are seconds of silence."""
+    parts = [part if isinstance(part, int | float) else chunk(part) for part in events]
+    return Answer((head(kind), *parts, b"0\r\n\r\n"), then)
+
+
+def cut_stream(data, *, chunked=True):
+    """A stream that ends after these bytes with the connection, and with or without telling that it is not whole."""
+    return Answer((head(chunked=chunked), chunk(data) if chunked else data), "close")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What arrived.
+
+    Attributes:
+        connection: Which connection it came on, from 0.
+    """
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+@dataclass
+class ScriptedServer:
+    """Serves `answers` in the order of the requests; the last one is repeated. Use it as a context manager."""
+
+    answers: list[Answer]
+    port: int = 0
+    requests: list[Request] = field(default_factory=list)
+    left: list[int] = field(default_factory=list)
+    """Connections that the client closed while something was still to be sent."""
+
+    def __init__(self, *answers, port=0):
+        self.answers, self.requests, self.left = list(answers), [], []
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self):
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_error):
+        self._stop.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        with self._lock:
+            for connection in self._open:
+                connection.shutdown(socket.SHUT_RDWR) if connection.fileno() >= 0 else None
+        for thread in self._threads:
+            thread.join(5)
+
+    @property
+    def connections(self):
+        """How many connections brought requests."""
+        return len({request.connection for request in self.requests})
+
+    def wait_until_left(self, seconds=2.0):
+        """Whether the client gave a connection up within a time."""
+        deadline = time.monotonic() + seconds
+        while not self.left and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return bool(self.left)
+
+    def _start(self, run, *args):
+        thread = threading.Thread(target=run, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self):
+        number = 0
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._open.add(connection)
+            self._start(self._serve, connection, number)
+            number += 1
+
+    def _serve(self, connection, number):
+        try:
+            with connection:
+                data = b""
+                while (found := self._receive(connection, data, number)) is not None:
+                    answer, data = found
+                    if not self._send(connection, answer, number) or answer.then == "close":
+                        return
+                    if answer.then == "reset":
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        return
+                    if answer.then == "hang":
+                        self._silence(connection, 60, number)
+                        return
+        except OSError:
+            with self._lock:
+                self.left.append(number)
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+
+    def _receive(self, connection, data, number):
+        """The answer for the next request, and what came behind it; None when the connection is closed."""
+        while CRLF * 2 not in data:
+            more = connection.recv(65536)
+            if not more:
+                return None
+            data += more
+        top, _, data = data.partition(CRLF * 2)
+        first, *lines = top.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        length = int(headers.get("content-length", 0))
+        while len(data) < length:
+            data += connection.recv(65536)
+        method, path, _ = first.split(" ")
+        with self._lock:
+            self.requests.append(Request(method, path, headers, data[:length], number))
+            answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
+        return answer, data[length:]
+
+    def _send(self, connection, answer, number):
+        """Whether all was sent before the client left or the test ended."""
+        for part in answer.parts:
+            if isinstance(part, bytes):
+                connection.sendall(part)
+            elif not self._silence(connection, part, number):
+                return False
+        return True
+
+    def _silence(self, connection, seconds, number):
+        """Whether the client is still there after a silence."""
+        deadline = time.monotonic() + seconds
+        while (rest := deadline - time.monotonic()) > 0 and not self._stop.is_set():
+            readable, _, _ = select.select([connection], [], [], min(rest, 0.02))
+            if readable and not connection.recv(1, socket.MSG_PEEK):
+                with self._lock:
+                    self.left.append(number)
+                return False
+        return not self._stop.is_set()
+
+
+def free_port():
+    """A port of loopback where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]

@@ -1,0 +1,134 @@
+"""Whole answers that are spoilt: web pages, half a JSON text, other encodings, and too much of everything."""
+
+import gzip
+import zlib
+
+import pytest
+
+from llamacpp_server import (
+    ChatRequest,
+    LlamaServerError,
+    MalformedReplyError,
+    NotFoundError,
+    ServerFaultError,
+    StreamCutOffError,
+    _sse,
+    transport,
+)
+from tests.unit.events import DONE, chunk, text
+from tests.wire.scripted_server import Answer, ScriptedServer, head, reply
+from tests.wire.scripted_server import chunk as piece
+
+CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
+EVENTS = text("Hello") + chunk(finish="stop") + DONE
+PAGE = b"<!doctype html><html><body>llama.cpp</body></html>"
+
+
+def ask(client, call):
+    return client.chat(CHAT).content if call == "chat" else client.tokenize("x")
+
+
+@pytest.mark.parametrize("call", ["chat", "tokenize", "health"])
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "text/plain"])
+def test_a_web_page_at_200_is_called_one(connect, call, kind):
+    with ScriptedServer(reply(PAGE, kind=kind)) as server:
+        client = connect(server.url)
+        with pytest.raises(MalformedReplyError, match="this looks like a web page, not the API") as caught:
+            client.health() if call == "health" else ask(client, call)
+    assert caught.value.status == 200
+    assert caught.value.body == PAGE.decode()
+    assert "base_url" in str(caught.value)
+    assert server.url in str(caught.value)
+
+
+@pytest.mark.parametrize("call", ["chat", "tokenize"])
+def test_a_proxys_page_for_a_failed_server_is_a_fault_without_its_markup(connect, call):
+    page = reply(b"<html><h1>502 Bad Gateway</h1></html>", 502, "text/html")
+    with ScriptedServer(page) as server, pytest.raises(ServerFaultError) as caught:
+        ask(connect(server.url), call)
+    assert "<" not in str(caught.value)
+    assert "502" in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [b'{"tokens": [1, 2', b'{"tokens"', b"", b"\xff\xfe", b"tokens"])
+def test_half_a_json_text_that_claims_to_be_whole_is_malformed(connect, body):
+    with ScriptedServer(reply(body)) as server:
+        with pytest.raises(MalformedReplyError):
+            connect(server.url).tokenize("x")
+        assert len(server.requests) == 1
+
+
+def test_a_body_shorter_than_its_length_is_cut_off_and_not_asked_for_again(connect):
+    answer = Answer((b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"tokens": [1',), "close")
+    with ScriptedServer(answer) as server:
+        with pytest.raises(StreamCutOffError) as caught:
+            connect(server.url, max_retries=5).tokenize("x")
+        assert len(server.requests) == 1
+    assert caught.value.url == f"{server.url}/tokenize"
+
+
+def test_an_error_whose_body_is_cut_off_is_an_error_all_the_same(connect):
+    answer = Answer((b'HTTP/1.1 500 X\r\nContent-Length: 100\r\n\r\n{"error": {"mess',), "close")
+    with ScriptedServer(answer) as server, pytest.raises(LlamaServerError):
+        connect(server.url, max_retries=0).tokenize("x")
+
+
+@pytest.mark.parametrize("call", ["chat", "tokenize"])
+def test_a_gzip_answer_is_read(connect, call):
+    body = EVENTS if call == "chat" else b'{"tokens": [1, 2]}'
+    kind = "text/event-stream" if call == "chat" else "application/json"
+    with ScriptedServer(reply(body, kind=kind, gzip=True)) as server:
+        assert ask(connect(server.url), call) == ("Hello" if call == "chat" else [1, 2])
+
+
+def test_a_gzip_stream_comes_delta_by_delta(connect):
+    packer = zlib.compressobj(wbits=31)
+    first = packer.compress(text("Hello")) + packer.flush(zlib.Z_SYNC_FLUSH)
+    rest = packer.compress(chunk(finish="stop") + DONE) + packer.flush()
+    top = head().replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
+    with ScriptedServer(Answer((top, piece(first), 0.5, piece(rest), b"0\r\n\r\n"))) as server:
+        client = connect(server.url, read_timeout=2)
+        stream = client.start("stream_chat", CHAT)
+        assert client.next(stream).content == "Hello"
+        assert client.next(stream).finish_reason == "stop"
+        assert client.next(stream) is None
+
+
+@pytest.mark.parametrize("call", ["chat", "tokenize"])
+def test_an_answer_that_claims_gzip_and_is_not_is_malformed(connect, call):
+    answer = reply(b'{"tokens": [1, 2]}', headers=["Content-Encoding: gzip"])
+    with ScriptedServer(answer) as server, pytest.raises(MalformedReplyError, match="encoding"):
+        ask(connect(server.url), call)
+
+
+def test_half_a_gzip_answer_is_malformed_or_cut(connect):
+    half = gzip.compress(b'{"tokens": [1, 2]}')[:-10]
+    answer = reply(half, headers=["Content-Encoding: gzip"])
+    with ScriptedServer(answer) as server, pytest.raises((MalformedReplyError, StreamCutOffError)):
+        connect(server.url).tokenize("x")
+
+
+def test_an_endless_body_is_given_up_and_its_connection_closed(connect, monkeypatch):
+    monkeypatch.setattr(transport, "MAX_EVENT_BYTES", 100_000)
+    endless = Answer((head("application/json"), *[piece(b"[" * 10_000)] * 30), "hang")
+    with ScriptedServer(endless) as server:
+        with pytest.raises(MalformedReplyError, match="longer than") as caught:
+            connect(server.url).tokenize("x")
+        assert server.wait_until_left(), "the connection was not closed"
+    assert caught.value.url == f"{server.url}/tokenize"
+
+
+def test_an_endless_line_of_a_stream_is_given_up_and_its_connection_closed(connect, monkeypatch):
+    monkeypatch.setattr(_sse, "MAX_EVENT_BYTES", 100_000)
+    endless = Answer((head(), *[piece(b"data: " + b"x" * 10_000)] * 30), "hang")
+    with ScriptedServer(endless) as server:
+        with pytest.raises(MalformedReplyError, match="longer than"):
+            connect(server.url).chat(CHAT)
+        assert server.wait_until_left(), "the connection was not closed"
+
+
+def test_a_missing_endpoint_is_not_found_with_the_address(connect):
+    with ScriptedServer(reply(b"", 404)) as server, pytest.raises(NotFoundError) as caught:
+        connect(server.url).tokenize("x")
+    assert caught.value.url == f"{server.url}/tokenize"
+    assert "base_url" in str(caught.value)
