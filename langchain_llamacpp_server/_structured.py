@@ -74,7 +74,7 @@ def build(
     if schema is None and method != "json_mode":
         raise LangchainBadRequestError(f"method={method!r} needs a schema")
     asked = {"method": method} if strict is None else {"method": method, "strict": strict}
-    kwargs = {**kwargs, "ls_structured_output_format": {"kwargs": asked, "schema": _traced(schema)}}
+    kwargs = {**kwargs, "ls_structured_output_format": {"kwargs": asked, "schema": schema}}
     if method == "function_calling":
         name = convert_to_openai_tool(schema)["function"]["name"]  # type: ignore[arg-type]  # a TypedDict is a type
         # That a call is missing is for the parser to say: with `include_raw`, the raw message is wanted as well.
@@ -83,15 +83,10 @@ def build(
     if method == "json_schema":
         bound = model.bind(response_format=json_schema(cast(Schema, schema), strict), **kwargs)
     else:
-        bound = model.bind(response_format={"type": "json_object"}, **kwargs)
+        # The server holds an "object" to a schema too, so nobody has to hope that the prompt explains it.
+        held = {"schema": json_schema(schema)["json_schema"]["schema"]} if schema is not None else {}
+        bound = model.bind(response_format={"type": "json_object", **held}, **kwargs)
     return _with_parser(bound, _checked("answer") | _json_parser(schema), include_raw)
-
-
-def _traced(schema: Schema | None) -> Any:
-    try:
-        return None if schema is None else convert_to_openai_tool(schema)
-    except (ValueError, TypeError):
-        return schema
 
 
 def _json_parser(schema: Schema | None) -> Runnable[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -270,9 +271,9 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
         Args:
             schema: A pydantic class, a TypedDict, a JSON schema, or OpenAI's objects around one.
             method: `json_schema` (the server's grammar enforces it), `function_calling` (a forced call of one tool),
-                or `json_mode` (any JSON; the schema has to be in the prompt).
+                or `json_mode` (the same as `json_schema` here; without a schema, any JSON object).
             include_raw: Return `{"raw", "parsed", "parsing_error"}` and raise no parsing error.
-            strict: Passed on; with `json_schema` and `function_calling` the server enforces the schema anyway.
+            strict: Passed on; the server enforces the schema anyway.
             **kwargs: Parameters of every call.
 
         The chain raises a `TruncatedOutputError` for an answer that was cut off, and a `MissingToolCallError` for a
@@ -400,3 +401,18 @@ def register() -> None:
 
 def _make(cls: type[ChatLlamaServer], **kwargs: Any) -> ChatLlamaServer:
     return cls(**kwargs)
+
+
+def _let_load_find_it() -> None:
+    """Puts the class among those that `langchain_core.load.load(..., allowed_objects="all")` may make.
+
+    LangChain lists its own partners there. A program that imports this module has chosen to have this one, and
+    `valid_namespaces` still has to name the package.
+    """
+    loading = import_module("langchain_core.load.load")  # the package hides the module behind its function
+    path = tuple(ChatLlamaServer.lc_id())
+    loading.ALL_SERIALIZABLE_MAPPINGS[path] = path
+    getattr(loading, "_default_class_paths_cache", {}).pop("all", None)
+
+
+_let_load_find_it()
