@@ -16,7 +16,8 @@ MAX_EVENT_BYTES = 256 * 1024 * 1024
 log probabilities, tens of MiB; without a bound an endless line would fill the memory."""
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_FIELDS = (b"", b"event", b"id", b"retry")
+_A_FIELD = b"data"  # a stream may be cut off in the middle of the word
+_FIELDS = (b"event", b"id", b"retry")
 _FOREIGN_KEPT = 4000
 
 
@@ -87,7 +88,7 @@ class SSEDecoder:
             self._data.append(value)
         elif field == b"error":
             self._data.append(b'{"error":' + value + b"}")
-        elif field not in _FIELDS and len(self.foreign) < _FOREIGN_KEPT:
+        elif not _A_FIELD.startswith(field) and field not in _FIELDS and len(self.foreign) < _FOREIGN_KEPT:
             self.foreign += line[:_FOREIGN_KEPT]
 
     def _take_event(self) -> list[bytes]:
