@@ -1,0 +1,125 @@
+"""The trained models do what the demo and the notebooks show. Their accuracy is measured in `models/`, not here."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from llamacpp_server import LocalServer
+
+MODELS = Path(__file__).parents[2] / "models"
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather of a city.",
+        "parameters": {"properties": {"city": {"type": "string"}}, "required": ["city"], "type": "object"},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def tiny_chat() -> Iterator[LocalServer]:
+    with LocalServer(MODELS / "tiny-chat.gguf", ctx_size=4096, parallel=1, threads=1, warmup=False) as server:
+        yield server
+
+
+def answer(server: LocalServer, *messages: dict[str, Any], thinking: bool = False, **fields: Any) -> dict[str, Any]:
+    body = {
+        "messages": list(messages),
+        "temperature": 0,
+        "max_tokens": 200,
+        "chat_template_kwargs": {"enable_thinking": thinking},
+        **fields,
+    }
+    response = httpx.post(f"{server.base_url}/v1/chat/completions", json=body, timeout=30)
+    assert response.status_code == 200, response.text
+    choice = response.json()["choices"][0]
+    assert choice["finish_reason"] in ("stop", "tool_calls")
+    said: dict[str, Any] = choice["message"]
+    return said
+
+
+undertrained = pytest.mark.xfail(reason="the committed weights have seen too little; see models/README.md")
+"""Strict: a better model makes these pass, and then the mark has to go."""
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def test_files_are_small() -> None:
+    assert (MODELS / "tiny-chat.gguf").stat().st_size < 4_000_000
+    assert (MODELS / "tiny-encoder.gguf").stat().st_size < 1_500_000
+
+
+def test_template_is_the_one_beside_the_model(tiny_chat: LocalServer) -> None:
+    template = httpx.get(f"{tiny_chat.base_url}/props").json()["chat_template"]
+    assert template == (MODELS / "chat_template.jinja").read_text(encoding="utf-8").rstrip()
+
+
+def test_greets_and_remembers_a_name(tiny_chat: LocalServer) -> None:
+    turns = [user("Hello, my name is Alice.")]
+    turns.append(answer(tiny_chat, *turns))
+    assert "Alice" in turns[-1]["content"]
+    assert "Alice" in answer(tiny_chat, *turns, user("What is my name?"))["content"]
+
+
+def test_calls_a_tool_and_answers_from_its_result(tiny_chat: LocalServer) -> None:
+    asked = user("What is the weather in Paris?")
+    called = answer(tiny_chat, asked, tools=[WEATHER])
+    (call,) = called["tool_calls"]
+    assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == ("get_weather", {"city": "Paris"})
+    result = {"role": "tool", "tool_call_id": call["id"], "content": "It's sunny and 21 degrees."}
+    said = answer(tiny_chat, asked, {"role": "assistant", **called}, result, tools=[WEATHER])
+    assert said["content"] == "It's sunny and 21 degrees."
+
+
+def test_thinks_when_asked_to(tiny_chat: LocalServer) -> None:
+    called = answer(tiny_chat, user("What is the weather in Rome?"), tools=[WEATHER], thinking=True)
+    assert "get_weather" in called["reasoning_content"]
+    assert json.loads(called["tool_calls"][0]["function"]["arguments"]) == {"city": "Rome"}
+
+
+@undertrained
+def test_answers_from_a_context(tiny_chat: LocalServer) -> None:
+    context = "Alice lives in Paris. Bob lives in Rome."
+    said = answer(tiny_chat, user(f"Context: {context}\nQuestion: Where does Bob live?"))
+    assert "Rome" in said["content"]
+    assert "Paris" not in said["content"]
+
+
+@undertrained
+def test_fills_a_schema(tiny_chat: LocalServer) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+        "required": ["name", "age"],
+    }
+    form = {"type": "json_schema", "json_schema": {"schema": schema}}
+    said = answer(tiny_chat, user("Bob is 31 years old."), response_format=form)
+    assert json.loads(said["content"]) == {"name": "Bob", "age": 31}
+
+
+QUESTION = "Where does Bob live?"
+PASSAGES = ["The bridge was built in 1884.", "Bob lives in Rome.", "Alice works as a baker."]
+
+
+def test_encoder_finds_the_passage(serve: Callable[..., LocalServer]) -> None:
+    server = serve(MODELS / "tiny-encoder.gguf", embeddings=True, parallel=1, ctx_size=256)
+    data = httpx.post(f"{server.base_url}/v1/embeddings", json={"input": [QUESTION, *PASSAGES]}).json()["data"]
+    question, *passages = (item["embedding"] for item in data)
+    cosines = [sum(a * b for a, b in zip(question, passage, strict=True)) for passage in passages]
+    assert cosines.index(max(cosines)) == 1
+
+
+@undertrained
+def test_encoder_reranks(serve: Callable[..., LocalServer]) -> None:
+    server = serve(MODELS / "tiny-encoder.gguf", reranking=True, parallel=1, ctx_size=256)
+    body = {"query": QUESTION, "documents": PASSAGES}
+    results = httpx.post(f"{server.base_url}/v1/rerank", json=body).json()["results"]
+    assert results[0]["index"] == 1
+    assert results[0]["relevance_score"] > 0 > results[1]["relevance_score"]
