@@ -74,7 +74,8 @@ _RULES: Final = (
           r"|Tool call IDs should be", BadRequestError, "the model's chat template refuses these messages"),
     _rule(r"failed to parse (?:tools|messages|tool_choice)|Cannot (?:use both|use custom|specify grammar)|but not both"
           r"|type must be|Missing '|missing required|Invalid (?:type|base64|tool_choice|input)"
-          r"|Unknown reasoning|out of (?:range|vocab)|_range_check|invalid tokens|cannot make GET request|key '\w+' not found",
+          r"|Unknown reasoning|_range_check|out of (?:range|vocab)|invalid tokens"
+          r"|cannot make GET request|key '\w+' not found",
           BadRequestError),
     _rule(r"model name is missing", BadRequestError, "this is a router: name a model"),
     _rule(r"^model '.*' not found", NotFoundError, "the router does not know this model: see models()"),

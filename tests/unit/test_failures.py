@@ -50,6 +50,8 @@ ROWS = [
     (500, SERVER, "Cannot use both json_schema and grammar", BadRequestError, None),
     (500, SERVER, "Either \"json_schema\" or \"grammar\" can be specified, but not both", BadRequestError, None),
     (500, SERVER, "Unknown reasoning format: xml", BadRequestError, None),
+    (500, SERVER, "vector::_M_range_check: __n (which is 1000000) >= this->size() (which is 265)", BadRequestError,
+     None),
     (500, SERVER, "cannot make GET request: Could not establish connection", BadRequestError, None),
     (500, SERVER, "Invalid base64 value", BadRequestError, None),
     (500, SERVER, "[json.exception.out_of_range.403] key 'role' not found", BadRequestError, None),
