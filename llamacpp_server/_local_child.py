@@ -31,15 +31,17 @@ NOT_STARTED: Final = 127
 _CHECK_SECONDS: Final = 2.0
 # Where the log begins again: a server of weeks must not fill the disk.
 _LOG_LIMIT: Final = 64 * 2**20
+# Seconds after the first and the second SIGTERM. The first stops all work, and yet a server may wait for a client that
+# holds a stream, even for one that left in that moment; the second makes it exit at once (b11434).
+PATIENCE: Final = (1.0, 4.0)
 _PR_SET_PDEATHSIG: Final = 1
 
 
 def guard() -> int:
     """Runs the server that the first line of stdin describes; the exit code is the server's, 128 + n for signal n.
 
-    The line is JSON with `argv`, `env`, `stdin` (text for the server), `grace` (seconds between SIGTERM and SIGKILL)
-    and `parent` (id of the process to live with). The server's process id is written to stdout; what the server writes
-    goes to stderr.
+    The line is JSON with `argv`, `env`, `stdin` (text for the server) and `parent` (id of the process to live with).
+    The server's process id is written to stdout; what the server writes goes to stderr.
     """
     order = _first_line()
     wakeups = _signal_pipe()
@@ -63,7 +65,7 @@ def guard() -> int:
     _write(STDOUT, f"{server.pid}\n")
     while server.poll() is None and not _told_to_stop(wakeups) and os.getppid() == order["parent"]:
         _bound_log()
-    code = _end(server, order["grace"])
+    code = _end(server)
     return code if code >= 0 else 128 - code
 
 
@@ -74,14 +76,16 @@ def _told_to_stop(wakeups: int) -> bool:
     return STDIN in ready or bool(signals - {signal.SIGCHLD})
 
 
-def _end(server: subprocess.Popen[bytes], grace: float) -> int:
+def _end(server: subprocess.Popen[bytes]) -> int:
     """Ends the server and what it started; 0 when it was still running, as it did what it was told then."""
     running = server.poll() is None
     if running:
-        server.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(grace)
-    # A server with an open stream may not end by itself (b11434), and a router's children may outlive it.
+        for seconds in PATIENCE:
+            server.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(seconds)
+                break
+    # Whatever it is doing; and a router's children may outlive it.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(server.pid, signal.SIGKILL)
     code = server.wait()

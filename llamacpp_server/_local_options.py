@@ -346,6 +346,10 @@ def choose_backend(
     backend: Backend, binary: FilePath | None, options: Mapping[str, Any], extra_args: Sequence[str], *, routes: bool
 ) -> tuple[Literal["embedded", "binary"], Path | None]:
     """The backend, and its program if it has one."""
+    if os.name != "posix":
+        raise NotSupportedError(
+            "LocalServer runs on Linux and macOS", remedy="start llama-server by hand, and use its base_url"
+        )
     if backend not in ("auto", "embedded", "binary"):
         raise ValueError(f"backend must be auto, embedded or binary, not {backend!r}")
     has_wheel = importlib.util.find_spec("xllamacpp") is not None

@@ -16,13 +16,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal, Self, Unpack
 from weakref import WeakSet
 
 import anyio.to_thread
 
+from ._local_files import LocalModel, LocalServerError, check_files, choose_model, find_models, whole_name
 from ._local_options import (
     OPTIONS,
     Backend,
@@ -36,37 +36,18 @@ from ._local_options import (
 )
 from .async_client import AsyncLlamaServerClient
 from .client import LlamaServerClient
-from .errors import LlamaServerError
 from .settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState
 from .transport import Transport
 
 __all__ = ["LocalModel", "LocalServer", "LocalServerError", "LocalServerOptions", "find_binary", "find_models"]
 
-# Seconds between SIGTERM and SIGKILL: a server with a client's open stream does not end by itself (b11434).
-_GRACE: Final = 5.0
+# Seconds; the guard needs 5 at most, however the server behaves.
+_LONGEST_STOP: Final = 10.0
 _FIRST_POLL, _SLOWEST_POLL = 0.005, 0.25
 _TAIL_BYTES: Final = 64 * 1024
 _LISTENING: Final = re.compile(rb'listening on (https?://[^\s"]+)')
 # Configuration of another server, which ours must not take over. LLAMA_CACHE and HF_TOKEN stay.
 _STRAY: Final = re.compile(r"LLAMA_ARG_|LLAMA_API_KEY$|LLAMA_LOG_|AIP_")
-
-
-class LocalServerError(LlamaServerError):
-    """A local server could not be started, or is not running.
-
-    Attributes:
-        exit_code: Of the server's process, 128 + n for signal n; None when it did not end by itself.
-        log: Last lines of its log; "" when there is none.
-    """
-
-    def __init__(self, message: str = "", *, exit_code: int | None = None, log: str = "", **details: Any) -> None:
-        super().__init__(message, **details)
-        self.exit_code = exit_code
-        self.log = log
-
-    def __str__(self) -> str:
-        text = super().__str__()
-        return f"{text}\nThe end of its log:\n{self.log}" if self.log else text
 
 
 class LocalServer:
@@ -82,7 +63,7 @@ class LocalServer:
         backend: `embedded` is llama.cpp's server in the xllamacpp wheel, `binary` a llama-server program; `auto` takes
             the wheel unless it is missing, `binary` or `extra_args` is given, or an option needs the binary.
         binary: The program; None looks for one as `find_binary` says.
-        extra_args: Further arguments for the binary, as on its command line.
+        extra_args: Further arguments for the binary. Its log must stay on, as the address is read from it.
         load_timeout: Seconds that a start may take.
         on_wait: Called again and again while the model loads.
         **options: See `LocalServerOptions`.
@@ -156,7 +137,7 @@ class LocalServer:
         if self.is_running:
             return self
         self.stop()
-        self._check_files()
+        check_files({"model": self.model, **self._options})
         started = time.monotonic()
         try:
             self._launch()
@@ -183,7 +164,7 @@ class LocalServer:
             guard.stdin.write(b"\n")
             guard.stdin.close()
         try:
-            guard.wait(_GRACE + 5.0)
+            guard.wait(_LONGEST_STOP)
         except subprocess.TimeoutExpired:
             guard.kill()
             guard.wait()
@@ -279,16 +260,10 @@ class LocalServer:
     def _name(self) -> str:
         return "router" if self.model is None else repr(str(self.model))
 
-    def _check_files(self) -> None:
-        """What the server would only say in its log, or (the wheel) not at all."""
-        files: dict[str, Any] = {"model": self.model, **{name: self._options.get(name) for name in _MUST_EXIST}}
-        for name, path in files.items():
-            if path is not None and not Path(path).exists():
-                raise LocalServerError(f"{name}: there is no {os.fspath(path)}", remedy="is the path right?")
-
     def _launch(self) -> None:
+        self._owner = os.getpid()
         environ = {name: value for name, value in os.environ.items() if not _STRAY.match(name)}
-        order: dict[str, Any] = {"env": environ, "grace": _GRACE, "parent": os.getpid(), "stdin": ""}
+        order: dict[str, Any] = {"env": environ, "parent": self._owner, "stdin": ""}
         model = [] if self.model is None else ["--model", str(self.model)]
         if self.backend == "binary":
             order["argv"] = [str(self._binary), *model, *argv_for(self._options), *self._extra_args]
@@ -305,7 +280,6 @@ class LocalServer:
             stderr=self._log,
             start_new_session=True,  # ^C in a terminal is for this process, which then stops the server
         )
-        self._owner = os.getpid()
         assert self._guard.stdin and self._guard.stdout  # noqa: S101 (for the type checker: they are pipes)
         with contextlib.suppress(BrokenPipeError):  # it has ended, and its exit code will be found
             self._guard.stdin.write(json.dumps(order).encode() + b"\n")
@@ -319,7 +293,7 @@ class LocalServer:
         while True:
             said = _LISTENING.search(os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0))
             if said:
-                address = said[1].decode().replace("//0.0.0.0:", "//127.0.0.1:")
+                address = said[1].decode().replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
                 return address + str(self._options.get("api_prefix", ""))
             self._while_loading(time.monotonic() - started)
             time.sleep(pause)
@@ -350,7 +324,6 @@ class _OwnTransport(Transport):
 
 
 _CHILD: Final = [sys.executable, "-P", str(Path(__file__).with_name("_local_child.py"))]
-_MUST_EXIST: Final = ("mmproj", "draft_model", "slot_save_path", "media_path", "chat_template_file", "models_dir")
 
 
 def _described(exit_code: int) -> str:
@@ -361,75 +334,3 @@ def _described(exit_code: int) -> str:
         except ValueError:
             pass
     return f"exit code {exit_code}"
-
-
-# -- models in a directory
-
-
-@dataclass(frozen=True, slots=True)
-class LocalModel:
-    """A model file in a directory.
-
-    Attributes:
-        name: File name without its ending, and without the number of a split model's part.
-        path: The file; the first one of a split model.
-        size: Bytes, all parts together.
-        mmproj: The projector beside it, when its directory holds one projector and no other model.
-    """
-
-    name: str
-    path: Path
-    size: int
-    mmproj: Path | None = None
-
-
-_PART: Final = re.compile(r"-(\d{5})-of-\d{5}$")
-
-
-def whole_name(path: Path) -> str:
-    """The file's name without its ending and without the number of a split model's part."""
-    return _PART.sub("", path.stem)
-
-
-def find_models(directory: FilePath) -> list[LocalModel]:
-    """The models in a directory and below, by name; projectors and later parts of split models are left out.
-
-    Raises:
-        LocalServerError: When there is no such directory.
-    """
-    root = Path(directory)
-    if not root.is_dir():
-        raise LocalServerError(f"there is no directory {root}")
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() == ".gguf" and path.is_file())
-    models: dict[Path, list[Path]] = {}
-    projectors: dict[Path, list[Path]] = {}
-    for path in files:
-        if path.name.lower().startswith("mmproj"):
-            projectors.setdefault(path.parent, []).append(path)
-        else:
-            models.setdefault(path.with_name(whole_name(path)), []).append(path)
-    beside = [path.parent for path in models]
-    found = []
-    for whole, parts in models.items():
-        near = projectors.get(whole.parent, [])
-        mmproj = near[0] if len(near) == 1 and beside.count(whole.parent) == 1 else None
-        found.append(LocalModel(whole.name, parts[0], sum(part.stat().st_size for part in parts), mmproj))
-    return sorted(found, key=lambda model: (model.name.lower(), model.path))
-
-
-def choose_model(models: Sequence[LocalModel], name: str | None, directory: FilePath) -> LocalModel:
-    """The model with this name, else the only one whose path contains it; upper and lower case are alike.
-
-    Raises:
-        LocalServerError: When none or several fit.
-    """
-    wanted = (name or "").lower()
-    exact = [model for model in models if name is not None and model.name.lower() == wanted]
-    fitting = exact or [model for model in models if wanted in str(model.path.relative_to(directory)).lower()]
-    if len(fitting) == 1:
-        return fitting[0]
-    shown = ", ".join(str(model.path.relative_to(directory)) for model in fitting or models) or "no model at all"
-    asked = (
-        "several models" if name is None else f"several models fit {name!r}" if fitting else f"no model fits {name!r}"
-    )
-    raise LocalServerError(f"{asked} in {os.fspath(directory)}: {shown}", remedy="give a name that only one has")

@@ -25,7 +25,13 @@ from tests.conftest import ServeScript
 from tests.models import Script
 from tests.server.test_local import is_gone, wait_until
 
-COMMAND = [sys.executable, "-m", "llamacpp_server.cli"]
+# As `llamacpp-server` does it; a shell's background jobs ignore SIGINT, and so would what they start.
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from llamacpp_server.cli import main; sys.exit(main())",
+]
 DOWN = "http://127.0.0.1:9"
 
 Run = Callable[..., tuple[int, str, str]]

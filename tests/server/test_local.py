@@ -147,21 +147,25 @@ async def test_a_cancelled_start_leaves_nothing(models_dir: Path) -> None:
     assert set(children(os.getpid())) <= set(before)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_stop_closes_our_own_streams_first(tmp_path: Path, backend: Any) -> None:
+@pytest.mark.binary
+def test_stop_closes_our_own_streams_first(tmp_path: Path) -> None:
+    """Else the binary waits a second for us. Sometimes it does although the client has left, so there are several."""
     model = build_scripted(tmp_path / "endless.gguf", Script(says=["word "], endless=True))
-    with LocalServer(model, backend=backend, **QUICK) as server:
-        stream = server.client().stream_chat(ChatRequest(messages=[{"role": "user", "content": "x"}]))
-        next(stream)
-        started = time.monotonic()
-    assert time.monotonic() - started < 2
+    took: list[float] = []
+    while not took or (took[-1] > 0.9 and len(took) < 8):
+        with LocalServer(model, backend="binary", **QUICK) as server:
+            stream = server.client().stream_chat(ChatRequest(messages=[{"role": "user", "content": "x"}]))
+            next(stream)
+            started = time.monotonic()
+        took.append(time.monotonic() - started)
+    assert min(took) < 0.9
     with pytest.raises(StreamCutOffError):
         list(stream)
 
 
 @pytest.mark.binary
 def test_a_foreign_stream_can_not_keep_the_binary_alive(tmp_path: Path) -> None:
-    """The binary ignores SIGTERM while a client holds a stream; SIGKILL comes five seconds later."""
+    """The binary does not end while a client holds a stream, until it is told twice."""
     model = build_scripted(tmp_path / "endless.gguf", Script(says=["word "], endless=True))
     server = LocalServer(model, backend="binary", **QUICK).start()
     try:
@@ -169,7 +173,9 @@ def test_a_foreign_stream_can_not_keep_the_binary_alive(tmp_path: Path) -> None:
             stream = client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "x"}]))
             next(stream)
             pid = server.pid
+            started = time.monotonic()
             server.stop()
+            assert time.monotonic() - started < 4
             assert pid is not None
             assert is_gone(pid)
             with pytest.raises(StreamCutOffError):
@@ -308,7 +314,8 @@ def test_configuration_of_another_server_is_not_taken_over(
 # -- never an orphan
 
 PARENT = """
-    import os, sys
+    import os, signal, sys
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     from llamacpp_server import LocalServer
     server = LocalServer(sys.argv[1], backend=sys.argv[2], threads=1, threads_http=2, warmup=False)
     server.start()
@@ -394,6 +401,26 @@ def test_a_fork_can_not_stop_its_parents_server(models_dir: Path) -> None:
         assert parent.stdout is not None
         parent.stdout.readline()
         assert parent.stdout.readline() == "True\n"
+
+
+def test_a_fork_does_not_delay_the_stop(models_dir: Path) -> None:
+    program = (
+        PARENT
+        + """
+        import time
+        fork = os.fork()
+        if fork == 0:
+            time.sleep(60)
+        started = time.monotonic()
+        server.stop()
+        os.kill(fork, 9)
+        print(time.monotonic() - started, flush=True)
+    """.replace("\n    ", "\n")
+    )
+    with script(program, models_dir / "random.gguf", "embedded") as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        assert float(parent.stdout.readline()) < 1.5, "the guard looks for its parent every two seconds"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the embedded server alone notices that its guard died")
