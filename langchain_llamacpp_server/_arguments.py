@@ -16,6 +16,15 @@ import httpx
 from llamacpp_server._notices import say_once
 from llamacpp_server.settings import DEFAULT_CONNECT_TIMEOUT
 
+# Works under the same name.
+SAME: Final = frozenset(
+    {"name", "cache", "verbose", "callbacks", "tags", "metadata", "custom_get_token_ids", "rate_limiter"}
+    | {"disable_streaming", "output_version", "profile", "model", "base_url", "temperature", "model_kwargs"}
+    | {"stream_usage", "max_retries", "presence_penalty", "frequency_penalty", "seed", "logprobs", "top_logprobs"}
+    | {"logit_bias", "streaming", "n", "top_p", "max_tokens", "reasoning_effort", "default_headers", "http_client"}
+    | {"http_async_client", "stop", "extra_body", "disabled_params"}
+)
+
 # Other names of the same thing.
 RENAMED: Final[Mapping[str, str]] = {
     "model_name": "model",
@@ -164,3 +173,13 @@ def _called(api_key: Callable[[], Any]) -> Any:
             close()
         raise ValueError("api_key can't be a coroutine function here: await it first, and pass what it gives")
     return key
+
+
+def argument_table() -> str:
+    """The table of `docs/chatopenai-arguments.md`."""
+    rows = {name: "works the same" for name in SAME}
+    rows |= {name: f"becomes {text}" if text.startswith("`") else f"works; {text}" for name, text in CONVERTED.items()}
+    rows |= {name: f"accepted and logged once: {text}" for name, text in MEANINGLESS.items()}
+    rows |= {name: f"another name of `{target}`" for name, target in RENAMED.items()}
+    lines = [f"| `{name}` | {rows[name]} |" for name in sorted(rows)]
+    return "\n".join(["| argument of ChatOpenAI | here |", "|---|---|", *lines]) + "\n"
