@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from contextlib import aclosing, closing
+from contextlib import closing
 from typing import Protocol, TypeVar, cast
 
 __all__ = ["amapped", "aresponses", "mapped", "responses"]
@@ -36,11 +36,13 @@ def responses(deltas: Iterator[D], state: State[D, R]) -> Generator[R, None, Non
 
 async def aresponses(deltas: AsyncIterator[D], state: State[D, R]) -> AsyncGenerator[R, None]:
     """`responses`, awaited."""
-    async with aclosing(cast(AsyncGenerator[D, None], deltas)):
+    try:
         async for delta in deltas:
             response = state.add(delta)
             if response is not None:
                 yield response
+    finally:
+        await _close(cast(AsyncGenerator[D, None], deltas))
     yield state.last()
 
 
@@ -53,6 +55,14 @@ def mapped(items: Generator[A, None, None], convert: Callable[[A], B]) -> Genera
 
 async def amapped(items: AsyncGenerator[A, None], convert: Callable[[A], B]) -> AsyncGenerator[B, None]:
     """`mapped`, awaited."""
-    async with aclosing(items):
+    try:
         async for item in items:
             yield convert(item)
+    finally:
+        await _close(items)
+
+
+async def _close(items: AsyncGenerator[A, None]) -> None:
+    """Closes it, unless it is being closed: an event loop that ends closes all generators at once."""
+    if not getattr(items, "ag_running", False):
+        await items.aclose()

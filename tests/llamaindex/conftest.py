@@ -15,12 +15,28 @@ ADD = tool_call("add", '{"a": 1, "b": 2}')
 WEATHER = tool_call("weather", '{"city": "Oslo"}')
 
 
+# The random model would open a thought now and then even where thinking is off.
+SOBER: dict[str, Any] = {"thinking": False, "logit_bias": {"<think>": False, "<": False}}
+
+
 @pytest.fixture
-def llm(chat_server: LocalServer) -> Iterator[LlamaServer]:
+def make_llm() -> Iterator[Callable[..., LlamaServer]]:
+    """Makes an LLM on a server, or on any address."""
+    made: list[LlamaServer] = []
+
+    def make(server: LocalServer | str, **fields: Any) -> LlamaServer:
+        made.append(LlamaServer(base_url=server if isinstance(server, str) else server.base_url, **fields))
+        return made[-1]
+
+    yield make
+    for llm in made:
+        llm.close()
+
+
+@pytest.fixture
+def llm(make_llm: Callable[..., LlamaServer], chat_server: LocalServer) -> LlamaServer:
     """On the random model: what it says is nonsense, and constraints, counts and errors are real."""
-    model = LlamaServer(base_url=chat_server.base_url, max_tokens=16, thinking=False)
-    yield model
-    model.close()
+    return make_llm(chat_server, max_tokens=16, **SOBER)
 
 
 @pytest.fixture
@@ -56,6 +72,7 @@ def caller(scripted_server: Any) -> LocalServer:
     return scripted_server(
         {
             "just chat": "I would rather talk.",
+            "only weather": WEATHER,
             "broken": tool_call("add", '{"a": 1, "b": '),
             "user": Script(thinks="Two things to do.", says=f"{ADD}\n{WEATHER}"),
             "tool": Script(says="It is 3 and sunny.", thinks="Now I know."),

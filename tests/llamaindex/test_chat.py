@@ -1,5 +1,7 @@
 """Chatting on a real server: the four methods, what is sent, and what comes back."""
 
+import itertools
+
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, TextBlock, ThinkingBlock
 
@@ -10,10 +12,8 @@ HELLO = [ChatMessage(role="user", content="Hello")]
 
 
 @pytest.fixture
-def thinking_llm(thinker):
-    with_thinking = LlamaServer(base_url=thinker.base_url)
-    yield with_thinking
-    with_thinking.close()
+def thinking_llm(make_llm, thinker):
+    return make_llm(thinker)
 
 
 def _check_whole(response: ChatResponse) -> None:
@@ -39,7 +39,7 @@ def _check_stream(items: list[ChatResponse]) -> None:
     thinking = "".join(item.additional_kwargs.get("thinking_delta", "") for item in items)
     assert thinking == items[-1].message.blocks[0].content
     assert len(items) > 5
-    for before, after in zip(items, items[1:], strict=False):
+    for before, after in itertools.pairwise(items):
         assert after.message.content.startswith(before.message.content)
     # Items are of their own: what was seen once does not change.
     assert items[0].message.content == ""
@@ -71,19 +71,17 @@ def test_the_last_item_is_what_chat_returns(thinking_llm):
     assert last.raw.keys() == whole.raw.keys()
 
 
-def test_thinking_is_switched_by_field_and_by_call(thinker):
-    llm = LlamaServer(base_url=thinker.base_url, thinking=False)
+def test_thinking_is_switched_by_field_and_by_call(make_llm, thinker):
+    llm = make_llm(thinker, thinking=False)
     assert [block.block_type for block in llm.chat(HELLO).message.blocks] == ["text"]
     assert [block.block_type for block in llm.chat(HELLO, thinking=True).message.blocks] == ["thinking", "text"]
-    llm.close()
 
 
-def test_text_with_line_separators_of_unicode(scripted_server):
+def test_text_with_line_separators_of_unicode(make_llm, scripted_server):
     odd = "a\u2028b\u2029c\u0085d 🦙"
-    llm = LlamaServer(base_url=scripted_server(odd).base_url)
+    llm = make_llm(scripted_server(odd))
     *_, last = llm.stream_chat(HELLO)
     assert last.message.content == llm.chat(HELLO).message.content == odd
-    llm.close()
 
 
 def test_nothing_is_sent_that_nobody_gave(recorded, chat_server):
@@ -113,25 +111,30 @@ def test_call_wins_over_field_and_none_takes_a_field_back(recorded, chat_server)
 
 
 def test_unknown_names_are_refused_with_the_nearest_known_one(llm):
-    with pytest.raises(BadRequestError, match="did you mean 'temperature'"):
+    with pytest.raises(BadRequestError, match=r"did you mean 'temperature'"):
         llm.chat(HELLO, temprature=1)
-    with pytest.raises(ValueError, match="did you mean 'temperature'"):
+    with pytest.raises(ValueError, match=r"did you mean 'temperature'"):
         LlamaServer(temprature=1)
 
 
 def test_errors_in_the_request_are_raised_before_the_first_item(llm):
-    with pytest.raises(BadRequestError, match="temprature"):
+    with pytest.raises(BadRequestError, match=r"temprature"):
         llm.stream_chat(HELLO, temprature=1)
 
 
-def test_log_probabilities_name_the_token_itself_first(llm):
-    whole = llm.chat(HELLO, logprobs=True, top_logprobs=2, max_tokens=4)
+def test_log_probabilities_name_the_token_itself_first(thinking_llm):
+    asked = {"logprobs": True, "top_logprobs": 2, "thinking": False}
+    whole = thinking_llm.chat(HELLO, **asked)
     own = whole.raw["choices"][0]["logprobs"]["content"]
     assert [entries[0].token for entries in whole.logprobs] == [entry["token"] for entry in own]
+    assert "".join(entries[0].token for entries in whole.logprobs) == "The answer is 42."
     assert all(2 <= len(entries) <= 3 for entries in whole.logprobs)
-    items = list(llm.stream_chat(HELLO, logprobs=True, top_logprobs=2, max_tokens=4, seed=1))
+    *items, last = thinking_llm.stream_chat(HELLO, **asked)
     streamed = [entries for item in items if item.logprobs for entries in item.logprobs]
-    assert len(streamed) == len(items[-1].raw["choices"][0]["logprobs"]["content"])
+    assert [entries[0].token for entries in streamed] == [entries[0].token for entries in whole.logprobs]
+    assert len(last.raw["choices"][0]["logprobs"]["content"]) == len(streamed)
+    (first, *_), *_ = thinking_llm.chat(HELLO, **asked, post_sampling_probs=True).logprobs
+    assert first.logprob <= 0
 
 
 def test_several_answers_are_all_in_raw(llm):
@@ -144,20 +147,19 @@ def test_several_answers_are_all_in_raw(llm):
 
 
 def test_progress_and_timings_of_each_delta_are_shown(llm):
-    items = list(llm.stream_chat(HELLO, return_progress=True, timings_per_token=True))
+    items = list(llm.stream_chat(HELLO, return_progress=True, timings_per_token=True, ignore_eos=True))
     assert items[0].additional_kwargs["prompt_progress"]["total"] > 0
-    assert any("timings" in item.additional_kwargs for item in items[1:-1] if item.delta)
+    assert any("timings" in item.additional_kwargs for item in items[1:-1])
 
 
 def test_a_cut_off_answer_says_so(llm):
-    assert llm.chat(HELLO, max_tokens=2).additional_kwargs["finish_reason"] == "length"
+    assert llm.chat(HELLO, max_tokens=2, ignore_eos=True).additional_kwargs["finish_reason"] == "length"
 
 
-def test_thinking_that_the_template_lacks_is_refused(serve):
-    llm = LlamaServer(base_url=serve("plain.gguf", parallel=1, ctx_size=1024).base_url)
-    with pytest.raises(NotSupportedError, match="knows no thinking"):
+def test_thinking_that_the_template_lacks_is_refused(make_llm, serve):
+    llm = make_llm(serve("plain.gguf", parallel=1, ctx_size=1024))
+    with pytest.raises(NotSupportedError, match=r"knows no thinking"):
         llm.chat(HELLO, thinking=True)
-    llm.close()
 
 
 def test_an_overflow_is_typed_with_its_numbers(llm):

@@ -5,14 +5,11 @@ from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 
 from llamacpp_server import NotSupportedError
-from llamaindex_llamacpp_server import LlamaServer
 
 
 @pytest.fixture
-def thinking_llm(thinker):
-    model = LlamaServer(base_url=thinker.base_url)
-    yield model
-    model.close()
+def thinking_llm(make_llm, thinker):
+    return make_llm(thinker)
 
 
 def _check(items):
@@ -43,14 +40,14 @@ async def test_astream_complete(thinking_llm):
 
 
 async def test_formatted_text_is_sent_as_it_is(recorded, chat_server):
-    llm, bodies = recorded(chat_server, max_tokens=2)
+    llm, bodies = recorded(chat_server, max_tokens=2, ignore_eos=True)
     whole = llm.complete("<|im_start|>user\n", True)
     *_, last = llm.stream_complete("once", formatted=True)
     assert [body["prompt"] for body in bodies] == ["<|im_start|>user\n", "once"]
     assert whole.raw["usage"]["completion_tokens"] == last.raw["usage"]["completion_tokens"] == 2
     assert last.additional_kwargs["finish_reason"] == "length"
     assert last.additional_kwargs["timings"]
-    assert (await llm.acomplete("once", formatted=True)).text
+    assert (await llm.acomplete("once", formatted=True)).raw["usage"]["completion_tokens"] == 2
     *_, last = [item async for item in await llm.astream_complete("once", formatted=True)]
     assert last.raw["object"] == "text_completion"
     await llm.aclose()
@@ -64,7 +61,9 @@ def test_a_given_completion_to_prompt_is_applied_once(recorded, chat_server):
 
 
 async def test_a_text_model_uses_the_completion_endpoint_for_everything(recorded, chat_server):
-    llm, bodies = recorded(chat_server, max_tokens=1, is_chat_model=False, messages_to_prompt=lambda m: m[0].content)
+    llm, bodies = recorded(
+        chat_server, max_tokens=1, ignore_eos=True, is_chat_model=False, messages_to_prompt=lambda m: m[0].content
+    )
     assert not llm.metadata.is_chat_model
     llm.complete("a")
     assert llm.chat([ChatMessage(content="b")]).message.role == "assistant"
@@ -86,8 +85,8 @@ def test_predict_and_stream_keep_the_system_prompt(recorded, chat_server):
         assert [message["content"] for message in body["messages"]] == ["Be brief.", "Name a llama"]
 
 
-async def test_infill(serve):
-    llm = LlamaServer(base_url=serve("fim.gguf", parallel=1, ctx_size=1024).base_url, max_tokens=4)
+async def test_infill(make_llm, serve):
+    llm = make_llm(serve("fim.gguf", parallel=1, ctx_size=1024), max_tokens=4, ignore_eos=True)
     for response in (
         llm.infill("def add(a, b):\n    ", "\n    return c", extra=[("util.py", "x = 1")]),
         await llm.ainfill("def add(a, b):\n    ", "\n    return c", prompt="c ="),
@@ -98,12 +97,12 @@ async def test_infill(serve):
 
 
 def test_infill_without_the_tokens_for_it(llm):
-    with pytest.raises(NotSupportedError, match="fill-in-the-middle"):
+    with pytest.raises(NotSupportedError, match=r"fill-in-the-middle"):
         llm.infill("a", "b")
 
 
-def test_completion_log_probabilities(llm):
-    response = llm.complete("once", formatted=True, logprobs=2, max_tokens=3)
-    assert len(response.logprobs) == len(response.raw["choices"][0]["logprobs"]["content"]) > 0
-    items = list(llm.stream_complete("once", formatted=True, logprobs=2, max_tokens=3))
+def test_completion_log_probabilities(thinking_llm):
+    response = thinking_llm.complete("once", formatted=True, logprobs=2)
+    assert len(response.logprobs) == len(response.raw["choices"][0]["logprobs"]["content"]) > 3
+    items = list(thinking_llm.stream_complete("once", formatted=True, logprobs=2))
     assert any(item.logprobs for item in items)

@@ -107,7 +107,9 @@ def test_chat(llm):
 
 
 def test_extra_body_in_chat_and_completion(chat_server):
-    with_extra = LlamaServer(base_url=chat_server.base_url, extra_body={"n_predict": 2, "max_tokens": 2})
+    with_extra = LlamaServer(
+        base_url=chat_server.base_url, ignore_eos=True, extra_body={"n_predict": 2, "max_tokens": 2}
+    )
     assert with_extra.chat([ChatMessage(content="x")]).raw["usage"]["completion_tokens"] == 2
     assert with_extra.complete("x", formatted=True).raw["usage"]["completion_tokens"] == 2
     assert with_extra.complete("x", extra_body={"n_predict": 3}).raw["usage"]["completion_tokens"] == 3

@@ -1,0 +1,142 @@
+"""What callbacks and traces see: one pair of events for each call, whole, and without secrets."""
+
+import copy
+
+import pytest
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.llms import ChatMessage
+from llama_index.core.rate_limiter import TokenBucketRateLimiter
+from pydantic import Field
+
+from llamacpp_server import BadRequestError
+from llamaindex_llamacpp_server import LlamaServer
+from tests.llamaindex.tools import TOOLS
+
+HELLO = [ChatMessage(content="Hello")]
+
+
+class Events(BaseEventHandler):
+    seen: list = Field(default_factory=list)
+
+    def handle(self, event, **kwargs):
+        self.seen.append(event)
+
+
+@pytest.fixture
+def events():
+    handler, root = Events(), get_dispatcher()
+    root.add_event_handler(handler)
+    yield handler.seen
+    root.event_handlers.remove(handler)
+
+
+@pytest.fixture
+def debug():
+    return LlamaDebugHandler(print_trace_on_end=False)
+
+
+@pytest.fixture
+def observed(thinker, debug):
+    llm = LlamaServer(
+        base_url=thinker.base_url, temperature=0.25, api_key="sesame", callback_manager=CallbackManager([debug])
+    )
+    yield llm
+    llm.close()
+
+
+def _names(events) -> list[str]:
+    names = [event.class_name() for event in events]
+    return [name for number, name in enumerate(names) if number == 0 or name != names[number - 1]]
+
+
+async def _call(llm: LlamaServer, method: str) -> None:
+    given = "Hello" if "complete" in method else HELLO
+    result = getattr(llm, method)(given)
+    if method.startswith("a"):
+        result = await result
+    if "stream" in method:
+        _ = [item async for item in result] if method.startswith("a") else list(result)
+    await llm.aclose()
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["chat", "achat", "stream_chat", "astream_chat", "complete", "acomplete", "stream_complete", "astream_complete"],
+)
+async def test_one_pair_of_events_with_model_temperature_and_usage(observed, debug, events, method):
+    _ = observed.metadata
+    await _call(observed, method)
+    kind = "Completion" if "complete" in method else "Chat"
+    progress = [f"LLM{kind}InProgressEvent"] if "stream" in method else []
+    assert _names(events) == [f"LLM{kind}StartEvent", *progress, f"LLM{kind}EndEvent"]
+    start, *_, end = events
+    assert start.model_dict["model"] == observed.metadata.model_name
+    assert start.model_dict["temperature"] == 0.25
+    assert end.response.raw["usage"]["completion_tokens"] > 0
+    assert end.response.raw["timings"]["predicted_n"] > 0
+    assert end.response.additional_kwargs["finish_reason"] == "stop"
+    text = end.response.text if "complete" in method else end.response.message.content
+    assert text == "The answer is 42."
+    assert start.span_id == end.span_id is not None
+    assert "sesame" not in str([event.model_dump() for event in events])
+    ((first, last),) = debug.get_llm_inputs_outputs()
+    assert first.payload[EventPayload.SERIALIZED]["temperature"] == 0.25
+    assert last.payload.keys() & {EventPayload.RESPONSE, EventPayload.COMPLETION}
+
+
+def test_items_of_a_stream_are_kept_as_they_were(observed, events):
+    list(observed.stream_chat(HELLO))
+    texts = [event.response.message.content for event in events if event.class_name() == "LLMChatInProgressEvent"]
+    assert texts[0] == ""
+    assert texts[-1] == "The answer is 42."
+    assert texts == sorted(texts, key=len)
+
+
+def test_the_tools_are_in_the_event(make_llm, caller, events):
+    llm = make_llm(caller)
+    llm.chat_with_tools(TOOLS, "go", tool_required=True)
+    sent = events[0].additional_kwargs
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["add", "weather"]
+    assert copy.deepcopy(sent)["tool_required"] is True
+
+
+def test_a_refused_call_ends_its_event_with_the_error(observed, debug):
+    with pytest.raises(BadRequestError):
+        observed.chat(HELLO, temprature=1)
+    ((_, last),) = debug.get_llm_inputs_outputs()
+    assert isinstance(last.payload[EventPayload.EXCEPTION], BadRequestError)
+
+
+def test_a_stream_that_is_left_ends_its_event(observed, debug, events):
+    stream = observed.stream_chat(HELLO)
+    next(stream)
+    stream.close()
+    assert "ExceptionEvent" in _names(events)
+    assert len(debug.get_event_pairs(CBEventType.LLM)) == 1
+
+
+def test_infill_has_events_too(make_llm, serve, events):
+    llm = make_llm(serve("fim.gguf", parallel=1, ctx_size=1024), max_tokens=1)
+    llm.infill("before", "after")
+    assert _names(events) == ["LLMCompletionStartEvent", "LLMCompletionEndEvent"]
+    assert events[0].prompt == "before"
+
+
+async def test_a_rate_limiter_is_asked_once_for_each_call(make_llm, thinker):
+    asked = []
+
+    class Limiter(TokenBucketRateLimiter):
+        def acquire(self, num_tokens: int = 0) -> None:
+            asked.append("sync")
+
+        async def async_acquire(self, num_tokens: int = 0) -> None:
+            asked.append("async")
+
+    llm = make_llm(thinker, rate_limiter=Limiter(requests_per_minute=60))
+    llm.complete("Hello")
+    await llm.achat(HELLO)
+    list(llm.stream_chat(HELLO))
+    assert asked == ["sync", "async", "sync"]
+    await llm.aclose()

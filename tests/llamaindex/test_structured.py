@@ -1,0 +1,212 @@
+"""Structured output: the random model speaks nonsense, so what validates does so by the server's grammar alone."""
+
+import itertools
+import json
+from typing import Literal
+
+import pytest
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.program.utils import FlexibleModel
+from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
+from llama_index.core.types import PydanticProgramMode
+from pydantic import BaseModel, Field
+
+from llamacpp_server import BadRequestError
+from llamaindex_llamacpp_server import LlamaServer, UnusableReplyError
+from tests.llamaindex.conftest import SOBER
+from tests.models import Script, tool_call
+
+PROMPT = PromptTemplate("Describe {thing}")
+
+
+class Llama(BaseModel):
+    """A llama."""
+
+    colour: Literal["white", "brown"] = Field(description="colour of the wool")
+    tame: bool
+    legs: Literal[4] | None = None
+
+
+async def _all_four(llm: LlamaServer, output_cls: type[BaseModel], **kwargs) -> list[list[BaseModel]]:
+    prompted = {"prompt": PROMPT, "thing": "it", "llm_kwargs": kwargs}
+    return [
+        [llm.structured_predict(output_cls, **prompted)],
+        [await llm.astructured_predict(output_cls, **prompted)],
+        list(llm.stream_structured_predict(output_cls, **prompted)),
+        [item async for item in await llm.astream_structured_predict(output_cls, **prompted)],
+    ]
+
+
+async def test_all_four_ways(recorded, chat_server):
+    llm, bodies = recorded(chat_server, **SOBER, system_prompt="Be honest.", max_tokens=200, grammar='root ::= "x"')
+    kwargs = {"temperature": 0.5, "tool_choice": "auto", "allow_parallel_tool_calls": True}
+    given = dict(kwargs)
+    for items in await _all_four(llm, Llama, **kwargs):
+        assert isinstance(items[-1], Llama)
+        assert all(isinstance(item, Llama | FlexibleModel) for item in items)
+    assert kwargs == given
+    assert len(bodies) == 2  # the awaited ones have connections of their own
+    for body in bodies:
+        system, user = body["messages"]
+        assert system == {"role": "system", "content": "Be honest."}
+        assert user["content"].startswith("Describe it\n")
+        assert "colour of the wool" in user["content"]
+        schema = body["response_format"]["json_schema"]["schema"]
+        assert schema["required"] == ["colour", "tame"]
+        assert body["temperature"] == 0.5
+        assert not {"grammar", "json_schema", "tools", "tool_choice"} & body.keys()
+    await llm.aclose()
+
+
+def test_the_schema_can_stay_out_of_the_prompt(recorded, chat_server):
+    llm, bodies = recorded(chat_server, **SOBER, max_tokens=200, schema_in_prompt=False)
+    prompt = ChatPromptTemplate(message_templates=[ChatMessage(content="a"), ChatMessage(role="user", content="b")])
+    llm.structured_predict(Llama, prompt)
+    assert [message["content"] for message in bodies[0]["messages"]] == ["a", "b"]
+
+
+def test_the_prompt_of_the_caller_stays_as_it_is(llm):
+    messages = [ChatMessage(content="a")]
+    llm.structured_predict(Llama, ChatPromptTemplate(message_templates=messages), llm_kwargs={"max_tokens": 200})
+    assert messages == [ChatMessage(content="a")]
+
+
+# StructuredLLM of llama-index-core 0.14 calls the deprecated `.json()` on what it streams.
+@pytest.mark.filterwarnings("ignore:The `json` method is deprecated")
+async def test_as_structured_llm(llm):
+    structured = llm.as_structured_llm(Llama)
+    messages = [ChatMessage(content="Hello")]
+    assert isinstance(structured.chat(messages, max_tokens=200).raw, Llama)
+    assert isinstance((await structured.achat(messages, max_tokens=200)).raw, Llama)
+    assert Llama.model_validate_json(structured.complete("Hello", max_tokens=200).text)
+    *_, last = structured.stream_chat(messages, max_tokens=200)
+    assert isinstance(last.raw, Llama)
+    await llm.aclose()
+
+
+def test_thinking_does_not_get_into_the_object(make_llm, scripted_server):
+    says = '{"colour": "white", "tame": true}'
+    llm = make_llm(scripted_server(Script(thinks="Hm {", says=says)))
+    assert llm.structured_predict(Llama, PROMPT, thing="it") == Llama(colour="white", tame=True)
+    assert list(llm.stream_structured_predict(Llama, PROMPT, thing="it"))[-1].tame
+
+
+def test_partial_objects_grow(make_llm, scripted_server):
+    class Herd(BaseModel):
+        names: list[str]
+        size: int
+
+    says = ["{", '"names"', ":", " [", '"Ka', 'rl"', ', "Ida"', "]", ', "size"', ": 2", "}"]
+    llm = make_llm(scripted_server(Script(says=says)), thinking=False)
+    items = [item.model_dump(exclude_unset=True) for item in llm.stream_structured_predict(Herd, PROMPT, thing="it")]
+    assert {"names": ["Ka"]} in items
+    assert {"names": ["Karl"]} in items
+    assert items[-1] == {"names": ["Karl", "Ida"], "size": 2}
+    assert all(len(str(a)) <= len(str(b)) for a, b in itertools.pairwise(items))
+
+
+async def test_output_that_was_cut_off_is_named(llm):
+    prompted = {"prompt": PROMPT, "thing": "it", "llm_kwargs": {"max_tokens": 5}}
+    with pytest.raises(UnusableReplyError, match=r"no Llama; it was cut off by max_tokens.*raise max_tokens") as caught:
+        llm.structured_predict(Llama, **prompted)
+    assert "EOF" in str(caught.value.__cause__)
+    with pytest.raises(ValueError, match=r"cut off by max_tokens"):
+        await llm.astructured_predict(Llama, **prompted)
+    with pytest.raises(UnusableReplyError, match=r"cut off by max_tokens"):
+        list(llm.stream_structured_predict(Llama, **prompted))
+    with pytest.raises(UnusableReplyError, match=r"cut off by max_tokens"):
+        [item async for item in await llm.astream_structured_predict(Llama, **prompted)]
+    await llm.aclose()
+
+
+def test_thinking_that_took_all_tokens_is_named(make_llm, scripted_server):
+    llm = make_llm(scripted_server(Script(thinks=["hm "], says="{}")), max_tokens=1)
+    with pytest.raises(UnusableReplyError, match=r"thinking took all of it"):
+        llm.structured_predict(Llama, PROMPT, thing="it")
+
+
+def test_a_schema_that_the_server_refuses_is_named(llm):
+    with pytest.raises(BadRequestError, match=r"JSON schema of Llama"):
+        llm.structured_predict(Llama, PROMPT, thing="it", llm_kwargs={"stop": [1]})
+
+
+class _Seen(BaseEventHandler):
+    names: list[str] = Field(default_factory=list)
+
+    def handle(self, event, **kwargs):
+        self.names.append(event.class_name())
+
+
+async def test_events(llm):
+    seen, root = _Seen(), get_dispatcher()
+    root.add_event_handler(seen)
+    try:
+        await _all_four(llm, Llama, max_tokens=200)
+    finally:
+        root.event_handlers.remove(seen)
+        await llm.aclose()
+    for name in ("LLMStructuredPredictStartEvent", "LLMStructuredPredictEndEvent"):
+        assert seen.names.count(name) == 4
+    assert "LLMStructuredPredictInProgressEvent" in seen.names
+    assert seen.names.count("LLMChatStartEvent") == seen.names.count("LLMChatEndEvent") == 4
+
+
+async def test_the_function_mode_is_the_cores_own_with_the_system_prompt(scripted_server, recorded):
+    says = tool_call("Llama", '{"colour": "brown", "tame": false}')
+    llm, bodies = recorded(
+        scripted_server(says),
+        thinking=False,
+        system_prompt="Be honest.",
+        pydantic_program_mode=PydanticProgramMode.FUNCTION,
+    )
+    kwargs = {"tool_required": True}
+    for items in await _all_four(llm, Llama, **kwargs):
+        assert items[-1] == Llama(colour="brown", tame=False)
+    assert kwargs == {"tool_required": True}
+    assert [body["tool_choice"] for body in bodies] == ["required", "required"]
+    assert all("response_format" not in body for body in bodies)
+    assert all(body["messages"][0]["content"] == "Be honest." for body in bodies)
+    # The core's awaited program forgets the system prompt; the count of the prompt's tokens shows that ours did not.
+    counts = []
+    for chat in (llm.structured_predict, llm.astructured_predict):
+        handler = _Usage()
+        get_dispatcher().add_event_handler(handler)
+        try:
+            result = chat(Llama, PROMPT, thing="it")
+            if not isinstance(result, BaseModel):
+                await result
+        finally:
+            get_dispatcher().event_handlers.remove(handler)
+        counts.append(handler.prompt_tokens)
+    assert counts[0] == counts[1]
+    await llm.aclose()
+
+
+class _Usage(BaseEventHandler):
+    prompt_tokens: int = 0
+
+    def handle(self, event, **kwargs):
+        if event.class_name() == "LLMChatEndEvent":
+            self.prompt_tokens = event.response.raw["usage"]["prompt_tokens"]
+
+
+def test_the_text_mode_asks_in_words(scripted_server, recorded):
+    llm, bodies = recorded(
+        scripted_server('{"colour": "white", "tame": true}'),
+        thinking=False,
+        pydantic_program_mode=PydanticProgramMode.LLM,
+    )
+    assert llm.structured_predict(Llama, PROMPT, thing="it").tame
+    assert "response_format" not in bodies[0]
+    assert "tools" not in bodies[0]
+
+
+def test_a_nested_schema_with_references(llm):
+    class Herd(BaseModel):
+        leader: Llama
+        second: Llama | None
+
+    herd = llm.structured_predict(Herd, PROMPT, thing="it", llm_kwargs={"max_tokens": 300})
+    assert json.loads(herd.model_dump_json())["leader"]["colour"] in ("white", "brown")
