@@ -45,7 +45,7 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
         body["model"] = request.model
     tools, choice = resolve_tool_choice(request.tools, request.tool_choice)
     if tools:
-        body["tools"] = tools
+        body["tools"] = [_tool(tool) for tool in tools]
         if "grammar" in body or "json_schema" in body or "response_format" in body:
             _refuse_constraint_with_tools(body)
         if choice is not None:
@@ -154,6 +154,11 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     clean: dict[str, Any] = _without_nulls(message)
     clean.setdefault("content", "")
     return clean
+
+
+def _tool(tool: ToolDict) -> dict[str, Any]:
+    """A tool without nulls beside its schema; within a schema a null may be a value."""
+    return {**tool, "function": {name: value for name, value in tool["function"].items() if value is not None}}
 
 
 def _without_nulls(value: Any) -> Any:

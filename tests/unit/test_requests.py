@@ -161,6 +161,14 @@ def test_a_null_among_the_arguments_of_a_call_is_a_value_and_stays():
     assert sent[0]["tool_calls"][0]["function"] == function
 
 
+def test_nulls_beside_a_tools_schema_are_left_out_and_within_it_stay():
+    schema = {"type": "object", "properties": {"a": {"default": None, "enum": [None, 1]}}}
+    function = {"name": "f", "description": None, "strict": None, "parameters": schema}
+    (sent,) = body_of(tools=[{"type": "function", "function": function}])["tools"]
+    assert sent == {"type": "function", "function": {"name": "f", "parameters": schema}}
+    assert function["strict"] is None, "the caller's tool was changed"
+
+
 def test_a_message_without_content_gets_an_empty_one():
     assert body_of(messages=[{"role": "user"}])["messages"] == [{"role": "user", "content": ""}]
 
