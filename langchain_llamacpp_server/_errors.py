@@ -81,6 +81,10 @@ class MalformedReplyError(server.MalformedReplyError, core.ModelAPIError):
     is_retryable = server.MalformedReplyError.retryable
 
 
+class BadVectorError(server.BadVectorError, MalformedReplyError):
+    """An embedding with NaN, null, zeros only, or of another length; `index` says of which text."""
+
+
 class TruncatedOutputError(server.LlamaServerError, core.ModelError):
     """A structured answer was cut off before it was whole: by `max_tokens`, or by the end of the context."""
 
@@ -110,6 +114,7 @@ _TWINS: Final[tuple[tuple[type[server.LlamaServerError], type[server.LlamaServer
     (server.NotSupportedError, NotSupportedError),
     (server.ServerFaultError, ServerFaultError),
     (server.StreamCutOffError, StreamCutOffError),
+    (server.BadVectorError, BadVectorError),
     (server.MalformedReplyError, MalformedReplyError),
     (server.LlamaServerError, ServerError),
 )

@@ -32,6 +32,7 @@ MEANINGLESS: Final[Mapping[str, str]] = {
     "skip_empty": "empty texts are embedded, where the model can",
     "retry_min_seconds": "see `max_retries` and `total_timeout`",
     "retry_max_seconds": "see `max_retries` and `total_timeout`",
+    "batch_size": "all prompts are one request; the server queues what exceeds its slots",
     "best_of": "the server ignores it; use `n`",
 }
 
