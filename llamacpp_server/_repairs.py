@@ -1,0 +1,56 @@
+"""The record of what was rewritten before a request was sent: for the log, and for a reply's metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
+
+from ._notices import say_once
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One thing that was rewritten.
+
+    Attributes:
+        name: Kind of the repair, such as `pattern` or `invalid_arguments`; what switches it off.
+        where: Path of what was rewritten, such as `search.properties.query` or `messages[3].tool_calls[0]`.
+        what: What was done and why, as a sentence.
+    """
+
+    name: str
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+    def as_dict(self) -> dict[str, str]:
+        """The same as JSON has it."""
+        return asdict(self)
+
+
+def tell(repairs: Iterable[Repair]) -> None:
+    """Log each repair, the same one only once in a process."""
+    for repair in repairs:
+        say_once(f"repaired {repair}")
+
+
+def enabled(names: Collection[str], wanted: bool | Collection[str]) -> frozenset[str]:
+    """The repairs of `names` to do.
+
+    Args:
+        names: All that there are.
+        wanted: True for all, False for none, or those to leave out, each with a minus before its name, or those to do.
+
+    Raises:
+        ValueError: For a name that does not exist.
+    """
+    if isinstance(wanted, bool):
+        return frozenset(names) if wanted else frozenset()
+    given = {wanted} if isinstance(wanted, str) else set(wanted)
+    if unknown := sorted(name for name in given if name.removeprefix("-") not in names):
+        raise ValueError(f"no such repair: {', '.join(unknown)}; there are {', '.join(sorted(names))}")
+    without = {name[1:] for name in given if name.startswith("-")}
+    kept = given - {f"-{name}" for name in without}
+    return frozenset((kept or set(names)) - without)
