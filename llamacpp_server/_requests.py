@@ -123,6 +123,8 @@ def _parameters(params: Mapping[str, Any]) -> dict[str, Any]:
         body["response_format"] = _nested_format(body["response_format"])
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
         body["logprobs"] = True
+    if body.get("continue_final_message"):
+        body.setdefault("add_generation_prompt", False)  # a new turn and an old one at once is a 400
     return body
 
 

@@ -94,7 +94,7 @@ class SamplingFields(BaseModel):
     reasoning_control: bool | None = Field(None, description="Lets `end_reasoning` stop the thinking while it runs.")
     add_generation_prompt: bool | None = Field(None, description="Whether the template opens an assistant's turn.")
     continue_final_message: bool | Literal["content", "reasoning_content"] | None = Field(
-        None, description="Continue the last message; goes with `add_generation_prompt=False`."
+        None, description="Continue the last message; `echo=True` to have it in the answer as well."
     )
     echo: bool | None = Field(None, description="Whether a stream begins with the text that is continued.")
     parse_tool_calls: bool | None = Field(None, description="Whether tool calls in the text are parsed.")
