@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import fcntl
 import json
 import os
 import select
@@ -45,6 +46,8 @@ def guard() -> int:
     """
     order = _first_line()
     wakeups = _signal_pipe()
+    # After the log was cut, all go on writing at its end and not where they were.
+    fcntl.fcntl(LOG, fcntl.F_SETFL, fcntl.fcntl(LOG, fcntl.F_GETFL) | os.O_APPEND)
     try:
         server = subprocess.Popen(  # noqa: S603 (the caller's own command)
             order["argv"],
@@ -132,10 +135,9 @@ def embedded() -> int:
     except RuntimeError as error:
         _write(LOG, f"{error}\n")
         return 1
-    while os.read(STDIN, 512):
+    while server is not None and os.read(STDIN, 512):
         pass
-    del server
-    return 0
+    os._exit(0)  # at once: what runs in the server must not hold up its end
 
 
 def _set(xllamacpp: Any, params: Any, path: str, value: Any) -> None:
@@ -163,5 +165,5 @@ def _first_line() -> Any:
 
 
 if __name__ == "__main__":
-    # Without waiting for anything: a thread of the server that does not end must not keep the process alive.
-    os._exit(embedded() if sys.argv[1:] == ["embedded"] else guard())
+    # A failed server's last words are written by a thread of it, which an exit in order waits for.
+    sys.exit(embedded() if sys.argv[1:] == ["embedded"] else guard())

@@ -117,7 +117,9 @@ def _probe(name: str, ask: Callable[[], object]) -> Finding:
     try:
         ask()
     except NotSupportedError as error:
-        return Finding(name, "off", error.server_message or error.message, error.remedy)
+        # The words of a 501 only say what the remedy says.
+        words = "not switched on" if error.status == 501 and error.remedy else error.server_message
+        return Finding(name, "off", words or error.message, error.remedy)
     except LlamaServerError as error:
         return _failed(name, error)
     return Finding(name, "ok", f"answers in {_ms(started)}")

@@ -129,6 +129,7 @@ def _chat(arguments: argparse.Namespace, progress: _Progress) -> int:
     if not interactive and not prompt.strip():
         raise _WrongCommandLine("there is no prompt, neither as arguments nor on stdin")
     with _client(arguments, progress) as client:
+        client = client.with_settings(model=client.model_name())
         params = _params(arguments, client)
         if interactive:
             return _converse(client, messages, params, progress)
@@ -189,6 +190,8 @@ def _answer(
             print(delta.content, end="", flush=True)
         finish = delta.finish_reason or finish
     print(flush=True)
+    if thinks and not text:
+        print(file=sys.stderr)
     if finish == "length":
         print("(cut off: max_tokens, or the end of the context)", file=sys.stderr)
     return "".join(text)

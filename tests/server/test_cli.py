@@ -115,7 +115,7 @@ def test_check_as_json(run: Run, chat_server: LocalServer) -> None:
     assert findings(out)["embeddings"] == {
         "name": "embeddings",
         "status": "off",
-        "detail": "This server does not support embeddings. Start it with `--embeddings`",
+        "detail": "not switched on",
         "remedy": "start the server with --embeddings (and --pooling mean, cls or last)",
     }
 
@@ -270,9 +270,9 @@ def test_the_answer_is_on_stdout_and_thinking_is_not(run: Run, thinker: LocalSer
 
 def test_parameters_of_a_chat(run: Run, thinker: LocalServer, chat_server: LocalServer) -> None:
     here = ("--base-url", thinker.base_url, "--thinking", "off")
-    code, out, err = run("chat", *here, "--max-tokens", "1", "2 + 2?")
-    assert (code, out) == (0, "It\n")
-    assert "cut off" in err
+    cut_off = "(cut off: max_tokens, or the end of the context)\n"
+    assert run("chat", *here, "--max-tokens", "1", "2 + 2?") == (0, "It\n", cut_off)
+    assert run("chat", *here[:2], "--max-tokens", "1", "2 + 2?") == (0, "\n", "Two\n" + cut_off)
     there = ("--base-url", chat_server.base_url, "--max-tokens", "8", "--thinking", "off")
     first, second = (run("chat", *there, "--temperature", "2", "--seed", seed, "hello")[1] for seed in (1, 2))
     assert first != second
@@ -445,6 +445,22 @@ def test_a_serve_that_can_not_be(run: Run, models_dir: Path, tmp_path: Path) -> 
     code, _, err = run("serve", models_dir / "random.gguf", "--backend", "embedded", "--", "--no-ui")
     assert code == 1
     assert "the embedded server can't do extra_args" in err
+
+
+@pytest.mark.binary
+def test_a_router(run: Run, tmp_path: Path, models_dir: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.gguf").symlink_to(models_dir / "random.gguf")
+    with command("serve", "--models-dir", tmp_path, "--ctx-size", "512", "--parallel", "1") as process:
+        assert process.stdout is not None
+        here = ("--base-url", process.stdout.readline().strip())
+        code, out, _ = run("check", *here)
+        assert code == 1
+        assert "FAILED   model       none is loaded; the server has one, two" in out
+        code, out, _ = run("check", "--json", *here, LLAMACPP_MODEL="two")
+        assert code == 0
+        assert findings(out)["context"]["detail"].startswith("512 tokens")
+        assert run("chat", *here, "--max-tokens", "2", "hi", LLAMACPP_MODEL="")[0] == 0, "the loaded one answers"
 
 
 @pytest.mark.binary

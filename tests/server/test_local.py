@@ -273,6 +273,20 @@ def test_what_a_program_says_before_it_ends_is_shown(models_dir: Path, tmp_path:
         LocalServer(models_dir / "random.gguf", binary=program).start()
 
 
+def test_the_log_can_not_fill_the_disk(tmp_path: Path, chat_server: LocalServer) -> None:
+    """A program that writes 70 MB, and then now and then a line."""
+    program = tmp_path / "llama-server"
+    program.write_text(
+        f"#!/bin/sh\necho listening on {chat_server.base_url}\nhead -c 70000000 /dev/zero\n"
+        "while sleep 0.2; do echo; echo and so on; done\n"
+    )
+    program.chmod(0o755)
+    with LocalServer(chat_server.model, binary=program) as server:
+        wait_until(lambda: "was dropped" in server.log_tail())
+        wait_until(lambda: "and so on" in server.log_tail(2))
+        assert "\0" not in server.log_tail()
+
+
 # -- the key and the environment
 
 
