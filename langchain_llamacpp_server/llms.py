@@ -10,7 +10,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import GenerationChunk, LLMResult
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
 from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient, SamplingFields
@@ -24,6 +24,7 @@ from ._vector_arguments import LLM_NAMES, model_arguments
 __all__ = ["LlamaServerLLM"]
 
 _PROVIDER = "llamacpp-server"
+_OF_THE_RUN = frozenset({"tags", "metadata", "run_name", "run_id"})
 
 
 class LlamaServerLLM(SamplingFields, ConnectionFields, BaseLLM):
@@ -51,6 +52,31 @@ class LlamaServerLLM(SamplingFields, ConnectionFields, BaseLLM):
     @classmethod
     def _take_other_names(cls, values: Any) -> Any:
         return model_arguments(values, LLM_NAMES, cls.model_fields) if isinstance(values, Mapping) else values
+
+    _call: Mapping[str, Any] | None = PrivateAttr(None)
+
+    # -- LangChain's cache and traces, which see the model's parameters and not the call's
+
+    def generate(
+        self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
+    ) -> LLMResult:
+        """As in `BaseLLM`; the cache tells calls with different parameters apart as well."""
+        return BaseLLM.generate(self._with_call(kwargs), prompts, stop, callbacks, **kwargs)
+
+    async def agenerate(
+        self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
+    ) -> LLMResult:
+        """`generate`, awaited."""
+        return await BaseLLM.agenerate(self._with_call(kwargs), prompts, stop, callbacks, **kwargs)
+
+    def _with_call(self, kwargs: Mapping[str, Any]) -> LlamaServerLLM:
+        call = {name: value for name, value in kwargs.items() if name not in _OF_THE_RUN}
+        if not call:
+            return self
+        self.client, self.async_client  # noqa: B018 (opened here, the copy shares their connections)
+        other = self.model_copy()
+        other._call = call
+        return other
 
     # -- generating
 
@@ -159,7 +185,7 @@ class LlamaServerLLM(SamplingFields, ConnectionFields, BaseLLM):
             params["suffix"] = self.suffix
         if self.extra_body:
             params["extra_body"] = self.extra_body
-        return params
+        return params if self._call is None else {**params, "call": dict(self._call)}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         own = [self.stop] if isinstance(self.stop, str) else self.stop
