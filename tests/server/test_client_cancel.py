@@ -1,0 +1,240 @@
+"""Leaving an answer frees the server's slot at once, however it is left. Watched on `/slots` of the real server."""
+
+import asyncio
+import gc
+import threading
+import time
+from contextlib import aclosing, suppress
+
+import pytest
+import trio
+
+from llamacpp_server import (
+    AsyncLlamaServerClient,
+    ChatRequest,
+    CompletionRequest,
+    LlamaServerClient,
+    RequestTimeoutError,
+)
+
+CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
+COMPLETION = CompletionRequest(prompt="Hello")
+FREE_WITHIN = 0.5
+
+
+class Watch:
+    """Looks at the slots of a server over a connection of its own."""
+
+    def __init__(self, server):
+        self.client = LlamaServerClient(server.base_url)
+
+    def busy(self):
+        return sum(slot.is_processing for slot in self.client.slots())
+
+    def until(self, busy, seconds):
+        """Seconds until as many slots are busy; fails after a time."""
+        began = time.monotonic()
+        while self.busy() != busy:
+            assert time.monotonic() - began < seconds, f"{self.busy()} slots are busy, not {busy}"
+            time.sleep(0.005)
+        return time.monotonic() - began
+
+    def freed(self):
+        self.until(0, FREE_WITHIN)
+
+
+@pytest.fixture
+def watch(slow_server):
+    """A watch on a server that never stops by itself; all its slots are free before and after."""
+    watch = Watch(slow_server)
+    watch.until(0, 5)
+    yield watch
+    watch.until(0, 5)
+    watch.client.close()
+
+
+@pytest.mark.parametrize(("name", "request_"), [("stream_chat", CHAT), ("stream_complete", COMPLETION)])
+def test_closing_a_stream(connect, slow_server, watch, name, request_):
+    client = connect(slow_server)
+    stream = client.start(name, request_)
+    for _ in range(3):
+        assert client.next(stream) is not None
+    assert watch.busy() == 1
+    client.leave(stream)
+    watch.freed()
+    assert client.health().ready, "the client is of use no more"
+
+
+def test_breaking_a_loop(slow_server, watch):
+    with slow_server.client() as client:
+        for number, _ in enumerate(client.stream_chat(CHAT)):
+            if number == 3:
+                assert watch.busy() == 1
+                break
+        watch.freed()
+
+
+def test_forgetting_a_stream(slow_server, watch):
+    with slow_server.client() as client:
+        stream = client.stream_chat(CHAT)
+        next(stream)
+        assert watch.busy() == 1
+        del stream
+        gc.collect()
+        watch.freed()
+
+
+def test_an_exception_in_the_loop_of_the_reader(slow_server, watch):
+    with slow_server.client() as client:
+        with pytest.raises(ZeroDivisionError):
+            for _ in client.stream_chat(CHAT):
+                1 / 0  # noqa: B018
+        watch.freed()
+
+
+def test_closing_the_client_while_a_stream_runs(slow_server, watch):
+    client = slow_server.client()
+    stream = client.stream_chat(CHAT)
+    next(stream)
+    client.close()
+    stream.close()
+    watch.freed()
+
+
+def test_an_interrupt_while_a_chat_waits_for_the_whole(slow_server, watch):
+    import signal
+
+    with slow_server.client() as client:
+        main = threading.main_thread().ident
+        timer = threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            client.chat(CHAT)
+        timer.join()
+        watch.freed()
+        assert client.health().ready
+
+
+def test_a_deadline(connect, slow_server, watch):
+    client = connect(slow_server, total_timeout=0.2)
+    with pytest.raises(RequestTimeoutError) as caught:
+        client.chat(CHAT)
+    assert caught.value.partial is not None
+    assert caught.value.partial.choices[0].content.startswith("word word")
+    watch.freed()
+
+
+# -- awaited
+
+
+async def cancelled(task):
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_cancelling_a_task_that_waits_for_a_whole_chat(slow_server, watch):
+    async with AsyncLlamaServerClient(slow_server.base_url) as client:
+        for request, ask in [(CHAT, client.chat), (COMPLETION, client.complete)]:
+            task = asyncio.create_task(ask(request))
+            await asyncio.to_thread(watch.until, 1, 2)
+            await cancelled(task)
+            await asyncio.to_thread(watch.freed)
+        assert (await client.health()).ready
+
+
+async def test_cancelling_a_task_that_reads_a_stream(slow_server, watch):
+    async with AsyncLlamaServerClient(slow_server.base_url) as client:
+
+        async def read():
+            async for _ in client.stream_chat(CHAT):
+                pass
+
+        task = asyncio.create_task(read())
+        await asyncio.to_thread(watch.until, 1, 2)
+        await cancelled(task)
+        await asyncio.to_thread(watch.freed)
+
+
+async def test_a_timeout_of_the_event_loop(slow_server, watch):
+    async with AsyncLlamaServerClient(slow_server.base_url) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await client.chat(CHAT)
+        await asyncio.to_thread(watch.freed)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.complete(COMPLETION), 0.2)
+        await asyncio.to_thread(watch.freed)
+
+
+async def test_breaking_an_awaited_loop(slow_server, watch):
+    async with AsyncLlamaServerClient(slow_server.base_url) as client:
+        async for _ in client.stream_chat(CHAT):
+            break
+        await asyncio.to_thread(watch.freed)
+
+
+async def test_forgetting_an_awaited_stream(slow_server, watch):
+    async with AsyncLlamaServerClient(slow_server.base_url) as client:
+        stream = client.stream_chat(CHAT)
+        await anext(stream)
+        assert await asyncio.to_thread(watch.busy) == 1
+        del stream
+        gc.collect()
+        await asyncio.to_thread(watch.freed)
+
+
+async def test_a_task_group_of_which_one_fails(slow_server, watch):
+    async with AsyncLlamaServerClient(slow_server.base_url) as client:
+
+        async def fail():
+            await asyncio.to_thread(watch.until, 2, 2)
+            raise RuntimeError("one failed")
+
+        with pytest.raises(ExceptionGroup, match="TaskGroup"):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(client.chat(CHAT))
+                group.create_task(client.chat(CHAT))
+                group.create_task(fail())
+        await asyncio.to_thread(watch.freed)
+
+
+def test_a_cancel_scope_of_trio(slow_server, watch):
+    async def main():
+        async with AsyncLlamaServerClient(slow_server.base_url) as client:
+            with trio.move_on_after(0.2) as scope:
+                await client.chat(CHAT)
+            assert scope.cancelled_caught
+            await trio.to_thread.run_sync(watch.freed)
+            with trio.move_on_after(0.2):
+                async with aclosing(client.stream_chat(CHAT)) as stream:
+                    async for _ in stream:
+                        pass
+            await trio.to_thread.run_sync(watch.freed)
+
+    trio.run(main)
+
+
+def test_a_cancelled_request_in_the_queue_is_never_sent(slow_server, watch):
+    async def main():
+        async with AsyncLlamaServerClient(slow_server.base_url) as client:
+            running = [asyncio.create_task(client.chat(CHAT)) for _ in range(2)]
+            await asyncio.to_thread(watch.until, 2, 2)
+            queued = asyncio.create_task(client.chat(CHAT))
+            await asyncio.sleep(0.1)
+            await cancelled(queued)
+            for task in running:
+                await cancelled(task)
+            await asyncio.to_thread(watch.freed)
+
+    asyncio.run(main())
+
+
+def test_many_streams_left_one_after_another_leave_nothing_behind(slow_server, watch):
+    with slow_server.client() as client:
+        for _ in range(20):
+            stream = client.stream_chat(CHAT)
+            next(stream)
+            stream.close()
+        watch.freed()
+        assert client.chat(ChatRequest(messages=CHAT.messages, params={"max_tokens": 3})).content.startswith("word")
