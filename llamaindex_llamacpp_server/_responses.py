@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -83,29 +84,28 @@ class ChatState:
         forced: The `tool_choice` that demanded a call.
     """
 
-    __slots__ = ("_blocks", "_deltas", "_dicts", "_forced", "_one_call", "_raw", "_text", "_thinking", "_thought")
-
     def __init__(self, *, one_call: bool = False, forced: str | None = None) -> None:
         self._one_call = one_call
         self._forced = forced
-        self._deltas: list[ChatDelta] = []
         self._text = ""
         self._thinking = ""
         self._thought: tuple[ContentBlock, ...] = ()
+        self._calls: dict[int, tuple[str, str, str]] = {}
         self._blocks: dict[int, ToolCallBlock] = {}
         self._dicts: dict[int, dict[str, Any]] = {}
         self._raw: dict[str, Any] = {}
+        self._asides: list[ChatDelta] = []
 
     def add(self, delta: ChatDelta) -> ChatResponse | None:
         """The message with `delta` added; None for one that adds nothing to show."""
-        self._deltas.append(delta)
-        content, thinking, fragments, _, choice, probs, _, timings, progress, start = delta
-        if start is not None:
-            self._raw = _head(start)
+        content, thinking, fragments, finish, choice, probs, usage, timings, progress, start = delta
+        if finish or choice or probs or usage or timings or start:
+            self._note(delta)
         if choice or not (content or thinking or fragments or probs or progress):
             return None
         details: dict[str, Any] = {}
-        self._text += content
+        if content:
+            self._text += content
         if thinking:
             self._thinking += thinking
             self._thought = (ThinkingBlock(content=self._thinking),)
@@ -128,20 +128,29 @@ class ChatState:
         Raises:
             UnusableReplyError: When a call was demanded and none came.
         """
-        response = chat_response(fold_chat(self._deltas), one_call=self._one_call, forced=self._forced)
+        aside = fold_chat(self._asides)
+        calls = tuple(ToolCall(*parts) for _, parts in sorted(self._calls.items()))
+        said = replace(aside.choices[0], content=self._text, reasoning_content=self._thinking, tool_calls=calls)
+        reply = replace(aside, choices=(said, *aside.choices[1:]))
+        response = chat_response(reply, one_call=self._one_call, forced=self._forced)
         response.delta = ""
         response.logprobs = None
         return response
 
+    def _note(self, delta: ChatDelta) -> None:
+        """Keeps what is only shown at the end, so that not every token has to be kept and folded then."""
+        if delta.start is not None:
+            self._raw = _head(delta.start)
+        self._asides.append(delta if delta.choice else delta._replace(content="", reasoning_content="", tool_calls=()))
+
     def _extend_call(self, fragment: ToolCallFragment) -> None:
         index, call_id, name, arguments = fragment
+        known = self._calls.get(index)
+        if known is not None:
+            call_id, name, arguments = known[0] + call_id, known[1] + name, known[2] + arguments
+        self._calls[index] = call_id, name, arguments
         if index and self._one_call:
             return
-        known = self._blocks.get(index)
-        if known is not None:
-            call_id = known.tool_call_id or call_id
-            name = known.tool_name + name
-            arguments = f"{known.tool_kwargs}{arguments}"
         self._blocks[index] = quick_call(call_id, name, arguments)
         self._dicts[index] = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 

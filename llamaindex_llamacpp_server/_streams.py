@@ -26,9 +26,10 @@ class State(Protocol[D, R]):
 
 def responses(deltas: Iterator[D], state: State[D, R]) -> Generator[R, None, None]:
     """A response for each delta, and the whole one at the end. Closing it frees the server's slot."""
+    add = state.add
     with closing(cast(Generator[D, None, None], deltas)):
         for delta in deltas:
-            response = state.add(delta)
+            response = add(delta)
             if response is not None:
                 yield response
     yield state.last()
