@@ -11,7 +11,7 @@ from typing import Any
 
 from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
 from ._replies import usage_from_wire
-from ._requests import answers_of, chat_body, completion_body, infill_body
+from ._requests import answers_of, chat_body, completion_body, countable, infill_body
 from ._stream import ChatStreamDecoder, CompletionStreamDecoder, StreamDecoder
 from ._whole import WholeChatDecoder, WholeCompletionDecoder
 from .chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
@@ -329,6 +329,7 @@ def apply_template(settings: ServerSettings, request: ChatRequest) -> Program[st
 
 def count_tokens(settings: ServerSettings, request: ChatRequest) -> Program[int]:
     """The server's own count; on builds without it the rendered prompt is tokenized (media are not counted then)."""
+    request = countable(request)
     body = {**_named(settings, None), **_unstreamed(request)}
     call = Call(method="POST", path="/v1/chat/completions/input_tokens", body=body)
     try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from ._notices import say_once
 from .chat import ChatRequest, CompletionRequest, InfillRequest
 from .errors import BadRequestError
 from .sampling import check_params
-from .wire import ToolDict
+from .wire import MessageDict, ToolDict
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 TOOL_CHOICES: Final = ("auto", "none", "required")
@@ -57,6 +58,20 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
         body["stream_options"] = {"include_usage": True}
     body.update(request.extra_body)
     return body
+
+
+def countable(request: ChatRequest) -> ChatRequest:
+    """The request in a form that the server counts: it refuses a conversation that ends in tool calls.
+
+    Their results are counted as empty ones. The next request will have them, and more.
+    """
+    last = request.messages[-1] if request.messages else {}
+    if last.get("role") != "assistant" or not last.get("tool_calls"):
+        return request
+    results: list[MessageDict] = [
+        {"role": "tool", "tool_call_id": call.get("id") or "", "content": ""} for call in last["tool_calls"]
+    ]
+    return replace(request, messages=[*request.messages, *results])
 
 
 def streamable(body: Mapping[str, Any]) -> bool:
