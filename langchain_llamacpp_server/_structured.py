@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_openai_function, convert_to_openai_tool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
@@ -41,7 +41,7 @@ def json_schema(schema: Schema, strict: bool | None = None) -> dict[str, Any]:
     elif isinstance(schema, dict) and not _is_function(schema):
         inner = {"name": schema.get("title", "answer"), "schema": schema}
     else:
-        function = convert_to_openai_function(schema)
+        function = convert_to_openai_tool(schema)["function"]
         inner = {"name": function["name"], "schema": function["parameters"]}
     if strict is not None:
         inner["strict"] = strict

@@ -1,0 +1,162 @@
+"""Structured output on a real server: every schema, every method, and what can go wrong."""
+
+from typing import Any
+
+import langchain_core.exceptions as core
+import pytest
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import BaseModel, Field
+from pydantic.v1 import BaseModel as BaseModelV1
+from typing_extensions import TypedDict
+
+from langchain_llamacpp_server import ChatLlamaServer, MissingToolCallError, TruncatedOutputError
+from langchain_llamacpp_server._structured import json_schema, wire_format
+from llamacpp_server import LocalServer
+
+
+class Person(BaseModel):
+    """Somebody."""
+
+    name: str = Field(description="given name")
+    age: int
+
+
+class PersonV1(BaseModelV1):
+    """Somebody."""
+
+    name: str
+    age: int
+
+
+class PersonDict(TypedDict):
+    """Somebody."""
+
+    name: str
+    age: int
+
+
+SCHEMA: dict[str, Any] = {"title": "Person", "description": "Somebody.", **Person.model_json_schema()}
+METHODS = ("json_schema", "function_calling", "json_mode")
+
+
+@pytest.fixture(scope="session")
+def clerk(scripted_server: Any) -> LocalServer:
+    """Says a person as JSON, or calls the tool with one, as the grammar of the request allows."""
+    answer = '{"name": "Ann", "age": 7}'
+    call = f'<tool_call>\n{{"name": "Person", "arguments": {answer}}}\n</tool_call>'
+    return scripted_server({"call": call, "wrong": '{"name": "Ann"}', "user": answer})
+
+
+@pytest.fixture
+def asked(clerk: LocalServer) -> ChatLlamaServer:
+    return ChatLlamaServer(base_url=clerk.base_url, thinking=False)
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_objects_in_all_ways(asked: ChatLlamaServer, method: Any) -> None:
+    text = "call" if method == "function_calling" else "Who?"
+    chain = asked.with_structured_output(Person, method=method)
+    ann = Person(name="Ann", age=7)
+    assert chain.invoke(text) == ann
+    assert await chain.ainvoke(text) == ann
+    assert list(chain.stream(text))[-1] == ann
+    assert [part async for part in chain.astream(text)][-1] == ann
+    raw = asked.with_structured_output(Person, method=method, include_raw=True).invoke(text)
+    assert raw["parsed"] == ann
+    assert raw["parsing_error"] is None
+    assert raw["raw"].usage_metadata
+
+
+@pytest.mark.parametrize(
+    "schema", [PersonDict, SCHEMA, convert_to_openai_tool(Person), convert_to_openai_tool(Person)["function"]]
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_schemas_of_all_kinds_give_dicts(asked: ChatLlamaServer, schema: Any, method: Any) -> None:
+    text = "call" if method == "function_calling" else "Who?"
+    assert asked.with_structured_output(schema, method=method).invoke(text) == {"name": "Ann", "age": 7}
+
+
+def test_the_first_pydantic(asked: ChatLlamaServer) -> None:
+    person = asked.with_structured_output(PersonV1).invoke("Who?")
+    assert isinstance(person, PersonV1)
+    assert person.name == "Ann"
+
+
+def test_any_json(asked: ChatLlamaServer) -> None:
+    assert asked.with_structured_output(method="json_mode").invoke("Who?") == {"name": "Ann", "age": 7}
+
+
+def test_objects_grow_while_streamed(asked: ChatLlamaServer) -> None:
+    parts = list(asked.with_structured_output(SCHEMA).stream("Who?"))
+    assert len(parts) > 2
+    assert parts[-1] == {"name": "Ann", "age": 7}
+    assert all(part.keys() <= parts[-1].keys() for part in parts)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"type": "json_schema", "json_schema": {"schema": SCHEMA}},
+        {"name": "Person", "schema": SCHEMA, "strict": True},
+        SCHEMA,
+        Person,
+    ],
+)
+def test_forms_of_a_response_format(given: Any) -> None:
+    made = wire_format(given)
+    assert made["type"] == "json_schema"
+    assert made["json_schema"]["schema"]["properties"].keys() == {"name", "age"}
+
+
+def test_other_formats_stay_as_they_are() -> None:
+    assert wire_format({"type": "json_object"}) == {"type": "json_object"}
+    assert wire_format({"type": "text"}) == {"type": "text"}
+    assert json_schema(Person, strict=True)["json_schema"]["strict"] is True
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("method", ["json_schema", "json_mode"])
+def test_an_answer_that_was_cut_off_is_named(asked: ChatLlamaServer, method: Any, streamed: bool) -> None:
+    chain = asked.model_copy(update={"max_tokens": 3}).with_structured_output(Person, method=method)
+    with pytest.raises(TruncatedOutputError, match=r"after 3 tokens.*max_tokens") as caught:
+        list(chain.stream("Who?")) if streamed else chain.invoke("Who?")
+    assert isinstance(caught.value, core.ModelError)
+
+
+@pytest.mark.parametrize(("tokens", "error"), [(1, TruncatedOutputError), (4, TruncatedOutputError)])
+def test_a_call_that_was_cut_off_is_named(asked: ChatLlamaServer, tokens: int, error: type[Exception]) -> None:
+    chain = asked.model_copy(update={"max_tokens": tokens}).with_structured_output(Person, method="function_calling")
+    with pytest.raises(error, match="cut off"):
+        chain.invoke("call")
+
+
+def test_thinking_that_ate_all_tokens_is_named(llm: ChatLlamaServer) -> None:
+    with pytest.raises(TruncatedOutputError, match="went into thinking"):
+        llm.model_copy(update={"max_tokens": 2, "thinking": True}).with_structured_output(Person).invoke("Hi")
+
+
+def test_with_the_raw_message_no_error_is_raised(asked: ChatLlamaServer) -> None:
+    short = asked.model_copy(update={"max_tokens": 3})
+    for method in METHODS:
+        got = short.with_structured_output(Person, method=method, include_raw=True).invoke("call")  # type: ignore[arg-type]
+        assert isinstance(got["parsing_error"], TruncatedOutputError), method
+        assert got["parsed"] is None
+        assert got["raw"].response_metadata["finish_reason"] == "length"
+
+
+def test_a_call_that_did_not_come(plain_server: LocalServer) -> None:
+    """A template that knows no tools makes the server drop them without a word."""
+    llm = ChatLlamaServer(base_url=plain_server.base_url, max_tokens=-1, stop=[" ", "a", "e"])
+    with pytest.raises((MissingToolCallError, TruncatedOutputError), match="tool call"):
+        llm.with_structured_output(Person, method="function_calling").invoke("call")
+
+
+@pytest.fixture(scope="session")
+def plain_server(serve: Any) -> LocalServer:
+    return serve("plain.gguf", parallel=1, ctx_size=512)
+
+
+@pytest.mark.parametrize(("schema", "method"), [(None, "json_schema"), (Person, "by_magic")])
+def test_what_can_not_be_meant(asked: ChatLlamaServer, schema: Any, method: Any) -> None:
+    with pytest.raises(ValueError, match="method"):
+        asked.with_structured_output(schema, method=method)
