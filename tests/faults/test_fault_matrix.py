@@ -39,7 +39,8 @@ ENDPOINTS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "rerank": ("rerank_server", lambda client: client.rerank("query", ["one", "two"])),
     "tokenize": ("chat_server", lambda client: client.tokenize("some text")),
 }
-SETTINGS = {"read_timeout": 0.6, "connect_timeout": 1.0, "max_retries": 1}
+# Long enough for a busy machine; short where the timeout is what is tested.
+PATIENT, HASTY = 20.0, 0.5
 DOCS = Path(__file__).parents[2] / "docs" / "fault-matrix.md"
 CASES = [(fault, endpoint) for fault in FAULTS for endpoint in ENDPOINTS] + [
     (fault, endpoint) for fault in STREAM_FAULTS for endpoint in ("chat", "completion")
@@ -55,14 +56,14 @@ def essence(answer: Any) -> Any:
     return getattr(answer, "vectors", answer)
 
 
-def blocking(base_url: str, ask: Callable[[Client], Any]) -> Any:
-    with LlamaServerClient(base_url, **SETTINGS) as client:
+def blocking(base_url: str, ask: Callable[[Client], Any], read_timeout: float = PATIENT) -> Any:
+    with LlamaServerClient(base_url, read_timeout=read_timeout, max_retries=1) as client:
         return ask(client)
 
 
-def awaited(base_url: str, ask: Callable[[Client], Awaitable[Any]]) -> Any:
+def awaited(base_url: str, ask: Callable[[Client], Awaitable[Any]], read_timeout: float = PATIENT) -> Any:
     async def main() -> Any:
-        async with AsyncLlamaServerClient(base_url, **SETTINGS) as client:
+        async with AsyncLlamaServerClient(base_url, read_timeout=read_timeout, max_retries=1) as client:
             return await ask(client)
 
     return asyncio.run(main())
@@ -79,7 +80,7 @@ def test_each_fault_ends_in_the_right_reply_or_a_typed_error(
     started = time.monotonic()
     with Proxy(real.base_url, fault) as proxy:
         try:
-            answer = way(proxy.base_url, ask)
+            answer = way(proxy.base_url, ask, HASTY if fault.name == "stall" else PATIENT)
         except LlamaServerError as error:
             outcome = type(error).__name__
             assert proxy.base_url in (error.url or "")
@@ -88,7 +89,7 @@ def test_each_fault_ends_in_the_right_reply_or_a_typed_error(
         else:
             assert essence(answer) == expected
             outcome = "right reply"
-    assert time.monotonic() - started < 10, "it must not hang"
+    assert time.monotonic() - started < PATIENT, "it must not hang"
     outcomes[fault.name, endpoint, way.__name__] = outcome
     assert outcome.removesuffix(", partial reply attached") in EXPECTED[fault.name], outcome
 
