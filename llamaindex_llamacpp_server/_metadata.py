@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import time
 from typing import Any, Final
 
@@ -15,6 +14,8 @@ from pydantic import Field, PrivateAttr, model_validator
 from llamacpp_server import ServerInfo
 from llamacpp_server._notices import say_once
 from llamacpp_server.connection import ConnectionFields
+
+from ._known_names import refuse_unknown
 
 __all__ = ["ServerMetadata"]
 
@@ -51,14 +52,7 @@ class ServerMetadata(ConnectionFields, FunctionCallingLLM):
     @model_validator(mode="before")
     @classmethod
     def _know_all_names(cls, values: Any) -> Any:
-        """The core's models take any keyword and drop the unknown ones without a word."""
-        for name in values if isinstance(values, dict) else ():
-            if name not in cls.model_fields and name != "class_name":
-                near = difflib.get_close_matches(name, cls.model_fields, n=1)
-                hint = (
-                    f": did you mean {near[0]!r}?" if near else "; request fields of newer servers go into extra_body"
-                )
-                raise ValueError(f"{cls.__name__} has no field {name!r}{hint}")
+        refuse_unknown(values, cls.model_fields, cls.__name__)
         return values
 
     @property

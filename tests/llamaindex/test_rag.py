@@ -1,5 +1,7 @@
 """Retrieval on a small corpus: an index, a query engine with citations, and a chat engine over it."""
 
+from pathlib import Path
+
 import pytest
 from llama_index.core import Document, MockEmbedding, Settings, VectorStoreIndex
 from llama_index.core.memory import ChatMemoryBuffer
@@ -8,6 +10,8 @@ from llama_index.core.query_engine import CitationQueryEngine
 from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.schema import NodeWithScore, TextNode
 from pydantic import BaseModel
+
+from llamaindex_llamacpp_server import LlamaServerEmbedding, LlamaServerRerank
 
 CORPUS = {
     "llamas.txt": "Llamas live in the Andes. They carry up to thirty kilograms.",
@@ -55,6 +59,27 @@ async def test_query_engines_sync_async_and_streamed(index, rag_llm, mode):
     streaming = index.as_query_engine(llm=rag_llm, response_mode=mode, streaming=True)
     assert "".join(streaming.query("How much?").response_gen) == "Thirty kilograms."
     await rag_llm.aclose()
+
+
+async def test_all_three_of_ours_together(rag_llm, serve):
+    """Embedded, found, ranked and answered by llama.cpp alone, with the model files that come with this project."""
+    encoder = Path(__file__).parents[2] / "models" / "tiny-encoder.gguf"
+    embeds = serve(encoder, embeddings=True, pooling="mean", parallel=2, ctx_size=512)
+    ranks = serve(encoder, reranking=True, parallel=2, ctx_size=512)
+    embedding = LlamaServerEmbedding(base_url=embeds.base_url)
+    rerank = LlamaServerRerank(base_url=ranks.base_url, top_n=1)
+    documents = [Document(text=text, metadata={"file_name": name}) for name, text in CORPUS.items()]
+    index = VectorStoreIndex.from_documents(documents, embed_model=embedding)
+    engine = CitationQueryEngine.from_args(
+        index, llm=rag_llm, similarity_top_k=2, node_postprocessors=[rerank], embed_model=embedding
+    )
+    for response in (engine.query("Where do llamas live?"), await engine.aquery("Where do llamas live?")):
+        assert str(response) == "They live in the Andes [1]."
+        (source,) = response.source_nodes
+        assert source.node.metadata["file_name"] == "llamas.txt"
+        assert "Llamas live in the Andes" in source.node.get_content()
+    for ours in (rag_llm, embedding, rerank):
+        await ours.aclose()
 
 
 def test_a_chat_engine_over_the_index(index, rag_llm):
