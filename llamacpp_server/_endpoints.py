@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from array import array
-from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
-from ._replies import usage_from_wire
+from ._replies import parse_embeddings, usage_from_wire
 from ._requests import answers_of, chat_body, completion_body, countable, infill_body
 from ._stream import ChatStreamDecoder, CompletionStreamDecoder, StreamDecoder
+from ._thoughts import ThoughtsApart
 from ._whole import WholeChatDecoder, WholeCompletionDecoder
 from .chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
 from .errors import (
@@ -51,7 +51,9 @@ def _named(settings: ServerSettings, model: str | None) -> dict[str, str]:
 def stream_chat(settings: ServerSettings, request: ChatRequest) -> StreamCall[ChatDelta]:
     """`/v1/chat/completions`."""
     body = {**_named(settings, None), **chat_body(request)}
-    decoder: type[StreamDecoder[ChatDelta]] = ChatStreamDecoder if body.get("stream") else WholeChatDecoder
+    decoder: Callable[[], StreamDecoder[ChatDelta]] = ChatStreamDecoder if body.get("stream") else WholeChatDecoder
+    if body.get("reasoning_format") != "none":
+        decoder = partial(ThoughtsApart, decoder, answers_of(body))
     return StreamCall(
         settings=settings,
         call=Call(method="POST", path="/v1/chat/completions", body=body, takes_slot=True),
@@ -245,7 +247,7 @@ def embed(
         return Embeddings([])
     body = {**_named(settings, model), "input": list(inputs), "encoding_format": "base64", **extra_body}
     call = Call(method="POST", path="/v1/embeddings", body=body, takes_slot=True)
-    found = yield from ask(settings, call, _embeddings)
+    found = yield from ask(settings, call, _embeddings, parse_embeddings)
     if len(found.vectors) != len(inputs):
         raise MalformedReplyError(
             f"{len(inputs)} texts were sent and {len(found.vectors)} vectors came back", url=_shown(settings)
@@ -265,11 +267,11 @@ def refuse_text(texts: Sequence[Any], what: str) -> None:
         raise BadRequestError(f"{what} are a list; one text alone would be taken for its letters")
 
 
-def _vector(wire: str | list[float]) -> list[float]:
-    """Base64 of little-endian float32, or numbers from a build that does not know base64."""
-    if not isinstance(wire, str):
-        return list(wire)
-    numbers = array("f", b64decode(wire))
+def _vector(wire: bytes | list[float]) -> list[float]:
+    """Little-endian float32, or numbers from a build that does not know base64."""
+    if not isinstance(wire, bytes):
+        return wire
+    numbers = array("f", wire)
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers.tolist()

@@ -188,8 +188,10 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
             yield Sleep(wait.seconds)
 
 
-def ask(settings: ServerSettings, call: Call, read: Callable[[Any], T]) -> Program[T]:
-    """What `read` makes of the JSON that answers `call`.
+def ask(
+    settings: ServerSettings, call: Call, read: Callable[[Any], T], parse: Callable[[bytes], Any] = from_json
+) -> Program[T]:
+    """What `read` makes of the JSON that answers `call`, as `parse` reads it.
 
     Raises:
         MalformedReplyError: When it is no JSON, or of a shape that `read` does not know.
@@ -202,7 +204,7 @@ def ask(settings: ServerSettings, call: Call, read: Callable[[Any], T]) -> Progr
     finally:
         ticket.leave()
     try:
-        return read(from_json(body))
+        return read(parse(body))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         shown = redact_url(settings.base_url + call.path)
         raise not_this_api(body, reply.headers.get("content-type", ""), shown, reply.status_code) from None

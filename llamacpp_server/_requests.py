@@ -28,10 +28,11 @@ def encode(body: object) -> bytes:
         text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise BadRequestError(f"the request can't be written as JSON: {error}") from error
-    if _SURROGATES.search(text):
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
         say_once("text with lone surrogates was sent with U+FFFD in their place; JSON has no such characters")
-        text = _SURROGATES.sub("\ufffd", text)
-    return text.encode()
+        return _SURROGATES.sub("\ufffd", text).encode()
 
 
 def chat_body(request: ChatRequest) -> dict[str, Any]:
