@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.extra_args = given[cut + 1 :]
     progress = _Progress()
     try:
-        return int(arguments.run(arguments, progress))
+        code = int(arguments.run(arguments, progress))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         progress.end()
         return _INTERRUPTED
@@ -162,7 +164,6 @@ def _converse(
             answer = _answer(client, messages, params, progress)
         except KeyboardInterrupt:
             messages.pop()
-            client.close()  # which tells the server to stop
             print(f"{_PLAIN}\n(interrupted: the question is forgotten)", file=sys.stderr)
         except LlamaServerError as error:
             messages.pop()

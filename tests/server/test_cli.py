@@ -305,7 +305,17 @@ def test_an_interrupt_frees_the_slot(slow_server: LocalServer, idle: Callable[[L
     idle(slow_server)
 
 
-def test_a_closed_pipe_ends_quietly(slow_server: LocalServer, idle: Callable[[LocalServer], None]) -> None:
+@pytest.mark.parametrize("output", [[], ["--json"]])
+def test_a_closed_pipe_ends_a_check_quietly(output: list[str], chat_server: LocalServer) -> None:
+    with command("check", *output, "--base-url", chat_server.base_url) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(10) == 1
+
+
+def test_a_closed_pipe_ends_a_chat_quietly(slow_server: LocalServer, idle: Callable[[LocalServer], None]) -> None:
     with command("chat", "--base-url", slow_server.base_url, "go on") as process:
         assert process.stdout is not None
         assert process.stderr is not None
