@@ -1,5 +1,6 @@
 """A server on a real socket that answers each request with exactly the bytes that a test wrote, and keeps count."""
 
+import contextlib
 import gzip as gzip_format
 import json
 import select
@@ -115,7 +116,8 @@ class ScriptedServer:
         self._listener.close()
         with self._lock:
             for connection in self._open:
-                connection.shutdown(socket.SHUT_RDWR) if connection.fileno() >= 0 else None
+                with contextlib.suppress(OSError):  # the client may have closed it
+                    connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(5)
 
