@@ -16,6 +16,7 @@ import llamacpp_server
 from langchain_llamacpp_server import LlamaServerEmbeddings
 from llamacpp_server import LocalServer, _notices
 from llamacpp_server.prefixes import PREFIXES
+from tests.vector_stand_in import answering
 from tests.wiretap import Wiretap
 
 PATH = "/v1/embeddings"
@@ -164,6 +165,37 @@ class TestVectors:
                 embeddings.embed_documents(["a", "b", "c", "d"])
         assert isinstance(caught.value, core.ModelError)
         assert caught.value.index in range(4) and "--reranking" in str(caught.value)
+
+
+class TestOddReplies:
+    """What only other servers and broken models say, on a stand-in."""
+
+    @pytest.mark.parametrize(
+        ("vectors", "words"),
+        [
+            ([[0.6, 0.8], [None, 1.0]], "text 1 holds null"),
+            ([[0.6, 0.8], [0.0, 0.0]], "text 1 is all zeros"),
+            ([[0.6, 0.8], [1.0]], "text 1 has 1 numbers instead of 2"),
+            (["AACAPwAAAAA=", "AADAfwAAgD8="], "text 1 holds nan"),
+        ],
+    )
+    def test_vector_that_is_none_is_named(self, vectors: Any, words: str) -> None:
+        data = [{"index": i, "embedding": vector} for i, vector in enumerate(vectors)]
+        with answering({"data": data}) as url, pytest.raises(llamacpp_server.BadVectorError, match=words) as caught:
+            LlamaServerEmbeddings(base_url=url).embed_documents(["a", "b"])
+        assert caught.value.index == 1
+
+    def test_order_is_that_of_the_index_and_length_is_made_one(self) -> None:
+        data = [{"index": 1, "embedding": [3.0, 4.0]}, {"index": 0, "embedding": "AACAPwAAAAA="}]
+        with answering({"data": data}) as url:
+            found = LlamaServerEmbeddings(base_url=url).embed_documents(["a", "b"])
+            raw = LlamaServerEmbeddings(base_url=url, normalize=False).embed_documents(["a", "b"])
+        assert found == [[1.0, 0.0], [0.6, 0.8]] and raw == [[1.0, 0.0], [3.0, 4.0]]
+
+    @pytest.mark.parametrize("data", [None, [{"index": 0}], [{"index": 0, "embedding": "not base64!"}], [{}]])
+    def test_reply_of_another_api(self, data: Any) -> None:
+        with answering({"data": data}) as url, pytest.raises(llamacpp_server.MalformedReplyError):
+            LlamaServerEmbeddings(base_url=url).embed_query("a")
 
 
 class TestOversize:

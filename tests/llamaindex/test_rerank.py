@@ -17,6 +17,7 @@ from llama_index_instrumentation import get_dispatcher
 
 from llamacpp_server import ContextOverflowError, LocalServer, NotSupportedError, _notices
 from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding, LlamaServerRerank
+from tests.vector_stand_in import answering
 from tests.wiretap import Wiretap
 
 PATH = "/v1/rerank"
@@ -113,8 +114,6 @@ class TestErrors:
         self, serve: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(_notices, "_said", set())
-        from tests.vector_stand_in import answering
-
         results = [{"index": i, "relevance_score": 1e-20 * i} for i in range(10)]
         with answering({"results": results}) as url:
             LlamaServerRerank(base_url=url).postprocess_nodes(nodes(), query_str=QUERY)
