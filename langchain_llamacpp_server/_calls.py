@@ -11,7 +11,9 @@ from langchain_core.messages import BaseMessage
 from llamacpp_server import ChatRequest, ServerInfo
 from llamacpp_server.sampling import SAMPLING_FIELDS
 from llamacpp_server.thinking import Thinking, thinking_params
+from llamacpp_server.wire import ToolDict
 
+from ._answers import answer_tool
 from ._arguments import MEANINGLESS, MEANINGLESS_IN_CALLS, ignore, read_timeouts, reasoning_effort, renamed
 from ._messages import to_wire
 from ._structured import wire_format
@@ -40,12 +42,14 @@ class Call:
         settings: Fields of `ServerSettings` that differ for this call.
         stream_usage: Whether streamed chunks tell the token counts.
         must_call: Whether a reply without a tool call is an error.
+        answer: The tool whose call is the answer itself; None where the answer is text.
     """
 
     request: ChatRequest
     settings: Mapping[str, Any]
     stream_usage: bool
     must_call: bool
+    answer: str | None = None
 
 
 def prepare(
@@ -84,6 +88,9 @@ def prepare(
         parallel = None
     if _disabled("tool_choice", choice, defaults.disabled_params):
         choice = None
+    answer = None
+    if tools and choice != "none" and params.get("response_format"):
+        tools, choice, answer = _with_answer(tools, choice, params)
     request = ChatRequest(
         messages=to_wire(messages),
         tools=tools,
@@ -93,7 +100,21 @@ def prepare(
         params=params,
         extra_body=extra_body,
     )
-    return Call(request, settings, stream_usage, bool(check and choice not in (None, "auto", "none")))
+    must_call = bool(check and choice not in (None, "auto", "none"))
+    return Call(request, settings, stream_usage, must_call, answer)
+
+
+def _with_answer(
+    tools: list[ToolDict], choice: str | None, params: dict[str, Any]
+) -> tuple[list[ToolDict], str | None, str | None]:
+    """Tools, choice and the answer's tool for a request that has both tools and a form for its answer."""
+    tool = answer_tool(params["response_format"], tools)
+    if tool is None:
+        return tools, choice, None
+    del params["response_format"]
+    if choice not in (None, "auto"):  # some tool must be called now; the answer comes in a later turn
+        return tools, choice, None
+    return [*tools, tool], "required", tool["function"]["name"]
 
 
 def _params(given: dict[str, Any], defaults: Defaults, extra_body: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,8 @@ from llamacpp_server import (
     Usage,
 )
 
+from ._answers import AnswerStream
+
 PROVIDER: Final = "llamacpp-server"
 
 _PLAIN: Final = ChatDelta()[1:]
@@ -76,24 +78,32 @@ class StreamConverter:
     The end of a reply comes in two or three deltas (last text, finish reason, usage). They become one chunk, so that
     `chunk_position="last"` is on the true last one.
 
+    Args:
+        usage: Whether the last chunk tells the token counts.
+        answer: The tool whose call is the answer itself (see `_answers`).
+
     Attributes:
         start: What the reply said of itself; None before its first delta.
         finish_reason: Why it ended; None before its end.
         called: Whether a tool call has begun.
     """
 
-    def __init__(self, *, usage: bool = True) -> None:
+    def __init__(self, *, usage: bool = True, answer: str | None = None) -> None:
         self.start: ReplyStart | None = None
         self.finish_reason: str | None = None
         self.called = False
         self._with_usage = usage
         self._usage: Usage | None = None
         self._timings: Timings | None = None
+        self._answer = AnswerStream(answer) if answer is not None else None
 
     def add(self, delta: ChatDelta) -> ChatGenerationChunk | None:
         """The chunk for a delta; None when it is kept for the last chunk."""
+        if self._answer is not None:
+            self.called = self.called or bool(delta.tool_calls)
+            delta = self._answer.add(delta)
         if delta[1:] == _PLAIN:
-            return text_chunk(delta[0])
+            return text_chunk(delta[0]) if delta[0] else None
         return self._add(delta)
 
     def _add(self, delta: ChatDelta) -> ChatGenerationChunk | None:
@@ -124,13 +134,16 @@ class StreamConverter:
     def last(self) -> ChatGenerationChunk:
         """The last chunk: finish reason, usage and timings."""
         metadata: dict[str, Any] = {"model_provider": PROVIDER}
-        if self.finish_reason is not None:
-            metadata["finish_reason"] = self.finish_reason
+        reason, text = self.finish_reason, ""
+        if self._answer is not None:
+            reason, text = self._answer.end(reason)
+        if reason is not None:
+            metadata["finish_reason"] = reason
         if self._timings is not None:
             metadata["timings"] = self._timings.as_dict()
         return ChatGenerationChunk(
             message=AIMessageChunk(
-                content="",
+                content=text,
                 response_metadata=metadata,
                 usage_metadata=usage_metadata(self._usage) if self._usage and self._with_usage else None,
                 chunk_position="last",

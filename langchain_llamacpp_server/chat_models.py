@@ -32,6 +32,7 @@ from llamacpp_server.settings import redact_url
 from llamacpp_server.thinking import Thinking
 
 from . import _structured, _translator  # noqa: F401  # the translator registers itself
+from ._answers import answered
 from ._arguments import constructor_arguments
 from ._calls import Call, Defaults, prepare
 from ._chunks import PROVIDER, StreamConverter, result
@@ -151,7 +152,7 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         with langchain_errors:
             call = self._prepare(messages, stop, kwargs | self._one_answer(kwargs), self._info_for(kwargs))
-            converter = StreamConverter(usage=call.stream_usage)
+            converter = StreamConverter(usage=call.stream_usage, answer=call.answer)
             with closing(cast(Any, _client(self.client, call).stream_chat(call.request))) as deltas:
                 for delta in deltas:
                     chunk = converter.add(delta)
@@ -168,7 +169,7 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         with langchain_errors:
             call = self._prepare(messages, stop, kwargs | self._one_answer(kwargs), await self._ainfo_for(kwargs))
-            converter = StreamConverter(usage=call.stream_usage)
+            converter = StreamConverter(usage=call.stream_usage, answer=call.answer)
             async with aclosing(cast(Any, _async_client(self.async_client, call).stream_chat(call.request))) as deltas:
                 async for delta in deltas:
                     chunk = converter.add(delta)
@@ -214,7 +215,7 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
             error = _structured.missing_call(reply.finish_reason)
             error.partial = reply
             raise error
-        return result(reply)
+        return result(reply if call.answer is None else answered(reply, call.answer))
 
     def _last(self, call: Call, converter: StreamConverter) -> ChatGenerationChunk:
         if converter.start is not None and converter.start.model:

@@ -79,6 +79,20 @@ def test_answers_in_a_schema(scripted_server: Any) -> None:
     assert kinds(state) == ["human", "ai"], "the server's own structured output, not a tool"
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_calls_tools_and_then_answers_in_a_schema(scripted_server: Any, streamed: bool) -> None:
+    """The server can't hold a schema and tools at once: it would never call one."""
+    answer = "Done. " + tool_call("Weather", '{"city": "Oslo", "sunny": true}')
+    server: LocalServer = scripted_server({"tool": answer, "user": tool_call("get_weather", '{"city": "Oslo"}')})
+    llm = ChatLlamaServer(base_url=server.base_url, thinking=False, streaming=streamed)
+    state = create_agent(llm, [get_weather], response_format=Weather).invoke(ASK)
+    assert kinds(state) == ["human", "ai", "tool", "ai"]
+    assert state["structured_response"] == Weather(city="Oslo", sunny=True)
+    assert state["messages"][-1].text == '{"city": "Oslo", "sunny": true}'
+    assert state["messages"][-1].response_metadata["finish_reason"] == "stop"
+    assert state["messages"][-1].tool_calls == []
+
+
 @pytest.mark.parametrize("mode", ["messages", "updates", "values", ["messages", "updates"]])
 def test_streams_tokens_and_thinking_in_each_mode(llm: ChatLlamaServer, mode: Any) -> None:
     streamed = list(create_agent(llm, [get_weather]).stream(ASK, stream_mode=mode))
