@@ -150,7 +150,7 @@ def test_silence_in_the_middle_is_a_timeout_with_what_came(connect):
 
 
 def test_signs_of_life_keep_a_slow_stream_alive(connect):
-    slow = [part for _ in range(6) for part in (b":\n\n", 0.1)]
+    slow = [part for _ in range(6) for part in (b":\n\n", 0.08)]
     with ScriptedServer(stream(*slow, text("late"), chunk(finish="stop"), DONE)) as server:
         assert connect(server.url, read_timeout=0.4).chat(CHAT).content == "late"
 
