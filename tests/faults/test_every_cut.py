@@ -51,7 +51,8 @@ def test_a_cut_at_every_byte_is_noticed(chat_server: LocalServer) -> None:
     done = answer.index(b"data: [DONE]")
     cuts = Cuts(answer)
     partials = set()
-    with Proxy(chat_server.base_url, Fault("cut", cuts, asks=False)) as proxy, LlamaServerClient(proxy.base_url) as client:
+    fault = Fault("cut", cuts, asks=False)
+    with Proxy(chat_server.base_url, fault) as proxy, LlamaServerClient(proxy.base_url) as client:
         for cuts.offset in range(done):
             try:
                 client.chat(REQUEST)
