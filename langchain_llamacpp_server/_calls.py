@@ -16,7 +16,7 @@ from llamacpp_server.wire import ToolDict
 from ._answers import answer_tool
 from ._arguments import MEANINGLESS, MEANINGLESS_IN_CALLS, ignore, read_timeouts, reasoning_effort, renamed
 from ._messages import to_wire
-from ._structured import wire_format
+from ._structured import wire_format, with_schema
 from ._tools import wire_tool_choice, wire_tools
 
 
@@ -76,7 +76,7 @@ def prepare(
     if stop is not None:
         given["stop"] = list(stop)
     stream_usage = _stream_usage(given, defaults)
-    check = given.pop("check_forced_call", True)
+    check, schema_shown = given.pop("check_forced_call", True), given.pop("schema_in_prompt", False)
     tools = wire_tools(given.pop("tools", None) or (), given.pop("strict", None))
     choice = wire_tool_choice(given.pop("tool_choice", None), tools)
     parallel, model = given.pop("parallel_tool_calls", None), given.pop("model", None)
@@ -88,11 +88,14 @@ def prepare(
         parallel = None
     if _disabled("tool_choice", choice, defaults.disabled_params):
         choice = None
+    wire = to_wire(messages)
+    if schema_shown and params.get("response_format"):
+        wire = with_schema(wire, params["response_format"])
     answer = None
     if tools and choice != "none" and params.get("response_format"):
         tools, choice, answer = _with_answer(tools, choice, params)
     request = ChatRequest(
-        messages=to_wire(messages),
+        messages=wire,
         tools=tools,
         tool_choice=choice,
         parallel_tool_calls=parallel,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from operator import itemgetter
 from typing import Any, Final, Literal, cast
@@ -14,6 +15,8 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
+
+from llamacpp_server.wire import MessageDict
 
 from ._errors import BadRequestError as LangchainBadRequestError
 from ._errors import MissingToolCallError, TruncatedOutputError
@@ -59,6 +62,22 @@ def wire_format(given: Any) -> Any:
     if isinstance(given, dict) and given.get("type") not in ("text", "json_object", "json_schema"):
         return json_schema(given)
     return given
+
+
+def with_schema(messages: list[MessageDict], response_format: Mapping[str, Any]) -> list[MessageDict]:
+    """The conversation with the schema of its answer in the system message.
+
+    A grammar forces the form of an answer, and the model never sees the schema: neither descriptions nor what is next.
+    """
+    schema = (response_format.get("json_schema") or response_format).get("schema")
+    if not schema:
+        return messages
+    text = f"Answer with a JSON object that follows this schema:\n{json.dumps(schema, ensure_ascii=False)}"
+    first = messages[0] if messages else {}
+    said = first.get("content")
+    if first.get("role") != "system" or not isinstance(said, str):
+        return [{"role": "system", "content": text}, *messages]
+    return [{**first, "content": f"{said}\n\n{text}"}, *messages[1:]]
 
 
 def build(
@@ -183,4 +202,4 @@ def missing_call(finish_reason: str | None) -> MissingToolCallError:
     return error
 
 
-__all__ = ["METHODS", "Method", "Schema", "build", "json_schema", "missing_call", "wire_format"]
+__all__ = ["METHODS", "Method", "Schema", "build", "json_schema", "missing_call", "wire_format", "with_schema"]

@@ -275,7 +275,8 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
                 or `json_mode` (the same as `json_schema` here; without a schema, any JSON object).
             include_raw: Return `{"raw", "parsed", "parsing_error"}` and raise no parsing error.
             strict: Passed on; the server enforces the schema anyway.
-            **kwargs: Parameters of every call.
+            **kwargs: Parameters of every call. `schema_in_prompt=True` shows the model the schema, in the system
+                message: the grammar alone forces the form and leaves the model to guess the meaning.
 
         The chain raises a `TruncatedOutputError` for an answer that was cut off, and a `MissingToolCallError` for a
         call that did not come.

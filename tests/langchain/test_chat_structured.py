@@ -160,3 +160,16 @@ def plain_server(serve: Any) -> LocalServer:
 def test_what_can_not_be_meant(asked: ChatLlamaServer, schema: Any, method: Any) -> None:
     with pytest.raises(ValueError, match="method"):
         asked.with_structured_output(schema, method=method)
+
+
+@pytest.mark.parametrize("begun", [[], ["Be brief."]])
+def test_the_schema_can_be_shown_to_the_model(clerk: LocalServer, recorded: Any, begun: list[str]) -> None:
+    llm, requests = recorded(clerk, thinking=False)
+    messages = [*(("system", text) for text in begun), ("user", "Who?")]
+    assert llm.with_structured_output(Person, schema_in_prompt=True).invoke(messages) == Person(name="Ann", age=7)
+    system, user = requests[-1]["messages"]
+    assert user == {"role": "user", "content": "Who?"}
+    assert system["content"].startswith("".join(begun))
+    assert "given name" in system["content"]
+    llm.with_structured_output(Person).invoke(messages)
+    assert "given name" not in str(requests[-1]["messages"])
