@@ -172,9 +172,10 @@ def _tools_to_text(messages: list[Message], note: Note) -> list[Message]:
 
 
 def _first_user(messages: list[Message], note: Note) -> list[Message]:
-    """A conversation in which the user comes first, after the system."""
-    start = 1 if messages and messages[0].get("role") == "system" else 0
-    if messages[start : start + 1] and messages[start].get("role") == "user":
+    """A conversation in which the user comes first, after the system (Llama 3, Mistral, Gemma)."""
+    speakers = [at for at, message in enumerate(messages) if message.get("role") in ("user", "assistant", "tool")]
+    start = speakers[0] if speakers else len(messages)
+    if speakers and messages[start]["role"] == "user":
         return messages
     note(f"messages[{start}]", "the user did not come first: a message was put there")
     return [*messages[:start], {"role": "user", "content": START}, *messages[start:]]

@@ -7,10 +7,17 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from ._patterns import MOST_REPEATS, server_pattern
-from ._schema_merge import Node, told
+from ._schema_merge import ANNOTATIONS, Node, told
 
 TYPES: Final = ("object", "array", "string", "number", "boolean", "null")
 """All types; an integer is a number."""
+
+_SCALARS: Final = [{"type": kind} for kind in ("string", "number", "boolean", "null")]
+ANY_ITEM: Final[Node] = {
+    "anyOf": [*_SCALARS, {"type": "object"}, {"type": "array", "items": {"anyOf": [*_SCALARS, {"type": "object"}]}}]
+}
+"""Any item of an array. The templates of gpt-oss and Apertus fail where there is no `items` (to Jinja it is a method
+then), and Gemma 4's where its type is a list (b11549)."""
 
 # What needs more digits is no bound that a grammar can count with (16 digits, b11434).
 _BIGGEST: Final = 10**15
@@ -130,14 +137,25 @@ def clean_array(walk: Walk, flat: Node, path: str, depth: int) -> Node:
     for key in ("items", "prefixItems"):
         if isinstance(flat.get(key), list) and flat[key]:
             places = [walk.node(one, f"{path}.{key}[{n}]", depth + 1) for n, one in enumerate(flat[key])]
-            return {**flat, key: places}
-    if "items" not in flat or isinstance(flat.get("prefixItems"), list):
-        return flat
-    if not isinstance(flat["items"], Mapping) or not flat["items"]:
-        # Without the keyword every build takes any items; an empty schema means an object to older ones.
-        walk.repair("any_items", path, "`items` that say nothing dropped")
+            # A tuple to the server under either name; templates know only the older one.
+            return {**_without(flat, "prefixItems"), "items": places}
+    if not isinstance(flat.get("items"), Mapping) or not flat["items"]:
+        if flat.get("type") == "array":
+            walk.repair("any_items", path, "`items` missing or saying nothing: written as any value")
+            return {**flat, "items": ANY_ITEM}
         return _without(flat, "items")
-    return {**flat, "items": walk.node(flat["items"], f"{path}.items", depth + 1)}
+    return {**flat, "items": _single_typed(walk.node(flat["items"], f"{path}.items", depth + 1))}
+
+
+def _single_typed(items: Node) -> Node:
+    kinds = items.get("type")
+    if not isinstance(kinds, list):
+        return items
+    if kinds == list(TYPES):
+        return {**_without(items, "type"), **ANY_ITEM}
+    words = {key: value for key, value in items.items() if key in ANNOTATIONS}
+    rest = {key: value for key, value in items.items() if key not in ANNOTATIONS}
+    return {**words, "anyOf": [{**rest, "type": kind} for kind in kinds]}
 
 
 def _with_prefix(walk: Walk, flat: Node, path: str) -> Node:

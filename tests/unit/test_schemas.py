@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llamacpp_server._schema_plain import plain_tools
+from llamacpp_server._schema_types import ANY_ITEM
 from llamacpp_server._schemas import clean_schema, clean_tools, find_guilty
 from tests.corpus import TOOLS
 
@@ -36,14 +38,13 @@ def tool(name, parameters):
         {"type": "object", "additionalProperties": {"type": ["string", "null"]}},
         {"anyOf": [TEXT, {"type": "null"}], "default": None, "title": "X"},
         {"type": "array", "items": TEXT, "minItems": 1, "maxItems": 10, "uniqueItems": True},
-        {"type": "array", "prefixItems": [TEXT, TEXT], "minItems": 2, "maxItems": 2},
+        {"type": "array", "items": [TEXT, TEXT], "minItems": 2, "maxItems": 2},
         {"type": "integer", "minimum": -5, "exclusiveMaximum": 10, "multipleOf": 5},
         {"type": "number", "minimum": 0.5},
         {"enum": [1, "a", None]},
         {"const": {"a": 1}},
         {"type": "string", "not": {"enum": ["a"]}},
         {"type": "object"},
-        {"type": "array"},
     ],
 )
 def test_what_every_build_serves_is_left_alone(schema):
@@ -66,9 +67,9 @@ def test_what_every_build_serves_is_left_alone(schema):
         ({"type": "string", "minLength": 3, "maxLength": 2}, TEXT, "contradiction"),
         ({"type": "string", "maxLength": 5.0}, {"type": "string", "maxLength": 5}, "malformed"),
         ({"type": "string", "maxLength": 9999}, {"type": "string", "description": "At most 9999 characters."}, "length"),
-        ({"type": "array", "items": {}}, {"type": "array"}, "any_items"),
-        ({"type": "array", "items": True}, {"type": "array"}, "any_items"),
-        ({"type": "array", "prefixItems": [TEXT], "items": False}, {"type": "array", "prefixItems": [TEXT]}, "tuple"),
+        ({"type": "array", "items": {}}, {"type": "array", "items": ANY_ITEM}, "any_items"),
+        ({"type": "array"}, {"type": "array", "items": ANY_ITEM}, "any_items"),
+        ({"type": "array", "prefixItems": [TEXT], "items": False}, {"type": "array", "items": [TEXT]}, "tuple"),
         ({"type": "integer", "minimum": 0, "exclusiveMinimum": True}, {"type": "integer", "exclusiveMinimum": 0},
          "exclusive_switch"),
         ({"type": "integer", "minimum": 5, "maximum": 1}, {"type": "integer"}, "contradiction"),
@@ -191,6 +192,40 @@ def test_the_corpus_is_not_changed_comes_out_the_same_twice_and_stays_as_cleaned
     assert json.dumps(clean_tools(copy.deepcopy(TOOLS))[0]) == once
 
 
+# -- for templates that know only one type a place
+
+
+def plain(schema):
+    (one,), _ = plain_tools([tool("f", {"type": "object", "properties": {"x": schema}})])
+    return one["function"]["parameters"]["properties"]["x"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "becomes"),
+    [
+        (TEXT, TEXT),
+        ({"type": ["null", "integer"]}, {"type": "integer", "description": "Or null."}),
+        ({"anyOf": [{"type": "null"}, TEXT]}, {"type": "string", "description": 'Or: [{"type": "null"}]'}),
+        ({"enum": [1, "a"]}, {"type": "integer", "enum": [1], "description": 'One of [1, "a"].'}),
+        ({"const": True}, {"type": "boolean", "const": True}),
+        ({"type": "array", "items": [{"type": "integer"}, TEXT]}, {"type": "array", "items": {"type": "integer"}}),
+    ],
+)
+def test_a_plain_tool_has_one_type_a_place(schema, becomes):
+    assert plain(schema) == becomes
+
+
+def test_every_node_of_the_plain_corpus_has_one_type():
+    def check(node):
+        assert isinstance(node["type"], str), node
+        for below in [*node.get("properties", {}).values(), node.get("items"), node.get("additionalProperties")]:
+            if isinstance(below, dict):
+                check(below)
+
+    for one in plain_tools(clean_tools(TOOLS)[0])[0]:
+        check(one["function"]["parameters"])
+
+
 # -- which tool is to blame
 
 
@@ -238,9 +273,10 @@ def _larger(inner):
 
 _SCHEMAS = st.recursive(_LEAF, _larger, max_leaves=6)
 _SCALARS = st.sampled_from(["", "a", "ab", "abcd", 'q"', "b", 0, 1, 5, 100, -3, 0.5, True, None])
+# Any item of an array is an array of scalars and objects at the most; see ANY_ITEM.
 _VALUES = st.recursive(
-    _SCALARS,
-    lambda v: st.one_of(st.lists(v, max_size=2), st.dictionaries(st.sampled_from("abc"), v, max_size=2)),
+    st.one_of(_SCALARS, st.lists(_SCALARS, max_size=2)),
+    lambda v: st.dictionaries(st.sampled_from("abc"), v, max_size=2),
     max_leaves=5,
 )
 
