@@ -176,6 +176,13 @@ def test_counted_tokens_are_those_of_the_request(connect, chat_server, tools):
     assert client.count_tokens(request) == usage.prompt_tokens
 
 
+def test_the_way_to_count_on_older_builds_counts_the_same(connect, chat_server):
+    client = connect(chat_server)
+    request = ChatRequest(messages=[{"role": "user", "content": "Grüße 🦙"}], tools=[TOOL])
+    rendered = client.apply_template(request)
+    assert len(client.tokenize(rendered, add_special=True, parse_special=True)) == client.count_tokens(request)
+
+
 # -- completion
 
 
