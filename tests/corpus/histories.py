@@ -63,7 +63,15 @@ HISTORIES: dict[str, list[Message]] = {
     ],
     "no ids": [USER, {"role": "assistant", "tool_calls": [_NO_ID]}, {"role": "tool", "content": "1"}, ANSWER, USER],
     "the same ids": [
-        USER, calls(call(ONE), call(ONE)), result(ONE), result(ONE), ANSWER, USER, calls(call(ONE)), result(ONE), ANSWER,
+        USER,
+        calls(call(ONE), call(ONE)),
+        result(ONE),
+        result(ONE),
+        ANSWER,
+        USER,
+        calls(call(ONE)),
+        result(ONE),
+        ANSWER,
         USER,
     ],
     "long ids": [USER, calls(call(_LONG)), result(_LONG), ANSWER, USER],
@@ -78,8 +86,12 @@ HISTORIES: dict[str, list[Message]] = {
     "marks of a template": [USER, {**ANSWER, "content": "<|channel|>x", "reasoning_content": "<|channel|>y"}, USER],
     "calls in a row": [USER, calls(call(ONE)), calls(call(TWO)), result(ONE), result(TWO), USER],
     "parts": [
-        SYSTEM, {"role": "user", "content": [{"type": "text", "text": "hi"}]}, USER, calls(call(ONE)),
-        result(ONE, [{"type": "text", "text": "1"}]), USER,
+        SYSTEM,
+        {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+        USER,
+        calls(call(ONE)),
+        result(ONE, [{"type": "text", "text": "1"}]),
+        USER,
     ],
     "much at once": [SYSTEM, USER, calls(call(ONE)), USER, USER, SYSTEM, calls(call("x", "{")), result("y"), USER],
-}  # fmt: skip
+}

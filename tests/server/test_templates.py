@@ -23,8 +23,14 @@ from tests.corpus import TOOLS
 from tests.corpus.histories import HISTORIES
 from tests.models import CHAT_TEMPLATE
 
-TOOL = {"type": "function", "function": {"name": "f", "description": "", "parameters": {
-    "type": "object", "properties": {"x": {"type": "integer"}}}}}  # fmt: skip
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "f",
+        "description": "",
+        "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}},
+    },
+}
 CLEANED = clean_tools(TOOLS)[0]
 PLAIN = plain_tools(CLEANED)[0]
 
@@ -43,7 +49,8 @@ _TURN = "(message.role == 'user' or (message.role == 'assistant' and not message
 _ALTERNATE = (
     "{%- set ns = namespace(last='') -%}{%- for message in messages -%}{%- if " + _TURN + " -%}"
     "{%- if message.role == ns.last or (ns.last == '' and message.role != 'user') -%}"
-    "{{ raise_exception('roles must alternate') }}{%- endif -%}{%- set ns.last = message.role -%}{%- endif -%}{%- endfor -%}"
+    "{{ raise_exception('roles must alternate') }}{%- endif -%}{%- set ns.last = message.role -%}{%- endif -%}"
+    "{%- endfor -%}"
 )
 OURS = {
     "alternate": _ALTERNATE,
@@ -146,7 +153,7 @@ def test_what_nothing_can_repair_leaves_what_was_known(ours):
 # -- the families' own
 
 families = pytest.mark.skipif(not FAMILIES, reason="TEST_CHAT_TEMPLATES names no directory with .jinja files")
-# To its Jinja `items` of an array is a method in whatever form it is written (b11549), so that no tool with a list works.
+# To its Jinja `items` of an array is a method however it is written (b11549), so that no tool with a list works.
 LISTLESS = "command-r-plus-tool_use"
 
 

@@ -78,8 +78,15 @@ def test_a_call_without_a_result_gets_one_where_it_is():
 
 def test_calls_and_results_without_ids_find_each_other():
     bare = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
-    messages = repaired([USER, {"role": "assistant", "tool_calls": [bare, bare]}, {"role": "tool", "content": "1"},
-                         {"role": "tool", "content": "2"}, USER])  # fmt: skip
+    messages = repaired(
+        [
+            USER,
+            {"role": "assistant", "tool_calls": [bare, bare]},
+            {"role": "tool", "content": "1"},
+            {"role": "tool", "content": "2"},
+            USER,
+        ]
+    )
     ids = [one["id"] for one in messages[1]["tool_calls"]]
     assert len(set(ids)) == 2
     assert [messages[2]["tool_call_id"], messages[3]["tool_call_id"]] == ids
@@ -136,18 +143,38 @@ def test_neighbours_of_one_role_become_one_with_all_they_have():
         ("trailing_assistant", [USER, ANSWER], [USER, ANSWER, {"role": "user", "content": "Continue."}]),
         ("system_to_user", [SYSTEM, USER], [{"role": "user", "content": "be brief"}, USER]),
         ("first_user", [SYSTEM, ANSWER, USER], [SYSTEM, {"role": "user", "content": "(start)"}, ANSWER, USER]),
-        ("alternate", [USER, calls(call(ONE)), result(ONE), USER], [USER, calls(call(ONE)), result(ONE), {"role": "assistant",
-         "content": "(no answer)"}, USER]),
-        ("channel_tags", [USER, {"role": "assistant", "content": "a<|channel|>b"}, USER], [USER, {"role": "assistant", "content":
-         "ab"}, USER]),
-        ("thinking_with_calls", [USER, calls(call(ONE), content="t", reasoning_content="r"), result(ONE)], [USER, calls(call(
-         ONE), reasoning_content="r\n\nt"), result(ONE)]),
-        ("single_calls", [USER, calls(call(ONE), call(TWO), content="t"), result(TWO), result(ONE), USER], [USER, calls(call(
-         ONE), content="t"), result(ONE), calls(call(TWO)), result(TWO), USER]),
-        ("tools_to_text", [USER, calls(call(ONE), content="t"), result(ONE), USER], [USER, {"role": "assistant", "content":
-         't\n\n[Call of f: {"x": 1}]'}, {"role": "user", "content": "[Result] 1"}, USER]),
+        (
+            "alternate",
+            [USER, calls(call(ONE)), result(ONE), USER],
+            [USER, calls(call(ONE)), result(ONE), {"role": "assistant", "content": "(no answer)"}, USER],
+        ),
+        (
+            "channel_tags",
+            [USER, {"role": "assistant", "content": "a<|channel|>b"}, USER],
+            [USER, {"role": "assistant", "content": "ab"}, USER],
+        ),
+        (
+            "thinking_with_calls",
+            [USER, calls(call(ONE), content="t", reasoning_content="r"), result(ONE)],
+            [USER, calls(call(ONE), reasoning_content="r\n\nt"), result(ONE)],
+        ),
+        (
+            "single_calls",
+            [USER, calls(call(ONE), call(TWO), content="t"), result(TWO), result(ONE), USER],
+            [USER, calls(call(ONE), content="t"), result(ONE), calls(call(TWO)), result(TWO), USER],
+        ),
+        (
+            "tools_to_text",
+            [USER, calls(call(ONE), content="t"), result(ONE), USER],
+            [
+                USER,
+                {"role": "assistant", "content": 't\n\n[Call of f: {"x": 1}]'},
+                {"role": "user", "content": "[Result] 1"},
+                USER,
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_each_repair_does_its_own_thing(need, messages, becomes):
     assert repaired(messages, need) == becomes
     assert set(names(messages, need)) == {need}
@@ -168,13 +195,19 @@ def test_ids_become_nine_letters_and_digits_and_stay_apart():
 # -- the start of the prompt stays as it was
 
 _TURNS = st.lists(
-    st.sampled_from([
-        [USER, ANSWER], [USER, calls(call("c1", "{"), call("c2")), result("c2"), ANSWER], [USER, USER, ANSWER],
-        [USER, calls(call("c3")), result("zzz"), ANSWER], [{"role": "developer", "content": "d"}, USER, ANSWER],
-        [USER, {"role": "assistant", "content": ""}], [SYSTEM, USER, calls(call(ONE)), USER, ANSWER],
-    ]),
+    st.sampled_from(
+        [
+            [USER, ANSWER],
+            [USER, calls(call("c1", "{"), call("c2")), result("c2"), ANSWER],
+            [USER, USER, ANSWER],
+            [USER, calls(call("c3")), result("zzz"), ANSWER],
+            [{"role": "developer", "content": "d"}, USER, ANSWER],
+            [USER, {"role": "assistant", "content": ""}],
+            [SYSTEM, USER, calls(call(ONE)), USER, ANSWER],
+        ]
+    ),
     max_size=4,
-)  # fmt: skip
+)
 
 
 @given(_TURNS, _TURNS, st.sets(st.sampled_from(sorted(set(ALL) - {"trailing_assistant"}))))
@@ -198,7 +231,7 @@ def test_repairs_can_be_switched_off_all_or_by_name():
 
 
 def test_the_names_are_told():
-    assert REPAIRS == (*ALWAYS, *TEMPLATE_REPAIRS)
+    assert (*ALWAYS, *TEMPLATE_REPAIRS) == REPAIRS
 
 
 # -- finding out what a template needs

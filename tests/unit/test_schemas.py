@@ -56,7 +56,11 @@ def test_what_every_build_serves_is_left_alone(schema):
     [
         ({}, {"type": ANY}, "untyped"),
         (True, {"type": ANY}, "untyped"),
-        ({"anyOf": [{"type": "array", "items": TEXT}, 5]}, {"anyOf": [{"type": "array", "items": TEXT}, {"type": ANY}]}, "no_schema"),
+        (
+            {"anyOf": [{"type": "array", "items": TEXT}, 5]},
+            {"anyOf": [{"type": "array", "items": TEXT}, {"type": ANY}]},
+            "no_schema",
+        ),
         (5, {"type": ANY}, "no_schema"),
         ({"description": "x"}, {"type": ANY, "description": "x"}, "untyped"),
         ({"type": []}, {"type": ANY}, "type"),
@@ -66,12 +70,19 @@ def test_what_every_build_serves_is_left_alone(schema):
         ({"type": "string", "format": None}, TEXT, "malformed"),
         ({"type": "string", "minLength": 3, "maxLength": 2}, TEXT, "contradiction"),
         ({"type": "string", "maxLength": 5.0}, {"type": "string", "maxLength": 5}, "malformed"),
-        ({"type": "string", "maxLength": 9999}, {"type": "string", "description": "At most 9999 characters."}, "length"),
+        (
+            {"type": "string", "maxLength": 9999},
+            {"type": "string", "description": "At most 9999 characters."},
+            "length",
+        ),
         ({"type": "array", "items": {}}, {"type": "array", "items": ANY_ITEM}, "any_items"),
         ({"type": "array"}, {"type": "array", "items": ANY_ITEM}, "any_items"),
         ({"type": "array", "prefixItems": [TEXT], "items": False}, {"type": "array", "items": [TEXT]}, "tuple"),
-        ({"type": "integer", "minimum": 0, "exclusiveMinimum": True}, {"type": "integer", "exclusiveMinimum": 0},
-         "exclusive_switch"),
+        (
+            {"type": "integer", "minimum": 0, "exclusiveMinimum": True},
+            {"type": "integer", "exclusiveMinimum": 0},
+            "exclusive_switch",
+        ),
         ({"type": "integer", "minimum": 5, "maximum": 1}, {"type": "integer"}, "contradiction"),
         ({"type": "string", "nullable": True}, {"type": ["string", "null"]}, "nullable"),
         ({"enum": ["a"], "nullable": True}, {"enum": ["a", None]}, "nullable"),
@@ -81,18 +92,38 @@ def test_what_every_build_serves_is_left_alone(schema):
         ({"anyOf": [False, TEXT, True]}, {"type": ANY}, "union_of_any"),
         ({"type": "object", "properties": []}, {"type": "object", "properties": {}}, "malformed"),
         ({"type": "object", "properties": {"a": False}}, {"type": "object", "properties": {}}, None),
-        ({"type": "object", "additionalProperties": None, "properties": {"a": TEXT}},
-         {"type": "object", "properties": {"a": TEXT}}, None),
-        ({"type": "object", "patternProperties": {"^x": TEXT}}, {"type": "object", "additionalProperties": TEXT,
-         "description": "Names of further properties match: ^x"}, "pattern_properties"),
-        ({"type": "object", "properties": {"a": TEXT}, "required": ["a", "b"]}, {"type": "object", "properties": {"a": TEXT,
-         "b": {"type": ANY}}, "required": ["a", "b"]}, "required"),
-        ({"$ref": "https://example.com/x"}, {"type": ANY, "description": "See https://example.com/x."}, "unresolved_ref"),
-        ({"type": "string", "pattern": r"^(?=a).*$", "description": "D"}, {"type": "string", "description":
-         "D (Must match the regular expression ^(?=a).*$)"}, "pattern"),
-        ({"enum": ['a"b']}, {"type": "string", "pattern": r'^(a\\"b)$', "description": r'One of ["a\"b"]'}, "escaped_values"),
+        (
+            {"type": "object", "additionalProperties": None, "properties": {"a": TEXT}},
+            {"type": "object", "properties": {"a": TEXT}},
+            None,
+        ),
+        (
+            {"type": "object", "patternProperties": {"^x": TEXT}},
+            {"type": "object", "additionalProperties": TEXT, "description": "Names of further properties match: ^x"},
+            "pattern_properties",
+        ),
+        (
+            {"type": "object", "properties": {"a": TEXT}, "required": ["a", "b"]},
+            {"type": "object", "properties": {"a": TEXT, "b": {"type": ANY}}, "required": ["a", "b"]},
+            "required",
+        ),
+        (
+            {"$ref": "https://example.com/x"},
+            {"type": ANY, "description": "See https://example.com/x."},
+            "unresolved_ref",
+        ),
+        (
+            {"type": "string", "pattern": r"^(?=a).*$", "description": "D"},
+            {"type": "string", "description": "D (Must match the regular expression ^(?=a).*$)"},
+            "pattern",
+        ),
+        (
+            {"enum": ['a"b']},
+            {"type": "string", "pattern": r'^(a\\"b)$', "description": r'One of ["a\"b"]'},
+            "escaped_values",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_some_build_refuses_or_mistakes_is_rewritten(schema, becomes, repair):
     assert cleaned(schema) == becomes
     if repair:
@@ -124,8 +155,12 @@ def test_recursive_definitions_of_two_tools_never_share_a_name():
 
 
 def test_a_union_takes_in_what_stands_beside_it():
-    schema = {"type": "object", "properties": {"k": TEXT}, "required": ["k"], "anyOf": [
-        {"properties": {"a": TEXT}, "required": ["a"]}, {"properties": {"b": TEXT}}]}  # fmt: skip
+    schema = {
+        "type": "object",
+        "properties": {"k": TEXT},
+        "required": ["k"],
+        "anyOf": [{"properties": {"a": TEXT}, "required": ["a"]}, {"properties": {"b": TEXT}}],
+    }
     assert [set(one["properties"]) for one in cleaned(schema)["anyOf"]] == [{"k", "a"}, {"k", "b"}]
     assert [one["required"] for one in cleaned(schema)["anyOf"]] == [["a", "k"], ["k"]]
 
@@ -144,10 +179,12 @@ def test_a_union_of_required_properties_is_said_in_words():
 
 
 def test_arguments_are_always_one_object_with_its_properties_at_the_top():
-    either = {"oneOf": [
-        {"type": "object", "properties": {"kind": {"const": "a"}, "p": TEXT}, "required": ["kind", "p"]},
-        {"type": "object", "properties": {"kind": {"const": "b"}}, "required": ["kind"]},
-    ]}  # fmt: skip
+    either = {
+        "oneOf": [
+            {"type": "object", "properties": {"kind": {"const": "a"}, "p": TEXT}, "required": ["kind", "p"]},
+            {"type": "object", "properties": {"kind": {"const": "b"}}, "required": ["kind"]},
+        ]
+    }
     parameters, _ = clean_schema(either, arguments=True)
     assert parameters["properties"] == {"kind": {"anyOf": [{"const": "a"}, {"const": "b"}]}, "p": TEXT}
     assert parameters["required"] == ["kind"]
@@ -164,9 +201,18 @@ def test_a_tool_gets_the_description_that_builds_of_2025_demand():
     assert one["function"] == {"name": "f", "parameters": {"type": "object", "properties": {}}, "description": ""}
 
 
+def test_all_of_takes_the_narrower_of_two_bounds():
+    both = {"allOf": [{"type": "integer", "minimum": 1, "maximum": 9}, {"minimum": 3, "maximum": 12}]}
+    assert cleaned(both) == {"type": "integer", "minimum": 3, "maximum": 9}
+
+
 def test_a_condition_lets_its_properties_be_given():
-    schema = {"type": "object", "properties": {"k": TEXT}, "if": {"properties": {"k": {"const": "a"}}}, "then": {
-        "properties": {"more": TEXT}, "required": ["more"]}}  # fmt: skip
+    schema = {
+        "type": "object",
+        "properties": {"k": TEXT},
+        "if": {"properties": {"k": {"const": "a"}}},
+        "then": {"properties": {"more": TEXT}, "required": ["more"]},
+    }
     assert cleaned(schema)["properties"] == {"k": TEXT, "more": TEXT}
 
 
@@ -179,8 +225,10 @@ def test_repairs_tell_the_tool_and_the_path():
 
 
 def test_a_bomb_of_references_stays_small():
-    levels = {f"L{n}": {"type": "object", "properties": {key: {"$ref": f"#/$defs/L{n + 1}"} for key in "abc"}}
-              for n in range(20)}  # fmt: skip
+    levels = {
+        f"L{n}": {"type": "object", "properties": {key: {"$ref": f"#/$defs/L{n + 1}"} for key in "abc"}}
+        for n in range(20)
+    }
     schema = {"$ref": "#/$defs/L0", "$defs": {**levels, "L20": TEXT}}
     assert len(json.dumps(cleaned(schema))) < 40_000
 
@@ -251,12 +299,26 @@ def test_tools_that_are_refused_only_together_are_all_named():
 
 # -- nothing that the original takes is lost, but what no grammar can say
 
-_LEAF = st.sampled_from([
-    TEXT, {"type": "string", "minLength": 1, "maxLength": 3}, {"type": "string", "pattern": "[ab]"}, {"type": "integer"},
-    {"type": "integer", "minimum": 0, "maximum": 9}, {"type": "number", "exclusiveMinimum": 0}, {"type": "boolean"}, {"type":
-    "null"}, {"enum": ["a", 1, None]}, {"const": "b"}, {}, True, {"description": "x"}, {"type": ["string", "null"]},
-    {"$ref": "#/$defs/D"}, {"allOf": [TEXT, {"maxLength": 2}]},
-])  # fmt: skip
+_LEAF = st.sampled_from(
+    [
+        TEXT,
+        {"type": "string", "minLength": 1, "maxLength": 3},
+        {"type": "string", "pattern": "[ab]"},
+        {"type": "integer"},
+        {"type": "integer", "minimum": 0, "maximum": 9},
+        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "boolean"},
+        {"type": "null"},
+        {"enum": ["a", 1, None]},
+        {"const": "b"},
+        {},
+        True,
+        {"description": "x"},
+        {"type": ["string", "null"]},
+        {"$ref": "#/$defs/D"},
+        {"allOf": [TEXT, {"maxLength": 2}]},
+    ]
+)
 
 
 def _larger(inner):
@@ -264,11 +326,19 @@ def _larger(inner):
         st.builds(lambda a: {"type": "array", "items": a}, inner),
         st.builds(lambda a, b: {"anyOf": [a, b]}, inner, inner),
         st.builds(lambda a: {"type": "object", "additionalProperties": a}, inner),
-        st.builds(lambda a, b: {"type": "object", "properties": {"a": a, "b": b}, "required": ["a"],
-                                "additionalProperties": False}, inner, inner),
+        st.builds(
+            lambda a, b: {
+                "type": "object",
+                "properties": {"a": a, "b": b},
+                "required": ["a"],
+                "additionalProperties": False,
+            },
+            inner,
+            inner,
+        ),
         st.builds(lambda a: {"allOf": [{"type": "array", "items": a}, {"minItems": 1}]}, inner),
         st.builds(lambda a: {"$ref": "#/$defs/D", "description": "beside"} if a is True else a, inner),
-    )  # fmt: skip
+    )
 
 
 _SCHEMAS = st.recursive(_LEAF, _larger, max_leaves=6)

@@ -47,10 +47,28 @@ def test_the_rest_is_spelled_out(pattern, written):
 @pytest.mark.parametrize(
     "pattern",
     [
-        "^(?=.*[A-Z]).+$", "^(?!x)y$", "(?<=a)b", r"^(a|b)\1$", r"\bfoo\b", r"^\p{L}$", "(?i)abc", "^(a", "^a)$", "^[a",
-        "^(a*)*$", "^a{3000}$", "a^b", "a$b", "^a**$", "^*$", "^a{x}$", r"^\x00$", "^[z-a]$", "(" * 60 + "a" + ")" * 60,
+        "^(?=.*[A-Z]).+$",
+        "^(?!x)y$",
+        "(?<=a)b",
+        r"^(a|b)\1$",
+        r"\bfoo\b",
+        r"^\p{L}$",
+        "(?i)abc",
+        "^(a",
+        "^a)$",
+        "^[a",
+        "^(a*)*$",
+        "^a{3000}$",
+        "a^b",
+        "a$b",
+        "^a**$",
+        "^*$",
+        "^a{x}$",
+        r"^\x00$",
+        "^[z-a]$",
+        "(" * 60 + "a" + ")" * 60,
     ],
-)  # fmt: skip
+)
 def test_what_no_grammar_can_say_is_none(pattern):
     assert server_pattern(pattern) is None
 
@@ -102,8 +120,10 @@ _ATOM = st.sampled_from(
 _PIECE = st.builds(str.__add__, _ATOM, st.sampled_from(["", "", "*", "+", "?", "{2}", "{0,2}"]))
 _PATTERN = st.builds(
     lambda start, pieces, end: start + "".join(pieces) + end,
-    st.sampled_from(["^", ""]), st.lists(_PIECE, max_size=4), st.sampled_from(["$", ""]),
-)  # fmt: skip
+    st.sampled_from(["^", ""]),
+    st.lists(_PIECE, max_size=4),
+    st.sampled_from(["$", ""]),
+)
 
 
 @given(_PATTERN, _TEXT)
