@@ -17,7 +17,7 @@ all tests of a run, so a test must not stop, kill or reconfigure one; for that, 
 - `scripted_server(script, **options)`: a server that says what `script` says (see `tests.models.build_scripted`), kept
   by script and options. `prompt` and `temperature` don't matter to it; 2 slots.
 - `slow_server`: says "word " without end, so that a test can leave, cancel or cut a stream.
-- `idle(server)`: waits until no slot is busy; an AssertionError after 5 s. Call it after what should free one.
+- `idle(server)`: waits until no slot is busy; an AssertionError after 3 s. Call it after what should free one.
 - `binary_path`: the llama-server program, for tests marked `binary`, which are skipped where there is none.
 
 Environment variables that configure clients (`LLAMACPP_*`) and proxies are taken out for the whole session.
@@ -39,6 +39,10 @@ ScriptLike = str | Script | Mapping[str, str | Script]
 
 # One generating thread: two busy servers on two cores would wait for each other's.
 _SMALL: dict[str, Any] = {"threads": 1, "threads_http": 4, "warmup": False}
+
+
+_ENDLESS = 65536
+"""Tokens of a slot of `slow_server`: more than ten seconds of generating."""
 
 
 class Serve(Protocol):
@@ -130,14 +134,17 @@ def scripted_server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> S
 
 
 @pytest.fixture(scope="session")
-def slow_server(scripted_server: ServeScript) -> LocalServer:
-    return scripted_server(Script(says=["word "], endless=True))
+def slow_server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> LocalServer:
+    # Its slots must take far longer to fill than `idle` waits, or a request that goes on would pass for a freed one.
+    path = tmp_path_factory.mktemp("slow") / "slow.gguf"
+    build_scripted(path, Script(says=["word "], endless=True), context_length=_ENDLESS)
+    return serve(path, parallel=2, ctx_size=2 * _ENDLESS)
 
 
 @pytest.fixture(scope="session")
 def idle() -> Callable[[LocalServer], None]:
     def wait(server: LocalServer) -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 3
         with server.client() as client:
             while any(slot.is_processing for slot in client.slots()):
                 assert time.monotonic() < deadline, f"a slot is still busy:\n{server.log_tail()}"
