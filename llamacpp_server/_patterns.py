@@ -119,7 +119,7 @@ class _Parser:
 
     def branch(self, *, top: bool = False) -> _Branch:
         starts = top and (self.take("^") or self.take("\\A"))
-        texts, nullable = [], True
+        texts, nullable = list[str](), True
         while self.peek() not in ("", "|", ")"):
             if top and self.ends_here():
                 return _Branch(_Piece("".join(texts), nullable), starts, True)

@@ -218,9 +218,6 @@ def clean_number(walk: Walk, flat: Node, path: str) -> Node:
     return flat
 
 
-_BOUNDS: Final = (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
-
-
 def _without_switch(walk: Walk, flat: Node, limit: str, exclusive: str, path: str) -> Node:
     """A switch beside a bound, as in draft 4 and OpenAPI 3.0, becomes a bound."""
     walk.repair("exclusive_switch", path, f"`{exclusive}` as a switch is refused: made a bound")
