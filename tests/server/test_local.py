@@ -584,7 +584,10 @@ def test_the_names_of_models_are_no_paths(models_dir: Path, chat_server: LocalSe
 
 def test_unknown_options_and_backends_are_refused(models_dir: Path) -> None:
     options: dict[str, Any] = {"ctxsize": 4096}
-    with pytest.raises(TypeError, match=r"no option ctxsize; it has .*ctx_size"):
+    with pytest.raises(TypeError, match=r"no option ctxsize; did you mean ctx_size\?"):
+        LocalServer(models_dir / "random.gguf", **options)
+    options = {"xyz": 1}
+    with pytest.raises(TypeError, match=r"no option xyz; it has .*, ctx_size"):
         LocalServer(models_dir / "random.gguf", **options)
     backend: Any = "docker"
     with pytest.raises(ValueError, match="auto, embedded or binary"):
