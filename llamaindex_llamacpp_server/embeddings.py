@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 from llama_index.core.base.embeddings.base import Embedding
+from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.embeddings.multi_modal_base import MultiModalEmbedding
+from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
 from llama_index.core.schema import ImageType
+from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, model_validator
 
 from llamacpp_server import EmbedRequest
@@ -17,6 +21,8 @@ from llamacpp_server.vectors import image_input
 from ._known_names import refuse_unknown
 
 __all__ = ["LlamaServerEmbedding"]
+
+dispatcher = get_dispatcher(__name__)
 
 
 class LlamaServerEmbedding(EmbeddingFields, MultiModalEmbedding):
@@ -38,8 +44,9 @@ class LlamaServerEmbedding(EmbeddingFields, MultiModalEmbedding):
 
     query_instruction: str | None = Field(None, description="In front of each query; None takes the preset's.")
     text_instruction: str | None = Field(None, description="In front of each text; None takes the preset's.")
-    # The core sends one batch after the other; several of ours fit into one of its, side by side.
-    embed_batch_size: int = Field(256, gt=0, le=2048, description="Most texts between two events of the core.")
+    embed_batch_size: int = Field(
+        256, gt=0, le=2048, description="The core's batches, where it makes them: with a cache or a progress bar."
+    )
     request_batch_size: int = Field(64, ge=1, description="Most texts of one request.")
 
     @model_validator(mode="before")
@@ -92,6 +99,56 @@ class LlamaServerEmbedding(EmbeddingFields, MultiModalEmbedding):
 
     async def _aget_image_embeddings(self, img_file_paths: list[ImageType]) -> list[Embedding]:
         return (await self.async_client.embed_texts(self._images(img_file_paths))).vectors
+
+    # -- many texts: the core would cut them into batches of its own, one after the other, so that an error could only
+    # -- name a place in a batch; and it would validate, that is copy, each number for its event
+
+    def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
+        """One vector for each text, in order.
+
+        Args:
+            texts: Any number.
+            show_progress: Show a bar; batches of `embed_batch_size` then go one after the other.
+            kwargs: Not used; part of the core's interface.
+
+        Raises:
+            ContextOverflowError: For a text that is too long; `index` tells which.
+            BadVectorError: For a vector that is none; `index` tells which.
+        """
+        if show_progress or self.embeddings_cache is not None or not texts:
+            return super().get_text_embedding_batch(texts, show_progress, **kwargs)
+        with self._announced(texts) as found:
+            if self.rate_limiter is not None:
+                for _ in range(0, len(texts), self.embed_batch_size):
+                    self.rate_limiter.acquire()
+            found += self._get_text_embeddings(texts)
+        return found
+
+    async def aget_text_embedding_batch(
+        self, texts: list[str], show_progress: bool = False, **kwargs: Any
+    ) -> list[Embedding]:
+        """`get_text_embedding_batch`, awaited."""
+        if show_progress or self.embeddings_cache is not None or not texts:
+            return await super().aget_text_embedding_batch(texts, show_progress, **kwargs)
+        with self._announced(texts) as found:
+            if self.rate_limiter is not None:
+                for _ in range(0, len(texts), self.embed_batch_size):
+                    await self.rate_limiter.async_acquire()
+            found += await self._aget_text_embeddings(texts)
+        return found
+
+    @contextmanager
+    def _announced(self, texts: list[str]) -> Iterator[list[Embedding]]:
+        """Tells events and callbacks of texts and of the vectors that are put into what it gives."""
+        found: list[Embedding] = []
+        model = self.to_payload()
+        dispatcher.event(EmbeddingStartEvent(model_dict=model))
+        with self.callback_manager.event(CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: model}) as event:
+            yield found
+            event.on_end(payload={EventPayload.CHUNKS: texts, EventPayload.EMBEDDINGS: found})
+        end = EmbeddingEndEvent(chunks=texts, embeddings=[])
+        end.embeddings = found
+        dispatcher.event(end)
 
     # -- the cache, whose key is the bare text for texts and queries alike
 

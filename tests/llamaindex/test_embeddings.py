@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent, EmbeddingStartEvent
+from llama_index.core.rate_limiter import BaseRateLimiter
 from llama_index.core.schema import TextNode
 from llama_index.core.storage.kvstore import SimpleKVStore
 from llama_index_instrumentation import get_dispatcher
@@ -60,18 +61,43 @@ class TestTexts:
     def test_newline_is_not_a_space(self, make: Any) -> None:
         assert math.dist(make().get_text_embedding("a\nb"), make().get_text_embedding("a b")) > 1e-3
 
-    def test_batches_of_the_core_hold_several_of_ours_at_once(self, make: Any, wire: Wiretap) -> None:
+    def test_batches_run_at_once_up_to_the_slots(self, make: Any, wire: Wiretap) -> None:
         texts = [f"{i} some words " * 20 for i in range(60)]
-        vectors = make(embed_batch_size=40, request_batch_size=4).get_text_embedding_batch(texts)
+        vectors = make(request_batch_size=4).get_text_embedding_batch(texts)
         assert len(wire.bodies(PATH)) == 15 and wire.most_at_once[PATH] == 2
         assert same(vectors, [make().get_text_embedding(text) for text in texts])
 
     async def test_awaited_batches_do_not_exceed_the_slots(self, make: Any, wire: Wiretap) -> None:
-        embedding = make(embed_batch_size=3)
+        embedding = make(request_batch_size=3)
         texts = [f"{i} some words " * 20 for i in range(40)]
         vectors = await embedding.aget_text_embedding_batch(texts)
         assert wire.most_at_once[PATH] == 2
         assert same(vectors, embedding.get_text_embedding_batch(texts))
+
+    def test_with_a_progress_bar(self, make: Any, wire: Wiretap, capsys: pytest.CaptureFixture[str]) -> None:
+        texts = ["a", "b", "c"]
+        embedding = make(embed_batch_size=2)
+        assert same(
+            embedding.get_text_embedding_batch(texts, show_progress=True),
+            [embedding.get_text_embedding(t) for t in texts],
+        )
+        assert [body["input"] for body in wire.bodies(PATH)][:2] == [["a", "b"], ["c"]]
+        assert "Generating embeddings" in capsys.readouterr().err
+
+    async def test_rate_limiter_is_asked_for_each_of_the_cores_batches(self, make: Any) -> None:
+        class Limiter(BaseRateLimiter):
+            asked = 0
+
+            def acquire(self, num_tokens: int = 0) -> None:
+                Limiter.asked += 1
+
+            async def async_acquire(self, num_tokens: int = 0) -> None:
+                Limiter.asked += 10
+
+        embedding = make(embed_batch_size=2, rate_limiter=Limiter())
+        embedding.get_text_embedding_batch(["a", "b", "c"])
+        await embedding.aget_text_embedding_batch(["a", "b", "c"])
+        assert Limiter.asked == 22
 
     async def test_awaited_is_the_same(self, make: Any) -> None:
         embedding = make(query_instruction="q: ", text_instruction="d: ")
@@ -145,9 +171,9 @@ class TestCache:
 
 class TestErrors:
     def test_too_long_text_is_named(self, make: Any) -> None:
-        with pytest.raises(ContextOverflowError, match=r"text 2 \(2402 tokens, 512 fit\)") as caught:
-            make(request_batch_size=2).get_text_embedding_batch(["a", "b", TOO_LONG])
-        assert caught.value.index == 2
+        with pytest.raises(ContextOverflowError, match=r"text 300 \(2402 tokens, 512 fit\)") as caught:
+            make().get_text_embedding_batch(["a"] * 300 + [TOO_LONG])
+        assert caught.value.index == 300
 
     async def test_or_cut(self, make: Any, wire: Wiretap) -> None:
         await make(on_oversize="truncate").aget_text_embedding_batch(["a", TOO_LONG])
@@ -185,7 +211,8 @@ class TestImages:
 
 
 class TestObservability:
-    def test_callbacks_and_events_come_once(self, make: Any) -> None:
+    @pytest.mark.parametrize("many", [False, True])
+    def test_callbacks_and_events_come_once(self, make: Any, many: bool) -> None:
         class Events(BaseEventHandler):
             def handle(self, event: Any, **kwargs: Any) -> None:
                 if isinstance(event, EmbeddingStartEvent | EmbeddingEndEvent):
@@ -201,15 +228,16 @@ class TestObservability:
                 api_key="s3cr3t",
                 preset="nomic",
                 callback_manager=CallbackManager([debug]),
-                embeddings_cache=SimpleKVStore(),
+                embeddings_cache=None if many else SimpleKVStore(),
             )
-            vector = embedding.get_query_embedding("x")
+            vector = embedding.get_text_embedding_batch(["x"])[0] if many else embedding.get_query_embedding("x")
         finally:
             dispatcher.event_handlers.remove(handler)
         assert [type(event) for event in seen] == [EmbeddingStartEvent, EmbeddingEndEvent]
         assert seen[0].model_dict["model_name"] == "m" and "s3cr3t" not in str(seen[0])
         assert seen[1].chunks == ["x"] and seen[1].embeddings == [vector]
-        assert len(debug.get_event_pairs(CBEventType.EMBEDDING)) == 1
+        [(_, ended)] = debug.get_event_pairs(CBEventType.EMBEDDING)
+        assert ended.payload == {EventPayload.CHUNKS: ["x"], EventPayload.EMBEDDINGS: [vector]}
 
 
 class TestLifetime:
