@@ -111,6 +111,11 @@ class TestStreams:
     def test_chunks_add_up_to_the_answer(self, make: Any) -> None:
         assert "".join(make().stream("once")) == make().invoke("once")
 
+    def test_a_stream_is_one_answer(self, make: Any, wire: Wiretap) -> None:
+        assert "".join(make(n=2).stream("once")) == make().invoke("once")
+        assert "".join(make().stream("once", n=2)) == make().invoke("once")
+        assert all("n" not in body for body in wire.bodies(PATH))
+
     async def test_awaited_chunks_add_up(self, make: Any) -> None:
         assert "".join([text async for text in make().astream("once")]) == make().invoke("once")
 
