@@ -39,7 +39,7 @@ from tests.wire.scripted_server import chunk as piece
 HELLO = [{"role": "user", "content": "Hello"}]
 CHAT = ChatRequest(messages=HELLO)
 SAYS_HELLO = stream(role(), text("Hel"), text("lo"), chunk(finish="stop"), usage(5, 2), DONE)
-WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {
+WEATHER = {"type": "function", "function": {"name": "get_weather", "description": "Now", "parameters": {
     "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}  # fmt: skip
 
 

@@ -44,6 +44,7 @@ def error(status, message, kind="server_error", headers=()):
 
 
 LOADING = error(503, "Loading model", "unavailable_error")
+MISSING = error(404, "File Not Found", "not_found_error")
 
 
 def head(kind="text/event-stream", *, chunked=True):
@@ -89,16 +90,21 @@ class Request:
 
 @dataclass
 class ScriptedServer:
-    """Serves `answers` in the order of the requests; the last one is repeated. Use it as a context manager."""
+    """Serves `answers` in the order of the requests; the last one is repeated. Use it as a context manager.
+
+    Endpoints that it `lacks` are answered with 404, whenever they are asked for. A client asks for them on its own
+    account, to find out why a chat was refused; such requests are in `probes`.
+    """
 
     answers: list[Answer]
     port: int = 0
     requests: list[Request] = field(default_factory=list)
+    probes: list[Request] = field(default_factory=list)
     left: list[int] = field(default_factory=list)
     """Connections that the client closed while something was still to be sent."""
 
-    def __init__(self, *answers, port=0):
-        self.answers, self.requests, self.left = list(answers), [], []
+    def __init__(self, *answers, port=0, lacks=("/apply-template",)):
+        self.answers, self.lacks, self.requests, self.probes, self.left = list(answers), lacks, [], [], []
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -185,8 +191,12 @@ class ScriptedServer:
         while len(data) < length:
             data += connection.recv(65536)
         method, path, _ = first.split(" ")
+        request = Request(method, path, headers, data[:length], number)
+        if path in self.lacks:
+            self.probes.append(request)
+            return MISSING, data[length:]
         with self._lock:
-            self.requests.append(Request(method, path, headers, data[:length], number))
+            self.requests.append(request)
             answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
         return answer, data[length:]
 

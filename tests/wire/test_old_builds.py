@@ -14,10 +14,9 @@ from llamacpp_server import (
     Usage,
 )
 from tests.unit.events import DONE, call, chunk, event, text, usage
-from tests.wire.scripted_server import LOADING, ScriptedServer, error, reply, stream
+from tests.wire.scripted_server import LOADING, MISSING, ScriptedServer, error, reply, stream
 
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
-MISSING = error(404, "File Not Found", "not_found_error")
 
 
 def paths(server):
@@ -64,14 +63,14 @@ def test_models_come_wrapped_bare_and_as_ollama_has_them(connect, body):
 
 
 def test_tokens_are_counted_from_the_rendered_prompt(connect):
-    with ScriptedServer(MISSING, reply({"prompt": "<user>"}), reply({"tokens": [1, 2, 3]})) as server:
+    with ScriptedServer(MISSING, reply({"prompt": "<user>"}), reply({"tokens": [1, 2, 3]}), lacks=()) as server:
         assert connect(server.url).count_tokens(CHAT) == 3
         assert paths(server) == ["/v1/chat/completions/input_tokens", "/apply-template", "/tokenize"]
         assert server.requests[2].json == {"content": "<user>", "add_special": True, "parse_special": True}
 
 
 def test_a_server_that_cannot_render_either_says_so(connect):
-    with ScriptedServer(MISSING) as server:
+    with ScriptedServer(MISSING, lacks=()) as server:
         with pytest.raises(NotFoundError):
             connect(server.url).count_tokens(CHAT)
         assert paths(server) == ["/v1/chat/completions/input_tokens", "/apply-template"]

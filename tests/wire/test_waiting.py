@@ -2,12 +2,12 @@
 
 import contextlib
 import socket
-import threading
 import time
 
 import pytest
 
 from llamacpp_server import (
+    BadRequestError,
     ChatRequest,
     ConnectionFailedError,
     RequestTimeoutError,
@@ -16,50 +16,43 @@ from llamacpp_server import (
     ServerLoadingError,
 )
 from tests.unit.events import DONE, chunk, text
-from tests.wire.scripted_server import LOADING, Answer, ScriptedServer, error, free_port, reply, stream
+from tests.wire.scripted_server import LOADING, MISSING, Answer, ScriptedServer, error, free_port, reply, stream
 
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
 HELLO = stream(text("Hello"), chunk(finish="stop"), DONE)
 TOKENS = reply({"tokens": [1, 2]})
 
 
-def started_later(port, seconds, *answers):
-    """A server that listens on `port` only after some seconds, as a cold start does."""
-    servers = []
+class ColdStart:
+    """A server that listens only once a client has been refused and waits."""
 
-    def run():
-        server = ScriptedServer(*answers, port=port)
-        server.__enter__()
-        servers.append(server)
+    def __init__(self, stack, *answers):
+        self.port, self.told = free_port(), []
+        self._start = lambda: stack.enter_context(ScriptedServer(*answers, port=self.port))
+        self.url, self.server = f"http://127.0.0.1:{self.port}", None
 
-    timer = threading.Timer(seconds, run)
-    timer.start()
-    return timer, servers
+    def on_wait(self, state):
+        self.told.append(state)
+        if self.server is None:
+            self.server = self._start()
 
 
 def test_a_server_that_refuses_at_first_is_waited_for_when_asked(connect):
-    port, told = free_port(), []
-    timer, servers = started_later(port, 0.1, LOADING, HELLO)
-    client = connect(f"http://127.0.0.1:{port}", wait_while_refused=True, on_wait=told.append)
-    try:
+    with contextlib.ExitStack() as stack:
+        cold = ColdStart(stack, LOADING, LOADING, HELLO)
+        client = connect(cold.url, wait_while_refused=True, on_wait=cold.on_wait)
         assert client.chat(CHAT).content == "Hello"
-    finally:
-        timer.join()
-        servers[0].__exit__()
-    assert (told[0].reason, told[-1].reason) == ("refused", "loading")
-    assert [state.elapsed for state in told] == sorted(state.elapsed for state in told)
-    assert {(state.budget, state.url) for state in told} == {(5.0, f"http://127.0.0.1:{port}")}
+    assert [state.reason for state in cold.told] == ["refused", "loading", "loading"]
+    assert [state.elapsed for state in cold.told] == sorted(state.elapsed for state in cold.told)
+    assert {(state.budget, state.url) for state in cold.told} == {(5.0, cold.url)}
 
 
 def test_wait_until_ready_waits_for_both_without_being_asked(connect):
-    port = free_port()
-    timer, servers = started_later(port, 0.1, LOADING, reply({"status": "ok"}))
-    try:
-        assert connect(f"http://127.0.0.1:{port}").wait_until_ready(5).ready
-    finally:
-        timer.join()
-        servers[0].__exit__()
-    assert [request.path for request in servers[0].requests] == ["/health", "/health"]
+    with contextlib.ExitStack() as stack:
+        cold = ColdStart(stack, LOADING, reply({"status": "ok"}))
+        assert connect(cold.url, on_wait=cold.on_wait).wait_until_ready(5).ready
+        assert [request.path for request in cold.server.requests] == ["/health", "/health"]
+    assert [state.reason for state in cold.told] == ["refused", "loading"]
 
 
 def test_a_refused_connection_fails_at_once_with_the_way_to_start_a_server(connect):
@@ -167,6 +160,20 @@ def test_a_failed_server_is_never_asked_again(connect, status):
         with pytest.raises(ServerFaultError, match="boom"):
             connect(server.url, max_retries=5, wait_while_refused=True).chat(CHAT)
         assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "probed", [MISSING, error(500, "other"), LOADING, reply(b"<html>"), reply(b"{"), Answer(then="close"),
+               Answer(then="hang")],
+    ids=["404", "500", "loading", "page", "half", "closed", "silent"],
+)  # fmt: skip
+def test_a_refusal_is_told_also_when_its_reason_cannot_be_found_out(connect, probed):
+    with ScriptedServer(error(400, "boom", "invalid_request_error"), probed, lacks=()) as server:
+        client = connect(server.url, read_timeout=0.2, load_timeout=0.2, max_retries=0)
+        with pytest.raises(BadRequestError, match="boom") as caught:
+            client.chat(CHAT)
+        assert caught.value.status == 400
+        assert [request.path for request in server.requests].count("/v1/chat/completions") == 1
 
 
 @pytest.mark.parametrize("call", ["chat", "tokenize"])
