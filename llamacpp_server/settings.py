@@ -150,6 +150,9 @@ class ServerSettings:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} must not be negative, got {value!r}")
+        most = self.max_concurrency
+        if most not in ("slots", None) and not (isinstance(most, int) and most >= 1):
+            raise ValueError(f"max_concurrency must be 'slots', None or a number from 1, got {most!r}")
         for name, text in self.request_headers().items():
             if not _HEADER_NAME.fullmatch(name):
                 raise ValueError(f"{name!r} can't be the name of a header")

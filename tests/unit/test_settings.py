@@ -221,6 +221,17 @@ def test_zero_and_none_are_values_and_the_defaults_are_the_documented_ones():
     assert (default.wait_while_loading, default.wait_while_refused) == (True, False)
 
 
+@pytest.mark.parametrize("bad", [0, -1, 1.5, "all", "slot", float("nan")])
+def test_a_concurrency_that_lets_nothing_through_is_refused(bad):
+    with pytest.raises(ValueError, match="max_concurrency"):
+        ServerSettings(max_concurrency=bad)
+
+
+@pytest.mark.parametrize("good", ["slots", None, 1, 64])
+def test_concurrency_is_the_slots_a_number_or_unlimited(good):
+    assert ServerSettings(max_concurrency=good).max_concurrency == good
+
+
 def test_replace_changes_one_thing_and_checks_it():
     settings = ServerSettings(base_url="http://a", model="m", read_timeout=1)
     changed = settings.replace(base_url="http://b/v1")
