@@ -47,8 +47,20 @@ _LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=64
 # A stream whose reader pauses for this many seconds does not hold up others.
 _GATE_PATIENCE: Final = 1.0
 
-# httpx logs each request at INFO with its address, which may hold credentials; we log what matters ourselves.
-logging.getLogger("httpx").addFilter(lambda record: "@" not in record.getMessage())
+# httpx logs each request at INFO with its address. Credentials are taken out of it, and the queries that we send.
+_QUERIES: Final = set[bytes]()
+
+
+def _redact(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            redact_url(str(arg)) if isinstance(arg, httpx.URL) and (arg.userinfo or arg.query in _QUERIES) else arg
+            for arg in record.args
+        )
+    return True
+
+
+logging.getLogger("httpx").addFilter(_redact)
 
 
 _Clients = dict[tuple[int, bool], httpx.AsyncClient]
@@ -329,9 +341,12 @@ def _keep(clients: _Clients, loops: _Loops) -> AsyncGenerator[None]:
 
 def _build(client: httpx.Client | httpx.AsyncClient, send: Send) -> httpx.Request:
     timeout = httpx.Timeout(connect=send.connect_timeout, read=send.read_timeout, write=send.read_timeout, pool=None)
-    return client.build_request(
+    request = client.build_request(
         send.method, send.url, headers=dict(send.headers), content=send.content, timeout=timeout
     )
+    if request.url.query:
+        _QUERIES.add(request.url.query)
+    return request
 
 
 @cache
