@@ -153,12 +153,16 @@ def test_keys_of_other_services_in_the_environment_are_not_sent(connect, monkeyp
     "answer", [error(401, "Invalid API Key", "authentication_error"), error(500, "boom"), reply(b"<html>"), UNANSWERED,
                Answer((head(), b"data: {"), "close"), reply(b"{")]
 )  # fmt: skip
-def test_no_error_and_no_log_holds_the_key(connect, answer, caplog):
+@pytest.mark.parametrize("where", ["key", "address", "query", "header"])
+def test_no_error_and_no_log_holds_a_secret(connect, answer, where, caplog):
     with ScriptedServer(answer) as server, caplog.at_level(logging.DEBUG):
-        client = connect(server.url.replace("http://", f"http://user:{KEY}@"), api_key=KEY, max_retries=1)
+        url = server.url.replace("http://", f"http://user:{KEY}@") if where == "address" else server.url
+        fields = {"key": {"api_key": KEY}, "query": {"query": {"k": KEY}}, "header": {"headers": {"X-Api-Key": KEY}}}
+        client = connect(url, max_retries=1, **fields.get(where, {}))
         with pytest.raises(LlamaServerError) as caught:
             client.chat(CHAT)
-        assert any(KEY in str(r.headers) for r in server.requests) or "authorization" in server.requests[0].headers
+        sent = server.requests[0]
+        assert KEY in str(sent) or sent.headers["authorization"].startswith("Basic ")
     error_ = caught.value
     shown = [
         str(error_),
@@ -173,6 +177,7 @@ def test_no_error_and_no_log_holds_the_key(connect, answer, caplog):
         cause = cause.__cause__ or cause.__context__
     assert KEY not in " ".join(shown)
     assert KEY not in caplog.text
+    assert ("HTTP Request: POST" in caplog.text) == (answer is not UNANSWERED), "httpx's own line is redacted, not lost"
 
 
 def test_a_wrong_key_is_named_as_such(connect):
