@@ -49,7 +49,9 @@ def _rows(kind: str, cost: dict[str, float]) -> list[dict[str, Any]]:
         framework = "LangChain" if "LangChain" in name else "LlamaIndex" if "LlamaIndex" in name else None
         floor = cost["raw"] + (cost.get(f"{framework} floor", 0.0) if framework else 0.0)
         ratio = None if name.endswith("floor") else micros / floor
-        rows.append({"chunk": kind, "client": name, "µs": round(micros, 1), "times its floor": ratio and round(ratio, 2)})
+        rows.append(
+            {"chunk": kind, "client": name, "µs": round(micros, 1), "times its floor": ratio and round(ratio, 2)}
+        )
     return rows
 
 

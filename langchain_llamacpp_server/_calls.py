@@ -31,6 +31,7 @@ class Defaults:
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     disabled_params: Mapping[str, Any] = field(default_factory=dict)
     stream_usage: bool = True
+    repairs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,8 @@ def prepare(
     settings = _settings(given)
     thinking = given.pop("thinking", defaults.thinking)
     params = thinking_params(thinking, info or ServerInfo(), _params(given, defaults, extra_body))
-    if _disabled("parallel_tool_calls", parallel, defaults.disabled_params):
-        parallel = None
-    if _disabled("tool_choice", choice, defaults.disabled_params):
-        choice = None
+    parallel = None if _disabled("parallel_tool_calls", parallel, defaults.disabled_params) else parallel
+    choice = None if _disabled("tool_choice", choice, defaults.disabled_params) else choice
     wire = to_wire(messages)
     if schema_shown and params.get("response_format"):
         wire = with_schema(wire, params["response_format"])
@@ -102,6 +101,7 @@ def prepare(
         model=model or defaults.model,
         params=params,
         extra_body=extra_body,
+        **defaults.repairs,
     )
     must_call = bool(check and choice not in (None, "auto", "none"))
     return Call(request, settings, stream_usage, must_call, answer)

@@ -249,6 +249,8 @@ def start_metadata(start: ReplyStart) -> dict[str, Any]:
         metadata["system_fingerprint"] = start.system_fingerprint
     if start.created:
         metadata["created"] = start.created
+    if start.repairs:
+        metadata["llamacpp"] = {"repairs": [repair.as_dict() for repair in start.repairs]}
     return metadata
 
 

@@ -18,7 +18,6 @@ from langchain_core.messages import (
 )
 
 from llamacpp_server import BadRequestError
-from llamacpp_server._notices import say_once
 from llamacpp_server.wire import MessageDict
 
 from ._content import Part, part, text_part
@@ -30,11 +29,10 @@ def to_wire(messages: Sequence[BaseMessage]) -> list[MessageDict]:
     Raises:
         BadRequestError: For a message or a content block that can't be sent.
     """
-    answered = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
     wire: list[dict[str, Any]] = []
     for message in messages:
         if isinstance(message, AIMessage):
-            wire.append(_assistant(message, answered))
+            wire.append(_assistant(message))
         elif isinstance(message, ToolMessage):
             wire.append(_named({"role": "tool", **_content(message), "tool_call_id": message.tool_call_id}, message))
         else:
@@ -86,11 +84,11 @@ def _joined(parts: list[Part]) -> str | list[Part]:
     return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
 
-def _assistant(message: AIMessage, answered: set[str]) -> dict[str, Any]:
+def _assistant(message: AIMessage) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": "assistant", "content": _assistant_content(message)}
     if thinking := reasoning(message):
         wire["reasoning_content"] = thinking
-    calls = [*_calls(message), *_repaired(message, answered)]
+    calls = [*_calls(message), *_invalid_calls(message)]
     if calls:
         wire["tool_calls"] = calls
     return _named(wire, message)
@@ -146,14 +144,11 @@ def _call(call_id: str | None, name: str, args: Any) -> dict[str, Any]:
     return call
 
 
-def _repaired(message: AIMessage, answered: set[str]) -> Iterator[dict[str, Any]]:
-    """Calls whose arguments were not valid JSON, which the server would refuse for the rest of the conversation."""
+def _invalid_calls(message: AIMessage) -> Iterator[dict[str, Any]]:
+    """Calls whose arguments were not valid JSON, as the model wrote them; the client makes them ones to be sent."""
     for call in message.invalid_tool_calls:
-        if call["id"] in answered:
-            say_once("a tool call with invalid arguments was sent back with empty ones; its result tells the model why")
-            yield _call(call["id"], call["name"] or "", {})
-        else:
-            say_once("a tool call with invalid arguments and no result was left out of the conversation")
+        function = {"name": call["name"] or "", "arguments": call["args"] or ""}
+        yield {"id": call["id"], "type": "function", "function": function}
 
 
 def _split_results(content: list[Any]) -> tuple[list[dict[str, Any]], list[Any]]:

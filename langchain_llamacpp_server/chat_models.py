@@ -27,7 +27,7 @@ from llamacpp_server import (
     ServerInfo,
 )
 from llamacpp_server._notices import say_once
-from llamacpp_server.connection import ConnectionFields
+from llamacpp_server.connection import ConnectionFields, RepairFields
 from llamacpp_server.settings import redact_url
 from llamacpp_server.thinking import Thinking
 
@@ -46,7 +46,7 @@ __all__ = ["ChatLlamaServer", "register"]
 _PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries": 0, "wait_while_loading": False}
 
 
-class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
+class ChatLlamaServer(SamplingFields, ConnectionFields, RepairFields, BaseChatModel):
     """A chat model on llama.cpp's llama-server. Takes every argument of ChatOpenAI, and every field of the server.
 
     >>> from langchain_llamacpp_server import ChatLlamaServer
@@ -192,6 +192,7 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, BaseChatModel):
             self.extra_body,
             self.disabled_params,
             self.stream_usage,
+            {"history_repair": self.history_repair, "clean_schemas": self.clean_schemas},
         )
         return prepare(messages, stop, kwargs, defaults, info)
 

@@ -6,8 +6,9 @@ import sys
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
+from ._fitting import fit, learn
 from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
 from ._replies import parse_embeddings, usage_from_wire
 from ._requests import answers_of, chat_body, completion_body, countable, infill_body
@@ -17,6 +18,7 @@ from ._whole import WholeChatDecoder, WholeCompletionDecoder
 from .chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
 from .errors import (
     BadRequestError,
+    LlamaServerError,
     MalformedReplyError,
     NotFoundError,
     NotSupportedError,
@@ -38,6 +40,8 @@ from .results import (
 )
 from .settings import ServerSettings, redact_url
 
+T = TypeVar("T")
+
 
 def _named(settings: ServerSettings, model: str | None) -> dict[str, str]:
     """The model for a request, where there is a name: routers demand one, other servers ignore it."""
@@ -49,16 +53,20 @@ def _named(settings: ServerSettings, model: str | None) -> dict[str, str]:
 
 
 def stream_chat(settings: ServerSettings, request: ChatRequest) -> StreamCall[ChatDelta]:
-    """`/v1/chat/completions`."""
-    body = {**_named(settings, None), **chat_body(request)}
-    decoder: Callable[[], StreamDecoder[ChatDelta]] = ChatStreamDecoder if body.get("stream") else WholeChatDecoder
+    """`/v1/chat/completions`, fitted to the server; and once more when that is found to be wanting."""
+    fitted, repairs = fit(settings, request)
+    body = {**_named(settings, None), **chat_body(fitted)}
+    decoder: Callable[[], StreamDecoder[ChatDelta]]
+    decoder = partial(ChatStreamDecoder if body.get("stream") else WholeChatDecoder, repairs)
     if body.get("reasoning_format") != "none":
         decoder = partial(ThoughtsApart, decoder, answers_of(body))
-    return StreamCall(
-        settings=settings,
-        call=Call(method="POST", path="/v1/chat/completions", body=body, takes_slot=True),
-        decoder=decoder,
-    )
+
+    def recover(error: LlamaServerError) -> Program[StreamCall[ChatDelta] | None]:
+        worth_it = yield from learn(settings, request, body, error)
+        return stream_chat(settings, request) if worth_it else None
+
+    call = Call(method="POST", path="/v1/chat/completions", body=body, takes_slot=True)
+    return StreamCall(settings=settings, call=call, decoder=decoder, recover=recover)
 
 
 def stream_complete(settings: ServerSettings, request: CompletionRequest) -> StreamCall[CompletionDelta]:
@@ -323,27 +331,34 @@ def detokenize(settings: ServerSettings, tokens: Sequence[int], model: str | Non
 
 def apply_template(settings: ServerSettings, request: ChatRequest) -> Program[str]:
     """`/apply-template`."""
-    body = {**_named(settings, None), **_unstreamed(request)}
-    return (
-        yield from ask(settings, Call(method="POST", path="/apply-template", body=body), lambda a: str(a["prompt"]))
-    )
+    return (yield from _ask_fitted(settings, "/apply-template", request, lambda answer: str(answer["prompt"])))
 
 
 def count_tokens(settings: ServerSettings, request: ChatRequest) -> Program[int]:
     """The server's own count; on builds without it the rendered prompt is tokenized (media are not counted then)."""
-    request = countable(request)
-    body = {**_named(settings, None), **_unstreamed(request)}
-    call = Call(method="POST", path="/v1/chat/completions/input_tokens", body=body)
+    request, path = countable(request), "/v1/chat/completions/input_tokens"
     try:
-        return (yield from ask(settings, call, lambda answer: int(answer["input_tokens"])))
+        return (yield from _ask_fitted(settings, path, request, lambda answer: int(answer["input_tokens"])))
     except NotFoundError:
         prompt = yield from apply_template(settings, request)
         tokens = yield from tokenize(settings, prompt, True, True, request.model)
         return len(tokens)
 
 
-def _unstreamed(request: ChatRequest) -> dict[str, Any]:
-    body = chat_body(request)
+def _ask_fitted(settings: ServerSettings, path: str, request: ChatRequest, read: Callable[[Any], T]) -> Program[T]:
+    """Asks something about a chat request as it would be sent."""
+    body = _unstreamed(settings, request)
+    try:
+        return (yield from ask(settings, Call(method="POST", path=path, body=body), read))
+    except (BadRequestError, ServerFaultError) as error:
+        if not (yield from learn(settings, request, body, error)):
+            raise
+    call = Call(method="POST", path=path, body=_unstreamed(settings, request))
+    return (yield from ask(settings, call, read))
+
+
+def _unstreamed(settings: ServerSettings, request: ChatRequest) -> dict[str, Any]:
+    body = {**_named(settings, None), **chat_body(fit(settings, request)[0])}
     body.pop("stream", None)
     body.pop("stream_options", None)
     return body

@@ -65,13 +65,13 @@ _RULES: Final = (
     _rule(r"--metrics", NotSupportedError, "start the server with --metrics"),
     _rule(r"failed to parse grammar|failed to initialize samplers", BadRequestError,
           "the server could not read the grammar, or make one from the schema"),
+    _rule(r"jinja|must alternate|raise_exception|prefill is incompatible|Cannot pass both content and thinking"
+          r"|Tool call IDs should be", BadRequestError, "the model's chat template refuses these messages"),
     _rule(r"JSON schema error|Automatic parser generation failed|Error resolving ref|Unrecognized schema"
           r"|Pattern must start|JSON schema conversion failed", BadRequestError,
           "the server's grammar converter can't take this JSON schema"),
     _rule(r"failed to parse tool call arguments", BadRequestError,
           "an earlier tool call in the messages has arguments that are not valid JSON"),
-    _rule(r"jinja|must alternate|raise_exception|prefill is incompatible|Cannot pass both content and thinking"
-          r"|Tool call IDs should be", BadRequestError, "the model's chat template refuses these messages"),
     _rule(r"failed to parse (?:tools|messages|tool_choice)|Cannot (?:use both|use custom|specify grammar)|but not both"
           r"|type must be|Missing '|missing required|Invalid (?:type|base64|tool_choice|input)"
           r"|Unknown reasoning|_range_check|out of (?:range|vocab)|invalid tokens"

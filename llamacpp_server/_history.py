@@ -18,7 +18,8 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, Final, NoReturn, cast
 
 from ._history_template import TEMPLATE_REPAIRS, joined
-from ._repairs import Repair, enabled
+from ._repairs import enabled
+from .chat import Repair
 from .wire import MessageDict
 
 Message = dict[str, Any]

@@ -22,7 +22,7 @@ from ._notices import logger
 from ._policy import Attempts, Wait, next_wait
 from ._requests import encode
 from ._stream import StreamDecoder
-from .errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError
+from .errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError, ServerFaultError
 from .settings import ServerSettings, WaitState, redact_url
 
 T = TypeVar("T")
@@ -148,12 +148,14 @@ class StreamCall(Generic[D]):
         call: The request.
         decoder: Makes a decoder for one answer.
         fallback: Asked instead when the server has no such endpoint.
+        recover: After a refusal, another request that the server may take; None where there is none.
     """
 
     settings: ServerSettings
     call: Call
     decoder: Callable[[], StreamDecoder[D]]
     fallback: Call | None = None
+    recover: Callable[[LlamaServerError], Program[StreamCall[D] | None]] | None = None
 
 
 def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
@@ -283,8 +285,8 @@ def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
     return body.decode("utf-8", "replace")
 
 
-def open_stream(stream: StreamCall[Any]) -> Program[tuple[OpenReply, Ticket]]:
-    """An answer that is a stream of events (or the whole reply where no stream was asked for), and its ticket."""
+def open_stream(stream: StreamCall[D]) -> Program[tuple[OpenReply, Ticket, StreamDecoder[D]]]:
+    """An answer that is a stream of events (or a whole reply where no stream was asked for), its ticket and decoder."""
     deadline = _deadline(stream.settings)
     ticket = yield from admission(stream.settings, stream.call)
     try:
@@ -294,6 +296,12 @@ def open_stream(stream: StreamCall[Any]) -> Program[tuple[OpenReply, Ticket]]:
             if stream.fallback is None:
                 raise
             reply = yield from open_reply(_within(stream.settings, deadline), stream.fallback)
+        except (BadRequestError, ServerFaultError) as error:
+            other = yield from _recovered(stream, error)
+            if other is None:
+                raise
+            stream = other
+            reply = yield from open_reply(_within(stream.settings, deadline), stream.call)
         kind = reply.headers.get("content-type", "")
         if "html" in kind:
             body = yield Read(reply, deadline)
@@ -302,7 +310,14 @@ def open_stream(stream: StreamCall[Any]) -> Program[tuple[OpenReply, Ticket]]:
     except BaseException:
         ticket.leave()
         raise
-    return reply, ticket
+    return reply, ticket, stream.decoder()
+
+
+def _recovered(stream: StreamCall[D], error: LlamaServerError) -> Program[StreamCall[D] | None]:
+    try:
+        return (yield from stream.recover(error)) if stream.recover is not None else None
+    except LlamaServerError:
+        return None  # the reason could not be found out, so the refusal itself is what is told
 
 
 def _request(settings: ServerSettings, call: Call) -> Send:

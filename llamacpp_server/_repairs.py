@@ -1,33 +1,11 @@
-"""The record of what was rewritten before a request was sent: for the log, and for a reply's metadata."""
+"""Which repairs are wanted, and the word about those that were made."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
 
 from ._notices import say_once
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """One thing that was rewritten.
-
-    Attributes:
-        name: Kind of the repair, such as `pattern` or `invalid_arguments`; what switches it off.
-        where: Path of what was rewritten, such as `search.properties.query` or `messages[3].tool_calls[0]`.
-        what: What was done and why, as a sentence.
-    """
-
-    name: str
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
-
-    def as_dict(self) -> dict[str, str]:
-        """The same as JSON has it."""
-        return asdict(self)
+from .chat import Repair
 
 
 def tell(repairs: Iterable[Repair]) -> None:

@@ -13,6 +13,7 @@ from .chat import (
     CompletionChoice,
     CompletionReply,
     PromptProgress,
+    Repair,
     ReplyStart,
     Timings,
     ToolCall,
@@ -73,10 +74,14 @@ def progress_from_wire(wire: Mapping[str, Any] | None) -> PromptProgress | None:
     return PromptProgress(wire.get("total", 0), wire.get("cache", 0), wire.get("processed", 0), wire.get("time_ms", 0))
 
 
-def start_from_wire(wire: Mapping[str, Any]) -> ReplyStart:
+def start_from_wire(wire: Mapping[str, Any], repairs: tuple[Repair, ...] = ()) -> ReplyStart:
     """What a chunk or a reply says of the whole reply."""
     return ReplyStart(
-        wire.get("id") or "", wire.get("model") or "", wire.get("created") or 0, wire.get("system_fingerprint") or ""
+        wire.get("id") or "",
+        wire.get("model") or "",
+        wire.get("created") or 0,
+        wire.get("system_fingerprint") or "",
+        repairs,
     )
 
 

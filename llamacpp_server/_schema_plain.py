@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
-from ._repairs import Repair
 from ._schema_merge import Node, listed, told
+from .chat import Repair
 from .wire import ToolDict
 
 _PLAIN_ITEM: Final[Node] = {"type": "string"}

@@ -20,9 +20,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Final
 
 from ._patterns import server_pattern
-from ._repairs import Repair
 from ._schema_merge import ANNOTATIONS, Flattener, Node, ignore, listed, merged, told
 from ._schema_types import TYPES, clean_array, clean_number, clean_object, clean_string
+from .chat import Repair
 from .wire import ToolDict
 
 _ANY: Final[Node] = {"type": list(TYPES)}

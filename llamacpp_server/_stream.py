@@ -31,6 +31,7 @@ from .chat import (
     CompletionChoice,
     CompletionDelta,
     CompletionReply,
+    Repair,
     ReplyStart,
     ToolCall,
     ToolCallFragment,
@@ -62,7 +63,8 @@ class StreamDecoder(Protocol[S]):
 class _ReplyDecoder(Generic[D]):
     """Events of one reply: JSON, end mark, `error` events. Subclasses read one chunk."""
 
-    def __init__(self) -> None:
+    def __init__(self, repairs: tuple[Repair, ...] = ()) -> None:
+        self._repairs = repairs
         self._sse = SSEDecoder()
         self._start: ReplyStart | None = None
         self._deltas: list[D] = []
@@ -137,8 +139,8 @@ class _ReplyDecoder(Generic[D]):
 class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
     """Events of `/v1/chat/completions` with `stream: true`."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, repairs: tuple[Repair, ...] = ()) -> None:
+        super().__init__(repairs)
         self._calls: dict[tuple[int, int], str] = {}
 
     def _read(self, chunk: dict[str, Any], deltas: list[ChatDelta]) -> None:
@@ -146,7 +148,7 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
         choices, usage, timings, progress = get("choices"), get("usage"), get("timings"), get("prompt_progress")
         start = None
         if self._start is None:
-            start = self._start = start_from_wire(chunk)
+            start = self._start = start_from_wire(chunk, self._repairs)
         if usage or timings or progress:
             usage, timings = usage_from_wire(usage), timings_from_wire(timings)
             progress = progress_from_wire(progress)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from pydantic_core import from_json
 
 from ._failures import event_failure, not_this_api
 from ._replies import chat_reply, completion_reply
-from .chat import ChatDelta, CompletionDelta, ToolCallFragment
+from .chat import ChatDelta, CompletionDelta, Repair, ToolCallFragment
 from .errors import LlamaServerError
 
 D = TypeVar("D", ChatDelta, CompletionDelta)
@@ -52,6 +53,10 @@ class _WholeDecoder(Generic[D]):
 class WholeChatDecoder(_WholeDecoder[ChatDelta]):
     """The answer of `/v1/chat/completions` without `stream`."""
 
+    def __init__(self, repairs: tuple[Repair, ...] = ()) -> None:
+        super().__init__()
+        self._repairs = repairs
+
     def _read(self, wire: Any) -> list[ChatDelta]:
         reply = chat_reply(wire)
         deltas = []
@@ -62,7 +67,7 @@ class WholeChatDecoder(_WholeDecoder[ChatDelta]):
                     choice.content, choice.reasoning_content, calls, choice.finish_reason, number, choice.logprobs
                 )
             )
-        deltas[0] = deltas[0]._replace(start=reply.start)
+        deltas[0] = deltas[0]._replace(start=replace(reply.start, repairs=self._repairs))
         deltas[-1] = deltas[-1]._replace(usage=reply.usage, timings=reply.timings)
         return deltas
 

@@ -6,7 +6,7 @@ Concatenating a stream's deltas, choice by choice, gives the whole reply (`llama
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ __all__ = [
     "CompletionRequest",
     "InfillRequest",
     "PromptProgress",
+    "Repair",
     "ReplyStart",
     "Timings",
     "ToolCall",
@@ -44,6 +45,9 @@ class ChatRequest:
         model: Name of the model; needed by a router, ignored by a server with one model.
         params: Request fields of `SamplingFields`, by name.
         extra_body: Fields sent as they are, last, over everything else.
+        history_repair: Repairs of messages that would wedge the chat template: True for all, False for none, names
+            of those to do, or names with a minus before them of those to leave out. See docs/repairs.md.
+        clean_schemas: Whether schemas are rewritten where the server's grammar converter refuses or mis-serves them.
     """
 
     messages: Sequence[MessageDict]
@@ -53,6 +57,8 @@ class ChatRequest:
     model: str | None = None
     params: Mapping[str, object] = field(default_factory=dict)
     extra_body: Mapping[str, object] = field(default_factory=dict)
+    history_repair: bool | Collection[str] = True
+    clean_schemas: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +205,28 @@ class ToolCallFragment(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Repair:
+    """One thing that was rewritten.
+
+    Attributes:
+        name: Kind of the repair, such as `pattern` or `invalid_arguments`; what switches it off.
+        where: Path of what was rewritten, such as `search.properties.query` or `messages[3].tool_calls[0]`.
+        what: What was done and why, as a sentence.
+    """
+
+    name: str
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+    def as_dict(self) -> dict[str, str]:
+        """The same as JSON has it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyStart:
     """What a reply says of itself once.
 
@@ -207,12 +235,14 @@ class ReplyStart:
         model: The server's name of the model, often a file name.
         created: Unix time; 0 where the endpoint does not say.
         system_fingerprint: Build, such as `b11434-abc`; "" where the endpoint does not say.
+        repairs: What was rewritten in the request before it was sent.
     """
 
     id: str = ""
     model: str = ""
     created: int = 0
     system_fingerprint: str = ""
+    repairs: tuple[Repair, ...] = ()
 
 
 class ChatDelta(NamedTuple):

@@ -24,7 +24,7 @@ from .settings import (
 )
 from .transport import AsyncTransport, Transport
 
-__all__ = ["ConnectionFields"]
+__all__ = ["ConnectionFields", "RepairFields"]
 
 
 def _secret_from_env() -> SecretStr | None:
@@ -184,3 +184,16 @@ class ConnectionFields(BaseModel):
 
     def _known_info(self) -> ServerInfo | None:
         return self._info[1] if self._info is not None and self._info[0] == self._info_key() else None
+
+
+class RepairFields(BaseModel):
+    """What of a chat request may be rewritten before it is sent. Each repair is logged once and told in the reply."""
+
+    history_repair: bool | list[str] = Field(
+        True,
+        description="Repairs of messages that would wedge the chat template: True, False, names of those to do, or "
+        "names with a minus before them of those to leave out.",
+    )
+    clean_schemas: bool = Field(
+        True, description="Whether schemas are rewritten where the server's grammar converter would refuse them."
+    )

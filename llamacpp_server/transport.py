@@ -112,9 +112,8 @@ class Transport:
     def stream(self, call: StreamCall[D]) -> Iterator[D]:
         """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
         deadline = _deadline(call.settings.total_timeout)
-        opened, ticket = self.run(open_stream(call))
+        opened, ticket, decoder = self.run(open_stream(call))
         reply = cast(httpx.Response, opened)
-        decoder = call.decoder()
         try:
             for data in reply.iter_bytes():
                 ticket.parked = True
@@ -210,9 +209,8 @@ class AsyncTransport:
     async def stream(self, call: StreamCall[D]) -> AsyncIterator[D]:
         """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
         deadline = _deadline(call.settings.total_timeout)
-        opened, ticket = await self.run(open_stream(call))
+        opened, ticket, decoder = await self.run(open_stream(call))
         reply = cast(httpx.Response, opened)
-        decoder = call.decoder()
         try:
             async for data in reply.aiter_bytes():
                 ticket.parked = True

@@ -272,6 +272,8 @@ def _details(reply: ChatReply | CompletionReply) -> dict[str, Any]:
             details["cached_tokens"] = reply.usage.cached_tokens
     if reply.timings is not None:
         details["timings"] = reply.timings.as_dict()
+    if reply.start.repairs:
+        details["llamacpp"] = {"repairs": [repair.as_dict() for repair in reply.start.repairs]}
     return details
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -41,12 +41,14 @@ class Defaults:
         extra_body: Fields sent as they are.
         replay_thinking: Send earlier thinking back.
         thinking: The switch for thinking.
+        repairs: What of a chat request may be rewritten, as in `ChatRequest`.
     """
 
     params: Mapping[str, Any]
     extra_body: Mapping[str, Any]
     replay_thinking: bool
     thinking: Thinking | None
+    repairs: Mapping[str, Any] = field(default_factory=dict)
 
     def turn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], info: ServerInfo | None) -> Turn:
         """A chat request, checked against what is known of the server.
@@ -68,6 +70,7 @@ class Defaults:
         thinking = call.pop("thinking", self.thinking)
         common = self._common(call)
         common["params"] = thinking_params(thinking, info, common["params"])
+        common |= self.repairs
         request = ChatRequest(messages=wire, tools=tools, tool_choice=choice, parallel_tool_calls=parallel, **common)
         return Turn(request, one_call=parallel is False, forced=forced)
 

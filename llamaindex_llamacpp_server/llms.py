@@ -13,6 +13,7 @@ from llama_index.core.tools.types import BaseTool
 from pydantic import Field, PrivateAttr
 
 from llamacpp_server import InfillRequest, SamplingFields
+from llamacpp_server.connection import RepairFields
 
 from ._messages import holds_media
 from ._metadata import ServerMetadata
@@ -38,7 +39,7 @@ Completions = Generator[CompletionResponse, None, None]
 AsyncCompletions = AsyncGenerator[CompletionResponse, None]
 
 
-class LlamaServer(SamplingFields, ServerMetadata, NativeStructuredOutput):
+class LlamaServer(SamplingFields, RepairFields, ServerMetadata, NativeStructuredOutput):
     """llama.cpp's llama-server.
 
     >>> llm = LlamaServer(base_url="http://localhost:8080", temperature=0.2)
@@ -273,7 +274,8 @@ class LlamaServer(SamplingFields, ServerMetadata, NativeStructuredOutput):
     # -- requests
 
     def _defaults(self) -> Defaults:
-        return Defaults(self.given(), self.extra_body, self.replay_thinking, self.thinking)
+        repairs = {"history_repair": self.history_repair, "clean_schemas": self.clean_schemas}
+        return Defaults(self.given(), self.extra_body, self.replay_thinking, self.thinking, repairs)
 
     def _turn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn:
         return self._defaults().turn(messages, kwargs, self._probe())

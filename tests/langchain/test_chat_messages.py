@@ -160,20 +160,12 @@ def test_calls_are_sent_once_and_unescaped(message: AIMessage) -> None:
     assert wire(message) == [{"role": "assistant", "content": "", "tool_calls": [CALL]}]
 
 
-def test_a_broken_call_is_repaired_where_it_has_a_result_and_left_out_elsewhere(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("llamacpp_server._notices._said", set())
-    broken = AIMessage(
-        "",
-        invalid_tool_calls=[{"id": "c1", "name": "add", "args": '{"a":', "error": None, "type": "invalid_tool_call"}],
-    )
-    assert wire(broken, ToolMessage("not JSON", tool_call_id="c1"))[0]["tool_calls"][0]["function"] == {
-        "name": "add",
-        "arguments": "{}",
-    }
-    assert wire(broken, HumanMessage("Go on"))[0] == {"role": "assistant", "content": ""}
-    assert len(caplog.records) == 2
+def test_a_broken_call_is_passed_on_as_the_model_wrote_it() -> None:
+    """The client repairs it, for both frameworks and with a word in the reply's metadata."""
+    call = {"id": "c1", "name": "add", "args": '{"a":', "error": None, "type": "invalid_tool_call"}
+    assert wire(AIMessage("", invalid_tool_calls=[call]))[0]["tool_calls"] == [
+        {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":'}}
+    ]
 
 
 def test_anthropics_results_become_messages_of_their_own() -> None:

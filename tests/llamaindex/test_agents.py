@@ -17,7 +17,6 @@ from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.workflow import Context, JsonSerializer
 from pydantic import BaseModel
 
-from llamacpp_server import BadRequestError
 from llamaindex_llamacpp_server import LlamaServer
 from tests.llamaindex.tools import TOOLS, add, weather
 from tests.models import Script, tool_call
@@ -101,7 +100,6 @@ async def test_the_first_tool_can_be_chosen(make_llm, caller):
 
 
 # Goes when the client rewrites arguments that are no JSON in a history: the server refuses all of it for one of them.
-@pytest.mark.xfail(raises=BadRequestError, strict=False, reason="the client does not repair histories yet")
 async def test_a_call_with_broken_arguments_is_shown_to_the_model(make_llm, caller):
     """The run goes on: the tool fails, and the model is told so."""
     llm = make_llm(caller, thinking=False, max_tokens=7)

@@ -196,7 +196,6 @@ def test_a_demanded_call_is_refused_where_the_template_drops_tools(make_llm, ser
 
 
 # Goes when the client rewrites arguments that are no JSON in a history: the server refuses all of it for one of them.
-@pytest.mark.xfail(raises=BadRequestError, strict=False, reason="the client does not repair histories yet")
 def test_a_broken_call_in_the_history_does_not_wedge_the_conversation(calling):
     broken = calling.chat_with_tools(TOOLS, "broken", max_tokens=7, thinking=False).message
     (selection,) = [block for block in broken.blocks if isinstance(block, ToolCallBlock)]
