@@ -3,7 +3,6 @@
 import inspect
 import math
 
-import httpx
 import pytest
 
 from llamacpp_server import (
@@ -15,7 +14,6 @@ from llamacpp_server import (
     Health,
     InfillRequest,
     LlamaServerClient,
-    MalformedReplyError,
     NotFoundError,
     NotSupportedError,
     Token,
@@ -289,16 +287,6 @@ def test_a_prompt_that_does_not_fit_says_by_how_much(connect, chat_server):
 def test_a_web_address_that_is_not_the_servers_root_is_told(connect, chat_server):
     with pytest.raises(NotFoundError, match="base_url"):
         connect(f"{chat_server.base_url}/wrong").tokenize("x")
-
-
-def test_the_servers_web_page_is_not_taken_for_the_api(connect, chat_server):
-    page = httpx.get(chat_server.base_url, trust_env=False)
-    if page.status_code != 200:
-        pytest.skip("this server was built without its web UI")
-    client = connect(chat_server, query={"x": "1"})
-    client.client.settings = client.client.settings.replace(base_url=f"{chat_server.base_url}/index.html?")
-    with pytest.raises((MalformedReplyError, NotFoundError)):
-        client.tokenize("x")
 
 
 # -- completeness

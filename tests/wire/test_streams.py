@@ -143,7 +143,7 @@ def test_silence_in_the_middle_is_a_timeout_with_what_came(connect):
         deltas, error = read_all(connect(server.url, read_timeout=0.2, max_retries=5))
         assert server.wait_until_left(), "the connection was not closed"
         assert len(server.requests) == 1
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3
     assert isinstance(error, RequestTimeoutError)
     assert [delta.content for delta in deltas] == ["so far"]
     assert error.partial is not None
@@ -167,7 +167,7 @@ def test_a_slow_drip_ends_with_total_timeout(connect, call_name):
         client = connect(server.url, total_timeout=0.4, read_timeout=5)
         with pytest.raises(RequestTimeoutError, match="total_timeout") as caught:
             client.chat(CHAT) if call_name == "chat" else client.tokenize("x")
-        assert 0.35 <= time.monotonic() - began < 1.5
+        assert 0.35 <= time.monotonic() - began < 3
         assert server.wait_until_left(), "the connection was not closed"
     if call_name == "chat":
         assert caught.value.partial is not None
@@ -177,7 +177,7 @@ def test_total_timeout_bounds_one_silence_too(connect):
     began = time.monotonic()
     with ScriptedServer(Answer(then="hang")) as server, pytest.raises(RequestTimeoutError):
         connect(server.url, total_timeout=0.3, read_timeout=None).chat(CHAT)
-    assert 0.25 <= time.monotonic() - began < 1.5
+    assert 0.25 <= time.monotonic() - began < 3
 
 
 def test_total_timeout_counts_the_waits_for_a_loading_server(connect):
@@ -185,7 +185,7 @@ def test_total_timeout_counts_the_waits_for_a_loading_server(connect):
     loading = reply({"error": {"message": "Loading model"}}, 503)
     with ScriptedServer(loading) as server, pytest.raises(LlamaServerError):
         connect(server.url, total_timeout=0.3, load_timeout=60).chat(CHAT)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3
 
 
 OVERFLOW = {"code": 400, "type": "exceed_context_size_error", "message": "too long", "n_prompt_tokens": 9, "n_ctx": 8}

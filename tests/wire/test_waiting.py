@@ -59,7 +59,7 @@ def test_a_refused_connection_fails_at_once_with_the_way_to_start_a_server(conne
     port, began = free_port(), time.monotonic()
     with pytest.raises(ConnectionFailedError, match="not reachable") as caught:
         connect(f"http://127.0.0.1:{port}/v1").chat(CHAT)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 2
     assert caught.value.reason == "refused"
     assert f"http://127.0.0.1:{port}" in str(caught.value)
     assert "llama-server -m model.gguf --port 8080" in str(caught.value)
@@ -76,7 +76,7 @@ def test_waiting_for_a_server_that_never_starts_ends_with_load_timeout(connect):
     began = time.monotonic()
     with pytest.raises(ConnectionFailedError):
         connect(f"http://127.0.0.1:{free_port()}", wait_while_refused=True, load_timeout=0.2).chat(CHAT)
-    assert 0.2 <= time.monotonic() - began < 1.5
+    assert 0.2 <= time.monotonic() - began < 3
 
 
 def test_an_unknown_host_is_named_as_such_and_not_waited_for(connect):
@@ -104,7 +104,7 @@ def test_a_load_that_takes_longer_than_load_timeout_is_an_error_that_says_so(con
     with ScriptedServer(LOADING) as server:
         with pytest.raises(ServerLoadingError, match="Loading model") as caught:
             connect(server.url, load_timeout=0.2).chat(CHAT)
-        assert 0.2 <= time.monotonic() - began < 1.5
+        assert 0.2 <= time.monotonic() - began < 3
         assert caught.value.status == 503
         assert len(server.requests) > 2
         assert caught.value.earlier
@@ -151,7 +151,7 @@ def test_a_time_that_is_too_long_to_wait_is_passed_on_at_once(connect):
             connect(server.url).chat(CHAT)
         assert len(server.requests) == 1
     assert caught.value.retry_after == 3600
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("status", [500, 502, 504])
@@ -183,7 +183,7 @@ def test_silence_is_a_timeout_and_never_repeated(connect, call):
         client = connect(server.url, read_timeout=0.2, max_retries=5)
         with pytest.raises(RequestTimeoutError, match="read_timeout") as caught:
             client.chat(CHAT) if call == "chat" else client.tokenize("x")
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 3
         assert len(server.requests) == 1
         assert server.wait_until_left(), "the connection was not closed"
     assert isinstance(caught.value, TimeoutError)
@@ -202,5 +202,5 @@ def test_a_host_that_takes_no_connection_is_told_apart_from_one_that_refuses(con
         began = time.monotonic()
         with pytest.raises(ConnectionFailedError, match="connect_timeout") as caught:
             client.tokenize("x")
-        assert 0.2 <= time.monotonic() - began < 1.5
+        assert 0.2 <= time.monotonic() - began < 3
     assert caught.value.reason == "timeout"
