@@ -39,10 +39,10 @@ class ColdStart:
 
 def test_a_server_that_refuses_at_first_is_waited_for_when_asked(connect):
     with contextlib.ExitStack() as stack:
-        cold = ColdStart(stack, LOADING, LOADING, HELLO)
+        cold = ColdStart(stack, LOADING, HELLO)
         client = connect(cold.url, wait_while_refused=True, on_wait=cold.on_wait)
         assert client.chat(CHAT).content == "Hello"
-    assert [state.reason for state in cold.told] == ["refused", "loading", "loading"]
+    assert [state.reason for state in cold.told] == ["refused", "loading"]
     assert [state.elapsed for state in cold.told] == sorted(state.elapsed for state in cold.told)
     assert {(state.budget, state.url) for state in cold.told} == {(5.0, cold.url)}
 
@@ -90,12 +90,12 @@ def test_an_unknown_host_is_named_as_such_and_not_waited_for(connect):
 @pytest.mark.parametrize("call", ["chat", "tokenize"])
 def test_a_loading_server_is_waited_for_by_every_request(connect, call):
     told = []
-    with ScriptedServer(LOADING, LOADING, LOADING, HELLO if call == "chat" else TOKENS) as server:
+    with ScriptedServer(LOADING, LOADING, HELLO if call == "chat" else TOKENS) as server:
         client = connect(server.url, on_wait=told.append)
         found = client.chat(CHAT).content if call == "chat" else client.tokenize("x")
     assert found == ("Hello" if call == "chat" else [1, 2])
-    assert len(server.requests) == 4
-    assert [state.reason for state in told] == ["loading"] * 3
+    assert len(server.requests) == 3
+    assert [state.reason for state in told] == ["loading"] * 2
     assert len({request.body for request in server.requests}) == 1
 
 
