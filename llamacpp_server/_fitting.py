@@ -19,6 +19,8 @@ from .chat import ChatRequest, Repair
 from .errors import BadRequestError, ContextOverflowError, LlamaServerError, NotFoundError, ServerFaultError
 from .settings import ServerSettings
 
+# Seconds for one question about a refusal. Rendering takes milliseconds, a token for a tool may have to wait.
+_PATIENCE: Final = 30.0
 _REFUSALS: Final = (BadRequestError, ServerFaultError)
 # What of a chat request a template sees.
 _RENDERED: Final = ("model", "tools", "tool_choice", "chat_template_kwargs", "reasoning_effort", "parallel_tool_calls",
@@ -97,6 +99,11 @@ def learn(settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any
     if isinstance(error, ContextOverflowError):
         return False
     known = known_of(settings, request)
+    # The refusal is told at once when there is nobody to ask for its reason.
+    patience = min(_PATIENCE, settings.read_timeout or _PATIENCE)
+    settings = settings.replace(
+        read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False
+    )
     if request.history_repair is not False and not (yield from _taken(settings, _rendering(body, body["messages"]))):
         original = {**body, "messages": request.messages}
         needs = yield from template_needs(settings, original, known.needs, wanted=request.history_repair)

@@ -176,6 +176,14 @@ def test_a_refusal_is_told_also_when_its_reason_cannot_be_found_out(connect, pro
         assert [request.path for request in server.requests].count("/v1/chat/completions") == 1
 
 
+@pytest.mark.parametrize("probed", [LOADING, error(429, "busy", headers=["Retry-After: 20"])])
+def test_a_refusal_is_told_at_once_when_its_reason_would_have_to_be_waited_for(connect, probed):
+    began, refusal = time.monotonic(), error(400, "boom", "invalid_request_error")
+    with ScriptedServer(refusal, probed, lacks=()) as server, pytest.raises(BadRequestError, match="boom"):
+        connect(server.url, load_timeout=60, max_retries=5).chat(CHAT)
+    assert time.monotonic() - began < 3
+
+
 @pytest.mark.parametrize("call", ["chat", "tokenize"])
 def test_silence_is_a_timeout_and_never_repeated(connect, call):
     began = time.monotonic()
