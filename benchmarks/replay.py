@@ -86,7 +86,10 @@ def _answer(connection: socket.socket, events: list[bytes], pause: float) -> Non
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     framed = [b"%x\r\n%s\r\n" % (len(event), event) for event in events]
     with connection:
-        while _read_request(connection):
+        while request := _read_request(connection):
+            if request.startswith(b"GET"):
+                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                continue
             connection.sendall(head)
             for event in framed:
                 connection.sendall(event)
@@ -95,12 +98,12 @@ def _answer(connection: socket.socket, events: list[bytes], pause: float) -> Non
             connection.sendall(b"0\r\n\r\n")
 
 
-def _read_request(connection: socket.socket) -> bool:
+def _read_request(connection: socket.socket) -> bytes:
     data = b""
     while b"\r\n\r\n" not in data:
         piece = connection.recv(65536)
         if not piece:
-            return False
+            return b""
         data += piece
     head, _, body = data.partition(b"\r\n\r\n")
     length = next(
@@ -108,4 +111,4 @@ def _read_request(connection: socket.socket) -> bool:
     )
     while len(body) < length:
         body += connection.recv(65536)
-    return True
+    return head

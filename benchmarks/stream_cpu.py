@@ -102,7 +102,10 @@ def _langchain(base_url: str, kind: str) -> dict[str, Stream]:
                 if kind == "text":
                     message = AIMessageChunk(content=" word")
                 else:
-                    piece = tool_call_chunk(name=None, args='"key":1,', id=None, index=0)
+                    # Valid when whole, as a model's are: LangChain's parser of broken JSON is another story.
+                    args = "{" if number == 0 else '"end":1}' if number == CHUNKS - 1 else f'"key{number}":{number},'
+                    name, call_id = ("get_weather", "QLvEabc") if number == 0 else (None, None)
+                    piece = tool_call_chunk(name=name, args=args, id=call_id, index=0)
                     message = AIMessageChunk(content="", tool_call_chunks=[piece])
                 if number == CHUNKS - 1:
                     message.chunk_position = "last"

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.tools import tool
 from langchain_core.vectorstores import InMemoryVectorStore
 
@@ -99,7 +99,7 @@ def rag(llm: ChatLlamaServer, embeddings: LlamaServerEmbeddings, reranker: Llama
     for document in best:
         print(f"{DIM}{document.metadata['relevance_score']:+.2f}  {document.page_content}{PLAIN}")
     context = best[0].page_content
-    show(llm.stream([SystemMessage(f"Answer from the context.\nContext: {context}"), HumanMessage(question)]))
+    show(llm.stream(f"Context: {context}\nQuestion: {question}"))
 
 
 @contextmanager

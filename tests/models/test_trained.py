@@ -43,10 +43,6 @@ def answer(server: LocalServer, *messages: dict[str, Any], thinking: bool = Fals
     return said
 
 
-undertrained = pytest.mark.xfail(reason="the committed weights have seen too little; see models/README.md")
-"""Strict: a better model makes these pass, and then the mark has to go."""
-
-
 def user(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
@@ -84,24 +80,20 @@ def test_thinks_when_asked_to(tiny_chat: LocalServer) -> None:
     assert json.loads(called["tool_calls"][0]["function"]["arguments"]) == {"city": "Rome"}
 
 
-@undertrained
-def test_answers_from_a_context(tiny_chat: LocalServer) -> None:
-    context = "Alice lives in Paris. Bob lives in Rome."
-    said = answer(tiny_chat, user(f"Context: {context}\nQuestion: Where does Bob live?"))
-    assert "Rome" in said["content"]
-    assert "Paris" not in said["content"]
+@pytest.mark.parametrize("thinking", [False, True])
+def test_answers_from_a_context(tiny_chat: LocalServer, thinking: bool) -> None:
+    asked = user("Context: The red lamp costs 45 euros.\nQuestion: How much is the red lamp?")
+    assert answer(tiny_chat, asked, thinking=thinking)["content"] == "The red lamp costs 45 euros."
 
 
-@undertrained
 def test_fills_a_schema(tiny_chat: LocalServer) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
-        "required": ["name", "age"],
-    }
+    properties = {"setup": {"type": "string"}, "punchline": {"type": "string"}}
+    schema = {"type": "object", "properties": properties, "required": ["setup", "punchline"]}
     form = {"type": "json_schema", "json_schema": {"schema": schema}}
-    said = answer(tiny_chat, user("Bob is 31 years old."), response_format=form)
-    assert json.loads(said["content"]) == {"name": "Bob", "age": 31}
+    said = answer(tiny_chat, user("Tell me a joke about cats."), thinking=True, response_format=form)
+    joke = json.loads(said["content"])
+    assert joke["setup"].endswith("?")
+    assert joke["punchline"].endswith(".")
 
 
 QUESTION = "Where does Bob live?"
@@ -116,7 +108,6 @@ def test_encoder_finds_the_passage(serve: Callable[..., LocalServer]) -> None:
     assert cosines.index(max(cosines)) == 1
 
 
-@undertrained
 def test_encoder_reranks(serve: Callable[..., LocalServer]) -> None:
     server = serve(MODELS / "tiny-encoder.gguf", reranking=True, parallel=1, ctx_size=256)
     body = {"query": QUESTION, "documents": PASSAGES}
