@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from llamacpp_server import ChatRequest, ServerInfo
+from llamacpp_server.info import media_of
 from llamacpp_server.sampling import SAMPLING_FIELDS
 from llamacpp_server.thinking import Thinking, thinking_params
 from llamacpp_server.wire import ToolDict
@@ -67,10 +68,11 @@ def prepare(
         stop: Wins over all other stop texts; None leaves them.
         kwargs: The call's own arguments.
         defaults: The model's.
-        info: The server; needed where thinking is switched.
+        info: The server; needed where thinking is switched or media are sent.
 
     Raises:
         BadRequestError: For arguments that can't be meant.
+        NotSupportedError: For media that the server is known not to take.
     """
     given = renamed(kwargs)
     given.pop("stream", None)
@@ -88,6 +90,7 @@ def prepare(
     parallel = None if _disabled("parallel_tool_calls", parallel, defaults.disabled_params) else parallel
     choice = None if _disabled("tool_choice", choice, defaults.disabled_params) else choice
     wire = to_wire(messages)
+    (info or ServerInfo()).check_media(media_of(wire))
     if schema_shown and params.get("response_format"):
         wire = with_schema(wire, params["response_format"])
     answer = None

@@ -20,7 +20,9 @@ from langchain_core.messages import (
 from llamacpp_server import BadRequestError
 from llamacpp_server.wire import MessageDict
 
-from ._content import Part, part, text_part
+from ._content import STRUCTURAL, Part, part, text_part
+
+_NO_MEDIA = STRUCTURAL | {"text", "text-plain", "tool_result"}
 
 
 def to_wire(messages: Sequence[BaseMessage]) -> list[MessageDict]:
@@ -38,6 +40,16 @@ def to_wire(messages: Sequence[BaseMessage]) -> list[MessageDict]:
         else:
             wire += _other(message)
     return cast(list[MessageDict], wire)
+
+
+def holds_media(messages: Sequence[BaseMessage]) -> bool:
+    """Whether any message holds what may be no text; cheap, and rather once too often."""
+    return any(
+        isinstance(block, dict) and block.get("type") not in _NO_MEDIA
+        for message in messages
+        if isinstance(message.content, list)
+        for block in message.content
+    )
 
 
 def _other(message: BaseMessage) -> Iterator[dict[str, Any]]:

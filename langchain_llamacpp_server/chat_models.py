@@ -37,6 +37,7 @@ from ._arguments import constructor_arguments
 from ._calls import Call, Defaults, prepare
 from ._chunks import PROVIDER, StreamConverter, result
 from ._errors import langchain_errors
+from ._messages import holds_media
 from ._profile import profile
 from ._tools import wire_tool_choice, wire_tools
 
@@ -127,7 +128,7 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, RepairFields, BaseChatMo
         **kwargs: Any,
     ) -> ChatResult:
         with langchain_errors:
-            call = self._prepare(messages, stop, kwargs, self._info_for(kwargs))
+            call = self._prepare(messages, stop, kwargs, self._info_for(messages, kwargs))
             reply = _client(self.client, call).chat(call.request)
             return self._whole(call, reply)
 
@@ -139,7 +140,7 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, RepairFields, BaseChatMo
         **kwargs: Any,
     ) -> ChatResult:
         with langchain_errors:
-            call = self._prepare(messages, stop, kwargs, await self._ainfo_for(kwargs))
+            call = self._prepare(messages, stop, kwargs, await self._ainfo_for(messages, kwargs))
             reply = await _async_client(self.async_client, call).chat(call.request)
             return self._whole(call, reply)
 
@@ -151,7 +152,7 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, RepairFields, BaseChatMo
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with langchain_errors:
-            call = self._prepare(messages, stop, kwargs | self._one_answer(kwargs), self._info_for(kwargs))
+            call = self._prepare(messages, stop, kwargs | self._one_answer(kwargs), self._info_for(messages, kwargs))
             converter = StreamConverter(usage=call.stream_usage, answer=call.answer)
             with closing(cast(Any, _client(self.client, call).stream_chat(call.request))) as deltas:
                 for delta in deltas:
@@ -168,7 +169,9 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, RepairFields, BaseChatMo
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         with langchain_errors:
-            call = self._prepare(messages, stop, kwargs | self._one_answer(kwargs), await self._ainfo_for(kwargs))
+            call = self._prepare(
+                messages, stop, kwargs | self._one_answer(kwargs), await self._ainfo_for(messages, kwargs)
+            )
             converter = StreamConverter(usage=call.stream_usage, answer=call.answer)
             async with aclosing(cast(Any, _async_client(self.async_client, call).stream_chat(call.request))) as deltas:
                 async for delta in deltas:
@@ -196,12 +199,15 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, RepairFields, BaseChatMo
         )
         return prepare(messages, stop, kwargs, defaults, info)
 
-    def _info_for(self, kwargs: Mapping[str, Any]) -> ServerInfo | None:
-        """What the server is; asked for only where thinking is switched, since the switch is the template's."""
-        return None if kwargs.get("thinking", self.thinking) is None else self.server_info()
+    def _info_for(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> ServerInfo | None:
+        """What the server is; asked for where thinking is switched (the switch is the template's) or media are sent."""
+        return self.server_info() if self._needs_info(messages, kwargs) else None
 
-    async def _ainfo_for(self, kwargs: Mapping[str, Any]) -> ServerInfo | None:
-        return None if kwargs.get("thinking", self.thinking) is None else await self.aserver_info()
+    async def _ainfo_for(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> ServerInfo | None:
+        return await self.aserver_info() if self._needs_info(messages, kwargs) else None
+
+    def _needs_info(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> bool:
+        return kwargs.get("thinking", self.thinking) is not None or holds_media(messages)
 
     def _one_answer(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """A stream is one message, so it has one answer."""
@@ -300,7 +306,7 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, RepairFields, BaseChatMo
         if self.custom_get_token_ids is not None:
             return super().get_num_tokens_from_messages(messages, tools)
         with langchain_errors:
-            call = self._prepare(messages, None, {**kwargs, "tools": tools}, self._info_for(kwargs))
+            call = self._prepare(messages, None, {**kwargs, "tools": tools}, self._info_for(messages, kwargs))
             return _client(self.client, call).count_tokens(call.request)
 
     # -- what LangChain asks about a model

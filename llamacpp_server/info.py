@@ -9,10 +9,12 @@ from typing import Final, Literal, Self
 from ._notices import say_once
 from .errors import NotSupportedError
 from .results import ModelCard, ServerProps
+from .wire import MessageDict
 
-__all__ = ["Medium", "ServerInfo", "ThinkingSwitch"]
+__all__ = ["Medium", "ServerInfo", "ThinkingSwitch", "media_of"]
 
 Medium = Literal["image", "audio", "video"]
+_PART_MEDIA: Final[dict[str, Medium]] = {"image_url": "image", "input_audio": "audio", "input_video": "video"}
 
 _MEDIA_FLAGS: Final = {
     "image": "start the server with --mmproj projector.gguf, made for this model",
@@ -137,3 +139,10 @@ def _thinking(template: str) -> ThinkingSwitch | None:
     if "reasoning_effort" in template:
         return "reasoning_effort"
     return "always" if "<think>" in template else "none"
+
+
+def media_of(messages: Iterable[MessageDict]) -> set[Medium]:
+    """Which media the messages hold."""
+    contents = (message.get("content") for message in messages)
+    parts = (part for content in contents if isinstance(content, list) for part in content)
+    return {_PART_MEDIA[part["type"]] for part in parts if part["type"] in _PART_MEDIA}

@@ -28,10 +28,9 @@ from llama_index.core.base.llms.types import (
 )
 
 from llamacpp_server import BadRequestError
-from llamacpp_server.info import Medium
 from llamacpp_server.wire import AudioSourceDict, ContentPartDict, MessageDict, ToolCallDict
 
-__all__ = ["holds_media", "media_kinds", "to_wire"]
+__all__ = ["holds_media", "to_wire"]
 
 _ROLES: Final = {
     MessageRole.DEVELOPER: "system",
@@ -39,7 +38,6 @@ _ROLES: Final = {
     MessageRole.CHATBOT: "assistant",
     MessageRole.MODEL: "assistant",
 }
-_KINDS: Final[dict[str, Medium]] = {"image_url": "image", "input_audio": "audio", "input_video": "video"}
 _BLOCKS_OF: Final[dict[str, Callable[[bytes, str], Any]]] = {
     "image": lambda data, kind: ImageBlock(image=data, image_mimetype=kind),
     "audio": lambda data, kind: AudioBlock(audio=data),
@@ -80,12 +78,6 @@ def to_wire(messages: Sequence[ChatMessage], *, replay_thinking: bool) -> list[M
 def holds_media(messages: Iterable[ChatMessage]) -> bool:
     """Whether converting may read files or the network."""
     return any(isinstance(block, _MEDIA_BLOCKS) for message in messages for block in message.blocks)
-
-
-def media_kinds(wire: Iterable[MessageDict]) -> set[Medium]:
-    """Which of `image`, `audio` and `video` the messages hold."""
-    parts = (part for message in wire if isinstance(message["content"], list) for part in message["content"])
-    return {_KINDS[part["type"]] for part in parts if part["type"] in _KINDS}
 
 
 def _content(blocks: Iterable[Any]) -> str | list[ContentPartDict]:

@@ -9,9 +9,10 @@ from typing import Any
 from llama_index.core.base.llms.types import ChatMessage
 
 from llamacpp_server import ChatRequest, CompletionRequest, InfillRequest, ServerInfo
+from llamacpp_server.info import media_of
 from llamacpp_server.thinking import Thinking, thinking_params
 
-from ._messages import media_kinds, to_wire
+from ._messages import to_wire
 from ._tools import resolve_choice, tool_dict
 
 __all__ = ["Defaults", "Turn"]
@@ -64,7 +65,7 @@ class Defaults:
         parallel = call.pop("parallel_tool_calls", None)
         forced = choice if choice not in (None, "auto", "none") else None
         wire = to_wire(messages, replay_thinking=call.pop("replay_thinking", self.replay_thinking))
-        info.check_media(media_kinds(wire))
+        info.check_media(media_of(wire))
         if tools:
             info.check_tools(forced=forced is not None)
         thinking = call.pop("thinking", self.thinking)

@@ -15,8 +15,9 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
+from langchain_llamacpp_server import ChatLlamaServer
 from langchain_llamacpp_server._messages import to_wire
-from llamacpp_server import BadRequestError
+from llamacpp_server import BadRequestError, LocalServer, NotSupportedError
 
 B64 = base64.b64encode("tëxt".encode()).decode()
 IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{B64}"}}
@@ -191,3 +192,14 @@ def test_another_providers_own_blocks_are_dropped_with_a_word(
 def test_a_message_for_a_graph_is_refused() -> None:
     with pytest.raises(BadRequestError, match="RemoveMessage"):
         wire(RemoveMessage(id="1"))
+
+
+def test_a_medium_that_the_server_lacks_is_refused_before_sending(chat_server: LocalServer) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    llm = ChatLlamaServer(base_url=chat_server.base_url)
+    before = chat_server.client().metrics()["n_decode_total"]
+    with pytest.raises(NotSupportedError, match="takes no image input") as caught:
+        llm.invoke([HumanMessage([image])])
+    assert "--mmproj" in str(caught.value)
+    assert caught.value.status is None, "it was not sent"
+    assert chat_server.client().metrics()["n_decode_total"] == before
