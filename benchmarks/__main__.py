@@ -8,9 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from . import embedding_cpu, stream_cpu
+from . import embedding_cpu, import_time, stream_cpu
 
-MEASUREMENTS = {"CPU for each streamed chunk": stream_cpu, "CPU for each embedded document": embedding_cpu}
+MEASUREMENTS = {
+    "CPU for each streamed chunk": stream_cpu,
+    "CPU for each embedded document": embedding_cpu,
+    "Time to import": import_time,
+}
 PACKAGES = ("httpx", "pydantic", "langchain-core", "langchain-openai", "llama-index-core", "openai")
 
 
