@@ -20,6 +20,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from typing import Any, Final
 
 STDIN: Final = 0
@@ -133,11 +134,21 @@ def embedded() -> int:
     try:
         server = xllamacpp.Server(given)
     except RuntimeError as error:
+        _wait_for_log()
         _write(LOG, f"{error}\n")
         return 1
     while server is not None and os.read(STDIN, 512):
         pass
     os._exit(0)  # at once: what runs in the server must not hold up its end
+
+
+def _wait_for_log() -> None:
+    """llama.cpp writes its log from a thread of its own, which may not have come to the reason of a failure yet."""
+    size = -1
+    for _ in range(20):
+        if size == (size := os.fstat(LOG).st_size) and size:
+            return
+        time.sleep(0.1)
 
 
 def _set(xllamacpp: Any, params: Any, path: str, value: Any) -> None:
