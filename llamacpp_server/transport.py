@@ -98,7 +98,7 @@ class Transport:
             try:
                 effect = program.send(result) if error is None else program.throw(error)
             except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
+                return stop.value  # type: ignore[no-any-return]  # StopIteration has no type for it
             result = error = None
             try:
                 result = self._perform(effect)
@@ -195,7 +195,7 @@ class AsyncTransport:
             try:
                 effect = program.send(result) if error is None else program.throw(error)
             except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]
+                return stop.value  # type: ignore[no-any-return]  # StopIteration has no type for it
             result = error = None
             try:
                 result = await self._perform(effect)
