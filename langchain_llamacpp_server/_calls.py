@@ -10,7 +10,7 @@ from langchain_core.messages import BaseMessage
 
 from llamacpp_server import ChatRequest, ServerInfo
 from llamacpp_server.info import media_of
-from llamacpp_server.sampling import SAMPLING_FIELDS
+from llamacpp_server.sampling import SAMPLING_FIELDS, merged_params
 from llamacpp_server.thinking import Thinking, thinking_params
 from llamacpp_server.wire import ToolDict
 
@@ -135,7 +135,7 @@ def _params(given: dict[str, Any], defaults: Defaults, extra_body: dict[str, Any
     for reasons in (MEANINGLESS, MEANINGLESS_IN_CALLS):
         for name in reasons.keys() & given.keys():
             ignore(name, given.pop(name), reasons)
-    params |= given
+    params = merged_params(params, given)
     if "response_format" in params:
         params["response_format"] = wire_format(params["response_format"])
     return {name: value for name, value in params.items() if not _disabled(name, value, defaults.disabled_params)}

@@ -9,6 +9,7 @@ from typing import Any
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 
 from llamacpp_server import CompletionDelta, CompletionReply, CompletionRequest, InfillRequest, Timings, Usage
+from llamacpp_server.sampling import merged_params
 
 from ._arguments import MEANINGLESS, MEANINGLESS_IN_CALLS, ignore, read_timeouts, renamed
 
@@ -91,7 +92,7 @@ def read_call(
         suffix=given.pop("suffix", suffix),
         input_extra=given.pop("input_extra", None) or (),
         settings=read_timeouts(timeout) if timeout is not None else {},
-        params={**params, **given},
+        params=merged_params(params, given),
     )
 
 

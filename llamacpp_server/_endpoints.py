@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from ._constraints import rules_thinking
 from ._fitting import fit, learn
 from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
 from ._replies import parse_embeddings, usage_from_wire
 from ._requests import answers_of, chat_body, completion_body, countable, infill_body
 from ._stream import ChatStreamDecoder, CompletionStreamDecoder, StreamDecoder
-from ._thoughts import ThoughtsApart
+from ._thoughts import NoThoughts, ThoughtsApart
 from ._whole import WholeChatDecoder, WholeCompletionDecoder
 from .chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
 from .errors import (
@@ -58,7 +59,9 @@ def stream_chat(settings: ServerSettings, request: ChatRequest) -> StreamCall[Ch
     body = {**_named(settings, None), **chat_body(fitted)}
     decoder: Callable[[], StreamDecoder[ChatDelta]]
     decoder = partial(ChatStreamDecoder if body.get("stream") else WholeChatDecoder, repairs)
-    if body.get("reasoning_format") != "none":
+    if rules_thinking(body.get("grammar")):
+        decoder = partial(NoThoughts, decoder)
+    elif body.get("reasoning_format") != "none":
         decoder = partial(ThoughtsApart, decoder, answers_of(body))
 
     def recover(error: LlamaServerError) -> Program[StreamCall[ChatDelta] | None]:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
+from ._constraints import without_thinking
 from ._history import find_needs, repair_history
 from ._programs import Call, Program, ask
 from ._repairs import tell
@@ -59,7 +60,9 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
         messages, repairs = repair_history(request.messages, known.needs, wanted=request.history_repair)
     except ValueError as error:
         raise BadRequestError(f"history_repair: {error}") from None
-    tools, params = list(request.tools), dict(request.params)
+    tools = list(request.tools)
+    params, done = without_thinking(request.params)
+    repairs += done
     if request.clean_schemas:
         tools, done = clean_tools(request.tools)
         repairs += done

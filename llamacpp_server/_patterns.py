@@ -30,7 +30,7 @@ _SPECIAL: Final = frozenset("^$.[]()|{}*+?")
 _DIGIT: Final[Ranges] = ((48, 57),)
 _WORD: Final[Ranges] = ((48, 57), (65, 90), (95, 95), (97, 122))
 _SPACE: Final[Ranges] = ((9, 13), (32, 32), (0xA0, 0xA0), (0xFEFF, 0xFEFF))
-_CLASSES: Final = {"d": _DIGIT, "w": _WORD, "s": _SPACE}
+CLASSES: Final = {"d": _DIGIT, "w": _WORD, "s": _SPACE}
 _CONTROLS: Final = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "0": "\0"}
 
 
@@ -40,21 +40,21 @@ _SAFE: Final = re.compile(
 )
 
 
-class _UnsupportedError(Exception):
+class UnsupportedPatternError(Exception):
     """The pattern has something that no grammar of the server can say."""
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """Text for the server, and whether it matches the empty string."""
 
     text: str
     nullable: bool
 
 
-class _Branch(NamedTuple):
+class Branch(NamedTuple):
     """One alternative, and whether it began and ended with an anchor."""
 
-    piece: _Piece
+    piece: Piece
     starts: bool
     ends: bool
 
@@ -63,45 +63,81 @@ class _Branch(NamedTuple):
 def server_pattern(pattern: str) -> str | None:
     """A pattern for the server that matches the same strings; None where there is none."""
     try:
-        branches = _Parser(pattern).whole()
-    except _UnsupportedError:
+        branches = PatternParser(pattern).whole()
+    except UnsupportedPatternError:
         return None
     if _SAFE.fullmatch(pattern):
         return pattern
     texts = [_searched(branch) for branch in branches]
-    return f"^{_either(texts).text}$" if len(texts) > 1 else f"^{texts[0]}$"
+    return f"^{either(texts).text}$" if len(texts) > 1 else f"^{texts[0]}$"
 
 
-def _searched(branch: _Branch) -> str:
+def _searched(branch: Branch) -> str:
     """An alternative, with anything before and behind it where it has no anchor."""
     if not branch.piece.text and not (branch.starts and branch.ends):
         return _ANYTHING
     return ("" if branch.starts else _ANYTHING) + branch.piece.text + ("" if branch.ends else _ANYTHING)
 
 
-def _either(texts: list[str]) -> _Piece:
+def either(texts: list[str], bar: str = "|") -> Piece:
     """Alternatives in brackets; an empty one becomes a question mark, as older builds know no empty alternative."""
     filled = [text for text in texts if text]
     if not filled:
-        return _Piece("", True)
-    return _Piece(f"({'|'.join(filled)})" + ("?" if len(filled) < len(texts) else ""), False)
+        return Piece("", True)
+    return Piece(f"({bar.join(filled)})" + ("?" if len(filled) < len(texts) else ""), False)
 
 
-class _Parser:
-    """Recursive descent over the syntax of ECMA 262, as far as it is regular."""
+class PatternParser:
+    """Recursive descent over the syntax of ECMA 262, as far as it is regular.
+
+    What it writes is text for the server's own reading of a pattern; a subclass may write something else.
+    """
+
+    bar = "|"
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
         self.at = 0
         self.depth = 0
 
-    def whole(self) -> list[_Branch]:
+    def whole(self) -> list[Branch]:
         branches = [self.branch(top=True)]
         while self.take("|"):
             branches.append(self.branch(top=True))
         if self.at < len(self.pattern):
-            raise _UnsupportedError("unbalanced brackets")
+            raise UnsupportedPatternError("unbalanced brackets")
         return branches
+
+    # -- what is written
+
+    def joined(self, texts: list[str]) -> str:
+        """One after the other."""
+        return "".join(texts)
+
+    def literal(self, char: str) -> str:
+        """A character."""
+        return _literal(char)
+
+    def any_of(self, ranges: Ranges) -> str:
+        """One of some characters."""
+        return _class(ranges)
+
+    def escaped_class(self, letter: str) -> Ranges:
+        r"""The characters of a class such as `\d` or `\D`."""
+        ranges = CLASSES[letter.lower()]
+        return ranges if letter.islower() else complement(ranges)
+
+    def bracketed(self, text: str) -> str:
+        """What a quantifier may stand behind."""
+        return _bracketed(text)
+
+    def repetition(self, least: int, most: int | None) -> str:
+        """A quantifier."""
+        if most is not None and least <= MOST_REPEATS < most:
+            most = None  # more strings match; the schema itself is checked on our side
+        return quantifier_text(least, most)
+
+    # -- reading
 
     def peek(self) -> str:
         return self.pattern[self.at : self.at + 1]
@@ -113,80 +149,81 @@ class _Parser:
 
     def next(self) -> str:
         if self.at >= len(self.pattern):
-            raise _UnsupportedError("it ends too early")
+            raise UnsupportedPatternError("it ends too early")
         self.at += 1
         return self.pattern[self.at - 1]
 
-    def branch(self, *, top: bool = False) -> _Branch:
+    def branch(self, *, top: bool = False) -> Branch:
         starts = top and (self.take("^") or self.take("\\A"))
         texts, nullable = list[str](), True
         while self.peek() not in ("", "|", ")"):
             if top and self.ends_here():
-                return _Branch(_Piece("".join(texts), nullable), starts, True)
+                return Branch(Piece(self.joined(texts), nullable), starts, True)
             piece = self.repeated(self.atom())
             texts.append(piece.text)
             nullable = nullable and piece.nullable
-        return _Branch(_Piece("".join(texts), nullable), starts, False)
+        return Branch(Piece(self.joined(texts), nullable), starts, False)
 
     def ends_here(self) -> bool:
         """Takes an end anchor, which must be the last of its alternative."""
         if not any(self.take(anchor) for anchor in ("$", "\\Z", "\\z")):
             return False
         if self.peek() not in ("", "|"):
-            raise _UnsupportedError("an anchor in the middle")
+            raise UnsupportedPatternError("an anchor in the middle")
         return True
 
-    def atom(self) -> _Piece:
+    def atom(self) -> Piece:
         if self.take("("):
             return self.group()
         if self.take("["):
-            return _Piece(_class(self.members()), False)
+            return Piece(self.any_of(self.members()), False)
         if self.take("."):
-            return _Piece(_class(_complement(((10, 10), (13, 13)))), False)
+            return Piece(self.any_of(complement(((10, 10), (13, 13)))), False)
         if self.take("\\"):
             escaped = self.escape()
-            return _Piece(_literal(escaped) if isinstance(escaped, str) else _class(escaped), False)
+            return Piece(self.literal(escaped) if isinstance(escaped, str) else self.any_of(escaped), False)
         char = self.next()
         if char in "^$*+?{":
-            raise _UnsupportedError(f"{char} is not expected here")
-        return _Piece(_literal(char), False)
+            raise UnsupportedPatternError(f"{char} is not expected here")
+        return Piece(self.literal(char), False)
 
-    def group(self) -> _Piece:
+    def group(self) -> Piece:
         if self.take("?") and not self.take(":"):
             self.skip_name()
         self.depth += 1
         if self.depth > _MOST_DEPTH:
-            raise _UnsupportedError("nested too deeply")
+            raise UnsupportedPatternError("nested too deeply")
         branches = [self.branch().piece]
         while self.take("|"):
             branches.append(self.branch().piece)
         if not self.take(")"):
-            raise _UnsupportedError("unbalanced brackets")
+            raise UnsupportedPatternError("unbalanced brackets")
         self.depth -= 1
         nullable = any(branch.nullable for branch in branches)
-        return _Piece(_either([branch.text for branch in branches]).text, nullable)
+        return Piece(either([branch.text for branch in branches], self.bar).text, nullable)
 
     def skip_name(self) -> None:
         """Takes the name of a group; anything else behind `(?` is look-around or a flag."""
+        opening = self.pattern[self.at - 2 : self.at + 2]
         self.take("P")
         if not self.take("<") or self.peek() in ("=", "!", ""):
-            raise _UnsupportedError("look-around or flags")
+            raise UnsupportedPatternError(f"{opening} (look-around, a flag or a back-reference)")
         while self.next() != ">":
             pass
 
-    def repeated(self, piece: _Piece) -> _Piece:
+    def repeated(self, piece: Piece) -> Piece:
         bounds = self.quantifier()
         if bounds is None:
             return piece
         least, most = bounds
         self.take("?")  # lazy: the same strings match
         if self.peek() in ("*", "+", "{", "?"):
-            raise _UnsupportedError("two quantifiers")
+            raise UnsupportedPatternError("two quantifiers")
         if not piece.text or most == 0:
-            return _Piece("", True)
+            return Piece("", True)
         if piece.nullable and most != 1:
-            raise _UnsupportedError("a grammar can't repeat what may be empty")
-        return _Piece(_bracketed(piece.text) + _quantifier(least, most), piece.nullable or least == 0)
+            raise UnsupportedPatternError("a grammar can't repeat what may be empty")
+        return Piece(self.bracketed(piece.text) + self.repetition(least, most), piece.nullable or least == 0)
 
     def quantifier(self) -> tuple[int, int | None] | None:
         for mark, bounds in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
@@ -197,7 +234,7 @@ class _Parser:
         end = self.pattern.find("}", self.at)
         least, comma, most = self.pattern[self.at : end].partition(",")
         if end < 0 or not least.isdecimal() or (most and not most.isdecimal()):
-            raise _UnsupportedError("braces that are no quantifier")
+            raise UnsupportedPatternError("braces that are no quantifier")
         self.at = end + 1
         if not comma:
             return int(least), int(least)
@@ -206,15 +243,14 @@ class _Parser:
     def escape(self) -> str | Ranges:
         """What stands behind a backslash: a character, or a class."""
         char = self.next()
-        if char.lower() in _CLASSES:
-            ranges = _CLASSES[char.lower()]
-            return ranges if char.islower() else _complement(ranges)
+        if char.lower() in CLASSES:
+            return self.escaped_class(char)
         if char in _CONTROLS:
             return _CONTROLS[char]
         if char in "xu":
             return self.code_point(2 if char == "x" else 4)
         if char.isalnum():
-            raise _UnsupportedError(f"\\{char}")
+            raise UnsupportedPatternError(f"\\{char}")
         return char
 
     def code_point(self, digits: int) -> str:
@@ -225,9 +261,9 @@ class _Parser:
             code = int(self.pattern[self.at : end], 16)
             char = chr(code)
         except (ValueError, OverflowError):
-            raise _UnsupportedError("a bad code point") from None
+            raise UnsupportedPatternError("a bad code point") from None
         if 0xD800 <= code <= 0xDFFF:
-            raise _UnsupportedError("a surrogate")
+            raise UnsupportedPatternError("a surrogate")
         self.at = end + (self.pattern[end : end + 1] == "}")
         return char
 
@@ -240,11 +276,11 @@ class _Parser:
                 self.next()
                 last = self.member()
                 if not isinstance(last, str) or last < first:
-                    raise _UnsupportedError("a bad range")
+                    raise UnsupportedPatternError("a bad range")
                 ranges.append((ord(first), ord(last)))
             else:
                 ranges.extend([(ord(first), ord(first))] if isinstance(first, str) else first)
-        return _complement(ranges) if negated else _union(ranges)
+        return complement(ranges) if negated else _union(ranges)
 
     def member(self) -> str | Ranges:
         char = self.next()
@@ -269,7 +305,7 @@ def _union(ranges: Iterable[tuple[int, int]]) -> Ranges:
     return tuple(merged)
 
 
-def _complement(ranges: Iterable[tuple[int, int]]) -> Ranges:
+def complement(ranges: Iterable[tuple[int, int]]) -> Ranges:
     left, start = [], 0
     for low, high in _union(ranges):
         if low > start:
@@ -279,7 +315,7 @@ def _complement(ranges: Iterable[tuple[int, int]]) -> Ranges:
 
 
 def _without(ranges: Ranges, others: Ranges) -> Ranges:
-    return _complement((*_complement(ranges), *others))
+    return complement((*complement(ranges), *others))
 
 
 def _contains(ranges: Ranges, char: str) -> bool:
@@ -295,13 +331,13 @@ def _class(ranges: Ranges) -> str:
     escaped = "".join(letter for char, letter in _ESCAPES.items() if _contains(ranges, char))
     texts = []
     if bare and bare[-1][1] == _LAST:
-        texts.append(f"[^{_spelled(_complement(bare))}]")
+        texts.append(f"[^{spelled(complement(bare))}]")
     elif bare:
-        texts.append(_literal(chr(bare[0][0])) if _is_single(bare) else f"[{_spelled(bare)}]")
+        texts.append(_literal(chr(bare[0][0])) if _is_single(bare) else f"[{spelled(bare)}]")
     if escaped:
         texts.append(f"\\\\[{escaped}]")
     if not texts:
-        raise _UnsupportedError("an empty class")
+        raise UnsupportedPatternError("an empty class")
     return texts[0] if len(texts) == 1 and not escaped else f"({'|'.join(texts)})"
 
 
@@ -309,7 +345,7 @@ def _is_single(ranges: Ranges) -> bool:
     return len(ranges) == 1 and ranges[0][0] == ranges[0][1]
 
 
-def _spelled(ranges: Ranges) -> str:
+def spelled(ranges: Ranges) -> str:
     """The inside of a class."""
     return "".join(
         _class_char(low) if low == high else f"{_class_char(low)}-{_class_char(high)}" for low, high in ranges
@@ -326,7 +362,7 @@ def _literal(char: str) -> str:
     if char in _ESCAPES:
         return {'"': '\\\\"', "\\": "\\\\\\\\"}.get(char, f"\\\\{_ESCAPES[char]}")
     if ord(char) < 0x20 or ord(char) == 0x7F or 0xD800 <= ord(char) <= 0xDFFF:
-        raise _UnsupportedError("a control character")
+        raise UnsupportedPatternError("a control character")
     return f"\\{char}" if char in _SPECIAL else char
 
 
@@ -354,13 +390,10 @@ def _closes_at_end(text: str) -> bool:
     return False
 
 
-def _quantifier(least: int, most: int | None) -> str:
-    if most is not None and (most < least or most > MOST_REPEATS):
-        if most < least or least > MOST_REPEATS:
-            raise _UnsupportedError("too many repetitions")
-        most = None  # more strings match; the schema itself is checked on our side
-    if least > MOST_REPEATS:
-        raise _UnsupportedError("too many repetitions")
+def quantifier_text(least: int, most: int | None) -> str:
+    """Raises `UnsupportedPatternError` for more repetitions than a grammar takes."""
+    if max(least, most or 0) > MOST_REPEATS or (most is not None and most < least):
+        raise UnsupportedPatternError("too many repetitions")
     marks = {(0, None): "*", (1, None): "+", (0, 1): "?", (1, 1): ""}
     return marks.get((least, most), f"{{{least},{'' if most is None else most}}}" if most != least else f"{{{least}}}")
 

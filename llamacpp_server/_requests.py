@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from ._constraints import as_grammar
 from ._notices import say_once
 from .chat import ChatRequest, CompletionRequest, InfillRequest
 from .errors import BadRequestError
@@ -132,7 +133,7 @@ def infill_body(request: InfillRequest) -> dict[str, Any]:
 
 
 def _parameters(params: Mapping[str, Any]) -> dict[str, Any]:
-    body = check_params(params)
+    body = as_grammar(check_params(params))
     if "stop" in body:
         _clean_stop(body)
     if "response_format" in body:
@@ -164,7 +165,9 @@ def _nested_format(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_constraint_with_tools(body: Mapping[str, Any]) -> None:
     if "grammar" in body:
-        raise BadRequestError("llama-server takes a grammar or tools, not both in one request")
+        raise BadRequestError(
+            "llama-server takes a grammar or tools, not both in one request; `regex` and `choices` are grammars, too"
+        )
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -118,6 +118,44 @@ class ThoughtsApart:
         return apart
 
 
+class NoThoughts:
+    """A decoder of chats in which everything is the answer, as a grammar ruled all that was written.
+
+    Where the template opens a thought, the server takes an answer under a `grammar` for thinking (b11434).
+
+    Args:
+        decoder: Makes the decoder of what the server sends.
+    """
+
+    def __init__(self, decoder: Callable[[], StreamDecoder[ChatDelta]]) -> None:
+        self._inner = decoder()
+
+    def feed(self, data: bytes) -> list[ChatDelta]:
+        """Deltas that `data` completes."""
+        return [_as_answer(delta) for delta in self._inner.feed(data)]
+
+    def close(self) -> list[ChatDelta]:
+        """Deltas that were left; raises when the stream is not at its end."""
+        return [_as_answer(delta) for delta in self._inner.close()]
+
+    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
+        """`error`, with what had arrived attached."""
+        error = self._inner.with_partial(error)
+        if isinstance(error.partial, ChatReply):
+            choices = tuple(
+                replace(choice, content=choice.reasoning_content + choice.content, reasoning_content="")
+                for choice in error.partial.choices
+            )
+            error.partial = replace(error.partial, choices=choices)
+        return error
+
+
+def _as_answer(delta: ChatDelta) -> ChatDelta:
+    if not delta.reasoning_content:
+        return delta
+    return delta._replace(content=delta.reasoning_content + delta.content, reasoning_content="")
+
+
 def _pieces(delta: ChatDelta, thinking: str, text: str) -> list[ChatDelta]:
     """`delta` with other text: nothing, one delta, or one that thinks and one that speaks."""
     thinking += delta.reasoning_content

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
+from ._constraints import CONSTRAINTS, read_grammar
 from .errors import BadRequestError
 
-__all__ = ["SAMPLING_FIELDS", "SamplingFields", "check_params"]
+__all__ = ["SAMPLING_FIELDS", "SamplingFields", "check_params", "merged_params"]
 
 
 class SamplingFields(BaseModel):
@@ -73,7 +74,15 @@ class SamplingFields(BaseModel):
     )
 
     # -- constraints
-    grammar: str | None = Field(None, description="GBNF grammar the answer must follow. Not together with tools.")
+    grammar: Annotated[str | None, BeforeValidator(read_grammar)] = Field(
+        None, description="GBNF grammar the answer must follow, or the path (`pathlib.Path`) of one. Not with tools."
+    )
+    regex: str | None = Field(
+        None, description="Regular expression that the whole answer must match; sent as a grammar. Not with tools."
+    )
+    choices: list[str] | None = Field(
+        None, description="Texts of which the answer must be one; sent as a grammar. Not with tools."
+    )
     json_schema: dict[str, Any] | None = Field(None, description="JSON schema the answer must follow; {} is any JSON.")
     response_format: dict[str, Any] | None = Field(
         None, description="The OpenAI form of a constraint: `json_object` or `json_schema`."
@@ -135,6 +144,16 @@ class SamplingFields(BaseModel):
 
 
 SAMPLING_FIELDS: Final = tuple(SamplingFields.model_fields)
+
+
+def merged_params(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A call's parameters over a model's; a constraint of the call replaces whatever constraint the model has.
+
+    A None of the call takes the model's value back: the server decides.
+    """
+    constrained = any(given.get(name) is not None for name in CONSTRAINTS)
+    kept = {name: value for name, value in defaults.items() if not (constrained and name in CONSTRAINTS)}
+    return {**kept, **given}
 
 
 def check_params(params: Mapping[str, Any]) -> dict[str, Any]:

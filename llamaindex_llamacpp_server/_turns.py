@@ -10,6 +10,7 @@ from llama_index.core.base.llms.types import ChatMessage
 
 from llamacpp_server import ChatRequest, CompletionRequest, InfillRequest, ServerInfo
 from llamacpp_server.info import media_of
+from llamacpp_server.sampling import merged_params
 from llamacpp_server.thinking import Thinking, thinking_params
 
 from ._messages import to_wire
@@ -89,5 +90,5 @@ class Defaults:
         model = call.pop("model", None)
         extra_body = {**self.extra_body, **(call.pop("extra_body", None) or {})}
         # A None of the call takes a field's value back: the server decides.
-        params = {name: value for name, value in {**self.params, **call}.items() if value is not None}
+        params = {name: value for name, value in merged_params(self.params, call).items() if value is not None}
         return {"model": model, "extra_body": extra_body, "params": params}

@@ -173,3 +173,12 @@ def test_the_schema_can_be_shown_to_the_model(clerk: LocalServer, recorded: Any,
     assert "given name" in system["content"]
     llm.with_structured_output(Person).invoke(messages)
     assert "given name" not in str(requests[-1]["messages"])
+
+
+def test_choices_and_expressions(nonsense: ChatLlamaServer) -> None:
+    assert nonsense.invoke("Hi", choices=["é\n", '"']).text in ("é\n", '"')
+    held = nonsense.model_copy(update={"regex": "[ab]{3}"})
+    assert set(held.invoke("Hi").text) <= set("ab")
+    assert held.invoke("Hi", choices=["yes"]).text == "yes"
+    assert "".join(chunk.text for chunk in nonsense.stream("Hi", choices=["yes"])) == "yes"
+    assert nonsense.model_copy(update={"thinking": None}).invoke("Hi", choices=["yes"]).text == "yes"

@@ -251,3 +251,9 @@ class TestModel:
         assert down.with_fallbacks([make()]).invoke("once") == make().invoke("once")
         moved = down.configurable_fields(base_url=ConfigurableField(id="base_url"))
         assert moved.with_config(configurable={"base_url": chat_server.base_url}).invoke("once", max_tokens=2)
+
+
+def test_choices_of_a_field_and_of_a_call(chat_server):
+    llm = LlamaServerLLM(base_url=chat_server.base_url, choices=["yes"])
+    assert llm.invoke("Is it?") == "yes"
+    assert llm.invoke("Is it?", regex="[ab]{2}") in ("aa", "ab", "ba", "bb")

@@ -106,3 +106,11 @@ def test_completion_log_probabilities(thinking_llm):
     assert len(response.logprobs) == len(response.raw["choices"][0]["logprobs"]["content"]) > 3
     items = list(thinking_llm.stream_complete("once", formatted=True, logprobs=2))
     assert any(item.logprobs for item in items)
+
+
+def test_choices_and_expressions(make_llm, chat_server):
+    llm = make_llm(chat_server, choices=["yes"])
+    assert llm.complete("Is it?").text == "yes"
+    assert llm.complete("Is it?", formatted=True).text == "yes"
+    assert llm.complete("Is it?", regex="[ab]{2}").text in ("aa", "ab", "ba", "bb")
+    assert [item.text for item in llm.stream_complete("Is it?", choices=["no"])][-1] == "no"

@@ -18,7 +18,8 @@ VALUES = {
     "repeat_penalty": 1.1, "repeat_last_n": 0, "presence_penalty": 0.2, "frequency_penalty": 0.3,
     "dry_multiplier": 0.8, "dry_base": 2.0, "dry_allowed_length": 3, "dry_penalty_last_n": 32,
     "dry_sequence_breakers": ["\n", "#"], "logit_bias": {"65": -1.5, "66": False},
-    "grammar": 'root ::= "a"+', "json_schema": {"type": "integer"}, "response_format": {"type": "json_object"},
+    "grammar": 'root ::= "a"+', "regex": "[a-z]+", "choices": ["a", "b"],
+    "json_schema": {"type": "integer"}, "response_format": {"type": "json_object"},
     "chat_template_kwargs": {"enable_thinking": False}, "reasoning_format": "none", "reasoning_effort": "none",
     "reasoning_budget_tokens": 8, "reasoning_budget_message": "Enough.", "reasoning_control": True,
     "add_generation_prompt": False, "continue_final_message": False, "echo": True, "parse_tool_calls": False,
@@ -30,6 +31,12 @@ VALUES = {
 
 # The only keys that come along: the server answers 400 to `top_logprobs` without `logprobs`.
 BROUGHT_ALONG = {"top_logprobs": {"logprobs": True}}
+
+# The server knows one of three ways to hold an answer to a form that is no JSON.
+WRITTEN_AS = {
+    "regex": {"grammar": "root ::= ([a-z])+"},
+    "choices": {"grammar": 'root ::= "a" | "b"'},
+}
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
@@ -43,15 +50,17 @@ def test_there_is_a_value_for_each_field_and_no_other():
 def test_a_field_alone_changes_its_own_key_of_a_chat_body(name):
     plain = chat_body(ChatRequest(messages=MESSAGES))
     body = chat_body(ChatRequest(messages=MESSAGES, params={name: VALUES[name]}))
-    assert body == {**plain, name: VALUES[name], **BROUGHT_ALONG.get(name, {})}
-    assert type(body[name]) is type(VALUES[name])
-    assert name not in plain
+    written = WRITTEN_AS.get(name, {name: VALUES[name]})
+    assert body == {**plain, **written, **BROUGHT_ALONG.get(name, {})}
+    for key, value in written.items():
+        assert type(body[key]) is type(value)
+        assert key not in plain
 
 
 @pytest.mark.parametrize("name", SAMPLING_FIELDS)
 def test_a_field_alone_changes_its_own_key_of_the_other_bodies(name):
     params = {name: VALUES[name]}
-    also = {name: VALUES[name], **BROUGHT_ALONG.get(name, {})}
+    also = {**WRITTEN_AS.get(name, {name: VALUES[name]}), **BROUGHT_ALONG.get(name, {})}
     plain = completion_body(CompletionRequest(prompt="x"))
     assert completion_body(CompletionRequest(prompt="x", params=params)) == {**plain, **also}
     plain = infill_body(InfillRequest(prefix="a", suffix="b"))
