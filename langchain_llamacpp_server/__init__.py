@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._errors import MissingToolCallError, TruncatedOutputError
-    from .chat_models import ChatLlamaServer, register
+    from ._registration import register
+    from .chat_models import ChatLlamaServer
     from .embeddings import LlamaServerEmbeddings
     from .llms import LlamaServerLLM
     from .rerankers import LlamaServerReranker
@@ -30,7 +31,7 @@ _MODULES = {
     "LlamaServerReranker": "rerankers",
     "MissingToolCallError": "_errors",
     "TruncatedOutputError": "_errors",
-    "register": "chat_models",
+    "register": "_registration",
 }
 
 

@@ -32,7 +32,7 @@ class Defaults:
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     disabled_params: Mapping[str, Any] = field(default_factory=dict)
     stream_usage: bool = True
-    repairs: Mapping[str, Any] = field(default_factory=dict)
+    request_fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def prepare(
         model=model or defaults.model,
         params=params,
         extra_body=extra_body,
-        **defaults.repairs,
+        **defaults.request_fields,
     )
     must_call = bool(check and choice not in (None, "auto", "none"))
     return Call(request, settings, stream_usage, must_call, answer)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -23,13 +22,11 @@ from llamacpp_server import (
     ChatReply,
     LlamaServerClient,
     LlamaServerError,
-    SamplingFields,
     ServerInfo,
 )
 from llamacpp_server._notices import say_once
-from llamacpp_server.connection import ConnectionFields, RepairFields
+from llamacpp_server.connection import ConnectionFields, RepairFields, ThinkingFields
 from llamacpp_server.settings import redact_url
-from llamacpp_server.thinking import Thinking
 
 from . import _structured, _translator  # noqa: F401  # the translator registers itself
 from ._answers import answered
@@ -39,15 +36,16 @@ from ._chunks import PROVIDER, StreamConverter, result
 from ._errors import langchain_errors
 from ._messages import holds_media
 from ._profile import profile
+from ._registration import let_load_find
 from ._tools import wire_tool_choice, wire_tools
 
-__all__ = ["ChatLlamaServer", "register"]
+__all__ = ["ChatLlamaServer"]
 
 # A profile is looked up where nobody expects a wait; a server that is slow to answer has none for now.
 _PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries": 0, "wait_while_loading": False}
 
 
-class ChatLlamaServer(SamplingFields, ConnectionFields, RepairFields, BaseChatModel):
+class ChatLlamaServer(ThinkingFields, ConnectionFields, RepairFields, BaseChatModel):
     """A chat model on llama.cpp's llama-server. Takes every argument of ChatOpenAI, and every field of the server.
 
     >>> from langchain_llamacpp_server import ChatLlamaServer
@@ -67,10 +65,6 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, RepairFields, BaseChatMo
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
 
-    thinking: Thinking | None = Field(
-        None,
-        description="One switch for every model: True, False, an effort such as `low`, or a budget in tokens.",
-    )
     streaming: bool = Field(False, description="LangChain's switch: whether `invoke` reports tokens to callbacks.")
     stream_usage: bool = Field(True, description="Whether a stream's last chunk has the token counts.")
     model_kwargs: dict[str, Any] = Field(default_factory=dict, description="More request fields, as with ChatOpenAI.")
@@ -187,6 +181,8 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, RepairFields, BaseChatMo
         kwargs: Mapping[str, Any],
         info: ServerInfo | None,
     ) -> Call:
+        call = dict(kwargs)
+        repairs = {"history_repair": self.history_repair, "clean_schemas": self.clean_schemas}
         defaults = Defaults(
             self.given(),
             self.model,
@@ -195,9 +191,9 @@ class ChatLlamaServer(SamplingFields, ConnectionFields, RepairFields, BaseChatMo
             self.extra_body,
             self.disabled_params,
             self.stream_usage,
-            {"history_repair": self.history_repair, "clean_schemas": self.clean_schemas},
+            {**repairs, **self.thinking_limits(call)},
         )
-        return prepare(messages, stop, kwargs, defaults, info)
+        return prepare(messages, stop, call, defaults, info)
 
     def _info_for(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> ServerInfo | None:
         """What the server is; asked for where thinking is switched (the switch is the template's) or media are sent."""
@@ -391,37 +387,4 @@ def _merged(client: LlamaServerClient | AsyncLlamaServerClient, call: Call) -> d
     return changes
 
 
-def register() -> None:
-    """Lets LangChain's `init_chat_model` make this class: `init_chat_model("llamacpp:any-name", base_url=...)`.
-
-    It writes into a private table of the `langchain` package, which has no public way in, so it is done on request.
-
-    Raises:
-        RuntimeError: When this version of `langchain` has no such table.
-    """
-    from langchain.chat_models import base
-
-    table = getattr(base, "_BUILTIN_PROVIDERS", None)
-    if not isinstance(table, dict):
-        raise RuntimeError("this version of langchain has no table of providers; use ChatLlamaServer itself")
-    for name in ("llamacpp", "llamacpp_server"):
-        table[name] = (__package__, ChatLlamaServer.__name__, _make)
-
-
-def _make(cls: type[ChatLlamaServer], **kwargs: Any) -> ChatLlamaServer:
-    return cls(**kwargs)
-
-
-def _let_load_find_it() -> None:
-    """Puts the class among those that `langchain_core.load.load(..., allowed_objects="all")` may make.
-
-    LangChain lists its own partners there. A program that imports this module has chosen to have this one, and
-    `valid_namespaces` still has to name the package.
-    """
-    loading = import_module("langchain_core.load.load")  # the package hides the module behind its function
-    path = tuple(ChatLlamaServer.lc_id())
-    loading.ALL_SERIALIZABLE_MAPPINGS[path] = path
-    getattr(loading, "_default_class_paths_cache", {}).pop("all", None)
-
-
-_let_load_find_it()
+let_load_find(ChatLlamaServer)

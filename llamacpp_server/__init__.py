@@ -21,6 +21,7 @@ from .chat import (
     Usage,
 )
 from .client import LlamaServerClient
+from .controls import ThinkingControl
 from .errors import (
     AuthenticationFailedError,
     BadRequestError,
@@ -105,6 +106,7 @@ __all__ = [
     "SlotAction",
     "SlotState",
     "StreamCutOffError",
+    "ThinkingControl",
     "Timings",
     "Token",
     "ToolCall",

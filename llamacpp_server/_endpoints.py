@@ -6,14 +6,16 @@ import sys
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from ._constraints import rules_thinking
 from ._fitting import fit, learn
+from ._notices import say_once
 from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
 from ._replies import parse_embeddings, usage_from_wire
 from ._requests import answers_of, chat_body, completion_body, countable, infill_body
 from ._stream import ChatStreamDecoder, CompletionStreamDecoder, StreamDecoder
+from ._thinking_watch import ThinkingWatch
 from ._thoughts import NoThoughts, ThoughtsApart
 from ._whole import WholeChatDecoder, WholeCompletionDecoder
 from .chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
@@ -43,6 +45,9 @@ from .settings import ServerSettings, redact_url
 
 T = TypeVar("T")
 
+# Seconds for ending a thought while its stream waits.
+_CONTROL_PATIENCE: Final = 5.0
+
 
 def _named(settings: ServerSettings, model: str | None) -> dict[str, str]:
     """The model for a request, where there is a name: routers demand one, other servers ignore it."""
@@ -69,7 +74,24 @@ def stream_chat(settings: ServerSettings, request: ChatRequest) -> StreamCall[Ch
         return stream_chat(settings, request) if worth_it else None
 
     call = Call(method="POST", path="/v1/chat/completions", body=body, takes_slot=True)
-    return StreamCall(settings=settings, call=call, decoder=decoder, recover=recover)
+    return StreamCall(settings=settings, call=call, decoder=decoder, recover=recover, watch=_watch(settings, request))
+
+
+def _watch(settings: ServerSettings, request: ChatRequest) -> ThinkingWatch | None:
+    seconds, control = request.max_thinking_seconds, request.thinking_control
+    if seconds is None and control is None:
+        return None
+    return ThinkingWatch(seconds, control, lambda reply_id: _end_thinking(settings, reply_id, request.model))
+
+
+def _end_thinking(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:
+    """`end_reasoning` on behalf of a running stream, which goes on whatever comes of it."""
+    patience = min(_CONTROL_PATIENCE, settings.read_timeout or _CONTROL_PATIENCE)
+    once = settings.replace(read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    try:
+        yield from end_reasoning(once, reply_id, model)
+    except LlamaServerError as error:
+        say_once(f"the thinking of a reply could not be ended, and goes on: {error.server_message or error.message}")
 
 
 def stream_complete(settings: ServerSettings, request: CompletionRequest) -> StreamCall[CompletionDelta]:

@@ -149,6 +149,7 @@ class StreamCall(Generic[D]):
         decoder: Makes a decoder for one answer.
         fallback: Asked instead when the server has no such endpoint.
         recover: After a refusal, another request that the server may take; None where there is none.
+        watch: Called with the deltas as they come; what it gives is done before they are passed on.
     """
 
     settings: ServerSettings
@@ -156,6 +157,7 @@ class StreamCall(Generic[D]):
     decoder: Callable[[], StreamDecoder[D]]
     fallback: Call | None = None
     recover: Callable[[LlamaServerError], Program[StreamCall[D] | None]] | None = None
+    watch: Callable[[Sequence[D]], Program[None] | None] | None = None
 
 
 def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:

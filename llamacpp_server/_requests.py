@@ -58,6 +58,8 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
     if streamable(body):
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
+    if request.max_thinking_seconds is not None or request.thinking_control is not None:
+        body["reasoning_control"] = True
     body.update(request.extra_body)
     return body
 

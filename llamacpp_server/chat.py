@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from .controls import ThinkingControl
 from .wire import LogprobsDict, MessageDict, ToolDict
 
 __all__ = [
@@ -48,6 +49,9 @@ class ChatRequest:
         history_repair: Repairs of messages that would wedge the chat template: True for all, False for none, names
             of those to do, or names with a minus before them of those to leave out. See docs/repairs.md.
         clean_schemas: Whether schemas are rewritten where the server's grammar converter refuses or mis-serves them.
+        max_thinking_seconds: How long the model may think, from its first thought on; then the thinking is ended and
+            the answer follows. None sets no limit.
+        thinking_control: Ends the thinking when asked to, while the reply runs.
     """
 
     messages: Sequence[MessageDict]
@@ -59,6 +63,8 @@ class ChatRequest:
     extra_body: Mapping[str, object] = field(default_factory=dict)
     history_repair: bool | Collection[str] = True
     clean_schemas: bool = True
+    max_thinking_seconds: float | None = None
+    thinking_control: ThinkingControl | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, Self
+from weakref import WeakSet
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer
 
 from .async_client import AsyncLlamaServerClient
 from .client import LlamaServerClient
+from .controls import ThinkingControl
+from .errors import BadRequestError
 from .info import ServerInfo
+from .sampling import SamplingFields
 from .settings import (
     DEFAULT_BASE_URL,
     DEFAULT_CONNECT_TIMEOUT,
@@ -22,9 +26,10 @@ from .settings import (
     WaitState,
     redact_url,
 )
+from .thinking import Thinking
 from .transport import AsyncTransport, Transport
 
-__all__ = ["ConnectionFields", "RepairFields"]
+__all__ = ["ConnectionFields", "RepairFields", "ThinkingFields"]
 
 
 def _secret_from_env() -> SecretStr | None:
@@ -197,3 +202,52 @@ class RepairFields(BaseModel):
     clean_schemas: bool = Field(
         True, description="Whether schemas are rewritten where the server's grammar converter would refuse them."
     )
+
+
+class ThinkingFields(SamplingFields):
+    """A chat model's request fields, with how it thinks, and for how long. What is given with a call wins."""
+
+    thinking: Thinking | None = Field(
+        None, description="One switch for every model: True, False, an effort such as `low`, or a budget in tokens."
+    )
+    max_thinking_seconds: float | None = Field(
+        None, ge=0, description="Ends the thinking after this time, from its first token on; the answer follows."
+    )
+
+    _controls: WeakSet[ThinkingControl] = PrivateAttr(default_factory=WeakSet)
+
+    def end_thinking(self) -> int:
+        """Ends the thinking of every reply that this model is giving; their answers follow.
+
+        May be called from any thread, while a stream is read or `invoke` waits. It takes effect with the next token
+        that arrives. Replies can be ended when `reasoning_control=True` was given to the model or to the call.
+
+        Returns:
+            How many replies it was: 0 when none is running.
+
+        Raises:
+            BadRequestError: When none can be running, because `reasoning_control` is off.
+        """
+        running = [control for control in list(self._controls) if not control.over]
+        if not running and not self.reasoning_control:
+            raise BadRequestError(
+                "no reply is running whose thinking could be ended", remedy="give reasoning_control=True"
+            )
+        for control in running:
+            control.end()
+        return len(running)
+
+    def thinking_limits(self, call: dict[str, Any]) -> dict[str, Any]:
+        """Fields of a `ChatRequest`, for the keyword arguments of a call, which are taken out of it.
+
+        Raises:
+            BadRequestError: For a time that can't be meant.
+        """
+        seconds = call.pop("max_thinking_seconds", self.max_thinking_seconds)
+        if seconds is not None and not seconds >= 0:
+            raise BadRequestError(f"max_thinking_seconds must not be negative, got {seconds!r}")
+        limits: dict[str, Any] = {"max_thinking_seconds": seconds}
+        if call.get("reasoning_control", self.reasoning_control):
+            limits["thinking_control"] = control = ThinkingControl()
+            self._controls.add(control)
+        return limits

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from .errors import BadRequestError, NotSupportedError
 from .info import ServerInfo
 
 __all__ = ["Thinking", "thinking_params"]
+
+# The budget that ends a thought before its first token. 0 is taken for "no limit" where no message comes with it
+# (2026.10.11549 wheel), and the end of the template's own line counts as one token.
+_AT_ONCE: Final = 1
 
 Thinking = bool | int | str
 """True, False, an effort (`low`, `medium`, `high`, or what the template knows), or a budget in tokens."""
@@ -19,7 +23,8 @@ def thinking_params(thinking: Thinking | None, info: ServerInfo, params: Mapping
 
     A template has a variable `enable_thinking` (Qwen3 and many others), a variable `reasoning_effort` (gpt-oss), opens
     a thought by itself (DeepSeek R1), or knows no thinking. The budget is kept by the server for every template with
-    tags around the thinking (`reasoning_budget_tokens`, b11434).
+    tags around the thinking (`reasoning_budget_tokens`, b11434). It looks for the tags' tokens: where the vocabulary
+    has a token that holds more than the tag, such as its line's end too, the budget is without effect.
 
     Args:
         thinking: None leaves it to the server. True and False are not the numbers 1 and 0.
@@ -55,7 +60,7 @@ def _switch(on: bool, info: ServerInfo) -> dict[str, Any]:
         case "reasoning_effort":
             return {} if on else {"reasoning_effort": "none"}
         case "always":
-            return {} if on else {"reasoning_budget_tokens": 0}
+            return {} if on else {"reasoning_budget_tokens": _AT_ONCE}
         case "none" if on:
             raise NotSupportedError(f"the chat template of {info.model} knows no thinking")
     return {}

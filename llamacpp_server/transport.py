@@ -1,8 +1,7 @@
 """The one module that touches the network: a sync and an async shell that carry out programs.
 
 What is decided (retry or not, ready or not, which error, where an event ends) is decided in pure modules beside this
-one. Here are sockets and sleeping. The shells are siblings and a test
-keeps them the same program.
+one. Here are sockets and sleeping. The shells are siblings and a test keeps them the same program.
 """
 
 from __future__ import annotations
@@ -116,8 +115,11 @@ class Transport:
         reply = cast(httpx.Response, opened)
         try:
             for data in reply.iter_bytes():
+                deltas = decoder.feed(data)
+                if call.watch is not None and (aside := call.watch(deltas)) is not None:
+                    self.run(aside)
                 ticket.parked = True
-                yield from decoder.feed(data)
+                yield from deltas
                 ticket.parked = False
                 if deadline is not None:
                     _check(deadline)
@@ -213,8 +215,11 @@ class AsyncTransport:
         reply = cast(httpx.Response, opened)
         try:
             async for data in reply.aiter_bytes():
+                deltas = decoder.feed(data)
+                if call.watch is not None and (aside := call.watch(deltas)) is not None:
+                    await self.run(aside)
                 ticket.parked = True
-                for delta in decoder.feed(data):
+                for delta in deltas:
                     yield delta
                 ticket.parked = False
                 if deadline is not None:

@@ -43,14 +43,14 @@ class Defaults:
         extra_body: Fields sent as they are.
         replay_thinking: Send earlier thinking back.
         thinking: The switch for thinking.
-        repairs: What of a chat request may be rewritten, as in `ChatRequest`.
+        request_fields: Further fields of a `ChatRequest`.
     """
 
     params: Mapping[str, Any]
     extra_body: Mapping[str, Any]
     replay_thinking: bool
     thinking: Thinking | None
-    repairs: Mapping[str, Any] = field(default_factory=dict)
+    request_fields: Mapping[str, Any] = field(default_factory=dict)
 
     def turn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], info: ServerInfo | None) -> Turn:
         """A chat request, checked against what is known of the server.
@@ -72,7 +72,7 @@ class Defaults:
         thinking = call.pop("thinking", self.thinking)
         common = self._common(call)
         common["params"] = thinking_params(thinking, info, common["params"])
-        common |= self.repairs
+        common |= self.request_fields
         request = ChatRequest(messages=wire, tools=tools, tool_choice=choice, parallel_tool_calls=parallel, **common)
         return Turn(request, one_call=parallel is False, forced=forced)
 

@@ -12,8 +12,8 @@ from llama_index.core.llms.llm import ToolSelection, default_completion_to_promp
 from llama_index.core.tools.types import BaseTool
 from pydantic import Field, PrivateAttr
 
-from llamacpp_server import InfillRequest, SamplingFields
-from llamacpp_server.connection import RepairFields
+from llamacpp_server import InfillRequest
+from llamacpp_server.connection import RepairFields, ThinkingFields
 
 from ._messages import holds_media
 from ._metadata import ServerMetadata
@@ -39,7 +39,7 @@ Completions = Generator[CompletionResponse, None, None]
 AsyncCompletions = AsyncGenerator[CompletionResponse, None]
 
 
-class LlamaServer(SamplingFields, RepairFields, ServerMetadata, NativeStructuredOutput):
+class LlamaServer(ThinkingFields, RepairFields, ServerMetadata, NativeStructuredOutput):
     """llama.cpp's llama-server.
 
     >>> llm = LlamaServer(base_url="http://localhost:8080", temperature=0.2)
@@ -60,9 +60,6 @@ class LlamaServer(SamplingFields, RepairFields, ServerMetadata, NativeStructured
 
     extra_body: dict[str, Any] = Field(
         default_factory=dict, description="Request fields sent as they are, over all others."
-    )
-    thinking: bool | int | str | None = Field(
-        None, description="True, False, an effort such as `low`, or a budget in tokens; None: the server decides."
     )
     replay_thinking: bool = Field(True, description="Send the model's earlier thinking back to it.")
 
@@ -273,19 +270,24 @@ class LlamaServer(SamplingFields, RepairFields, ServerMetadata, NativeStructured
 
     # -- requests
 
-    def _defaults(self) -> Defaults:
-        repairs = {"history_repair": self.history_repair, "clean_schemas": self.clean_schemas}
-        return Defaults(self.given(), self.extra_body, self.replay_thinking, self.thinking, repairs)
+    def _defaults(self, **request_fields: Any) -> Defaults:
+        return Defaults(self.given(), self.extra_body, self.replay_thinking, self.thinking, request_fields)
 
     def _turn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn:
-        return self._defaults().turn(messages, kwargs, self._probe())
+        call = dict(kwargs)
+        return self._defaults(**self._request_fields(call)).turn(messages, call, self._probe())
 
     async def _aturn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn:
-        build, info = self._defaults().turn, await self._aprobe()
+        call = dict(kwargs)
+        build, info = self._defaults(**self._request_fields(call)).turn, await self._aprobe()
         if not holds_media(messages):
-            return build(messages, kwargs, info)
+            return build(messages, call, info)
         # Blocks may hold paths and URLs, and LlamaIndex reads them with calls that block.
-        return await asyncio.to_thread(build, messages, kwargs, info)
+        return await asyncio.to_thread(build, messages, call, info)
+
+    def _request_fields(self, call: dict[str, Any]) -> dict[str, Any]:
+        repairs = {"history_repair": self.history_repair, "clean_schemas": self.clean_schemas}
+        return {**repairs, **self.thinking_limits(call)}
 
     def _raw_prompt(self, prompt: str, formatted: bool) -> str | None:
         """The text for the completion endpoint; None where the prompt is a user's message for the chat template."""

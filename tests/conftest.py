@@ -16,6 +16,7 @@ all tests of a run, so a test must not stop, kill or reconfigure one; for that, 
 - `embedding_server`: `encoder.gguf`, 64 dimensions. `rerank_server`: the same as a reranker.
 - `scripted_server(script, **options)`: a server that says what `script` says (see `tests.models.build_scripted`), kept
   by script and options. `prompt` and `temperature` don't matter to it; 2 slots.
+- `pondering_server`: thinks without end, until the server is told to end it, and answers.
 - `slow_server`: says "word " without end, so that a test can leave, cancel or cut a stream.
 - `idle(server)`: waits until no slot is busy; an AssertionError after 3 s. Call it after what should free one.
 - `binary_path`: the llama-server program, for tests marked `binary`, which are skipped where there is none.
@@ -139,6 +140,13 @@ def slow_server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Local
     path = tmp_path_factory.mktemp("slow") / "slow.gguf"
     build_scripted(path, Script(says=["word "], endless=True), context_length=_ENDLESS)
     return serve(path, parallel=2, ctx_size=2 * _ENDLESS)
+
+
+@pytest.fixture(scope="session")
+def pondering_server(scripted_server: ServeScript) -> LocalServer:
+    """Thinks without end, and answers "The answer is 42." once the server ends the thinking."""
+    says = "The answer is 42."
+    return scripted_server(Script(thinks="Hmm ...", says=says, ponders=True), ctx_size=2 * _ENDLESS)
 
 
 @pytest.fixture(scope="session")

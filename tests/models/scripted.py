@@ -22,7 +22,7 @@ from tests.models._writing import BYTES, CHAT_TEMPLATE, END_OF_TURN, chat_vocabu
 
 _HEAD = 64
 _OPENING = "assistant\n"
-_OPENING_THINKING = "<think>\n"
+_THINK_END = "</think>"
 
 
 Says = str | Sequence[str | bytes]
@@ -41,6 +41,8 @@ class Script:
     """Said before `says`, as reasoning, when the request has thinking on."""
     endless: bool = False
     """Say the last piece again and again, and never stop."""
+    ponders: bool = False
+    """Think the last piece of `thinks` again and again, until the server ends the thinking."""
 
 
 def tool_call(name: str, arguments: str) -> str:
@@ -93,7 +95,10 @@ class _Chains:
         self.scripts = scripts
         self.vocabulary = chat_vocabulary()
         self.opening = self.vocabulary.add(_OPENING, gguf.TokenType.USER_DEFINED)
-        self.opening_thinking = self.vocabulary.add(_OPENING_THINKING, gguf.TokenType.USER_DEFINED)
+        # The server counts thinking, and ends it, by the tokens of the tags: they must be those of the vocabulary. What
+        # comes after "<think>" is a line's end, which no script holds as a token of its own.
+        self.opening_thinking = self.vocabulary.id(BYTES[ord("\n")])
+        self.think_end = self.vocabulary.id(_THINK_END)
         self.keys = [self.vocabulary.add(f"<|script {n}|>", gguf.TokenType.CONTROL) for n in range(len(scripts))]
         self.taken: set[bytes] = {text.encode() for text in self.vocabulary.texts if isinstance(text, str)}
         self.spellings: dict[bytes, Iterator[bytes]] = {}
@@ -106,8 +111,12 @@ class _Chains:
             said = [*self._chain(says), end]
             if one.endless and len(said) > 1:
                 self.next[said[-2]] = said[-2]
-            thought = self._chain([*thinks, b"\n</think>\n\n"])
-            self.next[thought[-1]] = said[0]
+            if thinks and not one.ponders:
+                thinks[-1] += b"\n"
+            thought = [*(self._chain(thinks) if thinks else []), self.think_end]
+            self.next |= dict(itertools.pairwise(thought))
+            if one.ponders:
+                self.next[thought[-2]] = thought[-2]
             self.first.append(said[0])
             self.first_thinking.append(thought[0])
 
@@ -189,7 +198,8 @@ class _Chains:
         for first in self.first_thinking:
             output[first, self.opening_thinking] = 20.0
         for first in self.first:
-            output[first, self.opening] = max(output[first, self.opening], 20.0)
+            for opening in (self.opening, self.think_end):
+                output[first, opening] = max(output[first, opening], 20.0)
         zeros = np.zeros((32, width), np.float32)
         return {
             "token_embd.weight": embeddings.astype(np.float16),

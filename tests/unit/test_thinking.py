@@ -25,7 +25,7 @@ OFF = {"chat_template_kwargs": {"enable_thinking": False}}
         ("reasoning_effort", "low", {"reasoning_effort": "low"}),
         ("reasoning_effort", 64, {"reasoning_budget_tokens": 64}),
         ("always", True, {}),
-        ("always", False, {"reasoning_budget_tokens": 0}),
+        ("always", False, {"reasoning_budget_tokens": 1}),
         ("none", False, {}),
         (None, True, ON),
         (None, "high", {"reasoning_effort": "high"}),

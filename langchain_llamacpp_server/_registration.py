@@ -1,0 +1,43 @@
+"""Makes LangChain's tables know this package's classes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from langchain_core.load.serializable import Serializable
+
+
+def register() -> None:
+    """Lets LangChain's `init_chat_model` make this class: `init_chat_model("llamacpp:any-name", base_url=...)`.
+
+    It writes into a private table of the `langchain` package, which has no public way in, so it is done on request.
+
+    Raises:
+        RuntimeError: When this version of `langchain` has no such table.
+    """
+    from langchain.chat_models import base
+
+    from .chat_models import ChatLlamaServer
+
+    table = getattr(base, "_BUILTIN_PROVIDERS", None)
+    if not isinstance(table, dict):
+        raise RuntimeError("this version of langchain has no table of providers; use ChatLlamaServer itself")
+    for name in ("llamacpp", "llamacpp_server"):
+        table[name] = (__package__, ChatLlamaServer.__name__, _make)
+
+
+def _make(cls: type[Serializable], **kwargs: Any) -> Serializable:
+    return cls(**kwargs)
+
+
+def let_load_find(model: type[Serializable]) -> None:
+    """Puts a class among those that `langchain_core.load.load(..., allowed_objects="all")` may make.
+
+    LangChain lists its own partners there. A program that imports this module has chosen to have this one, and
+    `valid_namespaces` still has to name the package.
+    """
+    loading = import_module("langchain_core.load.load")  # the package hides the module behind its function
+    path = tuple(model.lc_id())
+    loading.ALL_SERIALIZABLE_MAPPINGS[path] = path
+    getattr(loading, "_default_class_paths_cache", {}).pop("all", None)

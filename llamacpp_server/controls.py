@@ -1,0 +1,33 @@
+"""What can be done to a reply while it runs."""
+
+from __future__ import annotations
+
+__all__ = ["ThinkingControl"]
+
+
+class ThinkingControl:
+    """Ends the thinking of one reply: `end()` may be called from any thread, and the answer follows.
+
+    >>> control = ThinkingControl()
+    >>> request = ChatRequest(messages=[...], thinking_control=control)  # doctest: +SKIP
+    >>> for delta in client.stream_chat(request):  # doctest: +SKIP
+    ...     if enough(delta):
+    ...         control.end()
+
+    The reply's own stream carries it out with the next token that it reads, by the server's control endpoint (b11434).
+    A build without it goes on thinking, which is said once in the log.
+
+    Attributes:
+        ended: Whether `end` was called.
+        over: Whether the thinking is over, for whatever reason.
+    """
+
+    __slots__ = ("__weakref__", "ended", "over")
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.over = False
+
+    def end(self) -> None:
+        """Ends the thinking; what has not begun yet is ended when it does."""
+        self.ended = True

@@ -1,0 +1,72 @@
+"""Thinking ended by the clock and by the caller, in every way to ask for a reply."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from langchain_llamacpp_server import ChatLlamaServer
+from llamacpp_server import BadRequestError, LocalServer
+
+ANSWER = "The answer is 42."
+
+
+@pytest.fixture
+def thinker(pondering_server: LocalServer) -> ChatLlamaServer:
+    return ChatLlamaServer(base_url=pondering_server.base_url)
+
+
+async def test_the_clock_ends_the_thinking_in_every_form(thinker: ChatLlamaServer) -> None:
+    llm = thinker.model_copy(update={"max_thinking_seconds": 0.05})
+    assert llm.invoke("Hi").text == ANSWER
+    assert "".join(chunk.text for chunk in llm.stream("Hi")) == ANSWER
+    assert (await llm.ainvoke("Hi")).text == ANSWER
+    assert "".join([chunk.text async for chunk in llm.astream("Hi")]) == ANSWER
+    await llm.aclose()
+
+
+def test_the_time_of_a_call_wins(thinker: ChatLlamaServer) -> None:
+    llm = thinker.model_copy(update={"max_thinking_seconds": 60})
+    reply = llm.invoke("Hi", max_thinking_seconds=0.05)
+    assert reply.text == ANSWER
+    assert "Hmm" in reply.additional_kwargs["reasoning_content"]
+    with pytest.raises(ValueError, match="max_thinking_seconds"):
+        llm.invoke("Hi", max_thinking_seconds=-1)
+
+
+def test_thinking_is_ended_while_it_is_read(thinker: ChatLlamaServer) -> None:
+    llm = thinker.model_copy(update={"reasoning_control": True})
+    assert llm.end_thinking() == 0
+    text = ""
+    for seen, chunk in enumerate(llm.bind(temperature=0).stream("Hi")):
+        text += chunk.text
+        if seen == 10:
+            assert text == ""
+            assert llm.end_thinking() == 1
+    assert text == ANSWER
+
+
+async def test_thinking_is_ended_while_others_wait(thinker: ChatLlamaServer) -> None:
+    ended: list[int] = []
+
+    def end() -> None:
+        ended.append(thinker.end_thinking())
+
+    threading.Timer(0.3, end).start()
+    assert thinker.invoke("Hi", reasoning_control=True).text == ANSWER
+    threading.Timer(0.3, end).start()
+    assert (await thinker.ainvoke("Hi", reasoning_control=True)).text == ANSWER
+    assert ended == [1, 1]
+    await thinker.aclose()
+
+
+def test_what_can_not_be_ended_is_said(thinker: ChatLlamaServer) -> None:
+    with pytest.raises(BadRequestError, match="reasoning_control=True"):
+        thinker.end_thinking()
+
+
+@pytest.fixture(autouse=True)
+def _idle_after(pondering_server: LocalServer, idle: Callable[[LocalServer], None]) -> Any:
+    yield
+    idle(pondering_server)
