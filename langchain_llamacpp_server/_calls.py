@@ -110,6 +110,11 @@ def prepare(
     return Call(request, settings, stream_usage, must_call, answer)
 
 
+def fitting(tools: Sequence[Any] | None, max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call that is to be counted."""
+    return {**kwargs, "tools": tools, **({} if max_tokens is None else {"max_tokens": max_tokens})}
+
+
 def _with_answer(
     tools: list[ToolDict], choice: str | None, params: dict[str, Any]
 ) -> tuple[list[ToolDict], str | None, str | None]:

@@ -20,23 +20,25 @@ import llamacpp_server
 from llamacpp_server import (
     AsyncLlamaServerClient,
     ChatReply,
+    Fit,
     LlamaServerClient,
     LlamaServerError,
     ServerInfo,
 )
 from llamacpp_server._notices import say_once
-from llamacpp_server.connection import ConnectionFields, RepairFields, ThinkingFields
+from llamacpp_server.connection import RepairFields, ThinkingFields
 from llamacpp_server.settings import redact_url
 
 from . import _structured, _translator  # noqa: F401  # the translator registers itself
 from ._answers import answered
 from ._arguments import constructor_arguments
-from ._calls import Call, Defaults, prepare
+from ._calls import Call, Defaults, fitting, prepare
 from ._chunks import PROVIDER, StreamConverter, result
 from ._errors import langchain_errors
 from ._messages import holds_media
 from ._profile import profile
 from ._registration import let_load_find
+from ._server_model import ServerModel
 from ._tools import wire_tool_choice, wire_tools
 
 __all__ = ["ChatLlamaServer"]
@@ -45,7 +47,7 @@ __all__ = ["ChatLlamaServer"]
 _PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries": 0, "wait_while_loading": False}
 
 
-class ChatLlamaServer(ThinkingFields, ConnectionFields, RepairFields, BaseChatModel):
+class ChatLlamaServer(ThinkingFields, ServerModel, RepairFields, BaseChatModel):
     """A chat model on llama.cpp's llama-server. Takes every argument of ChatOpenAI, and every field of the server.
 
     >>> from langchain_llamacpp_server import ChatLlamaServer
@@ -288,13 +290,6 @@ class ChatLlamaServer(ThinkingFields, ConnectionFields, RepairFields, BaseChatMo
 
     # -- counting tokens, on the server
 
-    def get_token_ids(self, text: str) -> list[int]:
-        """Token ids of a text, from the server."""
-        if self.custom_get_token_ids is not None:
-            return self.custom_get_token_ids(text)
-        with langchain_errors:
-            return self.client.tokenize(text, model=self.model)
-
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None, **kwargs: Any
     ) -> int:
@@ -304,6 +299,42 @@ class ChatLlamaServer(ThinkingFields, ConnectionFields, RepairFields, BaseChatMo
         with langchain_errors:
             call = self._prepare(messages, None, {**kwargs, "tools": tools}, self._info_for(messages, kwargs))
             return _client(self.client, call).count_tokens(call.request)
+
+    def fits(
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[Any] | None = None,
+        max_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> Fit:
+        """Whether a prompt and its answer have room in a slot; generates nothing.
+
+        Args:
+            messages: The conversation.
+            tools: Those that are bound.
+            max_tokens: Room for the answer; None takes the model's `max_tokens`, else one token.
+            **kwargs: As in `invoke`.
+
+        Raises:
+            NotSupportedError: When the server does not tell its context.
+        """
+        own = fitting(tools, max_tokens, kwargs)
+        with langchain_errors:
+            call = self._prepare(messages, None, own, self._info_for(messages, own))
+            return _client(self.client, call).fits(call.request)
+
+    async def afits(
+        self,
+        messages: Sequence[BaseMessage],
+        tools: Sequence[Any] | None = None,
+        max_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> Fit:
+        """`fits`, awaited."""
+        own = fitting(tools, max_tokens, kwargs)
+        with langchain_errors:
+            call = self._prepare(messages, None, own, await self._ainfo_for(messages, own))
+            return await _async_client(self.async_client, call).fits(call.request)
 
     # -- what LangChain asks about a model
 
@@ -348,24 +379,9 @@ class ChatLlamaServer(ThinkingFields, ConnectionFields, RepairFields, BaseChatMo
         return {**combined, "token_usage": usage} if usage else combined
 
     @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """It is."""
-        return True
-
-    @classmethod
     def get_lc_namespace(cls) -> list[str]:
         """Where `langchain_core.load` finds the class."""
         return ["langchain_llamacpp_server", "chat_models"]
-
-    @property
-    def lc_secrets(self) -> dict[str, str]:
-        """Fields that are written as the name of an environment variable."""
-        return {"api_key": "LLAMACPP_API_KEY"}
-
-    @property
-    def lc_attributes(self) -> dict[str, Any]:
-        """The address is written always, since its default is the environment's, and without credentials."""
-        return {"base_url": redact_url(self.base_url)}
 
 
 _NONE_IS_A_VALUE = frozenset({"connect_timeout", "read_timeout", "total_timeout"})

@@ -14,11 +14,11 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
 from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient, SamplingFields
-from llamacpp_server.connection import ConnectionFields
 from llamacpp_server.settings import redact_url
 
 from ._completions import ChunkConverter, CompletionCall, read_call, result
 from ._errors import langchain_errors
+from ._server_model import ServerModel
 from ._vector_arguments import LLM_NAMES, model_arguments
 
 __all__ = ["LlamaServerLLM"]
@@ -27,7 +27,7 @@ _PROVIDER = "llamacpp-server"
 _OF_THE_RUN = frozenset({"tags", "metadata", "run_name", "run_id"})
 
 
-class LlamaServerLLM(SamplingFields, ConnectionFields, BaseLLM):
+class LlamaServerLLM(SamplingFields, ServerModel, BaseLLM):
     """Continues text with the model of a llama-server, without a chat template.
 
     >>> from langchain_llamacpp_server import LlamaServerLLM
@@ -163,15 +163,6 @@ class LlamaServerLLM(SamplingFields, ConnectionFields, BaseLLM):
     def _read(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> CompletionCall:
         return read_call(stop, kwargs, self.given(), self.model, self.extra_body, self.suffix)
 
-    # -- counting tokens, on the server
-
-    def get_token_ids(self, text: str) -> list[int]:
-        """Token ids of a text, from the server."""
-        if self.custom_get_token_ids is not None:
-            return self.custom_get_token_ids(text)
-        with langchain_errors:
-            return self.client.tokenize(text)
-
     # -- what LangChain asks about a model
 
     @property
@@ -200,24 +191,9 @@ class LlamaServerLLM(SamplingFields, ConnectionFields, BaseLLM):
         return self
 
     @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """It is."""
-        return True
-
-    @classmethod
     def get_lc_namespace(cls) -> list[str]:
         """Where `langchain_core.load` finds the class."""
         return ["langchain_llamacpp_server", "llms"]
-
-    @property
-    def lc_secrets(self) -> dict[str, str]:
-        """Fields that are written as the name of an environment variable."""
-        return {"api_key": "LLAMACPP_API_KEY"}
-
-    @property
-    def lc_attributes(self) -> dict[str, Any]:
-        """The address is written always, since its default is the environment's, and without credentials."""
-        return {"base_url": redact_url(self.base_url)}
 
 
 def _folded(chunks: list[GenerationChunk]) -> LLMResult:

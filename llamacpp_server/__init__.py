@@ -42,6 +42,7 @@ from .info import ServerInfo
 from .local import LocalModel, LocalServer, LocalServerError, find_models
 from .results import (
     Embeddings,
+    Fit,
     Health,
     LoraAdapter,
     Metrics,
@@ -54,6 +55,7 @@ from .results import (
 )
 from .sampling import SamplingFields
 from .settings import DEFAULT_BASE_URL, ServerSettings, WaitState
+from .tokenizer import LlamaServerTokenizer
 from .vectors import EmbedRequest, RankRequest, ScoreScale
 
 __version__ = "0.1.0"
@@ -76,10 +78,12 @@ __all__ = [
     "ContextOverflowError",
     "EmbedRequest",
     "Embeddings",
+    "Fit",
     "Health",
     "InfillRequest",
     "LlamaServerClient",
     "LlamaServerError",
+    "LlamaServerTokenizer",
     "LocalModel",
     "LocalServer",
     "LocalServerError",

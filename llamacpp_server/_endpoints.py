@@ -13,7 +13,7 @@ from ._fitting import fit, learn
 from ._notices import say_once
 from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
 from ._replies import parse_embeddings, usage_from_wire
-from ._requests import answers_of, chat_body, completion_body, countable, infill_body
+from ._requests import answer_room, answers_of, chat_body, completion_body, countable, infill_body
 from ._stream import ChatStreamDecoder, CompletionStreamDecoder, StreamDecoder
 from ._thinking_watch import ThinkingWatch
 from ._thoughts import NoThoughts, ThoughtsApart
@@ -31,6 +31,7 @@ from .errors import (
 from .info import ServerInfo
 from .results import (
     Embeddings,
+    Fit,
     Health,
     LoraAdapter,
     Metrics,
@@ -368,6 +369,15 @@ def count_tokens(settings: ServerSettings, request: ChatRequest) -> Program[int]
         prompt = yield from apply_template(settings, request)
         tokens = yield from tokenize(settings, prompt, True, True, request.model)
         return len(tokens)
+
+
+def fits(settings: ServerSettings, request: ChatRequest) -> Program[Fit]:
+    """The server's count beside its context. A router may load the model to count, so it is asked for that first."""
+    prompt = yield from count_tokens(settings, request)
+    n_ctx = (yield from info(settings, request.model)).n_ctx
+    if n_ctx is None:
+        raise NotSupportedError("the server does not tell the context of its model", url=_shown(settings))
+    return Fit(prompt, answer_room({**request.params, **request.extra_body}), n_ctx)
 
 
 def _ask_fitted(settings: ServerSettings, path: str, request: ChatRequest, read: Callable[[Any], T]) -> Program[T]:

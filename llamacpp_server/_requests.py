@@ -78,6 +78,14 @@ def countable(request: ChatRequest) -> ChatRequest:
     return replace(request, messages=[*request.messages, *results])
 
 
+def answer_room(params: Mapping[str, Any]) -> int:
+    """Tokens that an answer is allowed to have, by whichever name; one where there is no limit."""
+    for name in ("n_predict", "max_completion_tokens", "max_tokens"):
+        if params.get(name) is not None:
+            return max(int(params[name]), 1)
+    return 1
+
+
 def streamable(body: Mapping[str, Any]) -> bool:
     """Whether the server streams this: it refuses log probabilities of a stream with tools (b11434)."""
     return not (body.get("tools") and (body.get("logprobs") or body.get("n_probs")))

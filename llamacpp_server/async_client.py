@@ -20,6 +20,7 @@ from .chat import (
 from .info import ServerInfo
 from .results import (
     Embeddings,
+    Fit,
     Health,
     LoraAdapter,
     Metrics,
@@ -288,3 +289,11 @@ class AsyncLlamaServerClient:
     async def count_tokens(self, request: ChatRequest) -> int:
         """Tokens of the prompt that a chat request becomes, with its tools; generates nothing."""
         return await self._transport.run(_endpoints.count_tokens(self.settings, request))
+
+    async def fits(self, request: ChatRequest) -> Fit:
+        """Whether a chat request and its answer (its `max_tokens`, else one token) have room in a slot.
+
+        Raises:
+            NotSupportedError: When the server does not tell its context.
+        """
+        return await self._transport.run(_endpoints.fits(self.settings, request))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal, Self
-from weakref import WeakSet
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer
 
 from .async_client import AsyncLlamaServerClient
 from .client import LlamaServerClient
-from .controls import ThinkingControl
+from .controls import RunningReplies, ThinkingControl
 from .errors import BadRequestError
 from .info import ServerInfo
 from .sampling import SamplingFields
@@ -27,6 +26,7 @@ from .settings import (
     redact_url,
 )
 from .thinking import Thinking
+from .tokenizer import LlamaServerTokenizer
 from .transport import AsyncTransport, Transport
 
 __all__ = ["ConnectionFields", "RepairFields", "ThinkingFields"]
@@ -92,6 +92,7 @@ class ConnectionFields(BaseModel):
     _transport: Transport | None = PrivateAttr(None)
     _async_transport: AsyncTransport | None = PrivateAttr(None)
     _info: tuple[Any, ServerInfo] | None = PrivateAttr(None)
+    _tokenizers: dict[Any, LlamaServerTokenizer] = PrivateAttr(default_factory=dict)
 
     def server_settings(self) -> ServerSettings:
         """The fields as settings of a client.
@@ -151,6 +152,11 @@ class ConnectionFields(BaseModel):
         if known is None:
             known = self._remember(await self.async_client.info())
         return known
+
+    @property
+    def tokenizer(self) -> LlamaServerTokenizer:
+        """The tokenizer of this server and model, with a cache of texts: a function, `count`, `encode` and `decode`."""
+        return self._tokenizers.setdefault(self._info_key(), LlamaServerTokenizer(self.client))
 
     def close(self) -> None:
         """Closes the connections of blocking calls. Usable again afterwards."""
@@ -214,7 +220,7 @@ class ThinkingFields(SamplingFields):
         None, ge=0, description="Ends the thinking after this time, from its first token on; the answer follows."
     )
 
-    _controls: WeakSet[ThinkingControl] = PrivateAttr(default_factory=WeakSet)
+    _controls: RunningReplies = PrivateAttr(default_factory=RunningReplies)
 
     def end_thinking(self) -> int:
         """Ends the thinking of every reply that this model is giving; their answers follow.

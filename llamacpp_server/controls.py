@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["ThinkingControl"]
+from weakref import WeakSet
+
+__all__ = ["RunningReplies", "ThinkingControl"]
 
 
 class ThinkingControl:
@@ -31,3 +33,10 @@ class ThinkingControl:
     def end(self) -> None:
         """Ends the thinking; what has not begun yet is ended when it does."""
         self.ended = True
+
+
+class RunningReplies(WeakSet[ThinkingControl]):
+    """The controls of the replies that a model is giving. A copy of the model, or a pickle, has none of them."""
+
+    def __reduce__(self) -> tuple[type[RunningReplies], tuple[()]]:
+        return type(self), ()

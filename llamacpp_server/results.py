@@ -16,6 +16,7 @@ from .chat import Usage
 
 __all__ = [
     "Embeddings",
+    "Fit",
     "Health",
     "LoraAdapter",
     "Metrics",
@@ -242,6 +243,34 @@ class Token:
         """Reads an entry of `/tokenize` with pieces: text, or a list of byte values."""
         piece = entry["piece"]
         return cls(entry["id"], piece.encode() if isinstance(piece, str) else bytes(piece))
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Whether a chat request has room in a slot; true where it has.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt, by the server's own count.
+        answer_tokens: Room that the answer is to have, in tokens; at least one.
+        available: Context of one slot, in tokens.
+    """
+
+    prompt_tokens: int
+    answer_tokens: int
+    available: int
+
+    @property
+    def needed(self) -> int:
+        """Tokens of the prompt and its answer."""
+        return self.prompt_tokens + self.answer_tokens
+
+    @property
+    def fits(self) -> bool:
+        """Whether both have room."""
+        return self.needed <= self.available
+
+    def __bool__(self) -> bool:
+        return self.fits
 
 
 @dataclass(frozen=True, slots=True)

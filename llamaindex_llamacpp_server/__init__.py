@@ -1,7 +1,8 @@
 """llama.cpp's llama-server for LlamaIndex."""
 
+from llamacpp_server import LlamaServerTokenizer
+
 from ._errors import UnusableReplyError
-from ._tokenizer import LlamaServerTokenizer
 from .embeddings import LlamaServerEmbedding
 from .llms import LlamaServer
 from .postprocessors import LlamaServerRerank

@@ -10,9 +10,9 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, Completi
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
 from llama_index.core.tools.types import BaseTool
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
-from llamacpp_server import InfillRequest
+from llamacpp_server import Fit, InfillRequest
 from llamacpp_server.connection import RepairFields, ThinkingFields
 
 from ._messages import holds_media
@@ -27,7 +27,6 @@ from ._responses import (
 )
 from ._streams import amapped, aresponses, mapped, responses
 from ._structured import NativeStructuredOutput
-from ._tokenizer import LlamaServerTokenizer
 from ._tools import selections, tool_dict, with_user_message
 from ._turns import Defaults, Turn
 
@@ -62,8 +61,6 @@ class LlamaServer(ThinkingFields, RepairFields, ServerMetadata, NativeStructured
         default_factory=dict, description="Request fields sent as they are, over all others."
     )
     replay_thinking: bool = Field(True, description="Send the model's earlier thinking back to it.")
-
-    _tokenizers: dict[Any, LlamaServerTokenizer] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def class_name(cls) -> str:
@@ -209,11 +206,6 @@ class LlamaServer(ThinkingFields, RepairFields, ServerMetadata, NativeStructured
 
     # -- tokens
 
-    @property
-    def tokenizer(self) -> LlamaServerTokenizer:
-        """The server's tokenizer as a function, with a cache: `Settings.tokenizer = llm.tokenizer`."""
-        return self._tokenizers.setdefault((self.base_url, self.model), LlamaServerTokenizer(self.client))
-
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a text."""
         return self.client.tokenize(text)
@@ -234,6 +226,37 @@ class LlamaServer(ThinkingFields, RepairFields, ServerMetadata, NativeStructured
         """`count_tokens`, awaited."""
         turn = await self._aturn(messages, {"tools": tools, **kwargs})
         return await self.async_client.count_tokens(turn.request)
+
+    def fits(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[BaseTool | Mapping[str, Any]] = (),
+        max_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> Fit:
+        """Whether a prompt and its answer have room in a slot; generates nothing.
+
+        Args:
+            messages: The conversation.
+            tools: Those of the request.
+            max_tokens: Room for the answer; None takes the model's `max_tokens`, else one token.
+            **kwargs: As in `chat`.
+
+        Raises:
+            NotSupportedError: When the server does not tell its context.
+        """
+        return self.client.fits(self._turn(messages, _fitting(tools, max_tokens, kwargs)).request)
+
+    async def afits(
+        self,
+        messages: Sequence[ChatMessage],
+        tools: Sequence[BaseTool | Mapping[str, Any]] = (),
+        max_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> Fit:
+        """`fits`, awaited."""
+        turn = await self._aturn(messages, _fitting(tools, max_tokens, kwargs))
+        return await self.async_client.fits(turn.request)
 
     # -- the same without callbacks, so that every public path has one pair of events
 
@@ -301,6 +324,10 @@ class LlamaServer(ThinkingFields, RepairFields, ServerMetadata, NativeStructured
     def _text_of(self, messages: Sequence[ChatMessage]) -> str:
         assert self.messages_to_prompt is not None  # noqa: S101 (the base class sets it)
         return self.messages_to_prompt(messages)
+
+
+def _fitting(tools: Sequence[Any], max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {**kwargs, "tools": tools, **({} if max_tokens is None else {"max_tokens": max_tokens})}
 
 
 def _user(prompt: str) -> list[ChatMessage]:

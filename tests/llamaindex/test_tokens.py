@@ -102,3 +102,15 @@ def test_the_token_counting_handler_has_the_servers_numbers(make_llm, thinker):
     handler.reset_counts()
     asyncio.run(stream())
     assert _counted(handler) == (2 * true[0], 2 * true[1])
+
+
+async def test_fits(llm):
+    messages = [ChatMessage(content="Hello")]
+    fit = llm.fits(messages)
+    assert fit
+    assert fit.prompt_tokens == llm.count_tokens(messages)
+    assert (fit.answer_tokens, fit.available) == (16, 2048)
+    with_tools = await llm.afits(messages, TOOLS, max_tokens=100)
+    assert with_tools.needed == llm.count_tokens(messages, TOOLS) + 100
+    assert not llm.fits(messages, max_tokens=2048)
+    await llm.aclose()

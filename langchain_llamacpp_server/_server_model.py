@@ -1,0 +1,38 @@
+"""What LangChain asks of both language models alike: token ids, and how to write them down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langchain_core.language_models import BaseLanguageModel
+
+from llamacpp_server.connection import ConnectionFields
+from llamacpp_server.settings import redact_url
+
+from ._errors import langchain_errors
+
+
+class ServerModel(ConnectionFields, BaseLanguageModel[Any]):
+    """A language model on a llama-server."""
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids of a text, from the server; equal texts are asked for once."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        with langchain_errors:
+            return self.tokenizer(text)
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """It is."""
+        return True
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Fields that are written as the name of an environment variable."""
+        return {"api_key": "LLAMACPP_API_KEY"}
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """The address is written always, since its default is the environment's, and without credentials."""
+        return {"base_url": redact_url(self.base_url)}
