@@ -77,6 +77,16 @@ _RULES: Final = (
           r"|Unknown reasoning|_range_check|out of (?:range|vocab)|invalid tokens"
           r"|cannot make GET request|key '\w+' not found",
           BadRequestError),
+    # llama-swap, which answers with plain text: while a model goes, and when one does not come.
+    _rule(r"can ?not ProxyRequest, state is (?!shutdown)|processe?s? was in state \w+ when", ServerLoadingError,
+          "llama-swap is swapping models; raise load_timeout"),
+    _rule(r"unable to start process: .*health check timed out", ServerFaultError,
+          "raise healthCheckTimeout in llama-swap's configuration, or see its log: the model took too long to load"),
+    _rule(r"unable to start process", ServerFaultError,
+          "llama-swap could not start the model's server: see its log"),
+    _rule(r"model name=\S+ failed to load", ServerFaultError,
+          "the router could not load this model: see its log, and models() for the exit code"),
+    _rule(r"model is not loaded", BadRequestError, "load_model() loads it, or start the router with --models-autoload"),
     _rule(r"model name is missing", BadRequestError, "this is a router: name a model"),
     _rule(r"^model '.*' not found", NotFoundError, "the router does not know this model: see models()"),
     _rule(r"does not match the expected|failed to parse input at pos", ServerFaultError,

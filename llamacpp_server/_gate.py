@@ -13,6 +13,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from .settings import is_loopback
 
 UNLIMITED = 1 << 30
 
@@ -25,12 +29,14 @@ class Ticket:
         wake: Called (from any thread) when it is granted; set by whoever waits.
         parked: True while the consumer of its stream does something else than read. The server does not wait for
             readers, so its slot may be free already.
+        model: Name of the model that is asked; a router has a gate for each.
     """
 
-    __slots__ = ("gate", "granted", "parked", "wake")
+    __slots__ = ("gate", "granted", "model", "parked", "wake")
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, model: str = "") -> None:
         self.gate = gate
+        self.model = model
         self.granted = False
         self.wake: Callable[[], None] | None = None
         self.parked = False
@@ -41,18 +47,23 @@ class Ticket:
 
 
 class Gate:
-    """The requests of this process to one server. Until its size is known, one runs and the others wait."""
+    """The requests of this process to one server. Until its size is known, one runs and the others wait.
+
+    Attributes:
+        is_router: Whether the server was found to be a router: then each of its models has slots, and a gate.
+    """
 
     def __init__(self) -> None:
+        self.is_router = False
         self._lock = threading.Lock()
         self._held: set[Ticket] = set()
         self._queue: deque[Ticket] = deque()
         self._size: int | None = None
         self._asking = False
 
-    def enter(self) -> Ticket:
+    def enter(self, model: str = "") -> Ticket:
         """A ticket, granted at once when there is room."""
-        ticket = Ticket(self)
+        ticket = Ticket(self, model)
         with self._lock:
             self._queue.append(ticket)
             granted = self._grant()
@@ -86,6 +97,18 @@ class Gate:
                 self._size, self._asking = None, False
             granted = self._grant()
         _wake(granted)
+        if ticket.gate is not self:  # handed over in this very moment
+            ticket.gate.leave(ticket)
+
+    def hand_over(self, gate_of: Callable[[str], Gate]) -> None:
+        """Gives the tickets of what runs to the gates of their models: the server is a router."""
+        with self._lock:
+            self.is_router = True
+            for ticket in self._held:
+                other = ticket.gate = gate_of(ticket.model)
+                with other._lock:
+                    other._held.add(ticket)
+            self._held.clear()
 
     def overtake(self, ticket: Ticket) -> None:
         """Lets a ticket in beyond the size when someone in front is not reading: both could wait for each other."""
@@ -117,15 +140,31 @@ def _wake(tickets: list[Ticket]) -> None:
             ticket.leave()
 
 
-_gates: dict[tuple[int, str], Gate] = {}
+_gates: dict[tuple[int, str, str | None], Gate] = {}
 _gates_lock = threading.Lock()
 
 
-def gate_for(base_url: str) -> Gate:
-    """The gate of a server. A forked child starts with gates of its own: its parent's tickets are not its own."""
-    key = (os.getpid(), base_url)
+def gate_for(base_url: str, model: str | None = None) -> Gate:
+    """The gate of a server. A forked child starts with gates of its own: its parent's tickets are not its own.
+
+    Args:
+        base_url: In any spelling of this machine's name, with or without a port that goes without saying.
+        model: Of a router, which has slots for each of its models; None for the server as a whole.
+    """
+    key = (os.getpid(), _server(base_url), model)
     with _gates_lock:
         gate = _gates.get(key)
         if gate is None:
             gate = _gates[key] = Gate()
         return gate
+
+
+@lru_cache
+def _server(base_url: str) -> str:
+    """One name for all the spellings of a server's address."""
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https"):
+        return base_url  # a unix socket
+    host = (parts.hostname or "").lower()
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{'localhost' if is_loopback(host) else host}:{port}{parts.path}"

@@ -6,6 +6,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Iterator
+from typing import Final
 
 import httpx
 
@@ -19,6 +20,9 @@ from .errors import (
     RequestTimeoutError,
     StreamCutOffError,
 )
+
+FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError)
+"""What a request may end in. An alert of TLS 1.3 comes with the first read, where httpx lets it through as it is."""
 
 
 def translate(failed: Exception, url: str | None, *, before_reply: bool) -> LlamaServerError:
@@ -42,10 +46,13 @@ def translate(failed: Exception, url: str | None, *, before_reply: bool) -> Llam
         case httpx.RemoteProtocolError() if before_reply and "disconnected" not in words:
             error = MalformedReplyError(f"the answer is no HTTP: {words}")
             error.remedy = "is the port right, and http or https?"
-        case httpx.NetworkError() | httpx.RemoteProtocolError() if before_reply:
+        case httpx.NetworkError() | ssl.SSLError() if before_reply and _alert(failed):
+            error = ConnectionFailedError(f"the server ended the TLS connection: {words}", reason="tls")
+            error.remedy = "does it want a certificate of the client? Pass verify=ssl_context with load_cert_chain()"
+        case httpx.NetworkError() | httpx.RemoteProtocolError() | ssl.SSLError() if before_reply:
             error = ConnectionFailedError(f"the server closed the connection unanswered ({words})", reason="closed")
             error.remedy = "did it crash? see its log"
-        case httpx.NetworkError() | httpx.RemoteProtocolError():
+        case httpx.NetworkError() | httpx.RemoteProtocolError() | ssl.SSLError():
             error = StreamCutOffError(f"the connection broke before the reply was whole ({words})")
             error.remedy = "did the server crash? see its log"
         case httpx.DecodingError():
@@ -68,7 +75,15 @@ def _connect_error(failed: Exception, url: str | None) -> ConnectionFailedError:
         reason, remedy = "name", "is the host name in base_url right?"
     elif any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes):
         reason, words = "refused", "connection refused"
+    elif any(isinstance(cause, FileNotFoundError) for cause in causes):
+        # A unix socket that is not there: its server makes it when it starts.
+        reason, words, remedy = "refused", "no such socket", "start it with: llama-server -m model.gguf --host x.sock"
     return ConnectionFailedError(f"llama-server is not reachable: {words}", url=url, remedy=remedy, reason=reason)
+
+
+def _alert(failed: Exception) -> bool:
+    """Whether the other side broke off for a reason of TLS, and not just closed a connection that was idle."""
+    return any(isinstance(cause, ssl.SSLError) and "alert" in str(cause).lower() for cause in _causes(failed))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import ConnectionFailedError, LlamaServerError, ServerBusyError, ServerLoadingError
+from .errors import ConnectionFailedError, LlamaServerError, RequestTimeoutError, ServerBusyError, ServerLoadingError
 from .settings import ServerSettings
 
 # A tiny model is up in 40 ms and a big one takes minutes: ask often at first, then every two seconds.
@@ -21,6 +21,8 @@ class Attempts:
     polls: int = 0
     retries: int = 0
     resent: bool = False
+    above: bool = False
+    """Whether a layer above is repeating this request, after our own repeats did not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,13 @@ def _decide(
         return _poll("refused" if reason else "loading", tried, elapsed, settings) if asked else None
     if reason == "closed":
         # The server closes an idle socket after 5 s, and each one after an error: this one was stale.
-        first, tried.resent = not tried.resent, True
+        first, tried.resent = not tried.resent and not tried.above, True
         return Wait(0.0, "retry") if first else None
-    if tried.retries >= settings.max_retries:
+    if tried.above or tried.retries >= settings.max_retries:
         return None
     backoff = _backoff(tried.retries, jitter)
-    if reason in ("timeout", "name", "other"):
+    silent = isinstance(error, RequestTimeoutError) and settings.retry_read_timeout
+    if silent or reason in ("timeout", "name", "other"):
         tried.retries += 1
         return Wait(backoff, "retry")
     if isinstance(error, ServerBusyError) and (error.retry_after or 0.0) <= MAX_RETRY_AFTER:

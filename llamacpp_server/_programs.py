@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
 from urllib.parse import urlencode
 
@@ -20,6 +21,7 @@ from ._failures import failure, is_web_page, not_this_api
 from ._gate import UNLIMITED, Gate, Ticket, gate_for
 from ._notices import logger
 from ._policy import Attempts, Wait, next_wait
+from ._repeats import Repeats
 from ._requests import encode
 from ._stream import StreamDecoder
 from .errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError, ServerFaultError
@@ -30,6 +32,9 @@ D = TypeVar("D")
 
 
 _OPEN: Final = Gate()
+# What `_total_slots` gives for a router.
+_ROUTER: Final = UNLIMITED + 1
+_REPEATS: Final = Repeats()
 # Threads, where the server has very many slots or does not tell.
 _MOST_AT_ONCE: Final = 16
 
@@ -175,19 +180,23 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
         try:
             reply: OpenReply = yield _bounded(send, settings.total_timeout, elapsed)
             if 200 <= reply.status_code < 300:
+                _REPEATS.forget(send.url, send.content)
                 return reply
             body = yield Read(reply, deadline)
             raise failure(reply.status_code, reply.headers, body, shown)
         except LlamaServerError as error:
             elapsed = time.monotonic() - started
+            tried.above = tried.above or _REPEATS.known(send.url, send.content)
             wait = next_wait(error, tried, elapsed, settings, random.random())  # noqa: S311 (not for secrets)
             if wait is None:
+                if tried.retries or tried.resent or tried.above:
+                    _REPEATS.note(send.url, send.content)
                 error.earlier = tuple(earlier)
                 raise error.at(shown) from error.__cause__
             # A wait for a loading model asks hundreds of times for the same answer: keep the first of a kind.
             if not earlier or type(earlier[-1]) is not type(error):
                 earlier.append(error.at(shown).with_traceback(None))
-            _tell(wait, elapsed, settings, first=tried.polls == 1)
+            tell(wait, elapsed, settings, first=tried.polls == 1)
         if wait.seconds:
             yield Sleep(wait.seconds)
 
@@ -219,42 +228,61 @@ def admission(settings: ServerSettings, call: Call) -> Program[Ticket]:
     limit = settings.max_concurrency
     if limit is None or not call.takes_slot:
         return Ticket(_OPEN)
+    deadline = _deadline(settings)
+    model = str(call.body.get("model", "")) if isinstance(call.body, Mapping) else ""
     gate = gate_for(settings.base_url)
-    ticket = gate.enter()
+    ticket = yield from _entered(gate.enter(model), settings, None)
+    if gate.is_router and limit == "slots":
+        # Slots are the model's. Who was let in to find that out queues again, in the same order.
+        ticket.leave()
+        own = gate_for(settings.base_url, model)
+        ticket = yield from _entered(own.enter(model), _within(settings, deadline), model)
+    return ticket
+
+
+def _entered(ticket: Ticket, settings: ServerSettings, model: str | None) -> Program[Ticket]:
+    gate = ticket.gate
     try:
-        if isinstance(limit, int):
-            gate.resize(limit)
+        if isinstance(settings.max_concurrency, int):
+            gate.resize(settings.max_concurrency)
         if not ticket.granted:
-            yield from _measure(gate, settings)
+            yield from _measure(gate, settings, model)
         if not ticket.granted:
             yield Admit(ticket, settings.total_timeout)
-            yield from _measure(gate, settings)
+            yield from _measure(gate, settings, model)
     except BaseException:
         ticket.leave()
         raise
     return ticket
 
 
-def _measure(gate: Gate, settings: ServerSettings) -> Program[None]:
+def _measure(gate: Gate, settings: ServerSettings, model: str | None) -> Program[None]:
     if gate.should_ask():
         size = None
         try:
-            size = yield from _total_slots(settings)
+            size = yield from _total_slots(settings, model)
         finally:
+            gate.is_router = False
+            if size == _ROUTER:
+                gate.hand_over(partial(gate_for, settings.base_url))
             gate.resize(size)
 
 
-def _total_slots(settings: ServerSettings) -> Program[int | None]:
-    """The server's slots; no limit where it has none to tell of (a router); None when it could not be asked."""
+def _total_slots(settings: ServerSettings, model: str | None = None) -> Program[int | None]:
+    """The server's slots, or those of a model of a router (which is not loaded for that).
+
+    `UNLIMITED` where it has none to tell of, `_ROUTER` for a router as a whole; None when it could not be asked, or the
+    model is not loaded.
+    """
     once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    query = {} if model is None else {"model": model, "autoload": "false"}
     try:
-        props = yield from ask(once, Call(method="GET", path="/props"), dict)
+        props = yield from ask(once, Call(method="GET", path="/props", query=query), dict)
     except (NotFoundError, NotSupportedError, BadRequestError):
-        return UNLIMITED
+        return UNLIMITED if model is None else None
     except LlamaServerError:
         return None
-    slots = props.get("total_slots") if props.get("role") != "router" else None
-    return slots or UNLIMITED
+    return _ROUTER if props.get("role") == "router" else props.get("total_slots") or UNLIMITED
 
 
 def side_by_side(settings: ServerSettings, programs: Sequence[Program[T]]) -> Program[list[T]]:
@@ -351,7 +379,8 @@ def _bounded(send: Send, total: float | None, elapsed: float) -> Send:
     return Send(send.method, send.url, send.headers, send.content, connect, read)
 
 
-def _tell(wait: Wait, elapsed: float, settings: ServerSettings, *, first: bool) -> None:
+def tell(wait: Wait, elapsed: float, settings: ServerSettings, *, first: bool) -> None:
+    """Says that a request is about to wait: to the log at first and every ten seconds, and to `on_wait` each time."""
     shown = redact_url(settings.base_url)
     if first or wait.reason in ("busy", "retry") or int(elapsed + wait.seconds) // 10 > int(elapsed) // 10:
         logger.info("%s is %s; waiting (%.0f s so far)", shown, wait.reason, elapsed)

@@ -66,6 +66,7 @@ class ConnectionFields(BaseModel):
     )
     total_timeout: float | None = Field(None, ge=0, description="For a whole request with waits and retries.")
     max_retries: int = Field(DEFAULT_MAX_RETRIES, ge=0, description="Repeats where repeating can help.")
+    retry_read_timeout: bool = Field(False, description="Whether silence (read_timeout) is repeated as well.")
     load_timeout: float = Field(DEFAULT_LOAD_TIMEOUT, ge=0, description="How long to wait for a loading server.")
     wait_while_loading: bool = Field(True, description="Whether requests wait for a server that is loading.")
     wait_while_refused: bool = Field(False, description="Whether requests wait for a server that starts up.")
@@ -108,6 +109,7 @@ class ConnectionFields(BaseModel):
             read_timeout=self.read_timeout,
             total_timeout=self.total_timeout,
             max_retries=self.max_retries,
+            retry_read_timeout=self.retry_read_timeout,
             load_timeout=self.load_timeout,
             wait_while_loading=self.wait_while_loading,
             wait_while_refused=self.wait_while_refused,

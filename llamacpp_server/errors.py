@@ -133,7 +133,7 @@ class ConnectionFailedError(LlamaServerError, ConnectionError):
 class RequestTimeoutError(LlamaServerError, TimeoutError):
     """The server was silent for longer than `read_timeout`, or the whole took longer than `total_timeout`.
 
-    Never retried by this package: the server may still be generating, and a repeat doubles its load.
+    Not retried unless `retry_read_timeout` is set: the server may still be generating, and a repeat doubles its load.
     """
 
 

@@ -36,7 +36,7 @@ from ._local_options import (
 )
 from .async_client import AsyncLlamaServerClient
 from .client import LlamaServerClient
-from .settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState
+from .settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState, normalize_base_url
 from .transport import Transport
 
 __all__ = ["LocalModel", "LocalServer", "LocalServerError", "LocalServerOptions", "find_binary", "find_models"]
@@ -45,7 +45,7 @@ __all__ = ["LocalModel", "LocalServer", "LocalServerError", "LocalServerOptions"
 _LONGEST_STOP: Final = 10.0
 _FIRST_POLL, _SLOWEST_POLL = 0.005, 0.25
 _TAIL_BYTES: Final = 64 * 1024
-_LISTENING: Final = re.compile(rb'listening on (https?://[^\s"]+)')
+_LISTENING: Final = re.compile(rb'listening on (https?://[^\s"]+|unix://[^\n"]+)')
 # Configuration of another server, which ours must not take over. LLAMA_CACHE and HF_TOKEN stay.
 _STRAY: Final = re.compile(r"LLAMA_ARG_|LLAMA_API_KEY$|LLAMA_LOG_|AIP_")
 
@@ -293,7 +293,7 @@ class LocalServer:
             said = _LISTENING.search(os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0))
             if said:
                 address = said[1].decode().replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-                return address + str(self._options.get("api_prefix", ""))
+                return normalize_base_url(address) + str(self._options.get("api_prefix", ""))
             self._while_loading(time.monotonic() - started)
             time.sleep(pause)
             pause = min(2 * pause, _SLOWEST_POLL)

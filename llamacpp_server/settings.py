@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
-__all__ = ["DEFAULT_BASE_URL", "ServerSettings", "WaitState", "normalize_base_url", "redact_url"]
+__all__ = [
+    "DEFAULT_BASE_URL",
+    "ServerSettings",
+    "WaitState",
+    "is_loopback",
+    "normalize_base_url",
+    "redact_url",
+    "split_unix",
+]
 
 DEFAULT_BASE_URL: Final = "http://localhost:8080"
 
@@ -34,6 +43,9 @@ _ENDPOINT = re.compile(
     r"/(?:chat/completions(?:/[a-z_]+)?|completions?|embeddings?|rerank(?:ing)?|models|responses|messages|health"
     r"|props|slots|metrics|tokenize|detokenize|apply-template|infill|lora-adapters)$"
 )
+
+# How the address of a unix socket is kept: its path is quoted where a host would be, so that `/v1/...` can follow.
+_UNIX: Final = "http+unix://"
 
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
@@ -62,18 +74,26 @@ def normalize_base_url(base_url: str) -> str:
     'http://localhost:8080'
     >>> normalize_base_url("https://host/llama/v1")
     'https://host/llama'
+    >>> normalize_base_url("unix:///run/llama.sock")
+    'http+unix://%2Frun%2Fllama.sock'
 
     Raises:
         ValueError: When no host can be found in it.
     """
     text = base_url.strip()
+    if text.startswith("unix:"):
+        path = _root(text.removeprefix("unix:").removeprefix("//"))
+        text = _UNIX + quote(path, safe="")
     if "://" not in text:
         text = "http://" + text
     if not _is_address(text):
         raise ValueError(f"base_url must look like {DEFAULT_BASE_URL}, not {redact_url(base_url)!r}")
     parts = urlsplit(text)
-    path = _ENDPOINT.sub("", parts.path.rstrip("/")).rstrip("/").removesuffix("/v1").rstrip("/")
-    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    return urlunsplit((parts.scheme, parts.netloc, _root(parts.path), "", ""))
+
+
+def _root(path: str) -> str:
+    return _ENDPOINT.sub("", path.rstrip("/")).rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def _is_address(text: str) -> bool:
@@ -83,7 +103,28 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     named = bool(parts.hostname) and not parts.netloc.endswith(":") and not any(c.isspace() for c in text)
-    return named and parts.scheme in ("http", "https")
+    return named and parts.scheme in ("http", "https", "http+unix")
+
+
+def split_unix(url: str) -> tuple[str, str | None]:
+    """An address as HTTP knows it, and the path of the unix socket that it is asked on; None for a network address.
+
+    >>> split_unix("http+unix://%2Frun%2Fllama.sock/v1/models")
+    ('http://localhost/v1/models', '/run/llama.sock')
+    """
+    if not url.startswith(_UNIX):
+        return url, None
+    socket, _, path = url.removeprefix(_UNIX).partition("/")
+    return f"http://localhost/{path}", unquote(socket)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, in any of its spellings."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
 
 
 def redact_url(url: str) -> str:
@@ -104,7 +145,8 @@ class ServerSettings:
     """Where the server is, the key, and how long to wait for what. Times are in seconds.
 
     Attributes:
-        base_url: The server: host, host/v1, a full endpoint address or one with an `--api-prefix` all work.
+        base_url: The server: host, host/v1, a full endpoint address or one with an `--api-prefix` all work, and
+            `unix:///run/llama.sock` for a server that was started with `--host /run/llama.sock`.
         api_key: None sends none (a server without `--api-key` wants none).
         model: Default model name for requests that name none; needed by routers only.
         connect_timeout: For a connection; None waits as long as the system does.
@@ -112,12 +154,16 @@ class ServerSettings:
         total_timeout: For a whole request with its waits and retries; None sets no limit. It is checked
             whenever bytes arrive, and bounds every single silence.
         max_retries: Repeats of a request that failed in a way that repeating can help. Waiting for a model
-            to load is not counted here.
+            to load is not counted here. When a layer above repeats a request that these could not help, it gets
+            one attempt a time, so that its repeats and ours add up and don't multiply.
+        retry_read_timeout: Whether a request that got no byte for `read_timeout` is repeated as well. The server may
+            still be at the first one, so this can double its load.
         load_timeout: How long to wait for a loading (or starting) server.
         wait_while_loading: Whether requests wait for a server that says it is loading.
         wait_while_refused: Whether requests wait for a server that does not listen yet (a cold start).
         max_concurrency: Requests of this process that run at once on the server: `slots` (as many as it has slots,
-            asked for when a second request comes), a number, or None for no limit. The rest wait here, in order.
+            asked for when a second request comes; on a router as many as each model has), a number, or None for no
+            limit. The rest wait here, in order. All spellings of a server's address share one limit.
         headers: Sent with every request.
         query: Added to every request's address.
         verify: As in httpx: False switches the check of certificates off; an SSLContext brings its own.
@@ -131,6 +177,7 @@ class ServerSettings:
     read_timeout: float | None = DEFAULT_READ_TIMEOUT
     total_timeout: float | None = None
     max_retries: int = DEFAULT_MAX_RETRIES
+    retry_read_timeout: bool = False
     load_timeout: float = DEFAULT_LOAD_TIMEOUT
     wait_while_loading: bool = True
     wait_while_refused: bool = False

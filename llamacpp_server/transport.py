@@ -7,17 +7,14 @@ one. Here are sockets and sleeping. The shells are siblings and a test keeps the
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import logging
 import os
 import ssl
 import threading
 import time
-import urllib.request
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final, Self, TypeVar, cast
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -25,44 +22,26 @@ from weakref import WeakKeyDictionary
 import anyio
 import httpx
 
-from ._httpx_errors import translate
-from ._notices import say_once
+from ._httpx_clients import LIMITS, build, context, distance, fit, shown
+from ._httpx_errors import FAILURES, translate
 from ._programs import Admit, Effect, Program, Read, Send, StreamCall, Together, open_stream
 from ._sse import MAX_EVENT_BYTES
 from ._stream import StreamDecoder
 from ._together import atogether, together
 from .errors import LlamaServerError, MalformedReplyError, RequestTimeoutError
-from .settings import redact_url
+from .settings import redact_url, split_unix
 
 __all__ = ["AsyncTransport", "Transport"]
 
 T = TypeVar("T")
 D = TypeVar("D")
 
-# llama-server closes idle sockets after 5.0 s (cpp-httplib's default, b11434); be sure to close them first.
-KEEPALIVE_EXPIRY: Final = 4.0
-# The gate bounds what runs at once, not the number of sockets.
-_LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=KEEPALIVE_EXPIRY)
 # A stream whose reader pauses for this many seconds does not hold up others.
 _GATE_PATIENCE: Final = 1.0
 
-# httpx logs each request at INFO with its address. Credentials are taken out of it, and the queries that we send.
-_QUERIES: Final = set[bytes]()
-
-
-def _redact(record: logging.LogRecord) -> bool:
-    if isinstance(record.args, tuple):
-        record.args = tuple(
-            redact_url(str(arg)) if isinstance(arg, httpx.URL) and (arg.userinfo or arg.query in _QUERIES) else arg
-            for arg in record.args
-        )
-    return True
-
-
-logging.getLogger("httpx").addFilter(_redact)
-
-
-_Clients = dict[tuple[int, bool], httpx.AsyncClient]
+# Process, and the way to the server: "near" (this machine), "far" (perhaps through a proxy), or a unix socket.
+_Key = tuple[int, str]
+_Clients = dict[_Key, httpx.AsyncClient]
 _Loops = WeakKeyDictionary[Any, _Clients]
 
 
@@ -78,7 +57,7 @@ class Transport:
         self._given = http_client
         self._verify = verify
         self._lock = threading.Lock()
-        self._clients: dict[tuple[int, bool], httpx.Client] = {}
+        self._clients: dict[_Key, httpx.Client] = {}
         # A model that is dropped without a word leaves no socket open.
         weakref.finalize(self, _close_all, self._clients)
 
@@ -101,7 +80,7 @@ class Transport:
             result = error = None
             try:
                 result = self._perform(effect)
-            except (httpx.HTTPError, httpx.InvalidURL) as failed:
+            except FAILURES as failed:
                 error = _error(failed, effect)
             except BaseException:
                 # Cancelled or interrupted: the program gives back what it holds.
@@ -124,7 +103,7 @@ class Transport:
                 if deadline is not None:
                     _check(deadline)
             yield from decoder.close()
-        except (httpx.HTTPError, LlamaServerError) as failed:
+        except (*FAILURES, LlamaServerError) as failed:
             error = _stream_error(failed, reply, decoder)
             raise error from error.__cause__
         finally:
@@ -143,7 +122,7 @@ class Transport:
     def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
             client = self._client(effect.url)
-            return client.send(_build(client, effect), stream=True, follow_redirects=False)
+            return client.send(build(client, effect), stream=True, follow_redirects=False)
         if isinstance(effect, Read):
             return b"".join(_bounded(cast(httpx.Response, effect.reply), effect))
         if isinstance(effect, Admit):
@@ -153,16 +132,20 @@ class Transport:
         return time.sleep(effect.seconds)
 
     def _client(self, url: str) -> httpx.Client:
+        socket = split_unix(url)[1]
         if self._given is not None:
-            return self._given
+            return fit(self._given, socket)
         # A forked child must not share its parent's sockets.
-        key = (os.getpid(), _is_loopback(urlsplit(url).hostname or ""))
+        key = (os.getpid(), socket or distance(urlsplit(url).hostname or ""))
         client = self._clients.get(key)
         if client is None:
             with self._lock:
                 client = self._clients.get(key)
                 if client is None:
-                    client = httpx.Client(limits=_LIMITS, verify=_context(self._verify), trust_env=not key[1])
+                    uds = None if socket is None else httpx.HTTPTransport(uds=socket, limits=LIMITS)
+                    client = httpx.Client(
+                        limits=LIMITS, verify=context(self._verify), transport=uds, trust_env=key[1] == "far"
+                    )
                     self._clients[key] = client
         return client
 
@@ -201,7 +184,7 @@ class AsyncTransport:
             result = error = None
             try:
                 result = await self._perform(effect)
-            except (httpx.HTTPError, httpx.InvalidURL) as failed:
+            except FAILURES as failed:
                 error = _error(failed, effect)
             except BaseException:
                 # Cancelled or interrupted: the program gives back what it holds.
@@ -226,7 +209,7 @@ class AsyncTransport:
                     _check(deadline)
             for delta in decoder.close():
                 yield delta
-        except (httpx.HTTPError, LlamaServerError) as failed:
+        except (*FAILURES, LlamaServerError) as failed:
             error = _stream_error(failed, reply, decoder)
             raise error from error.__cause__
         finally:
@@ -245,7 +228,7 @@ class AsyncTransport:
     async def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
             client = self._client(effect.url)
-            return await client.send(_build(client, effect), stream=True, follow_redirects=False)
+            return await client.send(build(client, effect), stream=True, follow_redirects=False)
         if isinstance(effect, Read):
             return b"".join([data async for data in _abounded(cast(httpx.Response, effect.reply), effect)])
         if isinstance(effect, Admit):
@@ -255,11 +238,12 @@ class AsyncTransport:
         return await anyio.sleep(effect.seconds)
 
     def _client(self, url: str) -> httpx.AsyncClient:
+        socket = split_unix(url)[1]
         if self._given is not None:
-            return self._given
+            return fit(self._given, socket)
         # Sockets belong to the event loop that opened them, and a forked child must not share its parent's.
         loop = _current_loop()
-        key = (os.getpid(), _is_loopback(urlsplit(url).hostname or ""))
+        key = (os.getpid(), socket or distance(urlsplit(url).hostname or ""))
         with self._lock:
             clients = self._loops.get(loop)
             if clients is None:
@@ -267,7 +251,10 @@ class AsyncTransport:
                 self._keepers[loop] = _keep(clients, self._loops)
             client = clients.get(key)
             if client is None:
-                client = httpx.AsyncClient(limits=_LIMITS, verify=_context(self._verify), trust_env=not key[1])
+                uds = None if socket is None else httpx.AsyncHTTPTransport(uds=socket, limits=LIMITS)
+                client = httpx.AsyncClient(
+                    limits=LIMITS, verify=context(self._verify), transport=uds, trust_env=key[1] == "far"
+                )
                 clients[key] = client
         return client
 
@@ -299,7 +286,7 @@ async def _aadmit(effect: Admit) -> None:
             _check(deadline)
 
 
-def _close_all(clients: dict[tuple[int, bool], httpx.Client]) -> None:
+def _close_all(clients: dict[_Key, httpx.Client]) -> None:
     for client in clients.values():
         client.close()
 
@@ -342,39 +329,6 @@ def _keep(clients: _Clients, loops: _Loops) -> AsyncGenerator[None]:
     return started
 
 
-def _build(client: httpx.Client | httpx.AsyncClient, send: Send) -> httpx.Request:
-    timeout = httpx.Timeout(connect=send.connect_timeout, read=send.read_timeout, write=send.read_timeout, pool=None)
-    request = client.build_request(
-        send.method, send.url, headers=dict(send.headers), content=send.content, timeout=timeout
-    )
-    if request.url.query:
-        _QUERIES.add(request.url.query)
-    return request
-
-
-@cache
-def _default_context() -> ssl.SSLContext:
-    """One for all clients: loading the system's certificates costs 15 ms."""
-    return httpx.create_ssl_context()
-
-
-def _context(verify: bool | ssl.SSLContext) -> bool | ssl.SSLContext:
-    return _default_context() if verify is True else verify
-
-
-@cache
-def _is_loopback(host: str) -> bool:
-    """Whether the host is this machine, where a proxy of the environment must not come between."""
-    try:
-        address = ipaddress.ip_address(host)
-        local = address.is_loopback or address.is_unspecified
-    except ValueError:
-        local = host == "localhost" or host.endswith(".localhost")
-    if local and urllib.request.getproxies().keys() & {"http", "https", "all"}:
-        say_once(f"the proxy settings of the environment are not used for {host}, which is this machine")
-    return local
-
-
 def _bounded(reply: httpx.Response, effect: Read) -> Iterator[bytes]:
     """The body, as long as it is not absurdly long, in size and in time: an endless one would fill the memory."""
     size = 0
@@ -410,7 +364,7 @@ def _asked(effect: Effect) -> str | None:
     """The address that an effect is about, without credentials."""
     if isinstance(effect, Send):
         return redact_url(effect.url)
-    return redact_url(str(cast(httpx.Response, effect.reply).request.url)) if isinstance(effect, Read) else None
+    return shown(cast(httpx.Response, effect.reply)) if isinstance(effect, Read) else None
 
 
 def _deadline(total_timeout: float | None) -> float | None:
@@ -431,7 +385,7 @@ def _error(failed: Exception, effect: Effect) -> LlamaServerError:
 
 def _stream_error(failed: Exception, reply: httpx.Response, decoder: StreamDecoder[Any]) -> LlamaServerError:
     """The error that ends a stream, with what had arrived."""
-    url = redact_url(str(reply.request.url))
+    url = shown(reply)
     if isinstance(failed, LlamaServerError):
         error = failed
     else:

@@ -48,6 +48,12 @@ KEY = "sk-verysecret-4711"
         ("[::1]:8080", "http://[::1]:8080"),
         ("http://127.0.0.1:8080?x=1#top", "http://127.0.0.1:8080"),
         ("http://user:pw@host:1/v1", "http://user:pw@host:1"),
+        ("unix:///run/llama.sock", "http+unix://%2Frun%2Fllama.sock"),
+        ("unix:/run/llama.sock", "http+unix://%2Frun%2Fllama.sock"),
+        ("unix:///run/Llama Server.sock/v1/", "http+unix://%2Frun%2FLlama%20Server.sock"),
+        ("unix:./llama.sock", "http+unix://.%2Fllama.sock"),
+        ("http+unix://%2Frun%2Fllama.sock/v1", "http+unix://%2Frun%2Fllama.sock"),
+        ("http+unix://%2Frun%2Fllama.sock/prefix/v1", "http+unix://%2Frun%2Fllama.sock/prefix"),
     ],
 )
 def test_base_url_is_reduced_to_the_servers_root(given_url, root):
@@ -57,7 +63,7 @@ def test_base_url_is_reduced_to_the_servers_root(given_url, root):
 
 @pytest.mark.parametrize(
     "bad",
-    ["", "   ", "/v1", "http://", "http:///v1", "ftp://host", "file:///etc/passwd", "unix:/tmp/x.sock",
+    ["", "   ", "/v1", "http://", "http:///v1", "ftp://host", "file:///etc/passwd", "unix:", "unix:///", "http+unix://",
      "http://host:port", "http://host:99999", "http://two words", "http://[::1", "http://[zz]:80"],
 )  # fmt: skip
 def test_a_base_url_without_a_host_is_refused_and_the_right_form_is_shown(bad):

@@ -92,8 +92,9 @@ class Request:
 class ScriptedServer:
     """Serves `answers` in the order of the requests; the last one is repeated. Use it as a context manager.
 
-    Endpoints that it `lacks` are answered with 404, whenever they are asked for. A client asks for them on its own
-    account, to find out why a chat was refused; such requests are in `probes`.
+    Endpoints that it `lacks` are answered with 404, whenever they are asked for, and those in `routes` (path and query)
+    with what is there, the last of a list again and again. A client asks for them on its own account, to find out why
+    a chat was refused or how many slots there are; such requests are in `probes`.
     """
 
     answers: list[Answer]
@@ -102,10 +103,14 @@ class ScriptedServer:
     probes: list[Request] = field(default_factory=list)
     left: list[int] = field(default_factory=list)
     """Connections that the client closed while something was still to be sent."""
+    spans: list[tuple[Request, float, float]] = field(default_factory=list)
+    """Requests with the times when they came and when all was sent."""
 
-    def __init__(self, *answers, port=0, lacks=("/apply-template",)):
+    def __init__(self, *answers, port=0, lacks=("/apply-template",), routes=None):
+        self.spans, self.routes = [], {path: list(given) for path, given in (routes or {}).items()}
         self.answers, self.lacks, self.requests, self.probes, self.left = list(answers), lacks, [], [], []
         self._lock, self._stop = threading.Lock(), threading.Event()
+        self._last: dict[int, Request] = {}
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", port))
@@ -126,6 +131,11 @@ class ScriptedServer:
                     connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(5)
+
+    def most_at_once(self, counts=lambda request: True):
+        """The most requests (of those that count) that were answered at the same time."""
+        spans = [(begin, end) for request, begin, end in self.spans if counts(request)]
+        return max(sum(begin <= other < end for begin, end in spans) for other, _ in spans)
 
     @property
     def connections(self):
@@ -162,7 +172,10 @@ class ScriptedServer:
                 data = b""
                 while (found := self._receive(connection, data, number)) is not None:
                     answer, data = found
-                    if not self._send(connection, answer, number) or answer.then == "close":
+                    begin, request = time.monotonic(), self._last[number]
+                    whole = self._send(connection, answer, number)
+                    self.spans.append((request, begin, time.monotonic()))
+                    if not whole or answer.then == "close":
                         return
                     if answer.then == "reset":
                         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -192,9 +205,14 @@ class ScriptedServer:
             data += connection.recv(65536)
         method, path, _ = first.split(" ")
         request = Request(method, path, headers, data[:length], number)
+        self._last[number] = request
         if path in self.lacks:
             self.probes.append(request)
             return MISSING, data[length:]
+        if path in self.routes:
+            self.probes.append(request)
+            given = self.routes[path]
+            return given.pop(0) if len(given) > 1 else given[0], data[length:]
         with self._lock:
             self.requests.append(request)
             answer = self.answers[min(len(self.requests), len(self.answers)) - 1]

@@ -15,6 +15,9 @@ from llamacpp_server import (
     ServerFaultError,
     ServerLoadingError,
 )
+from llamacpp_server._policy import Wait
+from llamacpp_server._programs import tell
+from llamacpp_server.settings import ServerSettings
 from tests.unit.events import DONE, chunk, text
 from tests.wire.scripted_server import LOADING, MISSING, Answer, ScriptedServer, error, free_port, reply, stream
 
@@ -212,3 +215,80 @@ def test_a_host_that_takes_no_connection_is_told_apart_from_one_that_refuses(con
             client.tokenize("x")
         assert 0.2 <= time.monotonic() - began < 3
     assert caught.value.reason == "timeout"
+
+
+@pytest.mark.parametrize("call", ["chat", "tokenize"])
+def test_silence_is_repeated_when_that_is_asked_for(connect, call):
+    with ScriptedServer(Answer(then="hang"), HELLO if call == "chat" else TOKENS) as server:
+        client = connect(server.url, read_timeout=0.6, retry_read_timeout=True)
+        assert client.chat(CHAT).content == "Hello" if call == "chat" else client.tokenize("x") == [1, 2]
+        assert len(server.requests) == 2
+
+
+def test_silence_after_the_first_delta_is_never_repeated(connect):
+    with ScriptedServer(stream(text("Hel"), 30)) as server:
+        with pytest.raises(RequestTimeoutError) as caught:
+            connect(server.url, read_timeout=0.2, retry_read_timeout=True, max_retries=5).chat(CHAT)
+        assert len(server.requests) == 1
+    assert caught.value.partial.content == "Hel"
+
+
+def test_the_log_counts_the_seconds_of_a_wait(caplog):
+    caplog.set_level("INFO", logger="llamacpp_server")
+    settings = ServerSettings(base_url="http://user:pw@localhost:1")
+    for elapsed in range(0, 40, 2):
+        tell(Wait(2.0, "loading", 600.0), elapsed, settings, first=elapsed == 0)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"http://localhost:1 is loading; waiting ({elapsed} s so far)" for elapsed in (0, 8, 18, 28, 38)
+    ]
+
+
+# -- llama-swap, which answers with plain text
+
+
+def plain(status, words):
+    return reply(words.encode() + b"\n", status, "text/plain; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    "swapping",
+    [
+        plain(503, "Process can not ProxyRequest, state is stopping"),
+        plain(502, "unable to start process: processes was in state stopping when start() was called"),
+    ],
+)
+def test_a_model_that_is_swapped_out_is_waited_for_like_one_that_loads(connect, swapping):
+    told = []
+    with ScriptedServer(swapping, swapping, HELLO) as server:
+        assert connect(server.url, on_wait=told.append, max_retries=0).chat(CHAT).content == "Hello"
+        assert len(server.requests) == 3
+    assert [state.reason for state in told] == ["loading", "loading"]
+
+
+@pytest.mark.parametrize(
+    ("failed", "remedy"),
+    [
+        ("unable to start process: health check timed out after 15s", "healthCheckTimeout"),
+        ("unable to start process: upstream command exited prematurely but successfully", "see its log"),
+        ("unable to start process: process was already starting but wound up in state stopped", "see its log"),
+    ],
+)
+def test_a_model_that_llama_swap_can_not_start_is_told_at_once(connect, failed, remedy):
+    with ScriptedServer(plain(502, failed), HELLO) as server:
+        with pytest.raises(ServerFaultError, match=remedy) as caught:
+            connect(server.url, max_retries=5).chat(CHAT)
+        assert len(server.requests) == 1
+    assert caught.value.server_message == failed
+
+
+def test_llama_swap_with_too_many_requests_is_busy(connect):
+    with ScriptedServer(plain(429, "Too many requests"), HELLO) as server:
+        assert connect(server.url).chat(CHAT).content == "Hello"
+        assert len(server.requests) == 2
+
+
+def test_llama_swap_that_shuts_down_is_not_waited_for_as_if_it_loaded(connect):
+    with ScriptedServer(plain(503, "Process can not ProxyRequest, state is shutdown")) as server:
+        with pytest.raises(ServerBusyError):
+            connect(server.url, max_retries=0).chat(CHAT)
+        assert len(server.requests) == 1

@@ -1,0 +1,91 @@
+"""How httpx is set up and asked: connections, certificates, proxies, unix sockets, and what its log may show.
+
+Nothing here sends or receives.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import urllib.request
+from functools import cache
+from typing import Final, TypeVar
+
+import httpx
+
+from ._notices import say_once
+from ._programs import Send
+from .errors import BadRequestError
+from .settings import is_loopback, redact_url, split_unix
+
+C = TypeVar("C", httpx.Client, httpx.AsyncClient)
+
+# llama-server closes idle sockets after 5.0 s (cpp-httplib's default, b11434); be sure to close them first.
+KEEPALIVE_EXPIRY: Final = 4.0
+# The gate bounds what runs at once, not the number of sockets.
+LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=KEEPALIVE_EXPIRY)
+# Where a request keeps the address as the caller knows it.
+_ASKED: Final = "llamacpp_server"
+
+# httpx logs each request at INFO with its address. Credentials are taken out of it, and the queries that we send.
+_QUERIES: Final = set[bytes]()
+
+
+def _redact(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            redact_url(str(arg)) if isinstance(arg, httpx.URL) and (arg.userinfo or arg.query in _QUERIES) else arg
+            for arg in record.args
+        )
+    return True
+
+
+logging.getLogger("httpx").addFilter(_redact)
+
+
+def fit(given: C, socket: str | None) -> C:
+    if socket is not None:
+        raise BadRequestError(
+            "a unix socket can't be reached over an http_client of your own",
+            remedy="give it transport=httpx.HTTPTransport(uds=path), and base_url='http://localhost'",
+        )
+    return given
+
+
+def build(client: httpx.Client | httpx.AsyncClient, send: Send) -> httpx.Request:
+    timeout = httpx.Timeout(connect=send.connect_timeout, read=send.read_timeout, write=send.read_timeout, pool=None)
+    request = client.build_request(
+        send.method,
+        split_unix(send.url)[0],
+        headers=dict(send.headers),
+        content=send.content,
+        timeout=timeout,
+        extensions={_ASKED: send.url},
+    )
+    if request.url.query:
+        _QUERIES.add(request.url.query)
+    return request
+
+
+@cache
+def _default_context() -> ssl.SSLContext:
+    """One for all clients: loading the system's certificates costs 15 ms."""
+    return httpx.create_ssl_context()
+
+
+def context(verify: bool | ssl.SSLContext) -> bool | ssl.SSLContext:
+    return _default_context() if verify is True else verify
+
+
+@cache
+def distance(host: str) -> str:
+    """`near` for this machine, where a proxy of the environment must not come between, else `far`."""
+    if not is_loopback(host):
+        return "far"
+    if urllib.request.getproxies().keys() & {"http", "https", "all"}:
+        say_once(f"the proxy settings of the environment are not used for {host}, which is this machine")
+    return "near"
+
+
+def shown(reply: httpx.Response) -> str:
+    return redact_url(str(reply.request.extensions[_ASKED]))
