@@ -4,6 +4,11 @@ A server queues what exceeds its slots, silently and without end; a batch of 2,0
 queued request would count as silence against its read timeout. Here they wait before anything is sent, and one that
 is cancelled meanwhile was never sent at all.
 
+Requests that name a slot (`id_slot`) never overlap with another one in that slot. The server looks into its RAM cache
+for such a request before it looks whether the slot is busy, and swaps the slot's context under the request that runs
+there, which goes on with the other's text (b11434 and the 2026.10 wheel, unless `--cache-ram 0`). Requests that name
+none may run in any slot, so one that names a slot waits for them as well. Other processes can't be waited for.
+
 Nothing here blocks: `enter` hands out a ticket, and the transport waits until `Ticket.granted`.
 """
 
@@ -30,13 +35,17 @@ class Ticket:
         parked: True while the consumer of its stream does something else than read. The server does not wait for
             readers, so its slot may be free already.
         model: Name of the model that is asked; a router has a gate for each.
+        slot: The slot that it names; None leaves it to the server.
+        counted: Whether it takes one of the places.
     """
 
-    __slots__ = ("gate", "granted", "model", "parked", "wake")
+    __slots__ = ("counted", "gate", "granted", "model", "parked", "slot", "wake")
 
-    def __init__(self, gate: Gate, model: str = "") -> None:
+    def __init__(self, gate: Gate, model: str = "", slot: int | None = None, counted: bool = True) -> None:
         self.gate = gate
         self.model = model
+        self.slot = slot
+        self.counted = counted
         self.granted = False
         self.wake: Callable[[], None] | None = None
         self.parked = False
@@ -61,9 +70,15 @@ class Gate:
         self._size: int | None = None
         self._asking = False
 
-    def enter(self, model: str = "") -> Ticket:
-        """A ticket, granted at once when there is room."""
-        ticket = Ticket(self, model)
+    def enter(self, model: str = "", slot: int | None = None, *, counted: bool = True) -> Ticket:
+        """A ticket, granted at once when there is room.
+
+        Args:
+            model: Name of the model that is asked.
+            slot: The slot that the request names, below the server's number of slots; None leaves it to the server.
+            counted: Whether it takes one of the places.
+        """
+        ticket = Ticket(self, model, slot, counted)
         with self._lock:
             self._queue.append(ticket)
             granted = self._grant()
@@ -111,24 +126,51 @@ class Gate:
             self._held.clear()
 
     def overtake(self, ticket: Ticket) -> None:
-        """Lets a ticket in beyond the size when someone in front is not reading: both could wait for each other."""
+        """Lets a ticket in beyond the size when someone in front is not reading: both could wait for each other.
+
+        One that names a slot is let in by `admit` only.
+        """
+        if ticket.slot is None and any(held.parked for held in tuple(self._held)):
+            self.admit(ticket)
+
+    def admit(self, ticket: Ticket) -> None:
+        """Lets a waiting ticket in."""
         with self._lock:
-            if ticket.granted or not any(held.parked for held in self._held):
+            if ticket.granted:
                 return
             self._queue.remove(ticket)
             self._held.add(ticket)
             ticket.granted = True
         _wake([ticket])
 
+    def is_held_up_by_readers(self, ticket: Ticket) -> bool:
+        """Whether a ticket that names a slot waits only for streams that are not being read just now."""
+        with self._lock:
+            return all(held.parked for held in self._held if held.slot in (None, ticket.slot))
+
     def _grant(self) -> list[Ticket]:
-        size = 1 if self._size is None else self._size
+        room = (1 if self._size is None else self._size) - sum(held.counted for held in self._held)
         granted = []
-        while self._queue and len(self._held) < size:
-            ticket = self._queue.popleft()
+        # What comes behind one that waits must not take from it what it waits for.
+        waiting: set[int | None] = set()
+        for ticket in tuple(self._queue):
+            if (ticket.counted and room <= 0) or self._must_wait(ticket, waiting):
+                waiting.add(ticket.slot)
+                if ticket.slot is None:
+                    break
+                continue
+            self._queue.remove(ticket)
             self._held.add(ticket)
+            room -= ticket.counted
             ticket.granted = True
             granted.append(ticket)
         return granted
+
+    def _must_wait(self, ticket: Ticket, waiting: set[int | None]) -> bool:
+        if ticket.slot is None:
+            return bool(waiting)
+        taken = {held.slot for held in self._held} | waiting
+        return None in taken or ticket.slot in taken
 
 
 def _wake(tickets: list[Ticket]) -> None:

@@ -19,7 +19,7 @@ from pydantic_core import from_json
 
 from ._failures import failure, is_web_page, not_this_api
 from ._gate import UNLIMITED, Gate, Ticket, gate_for
-from ._notices import logger
+from ._notices import logger, say_once
 from ._policy import Attempts, Wait, next_wait
 from ._repeats import Repeats
 from ._requests import encode
@@ -94,7 +94,7 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """Wait until a ticket of a gate is granted.
+    """Wait until a ticket of a gate is granted; for one that names a slot, at most until it is worth a look.
 
     Attributes:
         ticket: From `Gate.enter`.
@@ -226,17 +226,24 @@ def ask(
 def admission(settings: ServerSettings, call: Call) -> Program[Ticket]:
     """A granted ticket for `call`, which the caller gives back. Only what runs in a slot has to wait for one."""
     limit = settings.max_concurrency
-    if limit is None or not call.takes_slot:
+    named = named_slot(call) if call.takes_slot else None
+    if (limit is None and named is None) or not call.takes_slot:
         return Ticket(_OPEN)
     deadline = _deadline(settings)
     model = str(call.body.get("model", "")) if isinstance(call.body, Mapping) else ""
     gate = gate_for(settings.base_url)
-    ticket = yield from _entered(gate.enter(model), settings, None)
-    if gate.is_router and limit == "slots":
+    slot = named_slot(call)
+    if slot:
+        # The server takes the number modulo its slots (b11434), so two numbers may be one slot.
+        total = yield from _total_slots(settings, model or None)
+        slot = slot % total if total and 0 < total < UNLIMITED else slot
+    counted = limit is not None
+    ticket = yield from _entered(gate.enter(model, slot, counted=counted), settings, None)
+    if gate.is_router and not isinstance(limit, int):
         # Slots are the model's. Who was let in to find that out queues again, in the same order.
         ticket.leave()
         own = gate_for(settings.base_url, model)
-        ticket = yield from _entered(own.enter(model), _within(settings, deadline), model)
+        ticket = yield from _entered(own.enter(model, slot, counted=counted), _within(settings, deadline), model)
     return ticket
 
 
@@ -248,12 +255,40 @@ def _entered(ticket: Ticket, settings: ServerSettings, model: str | None) -> Pro
         if not ticket.granted:
             yield from _measure(gate, settings, model)
         if not ticket.granted:
-            yield Admit(ticket, settings.total_timeout)
+            yield from _wait_for_place(ticket, settings)
             yield from _measure(gate, settings, model)
     except BaseException:
         ticket.leave()
         raise
     return ticket
+
+
+def named_slot(call: Call) -> int | None:
+    """The slot that a request names; None for one that leaves it to the server."""
+    named = call.body.get("id_slot") if isinstance(call.body, Mapping) else None
+    return named if isinstance(named, int) and named >= 0 else None
+
+
+def _wait_for_place(ticket: Ticket, settings: ServerSettings) -> Program[None]:
+    deadline = _deadline(settings)
+    while not ticket.granted:
+        yield Admit(ticket, _within(settings, deadline).total_timeout)
+        # The server does not wait for readers: a stream that nobody reads may have left its slot long ago.
+        if not ticket.granted and ticket.gate.is_held_up_by_readers(ticket):
+            if (yield from _is_free(settings, ticket)):
+                ticket.gate.admit(ticket)
+            else:
+                say_once(f"a request waits for slot {ticket.slot}, where a stream runs that nobody reads or closes")
+
+
+def _is_free(settings: ServerSettings, ticket: Ticket) -> Program[bool]:
+    once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    query = {"model": ticket.model} if ticket.model else {}
+    try:
+        slots = yield from ask(once, Call(method="GET", path="/slots", query=query), list)
+    except LlamaServerError:
+        return False
+    return any(entry.get("id") == ticket.slot and not entry.get("is_processing", True) for entry in slots)
 
 
 def _measure(gate: Gate, settings: ServerSettings, model: str | None) -> Program[None]:

@@ -123,15 +123,22 @@ class SamplingFields(BaseModel):
     # -- slot and cache
     cache_prompt: bool | None = Field(None, description="Reuse what the slot has of this prompt. Default on.")
     n_cache_reuse: int | None = Field(
-        None, ge=0, description="Least length of a moved chunk that is reused; approximate, so off by default."
+        None,
+        ge=0,
+        description="Least length in tokens of a chunk that is reused after it moved, as when a history was trimmed; 0 "
+        "is off. The chunk keeps what it knew of the text that is gone, so answers may differ from those of a fresh "
+        "reading. Not with every model or cache type.",
     )
     n_keep: int | None = Field(None, ge=-1, description="Tokens of the prompt kept when the context shifts.")
     n_discard: int | None = Field(None, ge=0, description="Tokens dropped when the context shifts; 0 is half.")
     id_slot: int | None = Field(
         None,
         ge=-1,
-        description="Slot to run in; -1 any. Dangerous on builds with a RAM cache (`--cache-ram`): a request that "
-        "names a busy slot can mix the texts of two sessions.",
+        description="Slot to run in, modulo the server's slots; -1 any. Dangerous on builds with a RAM cache "
+        "(`--cache-ram`, on by default; b11434 and the 2026.10 wheel): a request that names a busy slot makes the "
+        "stream in it go on with the other session's text. Requests of this process wait for each other; those of "
+        "other processes can't. It seldom helps either: an emptied slot that is named skips the RAM cache, so more is "
+        "read than without. See docs/prompt-cache.md.",
     )
     lora: list[dict[str, Any]] | None = Field(
         None, description='LoRA scales for this request, as `[{"id": 0, "scale": 0.5}]`; others are 0.'

@@ -267,6 +267,8 @@ def _admit(effect: Admit) -> None:
     while not ticket.granted:
         if not event.wait(_GATE_PATIENCE):
             ticket.gate.overtake(ticket)
+            if ticket.slot is not None:
+                return
         if deadline is not None:
             _check(deadline)
 
@@ -282,6 +284,8 @@ async def _aadmit(effect: Admit) -> None:
             await event.wait()
         if scope.cancelled_caught:
             ticket.gate.overtake(ticket)
+            if ticket.slot is not None:
+                return
         if deadline is not None:
             _check(deadline)
 

@@ -43,6 +43,9 @@ class Script:
     """Say the last piece again and again, and never stop."""
     ponders: bool = False
     """Think the last piece of `thinks` again and again, until the server ends the thinking."""
+    looks_back: bool = False
+    """With one piece that is endless: look into the context before each one for whose script it is. So a model whose
+    context is exchanged while it speaks goes on with the other script."""
 
 
 def tool_call(name: str, arguments: str) -> str:
@@ -105,12 +108,16 @@ class _Chains:
         self.next: dict[int, int] = {}
         self.first: list[int] = []
         self.first_thinking: list[int] = []
+        self.lookouts: list[int] = []
         end = self.vocabulary.id(END_OF_TURN)
         for one in scripts.values():
             thinks, says = pieces(one.thinks), pieces(one.says)
             said = [*self._chain(says), end]
             if one.endless and len(said) > 1:
                 self.next[said[-2]] = said[-2]
+            if one.looks_back:
+                del self.next[said[-2]]  # what follows a token that is in no chain is the key's choice
+                self.lookouts.append(said[-2])
             if thinks and not one.ponders:
                 thinks[-1] += b"\n"
             thought = [*(self._chain(thinks) if thinks else []), self.think_end]
@@ -197,9 +204,8 @@ class _Chains:
         output[:, self.opening_thinking] = 0.0
         for first in self.first_thinking:
             output[first, self.opening_thinking] = 20.0
-        for first in self.first:
-            for opening in (self.opening, self.think_end):
-                output[first, opening] = max(output[first, opening], 20.0)
+        for first, opening in itertools.product(self.first, [self.opening, self.think_end, *self.lookouts]):
+            output[first, opening] = max(output[first, opening], 20.0)
         zeros = np.zeros((32, width), np.float32)
         return {
             "token_embd.weight": embeddings.astype(np.float16),
