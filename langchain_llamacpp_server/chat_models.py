@@ -184,7 +184,6 @@ class ChatLlamaServer(ThinkingFields, ServerModel, RepairFields, BaseChatModel):
         info: ServerInfo | None,
     ) -> Call:
         call = dict(kwargs)
-        repairs = {"history_repair": self.history_repair, "clean_schemas": self.clean_schemas}
         defaults = Defaults(
             self.given(),
             self.model,
@@ -193,7 +192,7 @@ class ChatLlamaServer(ThinkingFields, ServerModel, RepairFields, BaseChatModel):
             self.extra_body,
             self.disabled_params,
             self.stream_usage,
-            {**repairs, **self.thinking_limits(call)},
+            {**self.repair_fields(call), **self.thinking_limits(call)},
         )
         return prepare(messages, stop, call, defaults, info)
 

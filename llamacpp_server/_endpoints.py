@@ -13,7 +13,7 @@ from ._fitting import fit, learn
 from ._notices import say_once
 from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
 from ._replies import parse_embeddings, usage_from_wire
-from ._requests import answer_room, answers_of, chat_body, completion_body, countable, infill_body
+from ._requests import answer_room, answers_of, chat_body, completion_body, countable, infill_body, salted
 from ._stream import ChatStreamDecoder, CompletionStreamDecoder, StreamDecoder
 from ._thinking_watch import ThinkingWatch
 from ._thoughts import NoThoughts, ThoughtsApart
@@ -61,6 +61,7 @@ def _named(settings: ServerSettings, model: str | None) -> dict[str, str]:
 
 def stream_chat(settings: ServerSettings, request: ChatRequest) -> StreamCall[ChatDelta]:
     """`/v1/chat/completions`, fitted to the server; and once more when that is found to be wanting."""
+    request = salted(request)
     fitted, repairs = fit(settings, request)
     body = {**_named(settings, None), **chat_body(fitted)}
     decoder: Callable[[], StreamDecoder[ChatDelta]]
@@ -357,14 +358,14 @@ def detokenize(settings: ServerSettings, tokens: Sequence[int], model: str | Non
 
 def apply_template(settings: ServerSettings, request: ChatRequest) -> Program[str]:
     """`/apply-template`."""
-    return (yield from _ask_fitted(settings, "/apply-template", request, lambda answer: str(answer["prompt"])))
+    return (yield from ask_fitted(settings, "/apply-template", request, lambda answer: str(answer["prompt"])))
 
 
 def count_tokens(settings: ServerSettings, request: ChatRequest) -> Program[int]:
     """The server's own count; on builds without it the rendered prompt is tokenized (media are not counted then)."""
     request, path = countable(request), "/v1/chat/completions/input_tokens"
     try:
-        return (yield from _ask_fitted(settings, path, request, lambda answer: int(answer["input_tokens"])))
+        return (yield from ask_fitted(settings, path, request, lambda answer: int(answer["input_tokens"])))
     except NotFoundError:
         prompt = yield from apply_template(settings, request)
         tokens = yield from tokenize(settings, prompt, True, True, request.model)
@@ -380,16 +381,19 @@ def fits(settings: ServerSettings, request: ChatRequest) -> Program[Fit]:
     return Fit(prompt, answer_room({**request.params, **request.extra_body}), n_ctx)
 
 
-def _ask_fitted(settings: ServerSettings, path: str, request: ChatRequest, read: Callable[[Any], T]) -> Program[T]:
-    """Asks something about a chat request as it would be sent."""
+def ask_fitted(
+    settings: ServerSettings, path: str, request: ChatRequest, read: Callable[[Any], T], *, takes_slot: bool = False
+) -> Program[T]:
+    """Asks something about a chat request as it would be sent, or for its answer in one piece."""
+    request = salted(request)
     body = _unstreamed(settings, request)
     try:
-        return (yield from ask(settings, Call(method="POST", path=path, body=body), read))
+        return (yield from ask(settings, Call(method="POST", path=path, body=body, takes_slot=takes_slot), read))
     except (BadRequestError, ServerFaultError) as error:
         if not (yield from learn(settings, request, body, error)):
             raise
-    call = Call(method="POST", path=path, body=_unstreamed(settings, request))
-    return (yield from ask(settings, call, read))
+    body = _unstreamed(settings, request)
+    return (yield from ask(settings, Call(method="POST", path=path, body=body, takes_slot=takes_slot), read))
 
 
 def _unstreamed(settings: ServerSettings, request: ChatRequest) -> dict[str, Any]:

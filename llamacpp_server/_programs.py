@@ -226,13 +226,12 @@ def ask(
 def admission(settings: ServerSettings, call: Call) -> Program[Ticket]:
     """A granted ticket for `call`, which the caller gives back. Only what runs in a slot has to wait for one."""
     limit = settings.max_concurrency
-    named = named_slot(call) if call.takes_slot else None
-    if (limit is None and named is None) or not call.takes_slot:
+    slot = named_slot(call)
+    if not call.takes_slot or (limit is None and slot is None):
         return Ticket(_OPEN)
     deadline = _deadline(settings)
     model = str(call.body.get("model", "")) if isinstance(call.body, Mapping) else ""
     gate = gate_for(settings.base_url)
-    slot = named_slot(call)
     if slot:
         # The server takes the number modulo its slots (b11434), so two numbers may be one slot.
         total = yield from _total_slots(settings, model or None)

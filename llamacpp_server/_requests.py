@@ -64,6 +64,21 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
     return body
 
 
+def salted(request: ChatRequest) -> ChatRequest:
+    """The request with its salt where it belongs: as the first line of what the model reads."""
+    if not request.cache_salt:
+        return request
+    line, messages = f"[{request.cache_salt}]", list(request.messages)
+    first = messages[0] if messages else None
+    if first is None or first.get("role") not in ("system", "developer"):
+        messages.insert(0, {"role": "system", "content": line})
+    elif isinstance(content := first.get("content"), list):
+        messages[0] = {**first, "content": [{"type": "text", "text": f"{line}\n"}, *content]}
+    else:
+        messages[0] = {**first, "content": f"{line}\n{content or ''}"}
+    return replace(request, messages=messages, cache_salt=None)
+
+
 def countable(request: ChatRequest) -> ChatRequest:
     """The request in a form that the server counts: it refuses a conversation that ends in tool calls.
 

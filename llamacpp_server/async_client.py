@@ -6,7 +6,7 @@ import copy
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from . import _embedding, _endpoints, _ranking
+from . import _embedding, _endpoints, _prompt_cache, _ranking
 from ._stream import fold_chat, fold_completion
 from .chat import (
     ChatDelta,
@@ -25,9 +25,11 @@ from .results import (
     LoraAdapter,
     Metrics,
     ModelCard,
+    PromptRead,
     Ranking,
     ServerProps,
     SlotAction,
+    SlotPrompt,
     SlotState,
     Token,
 )
@@ -177,7 +179,7 @@ class AsyncLlamaServerClient:
         return await self._transport.run(_endpoints.slot_action(self.settings, id_slot, "restore", filename, model))
 
     async def erase_slot(self, id_slot: int, model: str | None = None) -> SlotAction:
-        """Empties a slot's cache; needs `--slot-save-path` as well (b11434)."""
+        """Empties a slot's cache, and not its copy in the RAM cache; needs `--slot-save-path` as well (b11434)."""
         return await self._transport.run(_endpoints.slot_action(self.settings, id_slot, "erase", None, model))
 
     async def lora_adapters(self, model: str | None = None) -> list[LoraAdapter]:
@@ -207,6 +209,50 @@ class AsyncLlamaServerClient:
     async def unload_model(self, model: str) -> None:
         """Makes a router unload a model, and waits until it has."""
         await self._transport.run(_endpoints.unload_model(self.settings, model))
+
+    # -- the prompt cache
+
+    async def prewarm(self, request: ChatRequest) -> PromptRead:
+        """Has a prompt read before it is needed, and generates one token.
+
+        What comes later and begins the same starts where this ended: give the system message and the tools of an agent.
+
+        Args:
+            request: Messages and tools; a short message of the user is added where the messages end in no question.
+                `chat_template_kwargs` and the like should be those of the requests to come.
+        """
+        return await self._transport.run(_prompt_cache.prewarm(self.settings, request))
+
+    async def save_prompt(self, request: ChatRequest, filename: str, *, id_slot: int = 0) -> SlotPrompt:
+        """Reads a prompt into a slot and saves the slot's cache to a file, which outlives the server.
+
+        For experts: what else was in the slot is lost, and it names a slot, with the danger told at `id_slot`.
+
+        Args:
+            request: As in `prewarm`.
+            filename: A plain name in the server's `--slot-save-path`.
+            id_slot: The slot; requests of this process wait for it, those of others can't.
+
+        Raises:
+            NotSupportedError: When the server has no `--slot-save-path`.
+            BadRequestError: When the file holds less than the prompt.
+        """
+        return await self._transport.run(_prompt_cache.save_prompt(self.settings, request, filename, id_slot))
+
+    async def restore_prompt(self, request: ChatRequest, filename: str, *, id_slot: int = 0) -> SlotPrompt:
+        """Restores a slot's cache from a file and makes sure that a prompt profits from it, by reading it there.
+
+        For experts: what else was in the slot is lost, and it names a slot, with the danger told at `id_slot`.
+
+        Args:
+            request: The prompt that the slot is meant for, as in `prewarm`; it may go on where the saved one ended.
+            filename: A file of `save_prompt` or `save_slot`, of the same model and slot layout (b11434).
+            id_slot: The slot; another than the one that was saved will do.
+
+        Raises:
+            BadRequestError: When the file can't be restored, or the prompt can use less than half of it.
+        """
+        return await self._transport.run(_prompt_cache.restore_prompt(self.settings, request, filename, id_slot))
 
     # -- vectors and ranks
 

@@ -52,6 +52,10 @@ class ChatRequest:
         max_thinking_seconds: How long the model may think, from its first thought on; then the thinking is ended and
             the answer follows. None sets no limit.
         thinking_control: Ends the thinking when asked to, while the reply runs.
+        cache_salt: Put in brackets at the head of the system message, so that the prompts of sessions with different
+            salts have no beginning in common, and a server with default flags finds each session's own cache. The model
+            sees it, and each session reads the system message and the tools anew; where the server's RAM cache is off
+            or too small for all sessions it makes everything worse. None adds nothing. See docs/prompt-cache.md.
     """
 
     messages: Sequence[MessageDict]
@@ -65,6 +69,7 @@ class ChatRequest:
     clean_schemas: bool = True
     max_thinking_seconds: float | None = None
     thinking_control: ThinkingControl | None = field(default=None, repr=False, compare=False)
+    cache_salt: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

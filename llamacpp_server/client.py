@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from . import _embedding, _endpoints, _ranking
+from . import _embedding, _endpoints, _prompt_cache, _ranking
 from ._stream import fold_chat, fold_completion
 from .chat import (
     ChatDelta,
@@ -28,9 +28,11 @@ from .results import (
     LoraAdapter,
     Metrics,
     ModelCard,
+    PromptRead,
     Ranking,
     ServerProps,
     SlotAction,
+    SlotPrompt,
     SlotState,
     Token,
 )
@@ -189,7 +191,7 @@ class LlamaServerClient:
         return self._transport.run(_endpoints.slot_action(self.settings, id_slot, "restore", filename, model))
 
     def erase_slot(self, id_slot: int, model: str | None = None) -> SlotAction:
-        """Empties a slot's cache; needs `--slot-save-path` as well (b11434)."""
+        """Empties a slot's cache, and not its copy in the RAM cache; needs `--slot-save-path` as well (b11434)."""
         return self._transport.run(_endpoints.slot_action(self.settings, id_slot, "erase", None, model))
 
     def lora_adapters(self, model: str | None = None) -> list[LoraAdapter]:
@@ -219,6 +221,50 @@ class LlamaServerClient:
     def unload_model(self, model: str) -> None:
         """Makes a router unload a model, and waits until it has."""
         self._transport.run(_endpoints.unload_model(self.settings, model))
+
+    # -- the prompt cache
+
+    def prewarm(self, request: ChatRequest) -> PromptRead:
+        """Has a prompt read before it is needed, and generates one token.
+
+        What comes later and begins the same starts where this ended: give the system message and the tools of an agent.
+
+        Args:
+            request: Messages and tools; a short message of the user is added where the messages end in no question.
+                `chat_template_kwargs` and the like should be those of the requests to come.
+        """
+        return self._transport.run(_prompt_cache.prewarm(self.settings, request))
+
+    def save_prompt(self, request: ChatRequest, filename: str, *, id_slot: int = 0) -> SlotPrompt:
+        """Reads a prompt into a slot and saves the slot's cache to a file, which outlives the server.
+
+        For experts: what else was in the slot is lost, and it names a slot, with the danger told at `id_slot`.
+
+        Args:
+            request: As in `prewarm`.
+            filename: A plain name in the server's `--slot-save-path`.
+            id_slot: The slot; requests of this process wait for it, those of others can't.
+
+        Raises:
+            NotSupportedError: When the server has no `--slot-save-path`.
+            BadRequestError: When the file holds less than the prompt.
+        """
+        return self._transport.run(_prompt_cache.save_prompt(self.settings, request, filename, id_slot))
+
+    def restore_prompt(self, request: ChatRequest, filename: str, *, id_slot: int = 0) -> SlotPrompt:
+        """Restores a slot's cache from a file and makes sure that a prompt profits from it, by reading it there.
+
+        For experts: what else was in the slot is lost, and it names a slot, with the danger told at `id_slot`.
+
+        Args:
+            request: The prompt that the slot is meant for, as in `prewarm`; it may go on where the saved one ended.
+            filename: A file of `save_prompt` or `save_slot`, of the same model and slot layout (b11434).
+            id_slot: The slot; another than the one that was saved will do.
+
+        Raises:
+            BadRequestError: When the file can't be restored, or the prompt can use less than half of it.
+        """
+        return self._transport.run(_prompt_cache.restore_prompt(self.settings, request, filename, id_slot))
 
     # -- vectors and ranks
 

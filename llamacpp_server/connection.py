@@ -210,6 +210,15 @@ class RepairFields(BaseModel):
     clean_schemas: bool = Field(
         True, description="Whether schemas are rewritten where the server's grammar converter would refuse them."
     )
+    cache_salt: str | None = Field(
+        None,
+        description="Put in brackets at the head of the system message, to keep the prompts of sessions apart in the "
+        "server's cache. The model sees it, and it can make things worse: see docs/prompt-cache.md.",
+    )
+
+    def repair_fields(self, call: dict[str, Any]) -> dict[str, Any]:
+        """Fields of a `ChatRequest`, for the keyword arguments of a call, which are taken out of it."""
+        return {name: call.pop(name, getattr(self, name)) for name in RepairFields.model_fields}
 
 
 class ThinkingFields(SamplingFields):

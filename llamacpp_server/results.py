@@ -21,9 +21,11 @@ __all__ = [
     "LoraAdapter",
     "Metrics",
     "ModelCard",
+    "PromptRead",
     "Ranking",
     "ServerProps",
     "SlotAction",
+    "SlotPrompt",
     "SlotState",
     "Token",
 ]
@@ -224,6 +226,45 @@ class SlotAction:
             n_bytes=body.get("n_written", body.get("n_read", 0)),
             ms=timings.get("save_ms", timings.get("restore_ms", 0.0)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRead:
+    """How a prompt was read.
+
+    Attributes:
+        tokens: Tokens of the prompt.
+        reused: Those that were in the cache.
+        ms: Milliseconds spent on the others.
+    """
+
+    tokens: int
+    reused: int
+    ms: float = 0.0
+
+    @property
+    def read(self) -> int:
+        """Tokens that were not in the cache. The last one of a prompt never is."""
+        return self.tokens - self.reused
+
+    @classmethod
+    def from_wire(cls, reply: Mapping[str, Any]) -> Self:
+        """Reads the usage and timings of a chat reply; `cache_n` is missing on older builds."""
+        tokens, timings = reply["usage"]["prompt_tokens"], reply["timings"]
+        return cls(tokens, tokens - timings["prompt_n"], timings["prompt_ms"])
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPrompt:
+    """A prompt in a slot that was saved or restored.
+
+    Attributes:
+        slot: What the server said of saving or restoring.
+        prompt: How the prompt was read: into the slot before it was saved, or from it after it was restored.
+    """
+
+    slot: SlotAction
+    prompt: PromptRead
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,8 +309,7 @@ class LlamaServer(ThinkingFields, RepairFields, ServerMetadata, NativeStructured
         return await asyncio.to_thread(build, messages, call, info)
 
     def _request_fields(self, call: dict[str, Any]) -> dict[str, Any]:
-        repairs = {"history_repair": self.history_repair, "clean_schemas": self.clean_schemas}
-        return {**repairs, **self.thinking_limits(call)}
+        return {**self.repair_fields(call), **self.thinking_limits(call)}
 
     def _raw_prompt(self, prompt: str, formatted: bool) -> str | None:
         """The text for the completion endpoint; None where the prompt is a user's message for the chat template."""
