@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._errors import MissingToolCallError, TruncatedOutputError
     from ._registration import register
+    from .cache_report import CacheReport
     from .chat_models import ChatLlamaServer
     from .embeddings import LlamaServerEmbeddings
     from .llms import LlamaServerLLM
     from .rerankers import LlamaServerReranker
 
 __all__ = [
+    "CacheReport",
     "ChatLlamaServer",
     "LlamaServerEmbeddings",
     "LlamaServerLLM",
@@ -25,6 +27,7 @@ __all__ = [
 
 # A program that only embeds does not pay for importing the chat model.
 _MODULES = {
+    "CacheReport": "cache_report",
     "ChatLlamaServer": "chat_models",
     "LlamaServerEmbeddings": "embeddings",
     "LlamaServerLLM": "llms",

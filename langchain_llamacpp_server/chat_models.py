@@ -36,6 +36,7 @@ from ._calls import Call, Defaults, fitting, prepare
 from ._chunks import PROVIDER, StreamConverter, result
 from ._errors import langchain_errors
 from ._messages import holds_media
+from ._prewarm import Prewarming
 from ._profile import profile
 from ._registration import let_load_find
 from ._server_model import ServerModel
@@ -47,7 +48,7 @@ __all__ = ["ChatLlamaServer"]
 _PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries": 0, "wait_while_loading": False}
 
 
-class ChatLlamaServer(ThinkingFields, ServerModel, RepairFields, BaseChatModel):
+class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, BaseChatModel):
     """A chat model on llama.cpp's llama-server. Takes every argument of ChatOpenAI, and every field of the server.
 
     >>> from langchain_llamacpp_server import ChatLlamaServer

@@ -2,6 +2,7 @@
 
 from ._stream import fold_chat, fold_completion
 from .async_client import AsyncLlamaServerClient
+from .cache_report import CacheReport, CacheTurn
 from .chat import (
     ChatChoice,
     ChatDelta,
@@ -68,6 +69,8 @@ __all__ = [
     "AuthenticationFailedError",
     "BadRequestError",
     "BadVectorError",
+    "CacheReport",
+    "CacheTurn",
     "ChatChoice",
     "ChatDelta",
     "ChatReply",

@@ -63,6 +63,8 @@ class LocalServerOptions(TypedDict, total=False):
         cache_type_v: Type of the values in the cache.
         cache_reuse: Smallest chunk of a prompt that is reused by shifting, in tokens.
         cache_ram: Limit of the prompt cache in MiB; 0 switches it off, -1 sets no limit.
+        slot_prompt_similarity: Share of a prompt that a slot must have already to be chosen for it; 0 always takes the
+            slot that was used least lately, whose cache then comes from RAM. Default 0.1.
         warmup: False leaves out the empty run after loading.
         embeddings: Whether `/v1/embeddings` works.
         pooling: How a text's vectors become one; many chat models need it to embed.
@@ -111,6 +113,7 @@ class LocalServerOptions(TypedDict, total=False):
     cache_type_v: str | None
     cache_reuse: int | None
     cache_ram: int | None
+    slot_prompt_similarity: float | None
     warmup: bool | None
     embeddings: bool | None
     pooling: Literal["none", "mean", "cls", "last", "rank"] | None
@@ -238,6 +241,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     "cache_type_v": Option("--cache-type-v", "cache_type_v", _value, _set("cache_type_v", _named("GGML_TYPE_"))),
     "cache_reuse": Option("--cache-reuse", "n_cache_reuse", _value),
     "cache_ram": Option("--cache-ram", "cache_ram_mib", _value),
+    "slot_prompt_similarity": Option("--slot-prompt-similarity", "slot_prompt_similarity", _value),
     "warmup": Option("--warmup", "warmup", _both),
     "embeddings": Option("--embeddings", "embedding", _switch),
     "pooling": Option("--pooling", "pooling_type", _value, _set("pooling_type", _named("LLAMA_POOLING_TYPE_"))),

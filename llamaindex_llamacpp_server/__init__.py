@@ -3,11 +3,13 @@
 from llamacpp_server import LlamaServerTokenizer
 
 from ._errors import UnusableReplyError
+from .cache_report import CacheReport
 from .embeddings import LlamaServerEmbedding
 from .llms import LlamaServer
 from .postprocessors import LlamaServerRerank
 
 __all__ = [
+    "CacheReport",
     "LlamaServer",
     "LlamaServerEmbedding",
     "LlamaServerRerank",

@@ -12,7 +12,7 @@ from llama_index.core.llms.llm import ToolSelection, default_completion_to_promp
 from llama_index.core.tools.types import BaseTool
 from pydantic import Field
 
-from llamacpp_server import Fit, InfillRequest
+from llamacpp_server import Fit, InfillRequest, PromptRead
 from llamacpp_server.connection import RepairFields, ThinkingFields
 
 from ._messages import holds_media
@@ -258,6 +258,41 @@ class LlamaServer(ThinkingFields, RepairFields, ServerMetadata, NativeStructured
         turn = await self._aturn(messages, _fitting(tools, max_tokens, kwargs))
         return await self.async_client.fits(turn.request)
 
+    # -- the prompt cache
+
+    def prewarm(
+        self,
+        system: str | None = None,
+        tools: Sequence[BaseTool | Mapping[str, Any]] = (),
+        *,
+        messages: Sequence[ChatMessage] = (),
+        **kwargs: Any,
+    ) -> PromptRead:
+        """Has the server read a prompt before it is needed, such as an agent's at the start of a program.
+
+        Args:
+            system: The agent's system prompt.
+            tools: The agent's tools, in its order.
+            messages: A conversation that will go on.
+            **kwargs: Parameters of the calls to come that change their prompt, such as `thinking`.
+
+        Returns:
+            How many tokens the prompt has, and how many of them were in the cache already.
+        """
+        return self.client.prewarm(self._turn(_opened(system, messages), {"tools": tools, **kwargs}).request)
+
+    async def aprewarm(
+        self,
+        system: str | None = None,
+        tools: Sequence[BaseTool | Mapping[str, Any]] = (),
+        *,
+        messages: Sequence[ChatMessage] = (),
+        **kwargs: Any,
+    ) -> PromptRead:
+        """`prewarm`, awaited."""
+        turn = await self._aturn(_opened(system, messages), {"tools": tools, **kwargs})
+        return await self.async_client.prewarm(turn.request)
+
     # -- the same without callbacks, so that every public path has one pair of events
 
     def _chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponse:
@@ -327,6 +362,11 @@ class LlamaServer(ThinkingFields, RepairFields, ServerMetadata, NativeStructured
 
 def _fitting(tools: Sequence[Any], max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     return {**kwargs, "tools": tools, **({} if max_tokens is None else {"max_tokens": max_tokens})}
+
+
+def _opened(system: str | None, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    first = [] if system is None else [ChatMessage(role=MessageRole.SYSTEM, content=system)]
+    return [*first, *messages]
 
 
 def _user(prompt: str) -> list[ChatMessage]:

@@ -504,6 +504,7 @@ def test_options_reach_the_server(models_dir: Path, tmp_path: Path, backend: Any
         "cache_type_v": "q8_0",
         "cache_reuse": 128,
         "cache_ram": 0,
+        "slot_prompt_similarity": 0.5,
         "warmup": False,
         "embeddings": True,
         "pooling": "mean",

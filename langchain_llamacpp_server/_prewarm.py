@@ -1,0 +1,71 @@
+"""`prewarm` of the chat model: a prompt is read before it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import BaseMessage, SystemMessage
+from langchain_core.tools import BaseTool
+
+from llamacpp_server import PromptRead, ServerInfo
+from llamacpp_server.connection import ConnectionFields
+
+from ._calls import Call
+from ._errors import langchain_errors
+
+Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
+
+
+class Prewarming(ConnectionFields):
+    """Two methods of `ChatLlamaServer`, which has what they use."""
+
+    if TYPE_CHECKING:
+        _info_for: Callable[..., ServerInfo | None]
+        _ainfo_for: Callable[..., Awaitable[ServerInfo | None]]
+        _prepare: Callable[..., Call]
+
+    def prewarm(
+        self,
+        system: str | SystemMessage | None = None,
+        tools: Tools = (),
+        *,
+        messages: Sequence[BaseMessage] = (),
+        **kwargs: Any,
+    ) -> PromptRead:
+        """Has the server read a prompt before it is needed, such as an agent's at the start of a program.
+
+        Args:
+            system: The system message, as the agent has it.
+            tools: The agent's tools, in its order.
+            messages: A conversation that will go on.
+            **kwargs: Parameters of the calls to come that change their prompt, such as `thinking`.
+
+        Returns:
+            How many tokens the prompt has, and how many of them were in the cache already.
+        """
+        conversation, given = _given(system, tools, messages, kwargs)
+        with langchain_errors:
+            call = self._prepare(conversation, None, given, self._info_for(conversation, given))
+            return self.client.with_settings(**call.settings).prewarm(call.request)
+
+    async def aprewarm(
+        self,
+        system: str | SystemMessage | None = None,
+        tools: Tools = (),
+        *,
+        messages: Sequence[BaseMessage] = (),
+        **kwargs: Any,
+    ) -> PromptRead:
+        """`prewarm`, awaited."""
+        conversation, given = _given(system, tools, messages, kwargs)
+        with langchain_errors:
+            call = self._prepare(conversation, None, given, await self._ainfo_for(conversation, given))
+            return await self.async_client.with_settings(**call.settings).prewarm(call.request)
+
+
+def _given(
+    system: str | SystemMessage | None, tools: Tools, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]
+) -> tuple[list[BaseMessage], dict[str, Any]]:
+    first = SystemMessage(system) if isinstance(system, str) else system
+    return [*([first] if first else []), *messages], {**kwargs, "tools": list(tools)}

@@ -1,0 +1,91 @@
+"""`CacheReport`: a callback that tells how much of each turn's prompt the server had in its cache, and why not more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+
+from llamacpp_server import ChatRequest, Timings, Usage, cache_report
+
+from ._messages import to_wire
+from ._tools import wire_tools
+
+if TYPE_CHECKING:
+    from .chat_models import ChatLlamaServer
+
+__all__ = ["CacheReport"]
+
+# What of a call changes its prompt.
+_RENDERED = ("tools", "tool_choice", "parallel_tool_calls", "thinking", "chat_template_kwargs", "reasoning_effort",
+             "cache_salt", "model")  # fmt: skip
+
+
+class CacheReport(cache_report.CacheReport, BaseCallbackHandler):
+    """For each turn of each session: tokens of the prompt, those reused, those read again, and what changed first.
+
+    >>> report = CacheReport(llm)  # doctest: +SKIP
+    >>> agent.invoke(..., {"callbacks": [report], "configurable": {"thread_id": "1"}})  # doctest: +SKIP
+    >>> print(report)  # doctest: +SKIP
+
+    Give it with a call's `callbacks`, or to the model itself (`ChatLlamaServer(callbacks=[report])`). Sessions are told
+    apart by LangGraph's `thread_id`, or a `session` in the call's metadata, and further by what they say. It does
+    nothing for a streamed chunk; `print` and `turns` may ask the server to render prompts.
+
+    Args:
+        llm: Renders prompts, where requests agree and their prompts may not; None compares requests only.
+    """
+
+    # In a thread of its own each token of an awaited stream would be handed over to it.
+    run_inline = True
+    ignore_agent = ignore_chain = ignore_retriever = ignore_custom_event = True
+
+    def __init__(self, llm: ChatLlamaServer | None = None) -> None:
+        super().__init__(None if llm is None else lambda request: llm.client.apply_template(request))
+        self._llm = llm
+        self._running: dict[UUID, tuple[list[BaseMessage], Mapping[str, Any], str | None]] = {}
+
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[BaseMessage]],
+        *,
+        run_id: UUID,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Notes what is asked."""
+        named = metadata or {}
+        session = named.get("session", named.get("thread_id"))
+        params = kwargs.get("invocation_params") or {}
+        self._running[run_id] = (messages[0], params, None if session is None else str(session))
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Forgets a call that failed."""
+        self._running.pop(run_id, None)
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        """Adds the turn."""
+        started = self._running.pop(run_id, None)
+        generation = response.generations[0][0] if response.generations and response.generations[0] else None
+        if started is None or not isinstance(generation, ChatGeneration):
+            return
+        messages, params, session = started
+        reply = generation.message
+        if isinstance(reply, AIMessage) and (timings := reply.response_metadata.get("timings")):
+            self.add_counts(self._request(messages, params), _usage(reply), Timings(**timings), session)
+
+    def _request(self, messages: list[BaseMessage], params: Mapping[str, Any]) -> ChatRequest:
+        given = {name: params[name] for name in _RENDERED if params.get(name) is not None}
+        if self._llm is None:
+            return ChatRequest(messages=to_wire(messages), tools=wire_tools(given.get("tools") or (), None))
+        return self._llm._prepare(messages, None, given, self._llm._known_info()).request
+
+
+def _usage(reply: AIMessage) -> Usage | None:
+    usage = reply.usage_metadata
+    return None if usage is None else Usage(usage["input_tokens"], usage["output_tokens"])

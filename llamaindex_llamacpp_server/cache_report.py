@@ -1,0 +1,103 @@
+"""`CacheReport`: tells from LlamaIndex's events how much of each turn's prompt the server had in its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # it is their public name
+from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.events import BaseEvent
+from llama_index.core.instrumentation.events.exception import ExceptionEvent
+from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMChatStartEvent
+from pydantic import PrivateAttr
+
+from llamacpp_server import ChatRequest, Timings, Usage, cache_report
+from llamacpp_server._notices import say_once
+
+from ._messages import to_wire
+from ._tools import tool_dict
+from .llms import LlamaServer
+
+__all__ = ["CacheReport"]
+
+
+class CacheReport(cache_report.CacheReport):
+    """For each turn of each session: tokens of the prompt, those reused, those read again, and what changed first.
+
+    >>> with CacheReport(llm) as report:  # doctest: +SKIP
+    ...     await agent.run("How is the weather?", memory=memory)
+    >>> print(report)  # doctest: +SKIP
+
+    It listens within the `with` block, or between `start` and `stop`, to all of the process. Sessions are told apart by
+    a `session` in the tags (`with instrument_tags({"session": "1"}): ...`), and further by what they say: the runs of a
+    workflow that go on with one memory are one session. It adds nothing to the work on a streamed chunk; `print` and
+    `turns` may ask the server to render prompts.
+
+    Args:
+        llm: Renders prompts, where requests agree and their prompts may not; None compares requests only.
+    """
+
+    def __init__(self, llm: LlamaServer | None = None) -> None:
+        super().__init__(None if llm is None else lambda request: llm.client.apply_template(request))
+        self._llm = llm
+        self._running: dict[str | None, Mapping[str, Any]] = {}
+        self._handler = _Handler(self._note)
+
+    def start(self) -> Self:
+        """Begins to listen."""
+        get_dispatcher().add_event_handler(self._handler)
+        return self
+
+    def stop(self) -> None:
+        """Ends it; what was heard stays."""
+        handlers = get_dispatcher().event_handlers
+        handlers[:] = [handler for handler in handlers if handler is not self._handler]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def _note(self, event: BaseEvent) -> None:
+        if isinstance(event, LLMChatStartEvent):
+            self._running[event.span_id] = event.additional_kwargs
+        elif isinstance(event, ExceptionEvent):
+            self._running.pop(event.span_id, None)
+        elif isinstance(event, LLMChatEndEvent):
+            given = self._running.pop(event.span_id, {})
+            details = event.response.additional_kwargs if event.response is not None else {}
+            if timings := details.get("timings"):
+                usage = Usage(tokens, 0) if (tokens := details.get("prompt_tokens")) is not None else None
+                session = event.tags.get("session")
+                request = self._request(event.messages, given)
+                self.add_counts(request, usage, Timings(**timings), None if session is None else str(session))
+
+    def _request(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> ChatRequest:
+        if self._llm is not None:
+            call = dict(given)
+            defaults = self._llm._defaults(**self._llm._request_fields(call))
+            return defaults.turn(messages, call, self._llm._known_info()).request
+        tools = [tool_dict(tool) for tool in given.get("tools") or ()]
+        return ChatRequest(messages=to_wire(messages, replay_thinking=True), tools=tools)
+
+
+_HEARD = (LLMChatStartEvent, LLMChatEndEvent, ExceptionEvent)
+
+
+class _Handler(BaseEventHandler):
+    _note: Any = PrivateAttr()
+
+    def __init__(self, note: Any) -> None:
+        super().__init__()
+        self._note = note
+
+    def handle(self, event: BaseEvent, **kwargs: Any) -> None:
+        """Passes on the few events that begin and end an answer; there is one for each chunk as well."""
+        if isinstance(event, _HEARD):
+            try:
+                self._note(event)
+            except Exception as error:  # noqa: BLE001 (LlamaIndex drops all errors of handlers without a word)
+                say_once(f"the cache report lacks a turn: {type(error).__name__}: {error}")
