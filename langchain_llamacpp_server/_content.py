@@ -63,8 +63,15 @@ def _plain_text(block: Block) -> Part | None:
         return text_part(block["text"])
     data, _ = _base64(block)
     if data is None:
-        raise BadRequestError("a text-plain block needs its text: llama-server does not fetch files")
+        return _named_file(block)
     return text_part(_decoded(data))
+
+
+def _named_file(block: Block) -> Part:
+    """A file that is somewhere else; the client gets it, where it may."""
+    name = block.get("filename") or block.get("title")
+    file = {"file_data": _address(block, ""), **({"filename": name} if name else {})}
+    return {"type": "file", "file": file}
 
 
 def _decoded(data: str) -> str:
@@ -112,6 +119,8 @@ def _file(block: Block) -> Part | None:
         return text_part(_decoded(data))
     if kind in ("image", "audio", "video"):
         return {"image": _image, "audio": _audio, "video": _video}[kind](block)
+    if data is None and block.get("url") and (mime_type is None or kind == "text"):
+        return _named_file(block)
     what = "PDF files" if mime_type == "application/pdf" else f"files of type {mime_type or 'unknown'}"
     raise BadRequestError(
         f"llama-server does not read {what}",
@@ -155,7 +164,7 @@ def _base64(block: Block) -> tuple[str | None, str | None]:
 
 
 def _address(block: Block, default_type: str) -> str:
-    """A data URL of the block's data, or its address, which the server fetches itself."""
+    """A data URL of the block's data, or its address, which the client looks up, where it may."""
     data, mime_type = _base64(block)
     if data is not None:
         return f"data:{mime_type or default_type};base64,{data}"

@@ -9,8 +9,13 @@ from langchain_core.language_models import ModelProfile
 from llamacpp_server import ServerInfo
 
 
-def profile(info: ServerInfo) -> ModelProfile:
-    """The profile; what the server does not say is left out."""
+def profile(info: ServerInfo, *, urls: bool) -> ModelProfile:
+    """The profile; what the server does not say is left out.
+
+    Args:
+        info: The server.
+        urls: Whether addresses of images may be fetched.
+    """
     thinks = None if info.thinking is None else info.thinking != "none"
     keys: dict[str, Any] = {
         "name": info.model,
@@ -18,7 +23,7 @@ def profile(info: ServerInfo) -> ModelProfile:
         "max_output_tokens": info.n_ctx,
         "text_inputs": True,
         "image_inputs": info.vision,
-        "image_url_inputs": info.vision,
+        "image_url_inputs": info.vision if urls else False,
         "image_tool_message": info.vision,
         "audio_inputs": info.audio,
         "video_inputs": info.video,

@@ -26,7 +26,7 @@ from llamacpp_server import (
     ServerInfo,
 )
 from llamacpp_server._notices import say_once
-from llamacpp_server.connection import RepairFields, ThinkingFields
+from llamacpp_server.connection import MediaFields, RepairFields, ThinkingFields
 from llamacpp_server.settings import redact_url
 
 from . import _structured, _translator  # noqa: F401  # the translator registers itself
@@ -48,7 +48,7 @@ __all__ = ["ChatLlamaServer"]
 _PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries": 0, "wait_while_loading": False}
 
 
-class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, BaseChatModel):
+class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, MediaFields, BaseChatModel):
     """A chat model on llama.cpp's llama-server. Takes every argument of ChatOpenAI, and every field of the server.
 
     >>> from langchain_llamacpp_server import ChatLlamaServer
@@ -106,7 +106,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Bas
                 known = self._remember(self.client.with_settings(**_PROFILE_PATIENCE).info())
             except LlamaServerError:
                 return None
-        return profile(known)
+        return profile(known, urls=bool(self.fetch_urls))
 
     @property
     def model_name(self) -> str | None:
@@ -193,7 +193,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Bas
             self.extra_body,
             self.disabled_params,
             self.stream_usage,
-            {**self.repair_fields(call), **self.thinking_limits(call)},
+            {**self.repair_fields(call), **self.thinking_limits(call), "media": self.media_policy(call)},
         )
         return prepare(messages, stop, call, defaults, info)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ._endpoints import embed, refuse_text
+from ._media import media_parts
 from ._notices import say_once
 from ._oversize import beginning, counts
 from ._programs import Program, side_by_side
@@ -24,7 +25,12 @@ def embed_texts(settings: ServerSettings, request: EmbedRequest) -> Program[Embe
     """`/v1/embeddings`, as often as it takes."""
     refuse_text(request.inputs, "the texts to embed")
     prefix = request.prefix or ""
-    inputs = [prefix + one if isinstance(one, str) else media_input(one["content"]) for one in request.inputs]
+    inputs: list[Any] = []
+    for at, one in enumerate(request.inputs):
+        if isinstance(one, str):
+            inputs.append(prefix + one)
+        else:
+            inputs.append(media_input((yield from media_parts(one["content"], request.media, f"inputs[{at}]"))))
     parts = [_batch(settings, request, first, texts) for first, texts in batches(inputs, request.batch_size)]
     found = yield from side_by_side(settings, parts)
     if not found:

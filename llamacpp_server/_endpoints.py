@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from ._constraints import rules_thinking
 from ._fitting import fit, learn
+from ._media import holds_media, with_media
 from ._notices import say_once
 from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
 from ._replies import parse_embeddings, usage_from_wire
@@ -18,7 +19,7 @@ from ._stream import ChatStreamDecoder, CompletionStreamDecoder, StreamDecoder
 from ._thinking_watch import ThinkingWatch
 from ._thoughts import NoThoughts, ThoughtsApart
 from ._whole import WholeChatDecoder, WholeCompletionDecoder
-from .chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
+from .chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest, Repair
 from .errors import (
     BadRequestError,
     LlamaServerError,
@@ -46,6 +47,8 @@ from .settings import ServerSettings, redact_url
 
 T = TypeVar("T")
 
+_CHAT: Final = "/v1/chat/completions"
+
 # Seconds for ending a thought while its stream waits.
 _CONTROL_PATIENCE: Final = 5.0
 
@@ -60,12 +63,26 @@ def _named(settings: ServerSettings, model: str | None) -> dict[str, str]:
 
 
 def stream_chat(settings: ServerSettings, request: ChatRequest) -> StreamCall[ChatDelta]:
-    """`/v1/chat/completions`, fitted to the server; and once more when that is found to be wanting."""
+    """`/v1/chat/completions`, with its media, fitted to the server; and once more when that is found to be wanting."""
     request = salted(request)
+    if not holds_media(request.messages):
+        return _fitted_chat(settings, request)
+
+    def first() -> Program[StreamCall[ChatDelta]]:
+        ready, converted = yield from with_media(request)
+        return _fitted_chat(settings, ready, converted)
+
+    nothing_yet = Call(method="POST", path=_CHAT)
+    return StreamCall(settings=settings, call=nothing_yet, decoder=ChatStreamDecoder, first=first)
+
+
+def _fitted_chat(
+    settings: ServerSettings, request: ChatRequest, converted: tuple[Repair, ...] = ()
+) -> StreamCall[ChatDelta]:
     fitted, repairs = fit(settings, request)
     body = {**_named(settings, None), **chat_body(fitted)}
     decoder: Callable[[], StreamDecoder[ChatDelta]]
-    decoder = partial(ChatStreamDecoder if body.get("stream") else WholeChatDecoder, repairs)
+    decoder = partial(ChatStreamDecoder if body.get("stream") else WholeChatDecoder, converted + repairs)
     if rules_thinking(body.get("grammar")):
         decoder = partial(NoThoughts, decoder)
     elif body.get("reasoning_format") != "none":
@@ -73,9 +90,9 @@ def stream_chat(settings: ServerSettings, request: ChatRequest) -> StreamCall[Ch
 
     def recover(error: LlamaServerError) -> Program[StreamCall[ChatDelta] | None]:
         worth_it = yield from learn(settings, request, body, error)
-        return stream_chat(settings, request) if worth_it else None
+        return _fitted_chat(settings, request, converted) if worth_it else None
 
-    call = Call(method="POST", path="/v1/chat/completions", body=body, takes_slot=True)
+    call = Call(method="POST", path=_CHAT, body=body, takes_slot=True)
     return StreamCall(settings=settings, call=call, decoder=decoder, recover=recover, watch=_watch(settings, request))
 
 
@@ -386,6 +403,8 @@ def ask_fitted(
 ) -> Program[T]:
     """Asks something about a chat request as it would be sent, or for its answer in one piece."""
     request = salted(request)
+    if holds_media(request.messages):
+        request, _ = yield from with_media(request)
     body = _unstreamed(settings, request)
     try:
         return (yield from ask(settings, Call(method="POST", path=path, body=body, takes_slot=takes_slot), read))

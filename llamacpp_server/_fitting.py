@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 from ._constraints import without_thinking
 from ._history import find_needs, repair_history
+from ._history_template import MEDIA_PARTS
 from ._programs import Call, Program, ask
 from ._repairs import tell
 from ._schema_plain import plain_tools
@@ -178,7 +179,14 @@ def _least(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _rendering(body: Mapping[str, Any], messages: Sequence[Any]) -> Call:
     rendered = {key: body[key] for key in _RENDERED if key in body}
-    return Call(method="POST", path="/apply-template", body={**rendered, "messages": list(messages)})
+    # Whether every image has its place in the rendered text is seen only when its tokens are counted.
+    path = "/v1/chat/completions/input_tokens" if _holds_media(messages) else "/apply-template"
+    return Call(method="POST", path=path, body={**rendered, "messages": list(messages)})
+
+
+def _holds_media(messages: Sequence[Any]) -> bool:
+    contents = (message.get("content") for message in messages)
+    return any(part.get("type") in MEDIA_PARTS for parts in contents if isinstance(parts, list) for part in parts)
 
 
 def _chat(body: Mapping[str, Any]) -> Call:

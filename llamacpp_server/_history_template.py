@@ -18,6 +18,8 @@ EMPTY: Final = "(empty)"
 NO_ANSWER: Final = "(no answer)"
 START: Final = "(start)"
 CONTINUE: Final = "Continue."
+FOLLOWS: Final = "(see the next message)"
+MEDIA_PARTS: Final = frozenset({"image_url", "input_audio", "input_video"})
 _NOTE: Final = "[System note] "
 _KNOWN_ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
 
@@ -218,7 +220,29 @@ def _trailing_assistant(messages: list[Message], note: Note) -> list[Message]:
     return [*messages, {"role": "user", "content": CONTINUE}]
 
 
+def _result_media(messages: list[Message], note: Note) -> list[Message]:
+    """Images and sounds of results, for a template that renders no result or rewrites it, and so loses their place.
+
+    They follow in a message of the user behind the results.
+    """
+    moved: list[Message] = []
+    waiting: list[Any] = []
+    for at, message in enumerate(messages):
+        parts = message.get("content")
+        if message.get("role") != "tool":
+            moved += [{"role": "user", "content": waiting}] if waiting else []
+            waiting = []
+        elif isinstance(parts, list) and (media := [part for part in parts if part.get("type") in MEDIA_PARTS]):
+            note(f"messages[{at}]", "images and sounds of a tool result became a message of the user behind it")
+            waiting += [{"type": "text", "text": _prefix_of(message).strip()}, *media]
+            texts = [part["text"] for part in parts if part.get("type") == "text"]
+            message = {**message, "content": "\n".join(texts) or FOLLOWS}
+        moved.append(message)
+    return [*moved, *([{"role": "user", "content": waiting}] if waiting else [])]
+
+
 TEMPLATE_REPAIRS: Final[Mapping[str, Step]] = {
+    "result_media": _result_media,
     "roles": _roles,
     "late_system": _late_system,
     "call_ids": _call_ids,
@@ -267,5 +291,9 @@ def joined(one: Message, other: Message) -> Message:
 
 
 def _as_user(result: Message) -> Message:
+    return {"role": "user", "content": _prefixed(_prefix_of(result), result.get("content"))}
+
+
+def _prefix_of(result: Message) -> str:
     name = f" of {result['name']}" if result.get("name") else ""
-    return {"role": "user", "content": _prefixed(f"[Result{name}] ", result.get("content"))}
+    return f"[Result{name}] "

@@ -9,7 +9,9 @@ import logging
 import ssl
 import urllib.request
 from functools import cache
-from typing import Final, TypeVar
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -64,7 +66,26 @@ def build(client: httpx.Client | httpx.AsyncClient, send: Send) -> httpx.Request
     )
     if request.url.query:
         _QUERIES.add(request.url.query)
+    if send.foreign:  # the address may be a number; the certificate is the name's
+        request.extensions["sni_hostname"] = send.foreign
     return request
+
+
+def way(send: Send) -> str:
+    """What tells the connections that a request may take from others: `near` or `far`, and whether it is `foreign`."""
+    near = distance(send.foreign or urlsplit(send.url).hostname or "")
+    return f"{near} foreign" if send.foreign else near
+
+
+def options(way: str, verify: bool | ssl.SSLContext) -> dict[str, Any]:
+    """The arguments of a client for this way, or for a socket.
+
+    What was set for the server, be it a certificate or that none is looked at, is not for others.
+    """
+    foreign = way in ("near foreign", "far foreign")
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[])) if foreign else None
+    trust_env = way in ("far", "far foreign")
+    return {"limits": LIMITS, "trust_env": trust_env, "verify": context(foreign or verify), "cookies": no_cookies}
 
 
 @cache

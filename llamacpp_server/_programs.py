@@ -1,6 +1,6 @@
 """What is done for a request, as generators that do no I/O themselves.
 
-A program yields effects (`Send`, `Read`, `Sleep`, `Admit`), is sent their results, and returns the answer. The two
+A program yields effects (`Send`, `Read`, `Sleep`, `Work` …), is sent their results, and returns the answer. The two
 shells in `transport.py` carry the effects out, one with blocking calls and one with awaits, so that retries, waiting
 for a model to load and the making of errors exist once. Programs are put together with `yield from`.
 """
@@ -23,6 +23,7 @@ from ._notices import logger, say_once
 from ._policy import Attempts, Wait, next_wait
 from ._repeats import Repeats
 from ._requests import encode
+from ._sse import MAX_EVENT_BYTES
 from ._stream import StreamDecoder
 from .errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError, ServerFaultError
 from .settings import ServerSettings, WaitState, redact_url
@@ -62,6 +63,8 @@ class Send:
         content: Body; None sends none.
         connect_timeout: Seconds for a connection; None waits on.
         read_timeout: Longest silence in seconds; None waits on.
+        foreign: Name of a host that is not the llama-server; it gets none of the headers, cookies and certificates
+            that are for the server. "" is the server.
     """
 
     method: str
@@ -70,6 +73,7 @@ class Send:
     content: bytes | None = field(repr=False)
     connect_timeout: float | None
     read_timeout: float | None
+    foreign: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +83,12 @@ class Read:
     Attributes:
         reply: The answer.
         deadline: Time on the monotonic clock after which it takes too long; None sets none.
+        most: Bytes after which it is too long.
     """
 
     reply: OpenReply
     deadline: float | None = None
+    most: int = MAX_EVENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,14 @@ class Together:
     at_once: int
 
 
-Effect = Send | Read | Sleep | Admit | Together
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Call a function that blocks or computes for a while, away from the event loop; its result comes back."""
+
+    function: Callable[[], Any]
+
+
+Effect = Send | Read | Sleep | Admit | Together | Work
 Program = Generator[Effect, Any, T]
 
 
@@ -155,6 +168,7 @@ class StreamCall(Generic[D]):
         fallback: Asked instead when the server has no such endpoint.
         recover: After a refusal, another request that the server may take; None where there is none.
         watch: Called with the deltas as they come; what it gives is done before they are passed on.
+        first: What has to be done before there is a request: its result is taken instead of this one.
     """
 
     settings: ServerSettings
@@ -163,6 +177,7 @@ class StreamCall(Generic[D]):
     fallback: Call | None = None
     recover: Callable[[LlamaServerError], Program[StreamCall[D] | None]] | None = None
     watch: Callable[[Sequence[D]], Program[None] | None] | None = None
+    first: Callable[[], Program[StreamCall[D]]] | None = None
 
 
 def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
@@ -352,6 +367,8 @@ def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
 def open_stream(stream: StreamCall[D]) -> Program[tuple[OpenReply, Ticket, StreamDecoder[D]]]:
     """An answer that is a stream of events (or a whole reply where no stream was asked for), its ticket and decoder."""
     deadline = _deadline(stream.settings)
+    if stream.first is not None:
+        stream = yield from stream.first()
     ticket = yield from admission(stream.settings, stream.call)
     try:
         try:

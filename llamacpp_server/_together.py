@@ -78,3 +78,13 @@ async def atogether(run: Callable[[Program[Any]], Awaitable[Any]], effect: Toget
         for _ in range(effect.at_once):
             group.start_soon(worker)
     return work.results
+
+
+def work(function: Callable[[], Any]) -> Any:
+    """The function's result."""
+    return function()
+
+
+async def awork(function: Callable[[], Any]) -> Any:
+    """`work`, in a thread, so that the event loop goes on."""
+    return await anyio.to_thread.run_sync(function)

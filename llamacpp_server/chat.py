@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from .controls import ThinkingControl
 from .wire import LogprobsDict, MessageDict, ToolDict
@@ -23,6 +23,7 @@ __all__ = [
     "CompletionReply",
     "CompletionRequest",
     "InfillRequest",
+    "MediaPolicy",
     "PromptProgress",
     "Repair",
     "ReplyStart",
@@ -31,6 +32,25 @@ __all__ = [
     "ToolCallFragment",
     "Usage",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaPolicy:
+    """What may be done for the images, sounds, videos and files of a message. See docs/multimodal.md.
+
+    Attributes:
+        read_files: Whether local files that messages name are read: True for any, a list of directories for those
+            within, `server` to leave `file://` addresses to the server (`--media-path`). By default they are refused.
+        fetch_urls: Whether http(s) addresses are fetched, by this process: True for public hosts, a list of host names
+            (`*` is a wildcard) for those, private ones included; `server` to have the *server* fetch them. By default
+            they are refused.
+        convert_media: Whether images in formats that the server can't read are converted (with Pillow), and what it
+            can't read at all is refused here. False sends everything as it is.
+    """
+
+    read_files: bool | Literal["server"] | Sequence[str] = False
+    fetch_urls: bool | Literal["server"] | Sequence[str] = False
+    convert_media: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +76,7 @@ class ChatRequest:
             salts have no beginning in common, and a server with default flags finds each session's own cache. The model
             sees it, and each session reads the system message and the tools anew; where the server's RAM cache is off
             or too small for all sessions it makes everything worse. None adds nothing. See docs/prompt-cache.md.
+        media: What may be read, fetched and converted for the messages.
     """
 
     messages: Sequence[MessageDict]
@@ -70,6 +91,7 @@ class ChatRequest:
     max_thinking_seconds: float | None = None
     thinking_control: ThinkingControl | None = field(default=None, repr=False, compare=False)
     cache_salt: str | None = None
+    media: MediaPolicy = MediaPolicy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

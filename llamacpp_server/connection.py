@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer
 
 from .async_client import AsyncLlamaServerClient
+from .chat import MediaPolicy
 from .client import LlamaServerClient
 from .controls import RunningReplies, ThinkingControl
 from .errors import BadRequestError
@@ -29,7 +31,7 @@ from .thinking import Thinking
 from .tokenizer import LlamaServerTokenizer
 from .transport import AsyncTransport, Transport
 
-__all__ = ["ConnectionFields", "RepairFields", "ThinkingFields"]
+__all__ = ["ConnectionFields", "MediaFields", "RepairFields", "ThinkingFields"]
 
 
 def _secret_from_env() -> SecretStr | None:
@@ -197,6 +199,32 @@ class ConnectionFields(BaseModel):
 
     def _known_info(self) -> ServerInfo | None:
         return self._info[1] if self._info is not None and self._info[0] == self._info_key() else None
+
+
+class MediaFields(BaseModel):
+    """What may be done for the media of a message, per model and per call. See docs/multimodal.md."""
+
+    read_files: bool | Literal["server"] | list[str | Path] = Field(
+        False,
+        description="Local files that messages name: True reads any, a list of directories those within, `server` "
+        "leaves `file://` addresses to the server (--media-path). Otherwise they are refused.",
+    )
+    fetch_urls: bool | Literal["server"] | list[str] = Field(
+        False,
+        description="Addresses that messages name: True fetches from public hosts, a list of host names from those, "
+        "`server` has the server fetch them. Otherwise they are refused.",
+    )
+    convert_media: bool = Field(
+        True, description="Convert images that the server can't read (needs Pillow), and refuse what it can't at all."
+    )
+
+    def media_policy(self, call: dict[str, Any] | None = None) -> MediaPolicy:
+        """The fields as a request takes them, with those of a call, which are taken out of it."""
+        call = {} if call is None else call
+        given = {name: call.pop(name, getattr(self, name)) for name in MediaFields.model_fields}
+        if isinstance(files := given["read_files"], list | tuple):
+            given["read_files"] = [str(directory) for directory in files]
+        return MediaPolicy(**given)
 
 
 class RepairFields(BaseModel):

@@ -16,18 +16,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Self, TypeVar, cast
-from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import anyio
 import httpx
 
-from ._httpx_clients import LIMITS, build, context, distance, fit, shown
+from ._httpx_clients import LIMITS, build, fit, options, shown, way
 from ._httpx_errors import FAILURES, translate
-from ._programs import Admit, Effect, Program, Read, Send, StreamCall, Together, open_stream
+from ._programs import Admit, Effect, Program, Read, Send, StreamCall, Together, Work, open_stream
 from ._sse import MAX_EVENT_BYTES
 from ._stream import StreamDecoder
-from ._together import atogether, together
+from ._together import atogether, awork, together, work
 from .errors import LlamaServerError, MalformedReplyError, RequestTimeoutError
 from .settings import redact_url, split_unix
 
@@ -39,7 +38,7 @@ D = TypeVar("D")
 # A stream whose reader pauses for this many seconds does not hold up others.
 _GATE_PATIENCE: Final = 1.0
 
-# Process, and the way to the server: "near" (this machine), "far" (perhaps through a proxy), or a unix socket.
+# Process, and the way: "near" (this machine), "far" (perhaps through a proxy), a unix socket; "foreign" is no server.
 _Key = tuple[int, str]
 _Clients = dict[_Key, httpx.AsyncClient]
 _Loops = WeakKeyDictionary[Any, _Clients]
@@ -80,7 +79,7 @@ class Transport:
             result = error = None
             try:
                 result = self._perform(effect)
-            except FAILURES as failed:
+            except (*FAILURES, LlamaServerError) as failed:
                 error = _error(failed, effect)
             except BaseException:
                 # Cancelled or interrupted: the program gives back what it holds.
@@ -121,7 +120,7 @@ class Transport:
 
     def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
-            client = self._client(effect.url)
+            client = self._client(effect)
             return client.send(build(client, effect), stream=True, follow_redirects=False)
         if isinstance(effect, Read):
             return b"".join(_bounded(cast(httpx.Response, effect.reply), effect))
@@ -129,23 +128,23 @@ class Transport:
             return _admit(effect)
         if isinstance(effect, Together):
             return together(self.run, effect)
+        if isinstance(effect, Work):
+            return work(effect.function)
         return time.sleep(effect.seconds)
 
-    def _client(self, url: str) -> httpx.Client:
-        socket = split_unix(url)[1]
-        if self._given is not None:
+    def _client(self, send: Send) -> httpx.Client:
+        socket = split_unix(send.url)[1]
+        if self._given is not None and not send.foreign:
             return fit(self._given, socket)
         # A forked child must not share its parent's sockets.
-        key = (os.getpid(), socket or distance(urlsplit(url).hostname or ""))
+        key = (os.getpid(), socket or way(send))
         client = self._clients.get(key)
         if client is None:
             with self._lock:
                 client = self._clients.get(key)
                 if client is None:
                     uds = None if socket is None else httpx.HTTPTransport(uds=socket, limits=LIMITS)
-                    client = httpx.Client(
-                        limits=LIMITS, verify=context(self._verify), transport=uds, trust_env=key[1] == "far"
-                    )
+                    client = httpx.Client(transport=uds, **options(key[1], self._verify))
                     self._clients[key] = client
         return client
 
@@ -184,7 +183,7 @@ class AsyncTransport:
             result = error = None
             try:
                 result = await self._perform(effect)
-            except FAILURES as failed:
+            except (*FAILURES, LlamaServerError) as failed:
                 error = _error(failed, effect)
             except BaseException:
                 # Cancelled or interrupted: the program gives back what it holds.
@@ -227,7 +226,7 @@ class AsyncTransport:
 
     async def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
-            client = self._client(effect.url)
+            client = self._client(effect)
             return await client.send(build(client, effect), stream=True, follow_redirects=False)
         if isinstance(effect, Read):
             return b"".join([data async for data in _abounded(cast(httpx.Response, effect.reply), effect)])
@@ -235,15 +234,17 @@ class AsyncTransport:
             return await _aadmit(effect)
         if isinstance(effect, Together):
             return await atogether(self.run, effect)
+        if isinstance(effect, Work):
+            return await awork(effect.function)
         return await anyio.sleep(effect.seconds)
 
-    def _client(self, url: str) -> httpx.AsyncClient:
-        socket = split_unix(url)[1]
-        if self._given is not None:
+    def _client(self, send: Send) -> httpx.AsyncClient:
+        socket = split_unix(send.url)[1]
+        if self._given is not None and not send.foreign:
             return fit(self._given, socket)
         # Sockets belong to the event loop that opened them, and a forked child must not share its parent's.
         loop = _current_loop()
-        key = (os.getpid(), socket or distance(urlsplit(url).hostname or ""))
+        key = (os.getpid(), socket or way(send))
         with self._lock:
             clients = self._loops.get(loop)
             if clients is None:
@@ -252,9 +253,7 @@ class AsyncTransport:
             client = clients.get(key)
             if client is None:
                 uds = None if socket is None else httpx.AsyncHTTPTransport(uds=socket, limits=LIMITS)
-                client = httpx.AsyncClient(
-                    limits=LIMITS, verify=context(self._verify), transport=uds, trust_env=key[1] == "far"
-                )
+                client = httpx.AsyncClient(transport=uds, **options(key[1], self._verify))
                 clients[key] = client
         return client
 
@@ -358,8 +357,9 @@ async def _abounded(reply: httpx.Response, effect: Read) -> AsyncIterator[bytes]
 
 
 def _check_body(size: int, effect: Read) -> None:
-    if size > MAX_EVENT_BYTES:
-        raise MalformedReplyError(f"the answer is longer than {MAX_EVENT_BYTES} bytes", url=_asked(effect))
+    most = effect.most or MAX_EVENT_BYTES
+    if size > most:
+        raise MalformedReplyError(f"the answer is longer than {most} bytes", url=_asked(effect))
     if effect.deadline is not None:
         _check(effect.deadline, _asked(effect))
 
@@ -382,6 +382,8 @@ def _check(deadline: float, url: str | None = None) -> None:
 
 def _error(failed: Exception, effect: Effect) -> LlamaServerError:
     """Our error for one of httpx, with that as its cause."""
+    if isinstance(failed, LlamaServerError):
+        return failed
     error = translate(failed, _asked(effect), before_reply=isinstance(effect, Send))
     error.__cause__ = failed
     return error

@@ -7,14 +7,14 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from .connection import ConnectionFields
+from .connection import ConnectionFields, MediaFields
 from .prefixes import PREFIXES, PrefixFamily
 from .vectors import DEFAULT_BATCH_SIZE, EmbedRequest, OnOversize, RankRequest, ScoreNormalization, ScoreScale
 
 __all__ = ["EmbeddingFields", "RankFields"]
 
 
-class EmbeddingFields(ConnectionFields):
+class EmbeddingFields(ConnectionFields, MediaFields):
     """What becomes of texts before they are embedded, and of vectors before they are returned."""
 
     preset: PrefixFamily | None = Field(
@@ -55,6 +55,7 @@ class EmbeddingFields(ConnectionFields):
             on_oversize=self.on_oversize,
             batch_size=batch_size,
             extra_body={**self.extra_body, **extra},
+            media=self.media_policy(),
         )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ._notices import say_once
+from .chat import MediaPolicy
 from .errors import BadRequestError, BadVectorError
 
 __all__ = ["EmbedRequest", "OnOversize", "RankRequest", "ScoreNormalization", "ScoreScale", "image_input"]
@@ -50,6 +51,7 @@ class EmbedRequest:
         batch_size: Most texts of one request.
         model: Name of the model (routers).
         extra_body: Further fields, such as `embd_normalize`.
+        media: What may be read, fetched and converted for images and sound.
     """
 
     inputs: Sequence[str | Mapping[str, Any]]
@@ -60,6 +62,7 @@ class EmbedRequest:
     batch_size: int = DEFAULT_BATCH_SIZE
     model: str | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    media: MediaPolicy = field(default_factory=MediaPolicy)
 
 
 class ScoreScale:
@@ -228,7 +231,7 @@ def image_input(image: str | bytes | PathLike[str], text: str = "") -> dict[str,
     """An input for a multimodal embedder: one image, and optionally a text beside it.
 
     Args:
-        image: A file, its bytes, or a `data:` or `http(s):` address (the server fetches the latter itself).
+        image: A file, its bytes, or a `data:` or `http(s):` address (the latter needs `fetch_urls`).
         text: Embedded together with the image.
 
     Raises:

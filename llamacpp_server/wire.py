@@ -24,6 +24,8 @@ __all__ = [
     "AudioPartDict",
     "AudioSourceDict",
     "ContentPartDict",
+    "FileDict",
+    "FilePartDict",
     "FunctionCallDict",
     "FunctionDict",
     "ImagePartDict",
@@ -80,7 +82,21 @@ class VideoPartDict(TypedDict):
     input_video: AudioSourceDict
 
 
-ContentPartDict = TextPartDict | ImagePartDict | AudioPartDict | VideoPartDict
+class FileDict(TypedDict, total=False):
+    """A file: a data URL, or where it is."""
+
+    file_data: str
+    filename: str
+
+
+class FilePartDict(TypedDict):
+    """A file of any kind, in OpenAI's shape. The client makes a part of it that the server knows."""
+
+    type: Literal["file"]
+    file: FileDict
+
+
+ContentPartDict = TextPartDict | ImagePartDict | AudioPartDict | VideoPartDict | FilePartDict
 
 
 class FunctionCallDict(TypedDict):

@@ -1,7 +1,7 @@
 """LlamaIndex messages -> the server's messages: every block of `ChatMessage`, both the new and the legacy places.
 
-Converting never changes the caller's messages. Blocks that hold a path or a URL are read here, by LlamaIndex's own
-`resolve_*` methods, so that the server gets bytes and needs access to neither.
+Converting never changes the caller's messages. Of a block that holds a path or a URL the place is passed on; the client
+reads or fetches it, where it may (LlamaIndex's own `resolve_*` methods would do so without asking anybody).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import singledispatch
+from pathlib import Path
 from typing import Any, Final
 
 from llama_index.core.base.llms.types import (
@@ -30,7 +31,7 @@ from llama_index.core.base.llms.types import (
 from llamacpp_server import BadRequestError
 from llamacpp_server.wire import AudioSourceDict, ContentPartDict, MessageDict, ToolCallDict
 
-__all__ = ["holds_media", "to_wire"]
+__all__ = ["to_wire"]
 
 _ROLES: Final = {
     MessageRole.DEVELOPER: "system",
@@ -43,7 +44,6 @@ _BLOCKS_OF: Final[dict[str, Callable[[bytes, str], Any]]] = {
     "audio": lambda data, kind: AudioBlock(audio=data),
     "video": lambda data, kind: VideoBlock(video=data, video_mimetype=kind),
 }
-_MEDIA_BLOCKS: Final = (ImageBlock, AudioBlock, VideoBlock, DocumentBlock, CitableBlock, CitationBlock)
 
 
 def to_wire(messages: Sequence[ChatMessage], *, replay_thinking: bool) -> list[MessageDict]:
@@ -75,11 +75,6 @@ def to_wire(messages: Sequence[ChatMessage], *, replay_thinking: bool) -> list[M
     return wire
 
 
-def holds_media(messages: Iterable[ChatMessage]) -> bool:
-    """Whether converting may read files or the network."""
-    return any(isinstance(block, _MEDIA_BLOCKS) for message in messages for block in message.blocks)
-
-
 def _content(blocks: Iterable[Any]) -> str | list[ContentPartDict]:
     """A string when all of it is text, because some templates take nothing else."""
     parts = [part for block in blocks for part in _parts(block)]
@@ -101,6 +96,8 @@ def _(block: TextBlock) -> list[ContentPartDict]:
 
 @_parts.register
 def _(block: ImageBlock) -> list[ContentPartDict]:
+    if block.image is None and (place := _place(block)):
+        return [{"type": "image_url", "image_url": {"url": place}}]
     # The server looks at the bytes; the type has to be an image's all the same.
     known = block.image_mimetype or ""
     kind = known if known.startswith("image/") else "image/png"
@@ -109,6 +106,8 @@ def _(block: ImageBlock) -> list[ContentPartDict]:
 
 @_parts.register
 def _(block: AudioBlock) -> list[ContentPartDict]:
+    if block.audio is None and (place := _place(block)):
+        return [{"type": "input_audio", "input_audio": {"url": place}}]
     source: AudioSourceDict = {"data": _base64(block.resolve_audio, "audio")}
     if block.format:
         source["format"] = block.format
@@ -117,12 +116,16 @@ def _(block: AudioBlock) -> list[ContentPartDict]:
 
 @_parts.register
 def _(block: VideoBlock) -> list[ContentPartDict]:
+    if block.video is None and (place := _place(block)):
+        return [{"type": "input_video", "input_video": {"url": place}}]
     return [{"type": "input_video", "input_video": {"data": _base64(block.resolve_video, "video")}}]
 
 
 @_parts.register
 def _(block: DocumentBlock) -> list[ContentPartDict]:
     """A document's text with its title; images, sounds and videos as what they are."""
+    if block.data is None and (place := _place(block)):
+        return [{"type": "file", "file": {"file_data": place, "filename": block.title or ""}}]
     kind = block.document_mimetype or ""
     data = _bytes(block.resolve_document, "document")
     family = kind.partition("/")[0]
@@ -157,6 +160,13 @@ def _(block: Any) -> list[ContentPartDict]:
 
 def _text(text: str) -> ContentPartDict:
     return {"type": "text", "text": text}
+
+
+def _place(block: Any) -> str:
+    """Where a block's data is; "" for nowhere."""
+    if block.path is not None:
+        return Path(block.path).absolute().as_uri()
+    return str(block.url or "")
 
 
 def _base64(resolve: Any, kind: str) -> str:

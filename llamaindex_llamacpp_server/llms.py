@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from typing import Any
 
@@ -13,9 +12,8 @@ from llama_index.core.tools.types import BaseTool
 from pydantic import Field
 
 from llamacpp_server import Fit, InfillRequest, PromptRead
-from llamacpp_server.connection import RepairFields, ThinkingFields
+from llamacpp_server.connection import MediaFields, RepairFields, ThinkingFields
 
-from ._messages import holds_media
 from ._metadata import ServerMetadata
 from ._responses import (
     ChatState,
@@ -38,7 +36,7 @@ Completions = Generator[CompletionResponse, None, None]
 AsyncCompletions = AsyncGenerator[CompletionResponse, None]
 
 
-class LlamaServer(ThinkingFields, RepairFields, ServerMetadata, NativeStructuredOutput):
+class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, NativeStructuredOutput):
     """llama.cpp's llama-server.
 
     >>> llm = LlamaServer(base_url="http://localhost:8080", temperature=0.2)
@@ -337,14 +335,10 @@ class LlamaServer(ThinkingFields, RepairFields, ServerMetadata, NativeStructured
 
     async def _aturn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn:
         call = dict(kwargs)
-        build, info = self._defaults(**self._request_fields(call)).turn, await self._aprobe()
-        if not holds_media(messages):
-            return build(messages, call, info)
-        # Blocks may hold paths and URLs, and LlamaIndex reads them with calls that block.
-        return await asyncio.to_thread(build, messages, call, info)
+        return self._defaults(**self._request_fields(call)).turn(messages, call, await self._aprobe())
 
     def _request_fields(self, call: dict[str, Any]) -> dict[str, Any]:
-        return {**self.repair_fields(call), **self.thinking_limits(call)}
+        return {**self.repair_fields(call), **self.thinking_limits(call), "media": self.media_policy(call)}
 
     def _raw_prompt(self, prompt: str, formatted: bool) -> str | None:
         """The text for the completion endpoint; None where the prompt is a user's message for the chat template."""

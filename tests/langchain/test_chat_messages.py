@@ -22,6 +22,7 @@ from llamacpp_server import BadRequestError, LocalServer, NotSupportedError
 B64 = base64.b64encode("tëxt".encode()).decode()
 IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{B64}"}}
 WEB = {"type": "image_url", "image_url": {"url": "http://host/a.png"}}
+FILE = {"type": "file", "file": {"file_data": "http://host/a.txt"}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": "ü"}'}}
 
 
@@ -89,6 +90,8 @@ def test_roles(message: BaseMessage, expected: dict[str, Any]) -> None:
         ({"type": "file", "base64": B64, "mime_type": "text/csv"}, {"type": "text", "text": "tëxt"}),
         ({"type": "file", "file": {"file_data": f"data:text/csv;base64,{B64}"}}, {"type": "text", "text": "tëxt"}),
         ({"type": "document", "source": {"type": "text", "data": "tëxt"}}, {"type": "text", "text": "tëxt"}),
+        ({"type": "text-plain", "url": "http://host/a.txt"}, FILE),
+        ({"type": "file", "url": "http://host/a.txt", "mime_type": "text/plain"}, FILE),
         ({"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "Hi"}),
         ({"type": "refusal", "refusal": "No."}, {"type": "text", "text": "No."}),
         ({"type": "of the future", "x": 1}, {"type": "of the future", "x": 1}),
@@ -109,7 +112,6 @@ def test_blocks(block: dict[str, Any], part: dict[str, Any]) -> None:
         ({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": B64}}, "PDF"),
         ({"type": "image", "file_id": "file-1"}, "file_id"),
         ({"type": "image"}, "no data"),
-        ({"type": "text-plain", "url": "http://host/a.txt"}, "text"),
         ({"type": "text-plain", "base64": "/w==", "mime_type": "text/plain"}, "UTF-8"),
     ],
 )

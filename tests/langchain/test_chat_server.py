@@ -69,6 +69,8 @@ def test_the_profile_is_the_servers(nonsense: ChatLlamaServer, vision_server: Lo
     assert seeing is not None
     assert seeing["image_inputs"]
     assert seeing["audio_inputs"]
+    assert not seeing["image_url_inputs"]
+    assert ChatLlamaServer(base_url=vision_server.base_url, fetch_urls=True).profile["image_url_inputs"]  # type: ignore[index]
 
 
 def test_a_profile_of_your_own_wins() -> None:

@@ -93,12 +93,19 @@ def test_images_are_sent_as_data(block):
         assert (head, b64decode(data)) == ("data:image/png;base64", PNG)
 
 
-def test_an_image_from_a_path(tmp_path):
-    path = tmp_path / "dot.png"
+def test_of_a_path_or_an_address_the_place_is_passed_on(tmp_path):
+    path = tmp_path / "a dot.png"
     path.write_bytes(PNG)
-    (image,) = wire(ImageBlock(path=path))["content"]
-    path.unlink()
-    assert b64decode(image["image_url"]["url"].partition(",")[2]) == PNG
+    place = path.as_uri()
+    path_parts = wire(ImageBlock(path=path), AudioBlock(path=path), VideoBlock(path=path), DocumentBlock(path=path))
+    assert path_parts["content"] == [
+        {"type": "image_url", "image_url": {"url": place}},
+        {"type": "input_audio", "input_audio": {"url": place}},
+        {"type": "input_video", "input_video": {"url": place}},
+        {"type": "file", "file": {"file_data": place, "filename": "input_document"}},
+    ]
+    (image,) = wire(ImageBlock(url="http://host/a.png"))["content"]
+    assert image == {"type": "image_url", "image_url": {"url": "http://host/a.png"}}
 
 
 def test_sound_and_video():
@@ -129,12 +136,8 @@ def test_documents_that_are_no_text_are_refused(data):
 
 
 def test_what_can_not_be_read_or_sent_is_named(tmp_path):
-    path = tmp_path / "gone.png"
-    path.write_bytes(PNG)
-    block = ImageBlock(path=path)
-    path.unlink()
     with pytest.raises(BadRequestError, match=r"image of a message can't be read"):
-        wire(block)
+        wire(ImageBlock(image=BytesIO(b"")))
 
     class NewBlock(BaseContentBlock):
         pass

@@ -17,6 +17,8 @@ ALLOWED = {
     ("llamacpp_server._httpx_errors", "socket"): "to know an unknown host's error",
     ("llamacpp_server._httpx_clients", "httpx"): "to set its clients up",
     ("llamacpp_server._httpx_clients", "urllib.request"): "to know the environment's proxies",
+    ("llamacpp_server._hosts", "urllib.request"): "to know the environment's proxies",
+    ("llamacpp_server._hosts", "socket"): "to look up a host of an image's address",
     ("llamacpp_server.client", "httpx"): "for the type of http_client",
     ("llamacpp_server.async_client", "httpx"): "for the type of http_client",
     ("llamacpp_server.connection", "httpx"): "for the type of a field",

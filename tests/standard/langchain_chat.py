@@ -7,12 +7,11 @@ The tiny model copies no Chinese or Japanese, and takes "San Francisco, CA" for 
 against a model that says what is to be said: the same server, the same client, and a script instead of a mind.
 """
 
-import struct
-import wave
-import zlib
-from io import BytesIO
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -21,7 +20,9 @@ from langchain_core.messages import AIMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from langchain_llamacpp_server import ChatLlamaServer
-from llamacpp_server import LocalServer
+from llamacpp_server import LocalServer, _media
+from llamacpp_server._programs import Send
+from tests.media import Web, picture, sound, web_server
 from tests.models import tool_call
 
 MODEL = Path(__file__).parents[2] / "models" / "tiny-chat.gguf"
@@ -44,44 +45,36 @@ SCRIPTS: dict[str, dict[str, Any]] = {
 MEDIA = {"test_image_inputs", "test_audio_inputs", "test_image_tool_message", "test_anthropic_inputs"}
 
 
-def image() -> bytes:
-    """A small picture (PNG)."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b"".join(b"\0" + bytes([y * 8, 64, 128]) * 32 for y in range(32))
-    header = struct.pack(">IIBBBBB", 32, 32, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def sound() -> bytes:
-    """A second of a tone (WAV)."""
-    buffer = BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16000)
-        file.writeframes(b"".join(struct.pack("<h", (n % 40 - 20) * 500) for n in range(16000)))
-    return buffer.getvalue()
-
-
 def download(url: str, **_: Any) -> httpx.Response:
     """What the suite takes from the web."""
-    return httpx.Response(200, content=sound() if url.endswith(".wav") else image())
+    return httpx.Response(200, content=sound() if url.endswith(".wav") else picture())
+
+
+def send_to(web: Web) -> Callable[..., Send]:
+    """Has what is fetched from anywhere come from a server of our own, which has one picture under every path."""
+    web.files = defaultdict(lambda: ("image/png", picture()))
+    send = _media._send
+    return lambda parts, *_: send(urlsplit(web.url + parts.path), "127.0.0.1", int(web.url.rpartition(":")[2]), None)
 
 
 class Standard(ChatModelIntegrationTests):
-    """What holds for all. No PDF: the server reads none. No image URLs: the server would fetch them from the web."""
+    """What holds for all. No PDF: the server reads none."""
 
     method = "json_schema"
     thinking = False
 
     @pytest.fixture(autouse=True)
-    def _server(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, scripted_server: Any) -> None:
+    def _server(
+        self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, scripted_server: Any
+    ) -> Iterator[None]:
         type(self).base_url = self.server_for(request, scripted_server).base_url
         monkeypatch.setattr(httpx, "get", download)
         monkeypatch.setenv("LANGCHAIN_TESTS_USER_AGENT", "none is asked")
+        with web_server() as web:
+            monkeypatch.setattr(_media, "addresses_of", lambda *_: ["127.0.0.1"])
+            monkeypatch.setattr(_media, "_send", send_to(web))
+            yield
+            assert bool(web.asked) == (request.node.originalname == "test_image_inputs")
 
     def server_for(self, request: pytest.FixtureRequest, scripted_server: Any) -> LocalServer:
         test = request.node.originalname
@@ -99,6 +92,7 @@ class Standard(ChatModelIntegrationTests):
     def chat_model_params(self) -> dict[str, Any]:
         return {
             "base_url": self.base_url,
+            "fetch_urls": ["raw.githubusercontent.com"],
             "temperature": 0,
             "max_tokens": 1500 if self.thinking else 400,
             "chat_template_kwargs": {"enable_thinking": self.thinking},
@@ -114,6 +108,10 @@ class Standard(ChatModelIntegrationTests):
 
     @property
     def supports_image_inputs(self) -> bool:
+        return True
+
+    @property
+    def supports_image_urls(self) -> bool:
         return True
 
     @property
