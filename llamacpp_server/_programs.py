@@ -23,7 +23,6 @@ from ._notices import logger, say_once
 from ._policy import Attempts, Wait, next_wait
 from ._repeats import Repeats
 from ._requests import encode
-from ._sse import MAX_EVENT_BYTES
 from ._stream import StreamDecoder
 from .errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError, ServerFaultError
 from .settings import ServerSettings, WaitState, redact_url
@@ -83,12 +82,12 @@ class Read:
     Attributes:
         reply: The answer.
         deadline: Time on the monotonic clock after which it takes too long; None sets none.
-        most: Bytes after which it is too long.
+        most: Bytes after which it is too long; None for as many as an event may have.
     """
 
     reply: OpenReply
     deadline: float | None = None
-    most: int = MAX_EVENT_BYTES
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
