@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar
 
 from ._constraints import rules_thinking
 from ._fitting import fit, learn
-from ._lora import named_loras, scales_by_id
 from ._media import holds_media, with_media
 from ._notices import say_once
 from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
@@ -35,6 +34,7 @@ from .results import (
     Embeddings,
     Fit,
     Health,
+    LoraAdapter,
     Metrics,
     ModelCard,
     Ranking,
@@ -73,8 +73,7 @@ def stream_chat(settings: ServerSettings, request: ChatRequest) -> StreamCall[Ch
         return _fitted_chat(settings, ready, converted)
 
     nothing_yet = Call(method="POST", path=_CHAT)
-    watch = _watch(settings, request)
-    return StreamCall(settings=settings, call=nothing_yet, decoder=ChatStreamDecoder, first=first, watch=watch)
+    return StreamCall(settings=settings, call=nothing_yet, decoder=ChatStreamDecoder, first=first)
 
 
 def _fitted_chat(
@@ -94,8 +93,7 @@ def _fitted_chat(
         return _fitted_chat(settings, request, converted) if worth_it else None
 
     call = Call(method="POST", path=_CHAT, body=body, takes_slot=True)
-    watch = _watch(settings, request)
-    return named_loras(StreamCall(settings=settings, call=call, decoder=decoder, recover=recover, watch=watch))
+    return StreamCall(settings=settings, call=call, decoder=decoder, recover=recover, watch=_watch(settings, request))
 
 
 def _watch(settings: ServerSettings, request: ChatRequest) -> ThinkingWatch | None:
@@ -118,24 +116,22 @@ def _end_thinking(settings: ServerSettings, reply_id: str, model: str | None) ->
 def stream_complete(settings: ServerSettings, request: CompletionRequest) -> StreamCall[CompletionDelta]:
     """`/v1/completions`, and `/completion` on a server that has only the native family."""
     body = {**_named(settings, None), **completion_body(request)}
-    call = StreamCall(
+    return StreamCall(
         settings=settings,
         call=Call(method="POST", path="/v1/completions", body=body, takes_slot=True),
         decoder=_completion_decoder(body),
         fallback=Call(method="POST", path="/completion", body=body, takes_slot=True),
     )
-    return named_loras(call)
 
 
 def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCall[CompletionDelta]:
     """`/infill`."""
     body = {**_named(settings, None), **infill_body(request)}
-    call = StreamCall(
+    return StreamCall(
         settings=settings,
         call=Call(method="POST", path="/infill", body=body, takes_slot=True),
         decoder=_completion_decoder(body),
     )
-    return named_loras(call)
 
 
 def _completion_decoder(body: Mapping[str, Any]) -> Callable[[], StreamDecoder[CompletionDelta]]:
@@ -231,9 +227,15 @@ def slot_action(
     return (yield from ask(settings, call, SlotAction.from_wire))
 
 
-def set_lora_adapters(settings: ServerSettings, scales: Mapping[int | str, float]) -> Program[None]:
+def lora_adapters(settings: ServerSettings, model: str | None) -> Program[list[LoraAdapter]]:
+    """`/lora-adapters`."""
+    call = Call(method="GET", path="/lora-adapters", query=_named(settings, model))
+    return (yield from ask(settings, call, lambda answer: [LoraAdapter.from_wire(entry) for entry in answer]))
+
+
+def set_lora_adapters(settings: ServerSettings, scales: Mapping[int, float]) -> Program[None]:
     """`/lora-adapters`; adapters that are not named get scale 0."""
-    body = yield from scales_by_id(settings, scales, None)
+    body = [{"id": number, "scale": scale} for number, scale in scales.items()]
     yield from ask(settings, Call(method="POST", path="/lora-adapters", body=body), _any)
 
 
@@ -417,7 +419,6 @@ def _unstreamed(settings: ServerSettings, request: ChatRequest) -> dict[str, Any
     body = {**_named(settings, None), **chat_body(fit(settings, request)[0])}
     body.pop("stream", None)
     body.pop("stream_options", None)
-    body.pop("lora", None)
     return body
 
 

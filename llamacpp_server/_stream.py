@@ -45,6 +45,9 @@ D = TypeVar("D", ChatDelta, CompletionDelta)
 
 _NOTHING: dict[str, Any] = {}
 _NO_CHOICE: tuple[dict[str, Any]] = (_NOTHING,)
+# Not `ChatDelta(...)`: its defaults, filled in by Python code, cost more than the rest of a token's way through here.
+_tuple = tuple.__new__
+_NOTHING_MORE: tuple[Any, ...] = ChatDelta()[5:]
 
 
 class StreamDecoder(Protocol[S]):
@@ -161,7 +164,7 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
                 raise TypeError("a text is a text")
             # The one line that nearly every token of an answer takes.
             if content and not (start or usage or timings or progress or logprobs or finish) and len(delta) == 1:
-                deltas.append(ChatDelta(content, choice=get("index") or 0))
+                deltas.append(_tuple(ChatDelta, (content, "", (), None, get("index") or 0, *_NOTHING_MORE)))
                 continue
             thinking = delta.get("reasoning_content") or delta.get("reasoning") or ""
             calls, index = delta.get("tool_calls"), get("index") or 0

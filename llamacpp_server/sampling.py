@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ._constraints import CONSTRAINTS, read_grammar
 from .errors import BadRequestError
@@ -21,6 +21,8 @@ __all__ = ["SAMPLING_FIELDS", "SamplingFields", "check_params", "merged_params"]
 
 class SamplingFields(BaseModel):
     """Request parameters of llama-server; None means "not given: the server decides"."""
+
+    model_config = ConfigDict(defer_build=True)  # nearly always, only a subclass is made
 
     # -- length
     max_tokens: int | None = Field(
@@ -140,10 +142,8 @@ class SamplingFields(BaseModel):
         "other processes can't. It seldom helps either: an emptied slot that is named skips the RAM cache, so more is "
         "read than without. See docs/prompt-cache.md.",
     )
-    lora: dict[int | str, float] | list[dict[str, Any]] | None = Field(
-        None,
-        description="Scales of LoRA adapters for this request, by name (the file's, without its ending) or number: "
-        '`{"poet": 0.5}`; others are 0. Also in the server\'s form, `[{"id": 0, "scale": 0.5}]`.',
+    lora: list[dict[str, Any]] | None = Field(
+        None, description='LoRA scales for this request, as `[{"id": 0, "scale": 0.5}]`; others are 0.'
     )
 
     def given(self) -> dict[str, Any]:
