@@ -118,7 +118,9 @@ class SamplingFields(BaseModel):
     post_sampling_probs: bool | None = Field(None, description="Probabilities after the samplers, not before.")
     timings_per_token: bool | None = Field(None, description="Timings on every delta of a stream.")
     return_progress: bool | None = Field(None, description="Events that tell how much of the prompt is read.")
-    return_tokens: bool | None = Field(None, description="Token ids beside the text (native endpoint).")
+    return_tokens: bool | None = Field(
+        None, description="Token ids of a completion beside its text; it comes in one piece then."
+    )
     response_fields: list[str] | None = Field(None, description="Which fields to return (native endpoint).")
     sse_ping_interval: int | None = Field(None, ge=-1, description="Seconds between signs of life; -1 is off.")
 
