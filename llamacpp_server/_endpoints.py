@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from ._constraints import rules_thinking
 from ._fitting import fit, learn
+from ._lora import named_loras, scales_by_id
 from ._media import holds_media, with_media
 from ._notices import say_once
 from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
@@ -34,7 +35,6 @@ from .results import (
     Embeddings,
     Fit,
     Health,
-    LoraAdapter,
     Metrics,
     ModelCard,
     Ranking,
@@ -73,7 +73,8 @@ def stream_chat(settings: ServerSettings, request: ChatRequest) -> StreamCall[Ch
         return _fitted_chat(settings, ready, converted)
 
     nothing_yet = Call(method="POST", path=_CHAT)
-    return StreamCall(settings=settings, call=nothing_yet, decoder=ChatStreamDecoder, first=first)
+    watch = _watch(settings, request)
+    return StreamCall(settings=settings, call=nothing_yet, decoder=ChatStreamDecoder, first=first, watch=watch)
 
 
 def _fitted_chat(
@@ -95,7 +96,8 @@ def _fitted_chat(
         return _fitted_chat(settings, request, converted) if worth_it else None
 
     call = Call(method="POST", path=_CHAT, body=body, takes_slot=True)
-    return StreamCall(settings=settings, call=call, decoder=decoder, recover=recover, watch=_watch(settings, request))
+    watch = _watch(settings, request)
+    return named_loras(StreamCall(settings=settings, call=call, decoder=decoder, recover=recover, watch=watch))
 
 
 def _watch(settings: ServerSettings, request: ChatRequest) -> ThinkingWatch | None:
@@ -125,17 +127,18 @@ def stream_complete(
     native = Call(method="POST", path="/completion", body=body, takes_slot=True)
     usual = Call(method="POST", path="/v1/completions", body=body, takes_slot=True)
     call = native if body.get("return_tokens") else usual
-    return StreamCall(settings=settings, call=call, decoder=_completion_decoder(body), fallback=native)
+    return named_loras(StreamCall(settings=settings, call=call, decoder=_completion_decoder(body), fallback=native))
 
 
 def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCall[CompletionDelta]:
     """`/infill`."""
     body = {**_named(settings, None), **infill_body(request)}
-    return StreamCall(
+    call = StreamCall(
         settings=settings,
         call=Call(method="POST", path="/infill", body=body, takes_slot=True),
         decoder=_completion_decoder(body),
     )
+    return named_loras(call)
 
 
 def _completion_decoder(body: Mapping[str, Any]) -> Callable[[], StreamDecoder[CompletionDelta]]:
@@ -233,15 +236,9 @@ def slot_action(
     return (yield from ask(settings, call, SlotAction.from_wire))
 
 
-def lora_adapters(settings: ServerSettings, model: str | None) -> Program[list[LoraAdapter]]:
-    """`/lora-adapters`."""
-    call = Call(method="GET", path="/lora-adapters", query=_named(settings, model))
-    return (yield from ask(settings, call, lambda answer: [LoraAdapter.from_wire(entry) for entry in answer]))
-
-
-def set_lora_adapters(settings: ServerSettings, scales: Mapping[int, float]) -> Program[None]:
+def set_lora_adapters(settings: ServerSettings, scales: Mapping[int | str, float]) -> Program[None]:
     """`/lora-adapters`; adapters that are not named get scale 0."""
-    body = [{"id": number, "scale": scale} for number, scale in scales.items()]
+    body = yield from scales_by_id(settings, scales, None)
     yield from ask(settings, Call(method="POST", path="/lora-adapters", body=body), _any)
 
 
@@ -425,6 +422,7 @@ def _unstreamed(settings: ServerSettings, request: ChatRequest) -> dict[str, Any
     body = {**_named(settings, None), **chat_body(fit(settings, request)[0])}
     body.pop("stream", None)
     body.pop("stream_options", None)
+    body.pop("lora", None)
     return body
 
 

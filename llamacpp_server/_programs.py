@@ -366,7 +366,7 @@ def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
 def open_stream(stream: StreamCall[D]) -> Program[tuple[OpenReply, Ticket, StreamDecoder[D]]]:
     """An answer that is a stream of events (or a whole reply where no stream was asked for), its ticket and decoder."""
     deadline = _deadline(stream.settings)
-    if stream.first is not None:
+    while stream.first is not None:
         stream = yield from stream.first()
     ticket = yield from admission(stream.settings, stream.call)
     try:
@@ -380,7 +380,7 @@ def open_stream(stream: StreamCall[D]) -> Program[tuple[OpenReply, Ticket, Strea
             other = yield from _recovered(stream, error)
             if other is None:
                 raise
-            stream = other
+            stream = other if other.first is None else (yield from other.first())
             reply = yield from open_reply(_within(stream.settings, deadline), stream.call)
         kind = reply.headers.get("content-type", "")
         if "html" in kind:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from . import _embedding, _endpoints, _prompt_cache, _ranking
+from . import _embedding, _endpoints, _lora, _prompt_cache, _ranking
 from ._stream import fold_chat, fold_completion
 from .chat import (
     ChatDelta,
@@ -184,10 +184,10 @@ class AsyncLlamaServerClient:
 
     async def lora_adapters(self, model: str | None = None) -> list[LoraAdapter]:
         """The LoRA adapters that the server has loaded."""
-        return await self._transport.run(_endpoints.lora_adapters(self.settings, model))
+        return await self._transport.run(_lora.lora_adapters(self.settings, model))
 
-    async def set_lora_adapters(self, scales: Mapping[int, float]) -> None:
-        """Sets the scale of each adapter, by id, for all requests that give none; those not named get 0."""
+    async def set_lora_adapters(self, scales: Mapping[int | str, float]) -> None:
+        """Sets the scale of each adapter, by name or id, for all requests that give none; those not named get 0."""
         await self._transport.run(_endpoints.set_lora_adapters(self.settings, scales))
 
     async def metrics(self, model: str | None = None) -> Metrics:

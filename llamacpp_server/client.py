@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from . import _embedding, _endpoints, _prompt_cache, _ranking
+from . import _embedding, _endpoints, _lora, _prompt_cache, _ranking
 from ._stream import fold_chat, fold_completion
 from .chat import (
     ChatDelta,
@@ -196,10 +196,10 @@ class LlamaServerClient:
 
     def lora_adapters(self, model: str | None = None) -> list[LoraAdapter]:
         """The LoRA adapters that the server has loaded."""
-        return self._transport.run(_endpoints.lora_adapters(self.settings, model))
+        return self._transport.run(_lora.lora_adapters(self.settings, model))
 
-    def set_lora_adapters(self, scales: Mapping[int, float]) -> None:
-        """Sets the scale of each adapter, by id, for all requests that give none; those not named get 0."""
+    def set_lora_adapters(self, scales: Mapping[int | str, float]) -> None:
+        """Sets the scale of each adapter, by name or id, for all requests that give none; those not named get 0."""
         self._transport.run(_endpoints.set_lora_adapters(self.settings, scales))
 
     def metrics(self, model: str | None = None) -> Metrics:

@@ -347,7 +347,7 @@ class LoraAdapter:
     """A LoRA adapter that the server has loaded.
 
     Attributes:
-        id: What requests name it by.
+        id: Its number, in the order of the command line.
         path: Its file, as the server was told.
         scale: Its strength for requests that give none.
     """
@@ -355,6 +355,11 @@ class LoraAdapter:
     id: int
     path: str
     scale: float
+
+    @property
+    def name(self) -> str:
+        """The file's name without directories and `.gguf`."""
+        return re.split(r"[/\\]", self.path)[-1].removesuffix(".gguf")
 
     @classmethod
     def from_wire(cls, entry: Mapping[str, Any]) -> Self:

@@ -144,8 +144,10 @@ class SamplingFields(BaseModel):
         "other processes can't. It seldom helps either: an emptied slot that is named skips the RAM cache, so more is "
         "read than without. See docs/prompt-cache.md.",
     )
-    lora: list[dict[str, Any]] | None = Field(
-        None, description='LoRA scales for this request, as `[{"id": 0, "scale": 0.5}]`; others are 0.'
+    lora: dict[int | str, float] | list[dict[str, Any]] | None = Field(
+        None,
+        description="Scales of LoRA adapters for this request, by name (the file's, without its ending) or number: "
+        '`{"poet": 0.5}`; others are 0. Also in the server\'s form, `[{"id": 0, "scale": 0.5}]`.',
     )
 
     def given(self) -> dict[str, Any]:

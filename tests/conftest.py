@@ -8,7 +8,7 @@ all tests of a run, so a test must not stop, kill or reconfigure one; for that, 
 - `models_dir`: directory with models made by `tests.models`:
   `random.gguf` (nonsense, tools and thinking in its template), `plain.gguf` (the same without tools and thinking in the
   template), `fim.gguf` (for infill), `encoder.gguf` (embeds and reranks), `mmproj-random.gguf` (images and audio for
-  the random models), `broken.gguf` (no model).
+  the random models), `broken.gguf` (no model), `lora/poet.gguf` and `lora/pirate.gguf` (adapters of the random models).
 - `serve(model, **options)`: the server for these options, started on the first call with them and kept. `model` is a
   path or a name in `models_dir`. Use it for options that the fixtures below lack, sparingly: a process per set.
 - `chat_server`: `random.gguf` with 2 slots of 2048 tokens, metrics, saved slots, embeddings off.
@@ -16,6 +16,7 @@ all tests of a run, so a test must not stop, kill or reconfigure one; for that, 
 - `embedding_server`: `encoder.gguf`, 64 dimensions. `rerank_server`: the same as a reranker.
 - `scripted_server(script, **options)`: a server that says what `script` says (see `tests.models.build_scripted`), kept
   by script and options. `prompt` and `temperature` don't matter to it; 2 slots.
+- `lora_server`: `random.gguf` with the adapters `poet` (0) and `pirate` (1), both with scale 0.
 - `pondering_server`: thinks without end, until the server is told to end it, and answers.
 - `slow_server`: says "word " without end, so that a test can leave, cancel or cut a stream.
 - `idle(server)`: waits until no slot is busy; an AssertionError after 3 s. Call it after what should free one.
@@ -34,7 +35,15 @@ import pytest
 
 from llamacpp_server import LocalServer
 from llamacpp_server.local import find_binary
-from tests.models import PLAIN_TEMPLATE, Script, build_projector, build_random, build_random_encoder, build_scripted
+from tests.models import (
+    PLAIN_TEMPLATE,
+    Script,
+    build_lora,
+    build_projector,
+    build_random,
+    build_random_encoder,
+    build_scripted,
+)
 
 ScriptLike = str | Script | Mapping[str, str | Script]
 
@@ -75,11 +84,14 @@ def _environment() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models")
+    (directory / "lora").mkdir()
     build_random(directory / "random.gguf")
     build_random(directory / "plain.gguf", chat_template=PLAIN_TEMPLATE)
     build_random(directory / "fim.gguf", fim_tokens=True)
     build_random_encoder(directory / "encoder.gguf")
     build_projector(directory / "mmproj-random.gguf")
+    build_lora(directory / "lora" / "poet.gguf", seed=1)
+    build_lora(directory / "lora" / "pirate.gguf", seed=2)
     (directory / "broken.gguf").write_bytes(b"GGUF, but not really")
     return directory
 
@@ -140,6 +152,12 @@ def slow_server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Local
     path = tmp_path_factory.mktemp("slow") / "slow.gguf"
     build_scripted(path, Script(says=["word "], endless=True), context_length=_ENDLESS)
     return serve(path, parallel=2, ctx_size=2 * _ENDLESS)
+
+
+@pytest.fixture(scope="session")
+def lora_server(serve: Serve, models_dir: Path) -> LocalServer:
+    adapters = [models_dir / "lora" / name for name in ("poet.gguf", "pirate.gguf")]
+    return serve("random.gguf", parallel=2, ctx_size=4096, lora=dict.fromkeys(map(str, adapters), 0.0))
 
 
 @pytest.fixture(scope="session")

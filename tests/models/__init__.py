@@ -2,13 +2,14 @@
 
 from tests.models._writing import CHAT_TEMPLATE, PLAIN_TEMPLATE
 from tests.models.projector import build_projector
-from tests.models.random_models import build_random, build_random_encoder
+from tests.models.random_models import build_lora, build_random, build_random_encoder
 from tests.models.scripted import Script, build_scripted, tool_call
 
 __all__ = [
     "CHAT_TEMPLATE",
     "PLAIN_TEMPLATE",
     "Script",
+    "build_lora",
     "build_projector",
     "build_random",
     "build_random_encoder",

@@ -87,6 +87,23 @@ def build_random(
     return path
 
 
+def build_lora(path: Path, *, embedding_length: int = 64, layers: int = 2, seed: int = 1) -> Path:
+    """Write a LoRA adapter of rank 2 for `build_random`'s model, strong enough to change what it says."""
+    rng = np.random.default_rng(seed)
+    width, rank = embedding_length, 2
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+    writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(rank))
+    tensors = {}
+    for block in range(layers):
+        name = f"blk.{block}.ffn_down.weight"
+        tensors[f"{name}.lora_a"] = rng.standard_normal((rank, 2 * width)).astype(np.float32)
+        tensors[f"{name}.lora_b"] = rng.standard_normal((width, rank)).astype(np.float32)
+    write_file(writer, tensors)
+    return path
+
+
 def build_random_encoder(path: Path, *, rank_head: bool = True, seed: int = 0) -> Path:
     """Write a random BERT of 64 dimensions that embeds (mean pooling), and reranks if it has the rank head."""
     rng = np.random.default_rng(seed)

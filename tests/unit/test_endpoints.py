@@ -18,6 +18,7 @@ from llamacpp_server import (
     ServerSettings,
     Usage,
     _endpoints,
+    _lora,
 )
 from tests.unit.driver import Answer, Conversation
 
@@ -44,7 +45,7 @@ PROGRAMS = {
         ("POST", "/slots/0", {"action": "erase"}, {}),
         {"id_slot": 0, "n_erased": 5},
     ),
-    "lora_adapters": (lambda s: _endpoints.lora_adapters(s, None), ("GET", "/lora-adapters", {}, None), []),
+    "lora_adapters": (lambda s: _lora.lora_adapters(s, None), ("GET", "/lora-adapters", {}, None), []),
     "set_lora_adapters": (
         lambda s: _endpoints.set_lora_adapters(s, {0: 0.5, 2: 0}),
         ("POST", "/lora-adapters", {}, [{"id": 0, "scale": 0.5}, {"id": 2, "scale": 0}]),

@@ -123,7 +123,7 @@ def test_an_unknown_name_that_is_near_to_none_gets_no_guess():
     ("name", "value"),
     [("temperature", "hot"), ("max_tokens", "many"), ("max_tokens", -2), ("max_tokens", 1.5), ("mirostat", 3),
      ("stop", 5), ("stop", [1]), ("samplers", {"a": 1}), ("repeat_last_n", -1), ("dry_penalty_last_n", -1),
-     ("dry_sequence_breakers", []), ("adaptive_decay", 1.0), ("reasoning_format", "xml"), ("n", 0), ("lora", {"0": 1}),
+     ("dry_sequence_breakers", []), ("adaptive_decay", 1.0), ("reasoning_format", "xml"), ("n", 0), ("lora", 1),
      ("json_schema", "{}"), ("response_format", "json"), ("cache_prompt", "perhaps"), ("id_slot", -2)],
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_or_size_is_refused_by_name(name, value):
