@@ -5,16 +5,22 @@ BIN := $(VENV)/bin
 # What the llama-server binary is compiled with: the server alone.
 CMAKE_ARGS ?= -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_UI=OFF
 
-.PHONY: demo test test-binary lint format bench clean
+.PHONY: demo test test-binary test-notebooks notebooks lint format bench clean
 
 demo: $(VENV)/.runtime ## chat, an agent with tools, and RAG in the terminal
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.dev ## the tests that people run daily
-	$(BIN)/python -m pytest -m "not binary" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not binary and not notebook" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
 test-binary: $(VENV)/.binary ## what only the llama-server binary can do: routers, keys, start-up
 	$(BIN)/python -m pytest -m binary
+
+test-notebooks: $(VENV)/.notebooks ## each notebook, from its first cell to its last
+	$(BIN)/python -m pytest -m notebook
+
+notebooks: $(VENV)/.notebooks ## the same, and writes their outputs
+	$(BIN)/python notebooks/execute.py
 
 lint: $(VENV)/.dev ## style, types and the placement rules
 	$(BIN)/ruff check .
@@ -45,6 +51,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+$(VENV)/.notebooks: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group notebooks
 	@touch $@
 
 $(VENV)/.binary: $(VENV)/.dev

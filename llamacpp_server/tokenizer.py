@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from .client import LlamaServerClient
+from .client import LlamaServerClient
 
 __all__ = ["LlamaServerTokenizer"]
 

@@ -1,0 +1,62 @@
+"""Runs notebooks on a real server and writes their outputs: `python notebooks/execute.py [name ...]`; none means all."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+LONGEST_CELL = 300  # seconds
+
+
+def notebooks() -> list[Path]:
+    """All of them, in the order of their numbers."""
+    return sorted(HERE.glob("[0-9]*.ipynb"))
+
+
+def executed(path: Path) -> Any:
+    """The notebook with the outputs of a run in a kernel of its own.
+
+    Raises:
+        CellExecutionError: For the first cell that fails.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=LONGEST_CELL, kernel_name="python3", resources=resources).execute()
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = _joined(cell.outputs)
+    notebook.metadata.language_info = {"name": "python"}
+    return notebook
+
+
+def shown(cell: Any) -> str:
+    """The text that a reader sees below a cell."""
+    texts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", ())]
+    return "\n".join(texts)
+
+
+def _joined(outputs: list[Any]) -> list[Any]:
+    """One piece of text for each run of prints, with what a progress bar overwrote left out."""
+    joined: list[Any] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last is not None and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    for output in joined:
+        if output.output_type == "stream":
+            output.text = "\n".join(line.rpartition("\r")[2] for line in output.text.split("\n"))
+    return joined
+
+
+if __name__ == "__main__":
+    for path in [HERE / name for name in sys.argv[1:]] or notebooks():
+        nbformat.write(executed(path), path)
+        print(path.name)
