@@ -153,11 +153,15 @@ def _wait_for_log() -> None:
 
 def _set(xllamacpp: Any, params: Any, path: str, value: Any) -> None:
     """Sets the attribute at a dotted path, as a value of the type that it has."""
+    if path == "hostnames" and not hasattr(params, path):  # before 2026.10
+        path, (value,) = "hostname", value
     *parents, name = path.split(".")
     owner = params
     for parent in parents:
         owner = getattr(owner, parent)
     current = getattr(owner, name)
+    if isinstance(current, str) and isinstance(value, list):  # one alias, before 2026
+        (value,) = value
     if isinstance(current, enum.Enum):
         value = type(current)[value]
     elif isinstance(current, set):
