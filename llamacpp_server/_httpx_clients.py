@@ -66,6 +66,7 @@ def build(client: httpx.Client | httpx.AsyncClient, send: Send) -> httpx.Request
     )
     if request.url.query:
         _QUERIES.add(request.url.query)
+        request.__class__ = _QuietRequest
     if send.foreign:  # the address may be a number; the certificate is the name's
         request.extensions["sni_hostname"] = send.foreign
     return request
@@ -86,6 +87,13 @@ def options(way: str, verify: bool | ssl.SSLContext) -> dict[str, Any]:
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[])) if foreign else None
     trust_env = way in ("far", "far foreign")
     return {"limits": LIMITS, "trust_env": trust_env, "verify": context(foreign or verify), "cookies": no_cookies}
+
+
+class _QuietRequest(httpx.Request):
+    """Shows no query: error trackers show it as a variable of httpx's frames."""
+
+    def __repr__(self) -> str:
+        return f"<Request({self.method!r}, {redact_url(str(self.url))!r})>"
 
 
 @cache

@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeVar
-from urllib.parse import urlencode
 
 from pydantic_core import from_json
 
@@ -57,7 +56,7 @@ class Send:
 
     Attributes:
         method: HTTP method.
-        url: Whole address.
+        url: Whole address. Its query may hold a key, so it is not shown with the variables of a traceback.
         headers: Request headers, with the key.
         content: Body; None sends none.
         connect_timeout: Seconds for a connection; None waits on.
@@ -67,7 +66,7 @@ class Send:
     """
 
     method: str
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     content: bytes | None = field(repr=False)
     connect_timeout: float | None
@@ -401,8 +400,7 @@ def _recovered(stream: StreamCall[D], error: LlamaServerError) -> Program[Stream
 
 
 def _request(settings: ServerSettings, call: Call) -> Send:
-    query = {**settings.query, **call.query}
-    url = settings.base_url + call.path + ("?" + urlencode(query) if query else "")
+    url = settings.address(call.path, call.query)
     headers = settings.request_headers()
     content = None
     if call.body is not None:

@@ -6,10 +6,11 @@ import ipaddress
 import os
 import re
 import ssl
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Self
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
@@ -47,6 +48,7 @@ _ENDPOINT = re.compile(
 # How the address of a unix socket is kept: its path is quoted where a host would be, so that `/v1/...` can follow.
 _UNIX: Final = "http+unix://"
 
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
@@ -128,16 +130,18 @@ def is_loopback(host: str) -> bool:
 
 
 def redact_url(url: str) -> str:
-    """The address without user name, password and query, for messages and logs."""
-    scheme, mark, rest = url.partition("://") if "://" in url else ("", "", url)
-    try:
-        parts = urlsplit("//" + rest)
-        _ = parts.port
-    except ValueError:
-        # Not an address, so nothing before an @ can be told from a password.
-        rest = rest.rpartition("@")[2]
-        return scheme + mark + re.split("[?#]", rest)[0]
-    return scheme + mark + parts.netloc.rpartition("@")[2] + parts.path
+    """The address without user name, password and query, for messages and logs.
+
+    A password may hold what ends the host in an address (`/`, `?`, `#`), so all before the last `@` goes, unless no
+    colon is there: `http://host/logo@2x.png` is shown.
+    """
+    scheme = _SCHEME.match(url)
+    shown = url[scheme.end() :] if scheme else url
+    login, _, rest = shown.rpartition("@")
+    host, slash, _ = login.partition("/")
+    if not slash or "@" in host or ":" in login:
+        shown = rest
+    return (scheme[0] if scheme else "") + re.split("[?#]", shown)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,8 +238,32 @@ class ServerSettings:
         return replace(self, **changes)
 
     def request_headers(self) -> dict[str, str]:
-        """The headers of each request; the key is among them."""
+        """The headers of each request; the key is among them.
+
+        With a user name in `base_url`, which is for a gateway, the key goes where llama-server looks for it as well.
+        """
         headers = dict(self.headers)
+        login = _login(self.base_url)
+        if login:
+            headers["Authorization"] = login
         if self.api_key is not None:
-            headers["Authorization"] = f"Bearer {self.api_key.get_secret_value()}"
+            name, kind = ("X-Api-Key", "") if login else ("Authorization", "Bearer ")
+            headers[name] = kind + self.api_key.get_secret_value()
         return headers
+
+    def address(self, path: str, query: Mapping[str, str]) -> str:
+        """The whole address of an endpoint, without user name and password: those are among the headers."""
+        query = {**self.query, **query}
+        scheme, _, rest = self.base_url.partition("://")
+        host, slash, prefix = rest.partition("/")
+        root = f"{scheme}://{host.rpartition('@')[2]}{slash}{prefix}"
+        return root + path + ("?" + urlencode(query) if query else "")
+
+
+def _login(base_url: str) -> str | None:
+    """User name and password of an address as the header that a gateway wants."""
+    parts = urlsplit(base_url)
+    if parts.username is None:
+        return None
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return "Basic " + b64encode(pair.encode()).decode()

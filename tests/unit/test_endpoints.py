@@ -353,7 +353,8 @@ def test_query_and_headers_of_the_settings_are_sent_with_each_request():
     talk.run(_endpoints.tokenize(settings, "x", False, True, None))
     send = talk.sent[0]
     assert send.url.endswith("/tokenize?tenant=a%26b")
-    assert send.headers == {"X-Team": "blue", "Authorization": "Bearer k", "Content-Type": "application/json"}
+    login = {"Authorization": "Basic dXNlcjpzZWNyZXQ=", "X-Api-Key": "k"}  # of the address, for a gateway; and the key
+    assert send.headers == {"X-Team": "blue", **login, "Content-Type": "application/json"}
     assert "Bearer" not in repr(send)
 
 

@@ -96,6 +96,13 @@ def test_every_suffix_leads_to_the_same_root(scheme, host, port, prefix, suffix)
         ("user:secret@host:80", "host:80"),
         ("http://user:sec/ret@host", "http://host"),
         ("http://host/a@b", "http://host/a@b"),
+        ("http://host/a@b?mail=c@d", "http://host/a@b"),
+        # Such a path can't be told from a password with a slash in it.
+        ("http://host:80/a@b", "http://b"),
+        ("http://user:12/secret@host/x", "http://host/x"),
+        ("http://user:12?secret@host/x", "http://host/x"),
+        ("http:///user:secret\x00@host/x", "http://host/x"),
+        ("user:secret://x@host", "host"),
         ("http://[::1]:8080/x", "http://[::1]:8080/x"),
     ],
 )
@@ -115,6 +122,25 @@ def test_the_error_for_a_bad_base_url_shows_no_password(bad):
         told.append(str(error))
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     assert "secret" not in " ".join(told)
+
+
+@given(*[st.text(max_size=6)] * 4, st.sampled_from(["http://", "https://", ""]))
+def test_no_address_however_odd_shows_the_password_in_it(user, before, after, host, scheme):
+    url = f"{scheme}{user}:{before}hunter2{after}@{host}"
+    shown = redact_url(url)
+    try:
+        settings = ServerSettings(base_url=url)
+    except ValueError as error:
+        shown += str(error)
+    else:
+        shown += repr(settings) + redact_url(settings.base_url) + settings.address("/v1/models", {})
+    assert "hunter2" not in shown
+
+
+def test_user_and_password_of_an_address_are_sent_as_a_header_and_the_key_beside_them():
+    settings = ServerSettings(base_url="http://us%20er:p%40ss@host/x", api_key=KEY)
+    assert settings.request_headers() == {"Authorization": "Basic dXMgZXI6cEBzcw==", "X-Api-Key": KEY}
+    assert settings.address("/v1/models", {"a": "1"}) == "http://host/x/v1/models?a=1"
 
 
 def test_the_environment_fills_what_is_not_given():
