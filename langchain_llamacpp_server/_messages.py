@@ -93,7 +93,7 @@ def _joined(parts: list[Part]) -> str | list[Part]:
     """One text as a string, which every template takes; anything else as parts."""
     if not parts:
         return ""
-    return parts[0]["text"] if len(parts) == 1 and parts[0]["type"] == "text" else parts
+    return parts[0]["text"] if len(parts) == 1 and parts[0].get("type") == "text" else parts
 
 
 def _assistant(message: AIMessage) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _assistant_content(message: AIMessage) -> str | list[Part]:
     if isinstance(message.content, str):
         return message.content
     parts = [p for block in message.content if (p := part(block)) is not None]
-    if all(p["type"] == "text" for p in parts):
+    if all(p.get("type") == "text" for p in parts):
         return "".join(p["text"] for p in parts)
     return parts
 

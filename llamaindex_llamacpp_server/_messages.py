@@ -202,14 +202,20 @@ def _tool_calls(message: ChatMessage, number: int) -> list[ToolCallDict]:
             for position, block in enumerate(blocks)
         ]
     legacy = message.additional_kwargs.get("tool_calls") or ()
+    if not isinstance(legacy, Sequence) or isinstance(legacy, str):
+        raise BadRequestError(f"additional_kwargs['tool_calls'] of a message must be a list, not {legacy!r:.80}")
     return [_legacy_call(call, f"call_{number}_{position}") for position, call in enumerate(legacy)]
 
 
 def _legacy_call(call: Any, fallback_id: str) -> ToolCallDict:
     """A call as other integrations keep it: the OpenAI dict, or an object with the same attributes."""
-    if not isinstance(call, Mapping):
-        call = call.model_dump() if hasattr(call, "model_dump") else vars(call)
-    function = call.get("function") or {}
+    if hasattr(call, "model_dump"):
+        call = call.model_dump()
+    elif not isinstance(call, Mapping):
+        call = getattr(call, "__dict__", None)
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if function is None or not isinstance(function, Mapping):
+        raise BadRequestError(f"a tool call in additional_kwargs has no function: {call!r:.80}")
     return _call(call.get("id"), function.get("name") or "", function.get("arguments") or {}, fallback_id)
 
 
