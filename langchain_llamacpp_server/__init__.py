@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from llamacpp_server._lazy import lazy
 
 if TYPE_CHECKING:
     from ._errors import MissingToolCallError, TruncatedOutputError
@@ -26,25 +27,15 @@ __all__ = [
 ]
 
 # A program that only embeds does not pay for importing the chat model.
-_MODULES = {
-    "CacheReport": "cache_report",
-    "ChatLlamaServer": "chat_models",
-    "LlamaServerEmbeddings": "embeddings",
-    "LlamaServerLLM": "llms",
-    "LlamaServerReranker": "rerankers",
-    "MissingToolCallError": "_errors",
-    "TruncatedOutputError": "_errors",
-    "register": "_registration",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "_errors": ("MissingToolCallError", "TruncatedOutputError"),
+        "_registration": ("register",),
+        "cache_report": ("CacheReport",),
+        "chat_models": ("ChatLlamaServer",),
+        "embeddings": ("LlamaServerEmbeddings",),
+        "llms": ("LlamaServerLLM",),
+        "rerankers": ("LlamaServerReranker",),
+    },
+)

@@ -8,7 +8,15 @@ from typing import Any
 
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 
-from llamacpp_server import CompletionDelta, CompletionReply, CompletionRequest, InfillRequest, Timings, Usage
+from llamacpp_server import (
+    CompletionChoice,
+    CompletionDelta,
+    CompletionReply,
+    CompletionRequest,
+    InfillRequest,
+    Timings,
+    Usage,
+)
 from llamacpp_server.sampling import merged_params
 
 from ._arguments import MEANINGLESS, MEANINGLESS_IN_CALLS, ignore, read_timeouts, renamed
@@ -100,10 +108,7 @@ def result(replies: Sequence[CompletionReply], answers: int) -> LLMResult:
     """Replies of one or several requests, in the order of the prompts, with `answers` choices for each prompt."""
     generations: list[list[Generation]] = []
     for reply in replies:
-        found = [
-            Generation(text=choice.text, generation_info=_info(choice.finish_reason, choice.logprobs))
-            for choice in reply.choices
-        ]
+        found = [Generation(text=choice.text, generation_info=_info(choice)) for choice in reply.choices]
         if len(reply.choices) == 1 and reply.timings is not None:
             found[0].generation_info = {**(found[0].generation_info or {}), "timings": reply.timings.as_dict()}
         generations += [found[at : at + answers] for at in range(0, len(found), answers)]
@@ -113,8 +118,9 @@ def result(replies: Sequence[CompletionReply], answers: int) -> LLMResult:
     return LLMResult(generations=generations, llm_output=output)
 
 
-def _info(finish_reason: str | None, logprobs: Any) -> dict[str, Any]:
-    return {"finish_reason": finish_reason, "logprobs": logprobs}
+def _info(choice: CompletionChoice) -> dict[str, Any]:
+    info: dict[str, Any] = {"finish_reason": choice.finish_reason, "logprobs": choice.logprobs}
+    return {**info, "tokens": list(choice.tokens)} if choice.tokens else info
 
 
 def _usage(replies: Sequence[CompletionReply]) -> dict[str, int]:
@@ -139,9 +145,11 @@ class ChunkConverter:
         self._usage = delta.usage or self._usage
         self._timings = delta.timings or self._timings
         self._finish_reason = delta.finish_reason or self._finish_reason
-        if not delta.text and not delta.logprobs:
+        if not delta.text and not delta.logprobs and not delta.tokens:
             return None
-        info = {"logprobs": delta.logprobs} if delta.logprobs else None
+        info: dict[str, Any] | None = {"logprobs": delta.logprobs} if delta.logprobs else None
+        if delta.tokens:
+            info = {**(info or {}), "tokens": list(delta.tokens)}
         return GenerationChunk(text=delta.text, generation_info=info)
 
     def last(self) -> GenerationChunk:

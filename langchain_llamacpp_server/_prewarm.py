@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import BaseMessage, SystemMessage
 from langchain_core.tools import BaseTool
 
-from llamacpp_server import PromptRead, ServerInfo
 from llamacpp_server.connection import ConnectionFields
 
 from ._calls import Call
 from ._errors import langchain_errors
+
+if TYPE_CHECKING:
+    from llamacpp_server import PromptRead, ServerInfo
 
 Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
 

@@ -17,14 +17,7 @@ from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
-from llamacpp_server import (
-    AsyncLlamaServerClient,
-    ChatReply,
-    Fit,
-    LlamaServerClient,
-    LlamaServerError,
-    ServerInfo,
-)
+from llamacpp_server import LlamaServerError
 from llamacpp_server._notices import say_once
 from llamacpp_server.connection import MediaFields, RepairFields, ThinkingFields
 from llamacpp_server.settings import redact_url
@@ -41,6 +34,9 @@ from ._profile import profile
 from ._registration import let_load_find
 from ._server_model import ServerModel
 from ._tools import wire_tool_choice, wire_tools
+
+if TYPE_CHECKING:
+    from llamacpp_server import AsyncLlamaServerClient, ChatReply, Fit, LlamaServerClient, ServerInfo
 
 __all__ = ["ChatLlamaServer"]
 
@@ -66,7 +62,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
     Errors are of `llamacpp_server`'s classes and LangChain's `ModelError` classes at once.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=False)
 
     streaming: bool = Field(False, description="LangChain's switch: whether `invoke` reports tokens to callbacks.")
     stream_usage: bool = Field(True, description="Whether a stream's last chunk has the token counts.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, closing
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.base import LangSmithParams
@@ -13,13 +13,16 @@ from langchain_core.outputs import GenerationChunk, LLMResult
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
-from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient, SamplingFields
+from llamacpp_server import SamplingFields
 from llamacpp_server.settings import redact_url
 
 from ._completions import ChunkConverter, CompletionCall, read_call, result
 from ._errors import langchain_errors
 from ._server_model import ServerModel
 from ._vector_arguments import LLM_NAMES, model_arguments
+
+if TYPE_CHECKING:
+    from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
 
 __all__ = ["LlamaServerLLM"]
 
@@ -42,7 +45,7 @@ class LlamaServerLLM(SamplingFields, ServerModel, BaseLLM):
     `generation_info` has the finish reason, log probabilities and the server's timings, `llm_output` the usage.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=False)
 
     suffix: str | None = Field(None, description="Text behind the gap that is to be filled.")
     streaming: bool = Field(False, description="Whether `invoke` reports tokens to callbacks.")

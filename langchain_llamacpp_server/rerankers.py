@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManager, CallbackManager, Callbacks
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import Field, model_validator
 
-from llamacpp_server import Ranking
 from llamacpp_server.vector_fields import RankFields
 
 from ._arguments import constructor_arguments
 from ._errors import langchain_errors
+
+if TYPE_CHECKING:
+    from llamacpp_server import Ranking
 
 __all__ = ["LlamaServerReranker"]
 

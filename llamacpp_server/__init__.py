@@ -1,66 +1,73 @@
 """llama.cpp's llama-server from Python: everything that it can do, typed. Knows no framework."""
 
-from ._stream import fold_chat, fold_completion
-from .async_client import AsyncLlamaServerClient
-from .cache_report import CacheReport, CacheTurn
-from .chat import (
-    ChatChoice,
-    ChatDelta,
-    ChatReply,
-    ChatRequest,
-    CompletionChoice,
-    CompletionDelta,
-    CompletionReply,
-    CompletionRequest,
-    InfillRequest,
-    MediaPolicy,
-    PromptProgress,
-    Repair,
-    ReplyStart,
-    Timings,
-    ToolCall,
-    ToolCallFragment,
-    Usage,
-)
-from .client import LlamaServerClient
-from .controls import ThinkingControl
-from .errors import (
-    AuthenticationFailedError,
-    BadRequestError,
-    BadVectorError,
-    ConnectionFailedError,
-    ContextOverflowError,
-    LlamaServerError,
-    MalformedReplyError,
-    NotFoundError,
-    NotSupportedError,
-    RequestTimeoutError,
-    ServerBusyError,
-    ServerFaultError,
-    ServerLoadingError,
-    StreamCutOffError,
-)
-from .info import ServerInfo
-from .local import LocalModel, LocalServer, LocalServerError, find_models
-from .results import (
-    Embeddings,
-    Fit,
-    Health,
-    LoraAdapter,
-    Metrics,
-    ModelCard,
-    PromptRead,
-    Ranking,
-    ServerProps,
-    SlotAction,
-    SlotPrompt,
-    SlotState,
-    Token,
-)
-from .sampling import SamplingFields
-from .settings import DEFAULT_BASE_URL, ServerSettings, WaitState
-from .tokenizer import LlamaServerTokenizer
-from .vectors import EmbedRequest, RankRequest, ScoreScale
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._lazy import lazy
+
+if TYPE_CHECKING:
+    from ._stream import fold_chat, fold_completion
+    from .async_client import AsyncLlamaServerClient
+    from .cache_report import CacheReport, CacheTurn
+    from .chat import (
+        ChatChoice,
+        ChatDelta,
+        ChatReply,
+        ChatRequest,
+        CompletionChoice,
+        CompletionDelta,
+        CompletionReply,
+        CompletionRequest,
+        InfillRequest,
+        MediaPolicy,
+        PromptProgress,
+        Repair,
+        ReplyStart,
+        Timings,
+        ToolCall,
+        ToolCallFragment,
+        Usage,
+    )
+    from .client import LlamaServerClient
+    from .controls import ThinkingControl
+    from .errors import (
+        AuthenticationFailedError,
+        BadRequestError,
+        BadVectorError,
+        ConnectionFailedError,
+        ContextOverflowError,
+        LlamaServerError,
+        MalformedReplyError,
+        NotFoundError,
+        NotSupportedError,
+        RequestTimeoutError,
+        ServerBusyError,
+        ServerFaultError,
+        ServerLoadingError,
+        StreamCutOffError,
+    )
+    from .info import ServerInfo
+    from .local import LocalModel, LocalServer, LocalServerError, find_models
+    from .results import (
+        Embeddings,
+        Fit,
+        Health,
+        LoraAdapter,
+        Metrics,
+        ModelCard,
+        PromptRead,
+        Ranking,
+        ServerProps,
+        SlotAction,
+        SlotPrompt,
+        SlotState,
+        Token,
+    )
+    from .sampling import SamplingFields
+    from .settings import DEFAULT_BASE_URL, ServerSettings, WaitState
+    from .tokenizer import LlamaServerTokenizer
+    from .vectors import EmbedRequest, RankRequest, ScoreScale
 
 __version__ = "0.1.0"
 
@@ -130,3 +137,90 @@ __all__ = [
     "fold_chat",
     "fold_completion",
 ]
+
+# Nothing is imported before it is asked for: whoever only embeds does not pay for grammars and local servers.
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "_stream": (
+            "fold_chat",
+            "fold_completion",
+        ),
+        "async_client": ("AsyncLlamaServerClient",),
+        "cache_report": (
+            "CacheReport",
+            "CacheTurn",
+        ),
+        "chat": (
+            "ChatChoice",
+            "ChatDelta",
+            "ChatReply",
+            "ChatRequest",
+            "CompletionChoice",
+            "CompletionDelta",
+            "CompletionReply",
+            "CompletionRequest",
+            "InfillRequest",
+            "MediaPolicy",
+            "PromptProgress",
+            "Repair",
+            "ReplyStart",
+            "Timings",
+            "ToolCall",
+            "ToolCallFragment",
+            "Usage",
+        ),
+        "client": ("LlamaServerClient",),
+        "controls": ("ThinkingControl",),
+        "errors": (
+            "AuthenticationFailedError",
+            "BadRequestError",
+            "BadVectorError",
+            "ConnectionFailedError",
+            "ContextOverflowError",
+            "LlamaServerError",
+            "MalformedReplyError",
+            "NotFoundError",
+            "NotSupportedError",
+            "RequestTimeoutError",
+            "ServerBusyError",
+            "ServerFaultError",
+            "ServerLoadingError",
+            "StreamCutOffError",
+        ),
+        "info": ("ServerInfo",),
+        "local": (
+            "LocalModel",
+            "LocalServer",
+            "LocalServerError",
+            "find_models",
+        ),
+        "results": (
+            "Embeddings",
+            "Fit",
+            "Health",
+            "LoraAdapter",
+            "Metrics",
+            "ModelCard",
+            "PromptRead",
+            "Ranking",
+            "ServerProps",
+            "SlotAction",
+            "SlotPrompt",
+            "SlotState",
+            "Token",
+        ),
+        "sampling": ("SamplingFields",),
+        "settings": (
+            "DEFAULT_BASE_URL",
+            "ServerSettings",
+            "WaitState",
+        ),
+        "tokenizer": ("LlamaServerTokenizer",),
+        "vectors": (
+            "EmbedRequest",
+            "RankRequest",
+            "ScoreScale",
+        ),
+    },
+)

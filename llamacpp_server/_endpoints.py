@@ -16,7 +16,7 @@ from ._notices import say_once
 from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
 from ._replies import parse_embeddings, usage_from_wire
 from ._requests import answer_room, answers_of, chat_body, completion_body, countable, infill_body, salted
-from ._stream import ChatStreamDecoder, CompletionStreamDecoder, StreamDecoder
+from ._stream import ChatStreamDecoder, CompletionStreamDecoder, OwnTokensOnly, StreamDecoder
 from ._thinking_watch import ThinkingWatch
 from ._thoughts import NoThoughts, ThoughtsApart
 from ._whole import WholeChatDecoder, WholeCompletionDecoder
@@ -88,6 +88,8 @@ def _fitted_chat(
         decoder = partial(NoThoughts, decoder)
     elif body.get("reasoning_format") != "none":
         decoder = partial(ThoughtsApart, decoder, answers_of(body))
+    if fitted.params.get("top_logprobs") == 0 and body.get("logprobs"):
+        decoder = partial(OwnTokensOnly, decoder)
 
     def recover(error: LlamaServerError) -> Program[StreamCall[ChatDelta] | None]:
         worth_it = yield from learn(settings, request, body, error)
@@ -115,16 +117,17 @@ def _end_thinking(settings: ServerSettings, reply_id: str, model: str | None) ->
         say_once(f"the thinking of a reply could not be ended, and goes on: {error.server_message or error.message}")
 
 
-def stream_complete(settings: ServerSettings, request: CompletionRequest) -> StreamCall[CompletionDelta]:
-    """`/v1/completions`, and `/completion` on a server that has only the native family."""
+def stream_complete(
+    settings: ServerSettings, request: CompletionRequest | InfillRequest
+) -> StreamCall[CompletionDelta]:
+    """`/v1/completions`; `/completion` on a server that has only the native family, and for ids of tokens."""
+    if isinstance(request, InfillRequest):
+        return stream_infill(settings, request)
     body = {**_named(settings, None), **completion_body(request)}
-    call = StreamCall(
-        settings=settings,
-        call=Call(method="POST", path="/v1/completions", body=body, takes_slot=True),
-        decoder=_completion_decoder(body),
-        fallback=Call(method="POST", path="/completion", body=body, takes_slot=True),
-    )
-    return named_loras(call)
+    native = Call(method="POST", path="/completion", body=body, takes_slot=True)
+    usual = Call(method="POST", path="/v1/completions", body=body, takes_slot=True)
+    call = native if body.get("return_tokens") else usual
+    return named_loras(StreamCall(settings=settings, call=call, decoder=_completion_decoder(body), fallback=native))
 
 
 def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCall[CompletionDelta]:
@@ -139,7 +142,9 @@ def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCal
 
 
 def _completion_decoder(body: Mapping[str, Any]) -> Callable[[], StreamDecoder[CompletionDelta]]:
-    return partial(CompletionStreamDecoder, answers_of(body)) if body.get("stream") else WholeCompletionDecoder
+    if not body.get("stream"):
+        return WholeCompletionDecoder
+    return partial(CompletionStreamDecoder, answers_of(body), body.get("n") or body.get("n_cmpl") or 1)
 
 
 def end_reasoning(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:

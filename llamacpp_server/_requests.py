@@ -133,7 +133,8 @@ def completion_body(request: CompletionRequest) -> dict[str, Any]:
     body["prompt"] = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
     if request.model is not None:
         body["model"] = request.model
-    return {**body, "stream": True, **request.extra_body}
+    # A stream leaves out the ids of tokens that are part of a character only (b11549).
+    return {**body, "stream": not body.get("return_tokens"), **request.extra_body}
 
 
 def answers_of(body: Mapping[str, Any]) -> int:
@@ -154,7 +155,7 @@ def infill_body(request: InfillRequest) -> dict[str, Any]:
         body["input_extra"] = [{"filename": name, "text": text} for name, text in request.extra]
     if request.model is not None:
         body["model"] = request.model
-    return {**body, "stream": True, **request.extra_body}
+    return {**body, "stream": not body.get("return_tokens"), **request.extra_body}
 
 
 def _parameters(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -163,6 +164,8 @@ def _parameters(params: Mapping[str, Any]) -> dict[str, Any]:
         _clean_stop(body)
     if "response_format" in body:
         body["response_format"] = _nested_format(body["response_format"])
+    if body.get("top_logprobs") == 0 and body.get("logprobs") is True:
+        body["top_logprobs"] = 1  # for 0 the server leaves out the tokens themselves as well
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
         body["logprobs"] = True
     if body.get("continue_final_message"):

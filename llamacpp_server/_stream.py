@@ -7,7 +7,7 @@ before its end mark, because a short answer and a dead server must not look alik
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic_core import from_json
@@ -45,6 +45,9 @@ D = TypeVar("D", ChatDelta, CompletionDelta)
 
 _NOTHING: dict[str, Any] = {}
 _NO_CHOICE: tuple[dict[str, Any]] = (_NOTHING,)
+# Not `ChatDelta(...)`: its defaults, filled in by Python code, cost more than the rest of a token's way through here.
+_tuple = tuple.__new__
+_NOTHING_MORE: tuple[Any, ...] = ChatDelta()[5:]
 
 
 class StreamDecoder(Protocol[S]):
@@ -161,7 +164,7 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
                 raise TypeError("a text is a text")
             # The one line that nearly every token of an answer takes.
             if content and not (start or usage or timings or progress or logprobs or finish) and len(delta) == 1:
-                deltas.append(ChatDelta(content, choice=get("index") or 0))
+                deltas.append(_tuple(ChatDelta, (content, "", (), None, get("index") or 0, *_NOTHING_MORE)))
                 continue
             thinking = delta.get("reasoning_content") or delta.get("reasoning") or ""
             calls, index = delta.get("tool_calls"), get("index") or 0
@@ -200,11 +203,13 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
 
     Args:
         answers: How many answers were asked for. A native stream is whole once each has had its last event.
+        each: How many of them are to one prompt, whose tokens are counted once.
     """
 
-    def __init__(self, answers: int = 1) -> None:
+    def __init__(self, answers: int = 1, each: int = 1) -> None:
         super().__init__()
         self._answers = answers
+        self._each = each
         self._ended: set[int] = set()
 
     def _read(self, chunk: dict[str, Any], deltas: list[CompletionDelta]) -> None:
@@ -218,6 +223,8 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
             return
         usage = usage_from_wire(chunk.get("usage"))
         for choice in chunk["choices"] or [{}]:
+            if usage and (choice.get("index") or 0) % self._each:
+                usage = Usage(0, usage.completion_tokens, 0)
             deltas.append(
                 CompletionDelta(
                     _text(choice.get("text")),
@@ -241,7 +248,10 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
         self._ended.add(index)
         self._done = len(self._ended) >= self._answers
         # The last event repeats the probabilities (and with `return_tokens` the tokens) of the whole reply.
-        return CompletionDelta(text, (), native_finish_reason(chunk), index, None, native_usage(chunk))
+        usage = native_usage(chunk)
+        if index % self._each:
+            usage = Usage(0, usage.completion_tokens, 0)
+        return CompletionDelta(text, (), native_finish_reason(chunk), index, None, usage)
 
     def _fold(self, deltas: list[CompletionDelta]) -> CompletionReply:
         return fold_completion(deltas)
@@ -251,6 +261,37 @@ def _text(wire: Any) -> str:
     if wire is not None and type(wire) is not str:
         raise TypeError("a text is a text")
     return wire or ""
+
+
+class OwnTokensOnly:
+    """A decoder of chats that leaves the likeliest tokens out of the log probabilities: `top_logprobs=0`.
+
+    The server gives none at all for 0 (b11434), so it was asked for one.
+
+    Args:
+        decoder: Makes the decoder of what the server sends.
+    """
+
+    def __init__(self, decoder: Callable[[], StreamDecoder[ChatDelta]]) -> None:
+        self._inner = decoder()
+
+    def feed(self, data: bytes) -> list[ChatDelta]:
+        """Deltas that `data` completes."""
+        return [_own_token(delta) for delta in self._inner.feed(data)]
+
+    def close(self) -> list[ChatDelta]:
+        """Deltas that were left; raises when the stream is not at its end."""
+        return [_own_token(delta) for delta in self._inner.close()]
+
+    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
+        """`error`, with what had arrived attached."""
+        return self._inner.with_partial(error)
+
+
+def _own_token(delta: ChatDelta) -> ChatDelta:
+    if not delta.logprobs:
+        return delta
+    return delta._replace(logprobs={"content": [{**token, "top_logprobs": []} for token in delta.logprobs["content"]]})
 
 
 class _Choice:

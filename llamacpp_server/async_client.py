@@ -104,11 +104,11 @@ class AsyncLlamaServerClient:
         """The reply as it is generated. Leave it early by closing the iterator: that frees the server's slot."""
         return self._transport.stream(_endpoints.stream_chat(self.settings, request))
 
-    async def complete(self, request: CompletionRequest) -> CompletionReply:
-        """A whole text completion (`/v1/completions`, or `/completion` on a build without it)."""
+    async def complete(self, request: CompletionRequest | InfillRequest) -> CompletionReply:
+        """A whole text completion (`/v1/completions`, or `/completion` on a build without it), or text for a gap."""
         return fold_completion([delta async for delta in self.stream_complete(request)])
 
-    def stream_complete(self, request: CompletionRequest) -> AsyncIterator[CompletionDelta]:
+    def stream_complete(self, request: CompletionRequest | InfillRequest) -> AsyncIterator[CompletionDelta]:
         """A text completion as it is generated."""
         return self._transport.stream(_endpoints.stream_complete(self.settings, request))
 

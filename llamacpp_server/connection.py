@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer
 
-from .async_client import AsyncLlamaServerClient
 from .chat import MediaPolicy
-from .client import LlamaServerClient
 from .controls import RunningReplies, ThinkingControl
 from .errors import BadRequestError
-from .info import ServerInfo
 from .sampling import SamplingFields
 from .settings import (
     DEFAULT_BASE_URL,
@@ -29,7 +26,12 @@ from .settings import (
 )
 from .thinking import Thinking
 from .tokenizer import LlamaServerTokenizer
-from .transport import AsyncTransport, Transport
+
+if TYPE_CHECKING:
+    from .async_client import AsyncLlamaServerClient
+    from .client import LlamaServerClient
+    from .info import ServerInfo
+    from .transport import AsyncTransport, Transport
 
 __all__ = ["ConnectionFields", "MediaFields", "RepairFields", "ThinkingFields"]
 
@@ -47,7 +49,8 @@ class ConnectionFields(BaseModel):
     neither the key, nor headers and queries, nor credentials within the address.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+    # Only its subclasses are ever made, so pydantic need not build this one.
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=True)
 
     base_url: str = Field(
         default_factory=lambda: os.environ.get("LLAMACPP_BASE_URL") or DEFAULT_BASE_URL,
@@ -125,6 +128,9 @@ class ConnectionFields(BaseModel):
     @property
     def client(self) -> LlamaServerClient:
         """The server, with all that it can do, over this model's connections; calls block."""
+        from .client import LlamaServerClient  # not before the server is asked for something
+        from .transport import Transport
+
         if self._transport is None:
             self._transport = Transport(self.http_client, self.verify)
         return LlamaServerClient(settings=self.server_settings(), transport=self._transport)
@@ -132,6 +138,9 @@ class ConnectionFields(BaseModel):
     @property
     def async_client(self) -> AsyncLlamaServerClient:
         """The server, with all that it can do, over this model's connections; calls are awaited."""
+        from .async_client import AsyncLlamaServerClient
+        from .transport import AsyncTransport
+
         if self._async_transport is None:
             self._async_transport = AsyncTransport(self.http_async_client, self.verify)
         return AsyncLlamaServerClient(settings=self.server_settings(), transport=self._async_transport)

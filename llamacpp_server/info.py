@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 from ._notices import say_once
 from .errors import NotSupportedError
-from .results import ModelCard, ServerProps
 from .wire import MessageDict
+
+if TYPE_CHECKING:
+    from .results import ModelCard, ServerProps
 
 __all__ = ["Medium", "ServerInfo", "ThinkingSwitch", "media_of"]
 
@@ -99,7 +101,9 @@ class ServerInfo:
             cards: The models that are listed.
             model: The name that was asked for; None takes the first that is loaded.
         """
-        card = _find(cards, model)
+        from .results import ModelCard, ServerProps  # not needed to send a request
+
+        card = _find(cards, model) or ModelCard("")
         props = props or ServerProps()
         caps, template = props.chat_template_caps, props.chat_template
         inputs = card.input_modalities
@@ -122,13 +126,13 @@ class ServerInfo:
         )
 
 
-def _find(cards: Sequence[ModelCard], model: str | None) -> ModelCard:
+def _find(cards: Sequence[ModelCard], model: str | None) -> ModelCard | None:
     if model is not None:
         named = [card for card in cards if model == card.id or model in card.aliases]
         # A server with one model ignores the name, so its card holds for any.
-        return named[0] if named else cards[0] if len(cards) == 1 and cards[0].status is None else ModelCard("")
+        return named[0] if named else cards[0] if len(cards) == 1 and cards[0].status is None else None
     loaded = [card for card in cards if card.status in (None, "loaded", "sleeping")]
-    return [*loaded, *cards, ModelCard("")][0]
+    return next(iter([*loaded, *cards]), None)
 
 
 def _thinking(template: str) -> ThinkingSwitch | None:

@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ._constraints import CONSTRAINTS, read_grammar
 from .errors import BadRequestError
@@ -21,6 +21,8 @@ __all__ = ["SAMPLING_FIELDS", "SamplingFields", "check_params", "merged_params"]
 
 class SamplingFields(BaseModel):
     """Request parameters of llama-server; None means "not given: the server decides"."""
+
+    model_config = ConfigDict(defer_build=True)  # nearly always, only a subclass is made
 
     # -- length
     max_tokens: int | None = Field(
@@ -116,7 +118,9 @@ class SamplingFields(BaseModel):
     post_sampling_probs: bool | None = Field(None, description="Probabilities after the samplers, not before.")
     timings_per_token: bool | None = Field(None, description="Timings on every delta of a stream.")
     return_progress: bool | None = Field(None, description="Events that tell how much of the prompt is read.")
-    return_tokens: bool | None = Field(None, description="Token ids beside the text (native endpoint).")
+    return_tokens: bool | None = Field(
+        None, description="Token ids of a completion beside its text; it comes in one piece then."
+    )
     response_fields: list[str] | None = Field(None, description="Which fields to return (native endpoint).")
     sse_ping_interval: int | None = Field(None, ge=-1, description="Seconds between signs of life; -1 is off.")
 

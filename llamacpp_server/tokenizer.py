@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from .client import LlamaServerClient
+if TYPE_CHECKING:
+    from .client import LlamaServerClient
 
 __all__ = ["LlamaServerTokenizer"]
 

@@ -39,18 +39,22 @@ _RESPONSE: Final = dict(ChatResponse(message=ChatMessage()).__dict__)
 
 def quick_text(text: str) -> TextBlock:
     """A block of text."""
-    return _made(TextBlock, {**_TEXT, "text": text}, {"text"})
+    values = _TEXT.copy()
+    values["text"] = text
+    return _made(TextBlock, values, {"text"})
 
 
 def quick_call(call_id: str, name: str, arguments: str) -> ToolCallBlock:
     """A tool call whose arguments may still be arriving."""
-    values = {**_CALL, "tool_call_id": call_id, "tool_name": name, "tool_kwargs": arguments}
+    values = _CALL.copy()
+    values["tool_call_id"], values["tool_name"], values["tool_kwargs"] = call_id, name, arguments
     return _made(ToolCallBlock, values, {"tool_call_id", "tool_name", "tool_kwargs"})
 
 
 def quick_message(blocks: list[Any], additional_kwargs: dict[str, Any]) -> ChatMessage:
     """An assistant's message."""
-    values = {**_MESSAGE, "blocks": blocks, "additional_kwargs": additional_kwargs}
+    values = _MESSAGE.copy()
+    values["blocks"], values["additional_kwargs"] = blocks, additional_kwargs
     return _made(ChatMessage, values, {"role", "blocks", "additional_kwargs"})
 
 
@@ -62,14 +66,9 @@ def quick_response(
     logprobs: list[list[LogProb]] | None,
 ) -> ChatResponse:
     """An item of a stream."""
-    values = {
-        **_RESPONSE,
-        "message": message,
-        "raw": raw,
-        "delta": delta,
-        "logprobs": logprobs,
-        "additional_kwargs": additional_kwargs,
-    }
+    values = _RESPONSE.copy()
+    values["message"], values["raw"], values["delta"] = message, raw, delta
+    values["logprobs"], values["additional_kwargs"] = logprobs, additional_kwargs
     return _made(ChatResponse, values, {"message", "raw", "delta", "logprobs", "additional_kwargs"})
 
 

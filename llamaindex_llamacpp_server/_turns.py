@@ -76,9 +76,13 @@ class Defaults:
         request = ChatRequest(messages=wire, tools=tools, tool_choice=choice, parallel_tool_calls=parallel, **common)
         return Turn(request, one_call=parallel is False, forced=forced)
 
-    def completion(self, prompt: str, kwargs: Mapping[str, Any]) -> CompletionRequest:
-        """A text completion."""
-        return CompletionRequest(prompt=prompt, **self._common(dict(kwargs)))
+    def completion(self, prompt: str, kwargs: Mapping[str, Any]) -> CompletionRequest | InfillRequest:
+        """A text completion, or with a `suffix` the text for the gap between."""
+        call = dict(kwargs)
+        suffix, extra = call.pop("suffix", None), call.pop("input_extra", None) or ()
+        if suffix is None:
+            return CompletionRequest(prompt=prompt, **self._common(call))
+        return InfillRequest(prefix=prompt, suffix=suffix, extra=extra, **self._common(call))
 
     def infill(
         self, prefix: str, suffix: str, prompt: str, extra: Sequence[tuple[str, str]], kwargs: Mapping[str, Any]

@@ -96,8 +96,12 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """The answer to a prompt; `formatted` text is continued as it is, without the chat template."""
-        text = self._raw_prompt(prompt, formatted)
+        """The answer to a prompt; `formatted` text is continued as it is, without the chat template.
+
+        With `suffix="..."` the gap between prompt and suffix is filled, which needs a code model; `input_extra` gives
+        it other files, as (file name, text).
+        """
+        text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
             return chat_to_completion(self._chat(_user(prompt), kwargs))
         return completion_response(self.client.complete(self._defaults().completion(text, kwargs)))
@@ -105,7 +109,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """`complete`, awaited."""
-        text = self._raw_prompt(prompt, formatted)
+        text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
             return chat_to_completion(await self._achat(_user(prompt), kwargs))
         return completion_response(await self.async_client.complete(self._defaults().completion(text, kwargs)))
@@ -113,7 +117,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Completions:
         """`complete` as it is generated: each item holds the text so far, the last one usage and timings too."""
-        text = self._raw_prompt(prompt, formatted)
+        text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
             return mapped(self._stream_chat(_user(prompt), kwargs), chat_to_completion)
         return responses(self.client.stream_complete(self._defaults().completion(text, kwargs)), CompletionState())
@@ -121,7 +125,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> AsyncCompletions:
         """`stream_complete`, awaited: gives an async generator."""
-        text = self._raw_prompt(prompt, formatted)
+        text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
             return amapped(await self._astream_chat(_user(prompt), kwargs), chat_to_completion)
         request = self._defaults().completion(text, kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from llama_index.core.callbacks import CBEventType, EventPayload
 from llama_index.core.callbacks.base import EventContext
@@ -14,10 +14,12 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, model_validator
 
-from llamacpp_server import Ranking, RankRequest
 from llamacpp_server.vector_fields import RankFields
 
 from ._known_names import refuse_unknown
+
+if TYPE_CHECKING:
+    from llamacpp_server import Ranking, RankRequest
 
 __all__ = ["LlamaServerRerank"]
 

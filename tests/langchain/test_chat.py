@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -191,6 +192,36 @@ def test_probabilities_timings_and_progress_where_asked_for(nonsense: ChatLlamaS
     assert metadata["token_timings"]
     assert metadata["prompt_progress"][-1]["processed"] == message.usage_metadata["input_tokens"]  # type: ignore[index]
     assert nonsense.invoke("Hi", **asked).response_metadata["logprobs"]["content"]
+
+
+def test_streamed_log_probabilities_add_up_to_openais_shape(llm: ChatLlamaServer) -> None:
+    asked = {"logprobs": True, "top_logprobs": 2, "thinking": False}
+    streamed, invoked = whole(list(llm.stream("Hi", **asked))), llm.invoke("Hi", **asked)
+    content = streamed.response_metadata["logprobs"]["content"]
+    assert "".join(token["token"] for token in content) == "Hello there, friend!" == streamed.text
+    assert all({"token", "logprob", "bytes", "top_logprobs"} <= token.keys() for token in content)
+    assert [token["token"] for token in invoked.response_metadata["logprobs"]["content"]] == [
+        token["token"] for token in content
+    ]
+    own = llm.invoke("Hi", **{**asked, "top_logprobs": 0}).response_metadata["logprobs"]["content"]
+    assert [(token["token"], token["top_logprobs"]) for token in own] == [(token["token"], []) for token in content]
+
+
+def test_all_answers_are_generations_and_counted(nonsense: ChatLlamaServer) -> None:
+    result = nonsense.generate([[HumanMessage("Hi")]], n=2, max_tokens=3, ignore_eos=True)
+    assert len(result.generations[0]) == 2
+    assert result.llm_output is not None
+    usage = result.llm_output["token_usage"]
+    assert usage["completion_tokens"] == 6
+    assert usage["prompt_tokens"] == nonsense.get_num_tokens_from_messages([HumanMessage("Hi")])
+
+
+def test_the_guesses_of_a_draft_model_are_told(serve: Any, models_dir: Path) -> None:
+    server = serve("random.gguf", draft_model=models_dir / "random.gguf", parallel=1, ctx_size=2048)
+    llm = ChatLlamaServer(base_url=server.base_url, max_tokens=40, temperature=0, ignore_eos=True, thinking=False)
+    for message in (llm.invoke("Hi"), whole(list(llm.stream("Hi")))):
+        timings = message.response_metadata["timings"]
+        assert 0 < timings["draft_n_accepted"] <= timings["draft_n"]
 
 
 def test_stop_texts(llm: ChatLlamaServer) -> None:

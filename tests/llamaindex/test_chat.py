@@ -137,10 +137,32 @@ def test_log_probabilities_name_the_token_itself_first(thinking_llm):
     assert first.logprob <= 0
 
 
+def test_a_token_has_its_own_probability_without_alternatives(thinking_llm):
+    whole = thinking_llm.chat(HELLO, logprobs=True, top_logprobs=0, thinking=False)
+    assert [[entry.token for entry in entries] for entries in whole.logprobs] == [
+        [entry["token"]] for entry in whole.raw["choices"][0]["logprobs"]["content"]
+    ]
+    assert "".join(entries[0].token for entries in whole.logprobs) == "The answer is 42."
+    items = list(thinking_llm.stream_chat(HELLO, logprobs=True, top_logprobs=0, thinking=False))
+    assert [len(item.logprobs) for item in items if item.logprobs]
+
+
+def test_the_guesses_of_a_draft_model_are_told(make_llm, serve, models_dir):
+    server = serve("random.gguf", draft_model=models_dir / "random.gguf", parallel=1, ctx_size=2048)
+    llm = make_llm(server, max_tokens=40, temperature=0, ignore_eos=True, thinking=False)
+    *_, streamed = llm.stream_chat(HELLO)
+    for response in (llm.chat(HELLO), streamed):
+        timings = response.additional_kwargs["timings"]
+        assert 0 < timings["draft_n_accepted"] <= timings["draft_n"]
+
+
 def test_several_answers_are_all_in_raw(llm):
     response = llm.chat(HELLO, n=2, max_tokens=3, seed=1)
     assert [choice["index"] for choice in response.raw["choices"]] == [0, 1]
     assert response.message.content == response.raw["choices"][0]["message"]["content"]
+    one = llm.chat(HELLO, max_tokens=3, ignore_eos=True).additional_kwargs
+    both = llm.chat(HELLO, n=2, max_tokens=3, ignore_eos=True).additional_kwargs
+    assert (both["prompt_tokens"], both["completion_tokens"]) == (one["prompt_tokens"], 6)
     *items, last = llm.stream_chat(HELLO, n=2, max_tokens=3, seed=1)
     assert "".join(item.delta for item in items) == last.message.content
     assert len(last.raw["choices"]) == 2

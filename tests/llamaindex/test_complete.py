@@ -96,6 +96,18 @@ async def test_infill(make_llm, serve):
     await llm.aclose()
 
 
+async def test_a_completion_with_a_suffix_fills_the_gap_in_all_four_ways(make_llm, serve):
+    llm = make_llm(serve("fim.gguf", parallel=1, ctx_size=1024), max_tokens=4, ignore_eos=True)
+    prefix, gap = "def add(a, b):\n    ", {"suffix": "\n    return c", "input_extra": [("util.py", "x = 1")]}
+    expected = llm.infill(prefix, gap["suffix"], extra=gap["input_extra"]).raw["usage"]["prompt_tokens"]
+    *_, streamed = llm.stream_complete(prefix, **gap)
+    *_, awaited = [item async for item in await llm.astream_complete(prefix, **gap)]
+    for response in (llm.complete(prefix, **gap), await llm.acomplete(prefix, **gap), streamed, awaited):
+        assert response.raw["usage"]["prompt_tokens"] == expected
+        assert response.additional_kwargs["completion_tokens"] == 4
+    await llm.aclose()
+
+
 def test_infill_without_the_tokens_for_it(llm):
     with pytest.raises(NotSupportedError, match=r"fill-in-the-middle"):
         llm.infill("a", "b")

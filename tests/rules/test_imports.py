@@ -49,7 +49,10 @@ def test_an_adapter_pulls_in_its_own_framework_only(package, own, other):
 
 ADAPTER_FILES = [path for path in FILES if not name_of(path).startswith("llamacpp_server")]
 # Private modules of the client that adapters may use, and what for.
-SHARED = {"llamacpp_server._notices": "to say a thing once in the whole process"}
+SHARED = {
+    "llamacpp_server._lazy": "to import a class when it is asked for",
+    "llamacpp_server._notices": "to say a thing once in the whole process",
+}
 
 
 def test_adapters_use_the_clients_public_modules():
