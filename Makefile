@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What the llama-server binary is compiled with: the server alone.
 CMAKE_ARGS ?= -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_UI=OFF
 
-.PHONY: demo test test-binary test-notebooks notebooks lint format bench clean
+.PHONY: demo test test-binary test-notebooks notebooks docs lint format bench clean
 
 demo: $(VENV)/.runtime ## chat, an agent with tools, and RAG in the terminal
 	$(BIN)/python examples/quickstart.py
@@ -21,6 +21,9 @@ test-notebooks: $(VENV)/.notebooks ## each notebook, from its first cell to its 
 
 notebooks: $(VENV)/.notebooks ## the same, and writes their outputs
 	$(BIN)/python notebooks/execute.py
+
+docs: $(VENV)/.docs ## the site, in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 lint: $(VENV)/.dev ## style, types and the placement rules
 	$(BIN)/ruff check .
@@ -57,9 +60,13 @@ $(VENV)/.notebooks: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --group notebooks
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --group docs
+	@touch $@
+
 $(VENV)/.binary: $(VENV)/.dev
 	CMAKE_ARGS="$(CMAKE_ARGS)" $(BIN)/python -m pip install --quiet --group binary
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage build dist
