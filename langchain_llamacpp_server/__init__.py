@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from llamacpp_server._lazy import lazy
 
 if TYPE_CHECKING:
-    from ._errors import MissingToolCallError, TruncatedOutputError
+    from ._errors import MissingToolCallError, TruncatedOutputError, UnfitAnswerError
     from ._registration import register
     from .cache_report import CacheReport
     from .chat_models import ChatLlamaServer
@@ -23,6 +23,7 @@ __all__ = [
     "LlamaServerReranker",
     "MissingToolCallError",
     "TruncatedOutputError",
+    "UnfitAnswerError",
     "register",
 ]
 
@@ -30,7 +31,7 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "_errors": ("MissingToolCallError", "TruncatedOutputError"),
+        "_errors": ("MissingToolCallError", "TruncatedOutputError", "UnfitAnswerError"),
         "_registration": ("register",),
         "cache_report": ("CacheReport",),
         "chat_models": ("ChatLlamaServer",),

@@ -91,8 +91,8 @@ def prepare(
     choice = None if _disabled("tool_choice", choice, defaults.disabled_params) else choice
     wire = to_wire(messages)
     (info or ServerInfo()).check_media(media_of(wire))
-    if schema_shown and params.get("response_format"):
-        wire = with_schema(wire, params["response_format"])
+    if shown := schema_shown if isinstance(schema_shown, Mapping) else schema_shown and params.get("response_format"):
+        wire = with_schema(wire, shown)
     answer = None
     if tools and choice != "none" and params.get("response_format"):
         tools, choice, answer = _with_answer(tools, choice, params)

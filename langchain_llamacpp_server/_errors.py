@@ -16,7 +16,15 @@ from langchain_core import exceptions as core
 
 import llamacpp_server as server
 
-__all__ = ["MissingToolCallError", "TruncatedOutputError", "as_langchain", "langchain_errors"]
+__all__ = [
+    "MissingToolCallError",
+    "TruncatedOutputError",
+    "UnfitAnswerError",
+    "as_langchain",
+    "langchain_errors",
+    "missing_call",
+    "unfit",
+]
 
 
 class ServerError(server.LlamaServerError, core.ModelError):
@@ -85,7 +93,15 @@ class BadVectorError(server.BadVectorError, MalformedReplyError):
     """An embedding with NaN, null, zeros only, or of another length; `index` says of which text."""
 
 
-class TruncatedOutputError(server.LlamaServerError, core.ModelError):
+class UnfitAnswerError(server.UnfitAnswerError, core.ModelError, core.OutputParserException):
+    """A structured answer does not fit its schema. `text` is what came."""
+
+    observation: str | None = None
+    llm_output: str | None = None
+    send_to_llm = False
+
+
+class TruncatedOutputError(server.UnfitAnswerError, core.ModelError):
     """A structured answer was cut off before it was whole: by `max_tokens`, or by the end of the context."""
 
 
@@ -114,6 +130,7 @@ _TWINS: Final[tuple[tuple[type[server.LlamaServerError], type[server.LlamaServer
     (server.NotSupportedError, NotSupportedError),
     (server.ServerFaultError, ServerFaultError),
     (server.StreamCutOffError, StreamCutOffError),
+    (server.UnfitAnswerError, UnfitAnswerError),
     (server.BadVectorError, BadVectorError),
     (server.MalformedReplyError, MalformedReplyError),
     (server.LlamaServerError, ServerError),
@@ -127,6 +144,31 @@ def as_langchain(error: server.LlamaServerError) -> server.LlamaServerError:
     if isinstance(error, server.AuthenticationFailedError) and error.status == 403:
         return error.recast(PermissionDeniedError)
     return next(error.recast(twin) for ours, twin in _TWINS if isinstance(error, ours))
+
+
+def unfit(error: server.UnfitAnswerError, finish_reason: str | None) -> server.LlamaServerError:
+    """The same, as LangChain's class for its reason."""
+    if error.reason == "no_call":
+        return missing_call(finish_reason)
+    if error.reason in ("cut_off", "thinking"):
+        return error.recast(TruncatedOutputError)
+    own = error.recast(UnfitAnswerError)
+    own.llm_output = error.text
+    return own
+
+
+def missing_call(finish_reason: str | None) -> MissingToolCallError:
+    """The error for a forced call that did not come."""
+    error = MissingToolCallError(
+        f"a tool call was forced and the model made none (finish_reason={finish_reason!r})",
+        finish_reason=finish_reason,
+    )
+    error.remedy = (
+        "the answer was cut off before the call: raise max_tokens, or turn thinking off or limit it"
+        if finish_reason == "length"
+        else "does the model's chat template know tools? `llamacpp-server check` tells"
+    )
+    return error
 
 
 class _LangchainErrors:

@@ -1,29 +1,33 @@
-"""Structured output: schemas in all their forms, and the steps behind the model that turn its answer into objects."""
+"""Structured output: schemas in all their forms -> what the model is bound to, way by way. Pure."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
-from operator import itemgetter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
-from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
 from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
-from langchain_core.runnables import Runnable, RunnableGenerator, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
 
+from llamacpp_server.structured import LADDER, Attempts, Way, json_checker, says_thinking, schema_grammar
 from llamacpp_server.wire import MessageDict
 
 from ._errors import BadRequestError as LangchainBadRequestError
-from ._errors import MissingToolCallError, TruncatedOutputError
 
 Schema = dict[str, Any] | type
-Method = Literal["json_schema", "function_calling", "json_mode"]
-METHODS: Final = ("json_schema", "function_calling", "json_mode")
+Method = Literal["json_schema", "function_calling", "json_mode", "auto"]
+_WAYS: Final[Mapping[str, tuple[Way, ...]]] = {
+    "json_schema": ("json_schema",),
+    "function_calling": ("tool",),
+    "json_mode": ("json_object",),
+    "auto": LADDER,
+}
 
 
 def json_schema(schema: Schema, strict: bool | None = None) -> dict[str, Any]:
@@ -80,126 +84,104 @@ def with_schema(messages: list[MessageDict], response_format: Mapping[str, Any])
     return [{**first, "content": f"{said}\n\n{text}"}, *messages[1:]]
 
 
-def build(
-    model: Any, schema: Schema | None, method: str, include_raw: bool, strict: bool | None, kwargs: dict[str, Any]
-) -> Runnable[Any, Any]:
-    """The model, bound to its schema, with the parser behind it.
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is asked of a model, by whichever way.
+
+    Attributes:
+        model: The chat model.
+        given: The schema as the caller gave it; None for any JSON.
+        ways: How the answer may be held to it, in order.
+        strict: As given.
+        kwargs: Parameters of every call.
+        repair_rounds: How often an answer that does not fit is asked for again.
+    """
+
+    model: Any
+    given: Schema | None
+    ways: tuple[Way, ...]
+    strict: bool | None
+    kwargs: Mapping[str, Any]
+    repair_rounds: int
+    schema: dict[str, Any] | None = field(init=False)
+    name: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        inner = json_schema(self.given)["json_schema"] if self.given is not None else {}
+        object.__setattr__(self, "schema", inner.get("schema"))
+        object.__setattr__(self, "name", inner.get("name") or ("answer" if self.given is not None else "JSON"))
+
+    def attempts(self, *, repair_rounds: int | None = None) -> Attempts[Any]:
+        """A fresh answer to be asked for."""
+        model, given = self.model, {**self.model.given(), **self.kwargs}
+        thinking = given.get("thinking", model.thinking) is not None
+        return Attempts(
+            self.name,
+            self.ways,
+            self._check(),
+            schema=self.schema,
+            repair_rounds=self.repair_rounds if repair_rounds is None else repair_rounds,
+            thinking_is_given=thinking or says_thinking(given),
+            key=(model.base_url, model.model, json.dumps(self.schema, default=str)),
+        )
+
+    def _check(self) -> Callable[[str], Any]:
+        if isinstance(self.given, type) and issubclass(self.given, BaseModel):
+            return self.given.model_validate_json
+        if isinstance(self.given, type) and issubclass(self.given, BaseModelV1):
+            return self.given.parse_raw
+        return json_checker(self.schema if self.schema is not None else True)
+
+    def bound(self, way: Way) -> Runnable[Any, Any]:
+        """The model, held to the schema in one of the ways."""
+        kwargs = dict(self.kwargs)
+        if way == "tool":
+            name = convert_to_openai_tool(self.given)["function"]["name"]  # type: ignore[arg-type]  # a TypedDict is a type
+            # That a call is missing is for the chain to say: with `include_raw`, the raw message is wanted as well.
+            kwargs.pop("schema_in_prompt", None)  # the model sees the tool
+            return cast(
+                Runnable[Any, Any],
+                self.model.bind_tools(
+                    [self.given], tool_choice=name, strict=self.strict, check_forced_call=False, **kwargs
+                ),
+            )
+        if way == "grammar":
+            if kwargs.get("schema_in_prompt"):
+                kwargs["schema_in_prompt"] = {"schema": self.schema}
+            return cast(Runnable[Any, Any], self.model.bind(grammar=schema_grammar(self.schema or {}), **kwargs))
+        if way == "json_schema":
+            response_format = json_schema(cast(Schema, self.given), self.strict)
+        else:
+            # The server holds an "object" to a schema too, so nobody has to hope that the prompt explains it.
+            response_format = {"type": "json_object", **({} if self.schema is None else {"schema": self.schema})}
+        return cast(Runnable[Any, Any], self.model.bind(response_format=response_format, **kwargs))
+
+    def parser(self, way: Way) -> Runnable[Any, Any]:
+        """What makes objects of a message that still grows."""
+        of_class = isinstance(self.given, type) and is_basemodel_subclass(self.given)
+        if way != "tool":
+            return PydanticOutputParser(pydantic_object=self.given) if of_class else JsonOutputParser()
+        if of_class:
+            return PydanticToolsParser(tools=[self.given], first_tool_only=True)
+        name = convert_to_openai_tool(self.given)["function"]["name"]  # type: ignore[arg-type]  # as above
+        return JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+
+
+def goal(model: Any, schema: Schema | None, method: str, strict: bool | None, kwargs: Mapping[str, Any]) -> Goal:
+    """What `with_structured_output` asks for.
 
     Raises:
         ValueError: For an unknown method, or no schema where one is needed.
     """
-    if method not in METHODS:
-        raise LangchainBadRequestError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    if method not in _WAYS:
+        raise LangchainBadRequestError(f"method must be one of {', '.join(_WAYS)}, not {method!r}")
     if schema is None and method != "json_mode":
         raise LangchainBadRequestError(f"method={method!r} needs a schema")
+    kwargs = dict(kwargs)
+    rounds = kwargs.pop("repair_rounds", 1)
     asked = {"method": method} if strict is None else {"method": method, "strict": strict}
-    kwargs = {**kwargs, "ls_structured_output_format": {"kwargs": asked, "schema": schema}}
-    if method == "function_calling":
-        name = convert_to_openai_tool(schema)["function"]["name"]  # type: ignore[arg-type]  # a TypedDict is a type
-        # That a call is missing is for the parser to say: with `include_raw`, the raw message is wanted as well.
-        bound = model.bind_tools([schema], tool_choice=name, strict=strict, check_forced_call=False, **kwargs)
-        return _with_parser(bound, _checked("tool call") | _tool_parser(schema, name), include_raw)
-    if method == "json_schema":
-        bound = model.bind(response_format=json_schema(cast(Schema, schema), strict), **kwargs)
-    else:
-        # The server holds an "object" to a schema too, so nobody has to hope that the prompt explains it.
-        held = {"schema": json_schema(schema)["json_schema"]["schema"]} if schema is not None else {}
-        bound = model.bind(response_format={"type": "json_object", **held}, **kwargs)
-    return _with_parser(bound, _checked("answer") | _json_parser(schema), include_raw)
+    kwargs["ls_structured_output_format"] = {"kwargs": asked, "schema": schema}
+    return Goal(model, schema, _WAYS[method], strict, kwargs, rounds)
 
 
-def _json_parser(schema: Schema | None) -> Runnable[Any, Any]:
-    if isinstance(schema, type) and is_basemodel_subclass(schema):
-        return PydanticOutputParser(pydantic_object=schema)
-    return JsonOutputParser()
-
-
-def _tool_parser(schema: Any, name: str) -> Runnable[Any, Any]:
-    if isinstance(schema, type) and is_basemodel_subclass(schema):
-        return PydanticToolsParser(tools=[schema], first_tool_only=True)
-    return JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
-
-
-def _with_parser(bound: Runnable[Any, Any], parser: Runnable[Any, Any], include_raw: bool) -> Runnable[Any, Any]:
-    if not include_raw:
-        return bound | parser
-    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-    unparsed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=bound) | parsed.with_fallbacks([unparsed], exception_key="parsing_error")
-
-
-def _checked(what: str) -> Runnable[Any, Any]:
-    """A step that passes messages on as they come, and at their end says what no parser can: that they were cut off."""
-
-    def check(messages: Iterator[Any]) -> Iterator[Any]:
-        seen = _Seen(what)
-        for message in messages:
-            seen.add(message)
-            yield message
-        seen.check()
-
-    async def acheck(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        seen = _Seen(what)
-        async for message in messages:
-            seen.add(message)
-            yield message
-        seen.check()
-
-    return RunnableGenerator(check, acheck, name="check_whole")
-
-
-class _Seen:
-    """What is remembered of a message, or of its chunks, to judge it by at the end."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self.finish_reason: str | None = None
-        self.said = self.called = self.thought = False
-        self.tokens: int | None = None
-
-    def add(self, message: Any) -> None:
-        if not isinstance(message, AIMessage):
-            return
-        self.finish_reason = message.response_metadata.get("finish_reason") or self.finish_reason
-        self.said = self.said or bool(message.text.strip())
-        self.called = self.called or bool(message.tool_calls or message.invalid_tool_calls)
-        if isinstance(message, AIMessageChunk):
-            self.called = self.called or bool(message.tool_call_chunks)
-        self.thought = self.thought or bool(message.additional_kwargs.get("reasoning_content"))
-        if message.usage_metadata:
-            self.tokens = message.usage_metadata["output_tokens"]
-
-    def check(self) -> None:
-        if self.finish_reason == "length":
-            raise TruncatedOutputError(
-                f"the {self.what} was cut off after {self.tokens or 'the last possible'} tokens, before it was whole",
-                remedy=_cut_off_remedy(self.thought and not (self.said or self.called)),
-            )
-        if self.what == "tool call" and not self.called:
-            raise missing_call(self.finish_reason)
-
-
-def _cut_off_remedy(all_thinking: bool) -> str:
-    if all_thinking:
-        return (
-            "all of it went into thinking: raise max_tokens, turn thinking off"
-            " (chat_template_kwargs={'enable_thinking': False}) or limit it (reasoning_budget_tokens)"
-        )
-    return "raise max_tokens, or give the server a longer context (-c)"
-
-
-def missing_call(finish_reason: str | None) -> MissingToolCallError:
-    """The error for a forced call that did not come."""
-    error = MissingToolCallError(
-        f"a tool call was forced and the model made none (finish_reason={finish_reason!r})",
-        finish_reason=finish_reason,
-    )
-    error.remedy = (
-        "the answer was cut off before the call: raise max_tokens, or turn thinking off or limit it"
-        if finish_reason == "length"
-        else "does the model's chat template know tools? `llamacpp-server check` tells"
-    )
-    return error
-
-
-__all__ = ["METHODS", "Method", "Schema", "build", "json_schema", "missing_call", "wire_format", "with_schema"]
+__all__ = ["Goal", "Method", "Schema", "goal", "json_schema", "wire_format", "with_schema"]

@@ -27,12 +27,13 @@ from ._answers import answered
 from ._arguments import constructor_arguments
 from ._calls import Call, Defaults, fitting, prepare
 from ._chunks import PROVIDER, StreamConverter, result
-from ._errors import langchain_errors
+from ._errors import langchain_errors, missing_call
 from ._messages import holds_media
 from ._prewarm import Prewarming
 from ._profile import profile
 from ._registration import let_load_find
 from ._server_model import ServerModel
+from ._structured_chain import StructuredChain
 from ._tools import wire_tool_choice, wire_tools
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
     def _whole(self, call: Call, reply: ChatReply) -> ChatResult:
         self._served = (self.base_url, reply.start.model) if reply.start.model else self._served
         if call.must_call and not reply.tool_calls:
-            error = _structured.missing_call(reply.finish_reason)
+            error = missing_call(reply.finish_reason)
             error.partial = reply
             raise error
         return result(reply if call.answer is None else answered(reply, call.answer))
@@ -222,7 +223,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
         if converter.start is not None and converter.start.model:
             self._served = (self.base_url, converter.start.model)
         if call.must_call and not converter.called:
-            raise _structured.missing_call(converter.finish_reason)
+            raise missing_call(converter.finish_reason)
         return converter.last()
 
     # -- tools and structured output
@@ -273,16 +274,17 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
         Args:
             schema: A pydantic class, a TypedDict, a JSON schema, or OpenAI's objects around one.
             method: `json_schema` (the server's grammar enforces it), `function_calling` (a forced call of one tool),
-                or `json_mode` (the same as `json_schema` here; without a schema, any JSON object).
+                `json_mode` (as `json_schema`; without a schema, any JSON), or `auto`: what this server and model take.
             include_raw: Return `{"raw", "parsed", "parsing_error"}` and raise no parsing error.
             strict: Passed on; the server enforces the schema anyway.
             **kwargs: Parameters of every call. `schema_in_prompt=True` shows the model the schema, in the system
                 message: the grammar alone forces the form and leaves the model to guess the meaning.
+                `repair_rounds` (1) is how often an answer that does not fit is asked for again.
 
-        The chain raises a `TruncatedOutputError` for an answer that was cut off, and a `MissingToolCallError` for a
-        call that did not come.
+        The chain raises an `UnfitAnswerError` for what does not fit the schema, a `TruncatedOutputError` for what was
+        cut off, and a `MissingToolCallError` for a call that did not come. See docs/structured-output.md.
         """
-        return _structured.build(self, schema, method, include_raw, strict, kwargs)
+        return StructuredChain(_structured.goal(self, schema, method, strict, kwargs), include_raw=include_raw)
 
     # -- counting tokens, on the server
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         ServerFaultError,
         ServerLoadingError,
         StreamCutOffError,
+        UnfitAnswerError,
     )
     from .info import ServerInfo
     from .local import LocalModel, LocalServer, LocalServerError, find_models
@@ -131,6 +132,7 @@ __all__ = [
     "Token",
     "ToolCall",
     "ToolCallFragment",
+    "UnfitAnswerError",
     "Usage",
     "WaitState",
     "find_models",
@@ -187,6 +189,7 @@ __getattr__, __dir__ = lazy(
             "ServerFaultError",
             "ServerLoadingError",
             "StreamCutOffError",
+            "UnfitAnswerError",
         ),
         "info": ("ServerInfo",),
         "local": (

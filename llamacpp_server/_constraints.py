@@ -29,7 +29,6 @@ from .errors import BadRequestError
 CONSTRAINTS: Final = ("grammar", "regex", "choices", "json_schema", "response_format")
 """Parameters of which a request can have one: the server refuses some pairs, and drops one of others without a word."""
 
-# Parameters that say whether to think. Whoever gives one has chosen.
 _THINKING: Final = ("reasoning_effort", "reasoning_budget_tokens", "continue_final_message")
 _LAST: Final = 0x10FFFF
 # No text has these: the first ends it for the server's matcher, the others are halves of characters.
@@ -79,17 +78,21 @@ def rules_thinking(grammar: Any) -> bool:
     return isinstance(grammar, str) and bool(grammar) and "think" not in grammar and "<|" not in grammar
 
 
+def says_thinking(params: Mapping[str, Any]) -> bool:
+    """Whether parameters say something about thinking. Whoever gives one has chosen."""
+    kwargs = params.get("chat_template_kwargs") or {}
+    return "enable_thinking" in kwargs or any(params.get(name) is not None for name in _THINKING)
+
+
 def without_thinking(params: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Repair, ...]]:
     """Parameters of a chat with thinking turned off where a grammar leaves no room for it, and nobody asks for it.
 
     The template would open a thought, and the model would have to write the answer as one.
     """
     ruled = any(params.get(name) is not None for name in ("regex", "choices")) or rules_thinking(params.get("grammar"))
-    kwargs = params.get("chat_template_kwargs") or {}
-    asked = "enable_thinking" in kwargs or any(params.get(name) is not None for name in _THINKING)
-    if not ruled or asked:
+    if not ruled or says_thinking(params):
         return dict(params), ()
-    off = {**params, "chat_template_kwargs": {**kwargs, "enable_thinking": False}}
+    off = {**params, "chat_template_kwargs": {**(params.get("chat_template_kwargs") or {}), "enable_thinking": False}}
     return off, (Repair("thinking_off", "grammar", "thinking turned off: a grammar leaves no room for it"),)
 
 
@@ -214,5 +217,6 @@ __all__ = [
     "read_grammar",
     "regex_grammar",
     "rules_thinking",
+    "says_thinking",
     "without_thinking",
 ]

@@ -12,6 +12,7 @@
     ├── NotSupportedError               the server was started without what this needs
     ├── ServerFaultError                any other 5xx, and errors in the middle of a stream
     ├── StreamCutOffError               a stream that ended before its end mark
+    ├── UnfitAnswerError                an answer that is not what its schema asks for (also ValueError)
     └── MalformedReplyError             an answer that is not this API's
         └── BadVectorError              an embedding with NaN, null, zeros only, or of another length
 
@@ -41,10 +42,12 @@ __all__ = [
     "ServerFaultError",
     "ServerLoadingError",
     "StreamCutOffError",
+    "UnfitAnswerError",
 ]
 
 E = TypeVar("E", bound="LlamaServerError")
 
+UnfitReason = Literal["cut_off", "thinking", "no_call", "not_held", "invalid"]
 ConnectionFailure = Literal["refused", "closed", "timeout", "name", "tls", "other"]
 
 
@@ -200,6 +203,22 @@ class StreamCutOffError(LlamaServerError):
     """A stream ended without its end mark: the server died or a proxy cut it. `partial` holds what came."""
 
     retryable = True
+
+
+class UnfitAnswerError(LlamaServerError, ValueError):
+    """An answer that was to be an object of a schema, and is none.
+
+    Attributes:
+        reason: `cut_off` (by `max_tokens` or the end of the context), `thinking` (the same, and all of it was
+            thinking), `no_call` (the forced tool was not called), `not_held` (the server took the schema and did not
+            keep to it), or `invalid` (it kept to what a grammar can say, and the rest does not fit).
+        text: What came.
+    """
+
+    def __init__(self, message: str = "", *, reason: UnfitReason = "invalid", text: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.reason = reason
+        self.text = text
 
 
 class MalformedReplyError(LlamaServerError):

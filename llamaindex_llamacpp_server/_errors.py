@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from llamacpp_server import ChatReply, LlamaServerError
+from llamacpp_server import ChatReply, UnfitAnswerError
 
 __all__ = ["UnusableReplyError"]
 
 
-class UnusableReplyError(LlamaServerError, ValueError):
+class UnusableReplyError(UnfitAnswerError):
     """The server answered, and the answer is not what was asked for.
 
     No tool call where one was required, or JSON that was cut off or does not fit the model class.
 
     Attributes:
         partial: The reply.
+        reason: As in `UnfitAnswerError`.
     """
 
     def __init__(self, message: str = "", *, reply: ChatReply | None = None, **details: Any) -> None:

@@ -1,14 +1,15 @@
-"""Structured output on the server's own JSON schema, in all the ways that LlamaIndex asks for it."""
+"""Structured output in all the ways that LlamaIndex asks for it. How it is had is `llamacpp_server.structured`'s."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any, cast
 
 import llama_index.core.instrumentation as instrument
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, ThinkingBlock, ToolCallBlock
 from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndEvent, LLMStructuredPredictStartEvent
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.program.utils import FlexibleModel, create_flexible_model, get_program_for_llm
@@ -17,9 +18,10 @@ from llama_index.core.types import Model, PydanticProgramMode
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
-from llamacpp_server import BadRequestError
+from llamacpp_server import BadRequestError, ChatChoice, LlamaServerError, ToolCall, UnfitAnswerError
+from llamacpp_server.structured import CONSTRAINTS, LADDER, Ask, Attempts, says_thinking, schema_grammar
 
-from ._errors import UnusableReplyError, why_it_ended
+from ._errors import UnusableReplyError
 
 __all__ = ["NativeStructuredOutput"]
 
@@ -44,6 +46,11 @@ class NativeStructuredOutput(FunctionCallingLLM):
         description="Put the JSON schema behind the last message as well: the grammar alone "
         "never shows the model what the fields mean.",
     )
+    repair_rounds: int = Field(
+        1,
+        ge=0,
+        description="How often an answer that does not fit its class is asked for again; streams are not asked again.",
+    )
 
     @dispatcher.span
     def structured_predict(
@@ -62,9 +69,17 @@ class NativeStructuredOutput(FunctionCallingLLM):
             return cast(Model, super().structured_predict(output_cls, prompt, dict(llm_kwargs or {}), **prompt_args))
         _started(output_cls, prompt, prompt_args)
         messages = self._structured_messages(output_cls, prompt, prompt_args)
+        attempts = self._attempts(output_cls, llm_kwargs, self.repair_rounds)
         with _naming(output_cls):
-            response = self.chat(messages, **_constrained(output_cls, llm_kwargs))
-        return _ended(_validated(response, output_cls))
+            while not attempts.done:
+                try:
+                    response = self.chat(_asked(messages, attempts.ask), **_held(output_cls, attempts.ask, llm_kwargs))
+                except LlamaServerError as error:
+                    with _as_unusable:
+                        attempts.refused(error)
+                else:
+                    _tell(attempts, response)
+        return _ended(attempts.value)
 
     @dispatcher.span
     async def astructured_predict(
@@ -81,9 +96,18 @@ class NativeStructuredOutput(FunctionCallingLLM):
             return cast(Model, found)
         _started(output_cls, prompt, prompt_args)
         messages = self._structured_messages(output_cls, prompt, prompt_args)
+        attempts = self._attempts(output_cls, llm_kwargs, self.repair_rounds)
         with _naming(output_cls):
-            response = await self.achat(messages, **_constrained(output_cls, llm_kwargs))
-        return _ended(_validated(response, output_cls))
+            while not attempts.done:
+                try:
+                    held = _held(output_cls, attempts.ask, llm_kwargs)
+                    response = await self.achat(_asked(messages, attempts.ask), **held)
+                except LlamaServerError as error:
+                    with _as_unusable:
+                        attempts.refused(error)
+                else:
+                    _tell(attempts, response)
+        return _ended(attempts.value)
 
     def _structured_stream_call(
         self,
@@ -96,9 +120,12 @@ class NativeStructuredOutput(FunctionCallingLLM):
             program = get_program_for_llm(output_cls, prompt, self, **self._program_options())
             return program.stream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
         messages = self._structured_messages(output_cls, prompt, prompt_args)
-        with _naming(output_cls):
-            responses = self.stream_chat(messages, **_constrained(output_cls, llm_kwargs))
-        return _partials(responses, output_cls)
+        attempts = self._attempts(output_cls, llm_kwargs, 0)
+
+        def ask() -> Generator[ChatResponse, None, None]:
+            return self.stream_chat(messages, **_held(output_cls, attempts.ask, llm_kwargs))
+
+        return _partials(ask, attempts, output_cls)
 
     async def _structured_astream_call(
         self,
@@ -111,9 +138,28 @@ class NativeStructuredOutput(FunctionCallingLLM):
             program = get_program_for_llm(output_cls, prompt, self, **self._program_options())
             return await program.astream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
         messages = self._structured_messages(output_cls, prompt, prompt_args)
-        with _naming(output_cls):
-            responses = await self.astream_chat(messages, **_constrained(output_cls, llm_kwargs))
-        return _apartials(responses, output_cls)
+        attempts = self._attempts(output_cls, llm_kwargs, 0)
+
+        async def ask() -> AsyncGenerator[ChatResponse, None]:
+            return await self.astream_chat(messages, **_held(output_cls, attempts.ask, llm_kwargs))
+
+        return _apartials(ask, attempts, output_cls)
+
+    def _attempts(
+        self, output_cls: type[Model], llm_kwargs: Mapping[str, Any] | None, repair_rounds: int
+    ) -> Attempts[Model]:
+        given = {**getattr(self, "given", dict)(), **(llm_kwargs or {})}
+        thinking = given.get("thinking", getattr(self, "thinking", None)) is not None
+        schema = output_cls.model_json_schema()
+        return Attempts(
+            output_cls.__name__,
+            LADDER if self.metadata.is_function_calling_model else LADDER[:-1],
+            output_cls.model_validate_json,
+            schema=schema,
+            repair_rounds=repair_rounds,
+            thinking_is_given=thinking or says_thinking(given),
+            key=(getattr(self, "base_url", None), getattr(self, "model", None), json.dumps(schema)),
+        )
 
     def _is_native(self) -> bool:
         return self.pydantic_program_mode == PydanticProgramMode.DEFAULT and self.metadata.is_chat_model
@@ -146,56 +192,108 @@ class NativeStructuredOutput(FunctionCallingLLM):
         return [*messages[:-1], last]
 
 
-def _constrained(output_cls: type[BaseModel], llm_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+def _held(output_cls: type[BaseModel], ask: Ask, llm_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """The caller's keyword arguments, and the schema in place of any other constraint."""
     given = {name: value for name, value in (llm_kwargs or {}).items() if name not in _OF_PROGRAMS}
-    schema = {"name": output_cls.__name__, "schema": output_cls.model_json_schema(), "strict": True}
-    constraint = {"type": "json_schema", "json_schema": schema}
-    return {**given, "response_format": constraint, "json_schema": None, "grammar": None}
+    given |= dict.fromkeys(CONSTRAINTS)
+    if ask.thinking is not None:
+        given["thinking"] = ask.thinking
+    schema, name = output_cls.model_json_schema(), output_cls.__name__
+    if ask.way == "grammar":
+        return {**given, "grammar": schema_grammar(schema)}
+    if ask.way == "tool":
+        about = {"description": schema["description"]} if "description" in schema else {}
+        function = {"name": name, **about, "parameters": schema}
+        return {**given, "tools": [{"type": "function", "function": function}], "tool_required": True}
+    constraint = {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
+    return {**given, "response_format": constraint}
 
 
-def _validated(response: ChatResponse, output_cls: type[Model]) -> Model:
-    """The object that the whole reply holds.
+def _asked(messages: list[ChatMessage], ask: Ask) -> list[ChatMessage]:
+    if ask.correction is None:
+        return messages
+    before, words = ask.correction
+    return [
+        *messages,
+        ChatMessage(role=MessageRole.ASSISTANT, content=before),
+        ChatMessage(role=MessageRole.USER, content=words),
+    ]
+
+
+def _tell(attempts: Attempts[Model], response: ChatResponse, *, whole: bool = True) -> None:
+    """Tells how it went.
 
     Raises:
-        UnusableReplyError: When it holds none.
+        UnusableReplyError: When there is no object, and nothing left to try.
     """
-    text = response.message.content or ""
-    try:
-        return output_cls.model_validate_json(text)
-    except ValidationError as error:
-        finish = response.additional_kwargs.get("finish_reason")
-        ended = why_it_ended(finish)
-        if finish == "length" and not text.strip():
-            ended += " before it began: thinking took all of it"
-        raise UnusableReplyError(
-            f"the reply is no {output_cls.__name__}; {ended}; its text is {text[:500]!r}",
-            remedy="raise max_tokens" if finish == "length" else f"see the cause: {error.error_count()} error(s)",
-        ) from error
+    blocks, details = response.message.blocks, response.additional_kwargs
+    thoughts = "".join(block.content or "" for block in blocks if isinstance(block, ThinkingBlock))
+    calls = tuple(
+        ToolCall(block.tool_call_id or "", block.tool_name, _arguments(block.tool_kwargs))
+        for block in blocks
+        if isinstance(block, ToolCallBlock)
+    )
+    choice = ChatChoice(response.message.content or "", thoughts, calls, details.get("finish_reason"))
+    with _as_unusable:
+        attempts.answered(choice, whole=whole, tokens=details.get("completion_tokens"))
+
+
+class _AsUnusable:
+    def __enter__(self) -> None:
+        """Nothing to set up."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, UnfitAnswerError) and not isinstance(error, UnusableReplyError):
+            raise error.recast(UnusableReplyError) from error.__cause__
+
+
+_as_unusable = _AsUnusable()
+
+
+def _arguments(given: Any) -> str:
+    return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
 
 
 def _partials(
-    responses: Generator[ChatResponse, None, None], output_cls: type[Model]
+    ask: Callable[[], Generator[ChatResponse, None, None]], attempts: Attempts[Model], output_cls: type[Model]
 ) -> Generator[Partial, None, None]:
     reader, response = _PartialReader(output_cls), None
     with _naming(output_cls):
-        for response in responses:
-            if (partial := reader.read(response)) is not None:
-                yield partial
-    if response is not None:
-        yield _validated(response, output_cls)
+        while response is None:
+            try:
+                for response in ask():
+                    if (partial := reader.read(response)) is not None:
+                        yield partial
+                break
+            except LlamaServerError as error:
+                if response is not None:
+                    raise
+                attempts.refused(error)
+        if response is not None:
+            _tell(attempts, response, whole=False)
+            yield attempts.value
 
 
 async def _apartials(
-    responses: AsyncGenerator[ChatResponse, None], output_cls: type[Model]
+    ask: Callable[[], Awaitable[AsyncGenerator[ChatResponse, None]]], attempts: Attempts[Model], output_cls: type[Model]
 ) -> AsyncGenerator[Partial, None]:
     reader, response = _PartialReader(output_cls), None
     with _naming(output_cls):
-        async for response in responses:
-            if (partial := reader.read(response)) is not None:
-                yield partial
-    if response is not None:
-        yield _validated(response, output_cls)
+        while response is None:
+            try:
+                async for response in await ask():
+                    if (partial := reader.read(response)) is not None:
+                        yield partial
+                break
+            except LlamaServerError as error:
+                if response is not None:
+                    raise
+                attempts.refused(error)
+        if response is not None:
+            _tell(attempts, response, whole=False)
+            yield attempts.value
 
 
 class _PartialReader:
@@ -207,10 +305,10 @@ class _PartialReader:
         self._last: Any = None
 
     def read(self, response: ChatResponse) -> BaseModel | None:
-        if not response.delta:
+        if not response.delta and not response.message.additional_kwargs.get("tool_calls"):
             return None
         try:
-            data = from_json(response.message.content or "", allow_partial="trailing-strings")
+            data = from_json(_said(response.message), allow_partial="trailing-strings")
         except ValueError:
             return None
         if not isinstance(data, dict) or data == self._last:
@@ -220,6 +318,14 @@ class _PartialReader:
             return self._output_cls.model_validate(data)
         except ValidationError:
             return self._flexible.model_validate(data)
+
+
+def _said(message: ChatMessage) -> str:
+    """The JSON so far: the arguments of a call, or the text."""
+    for block in message.blocks:
+        if isinstance(block, ToolCallBlock):
+            return _arguments(block.tool_kwargs)
+    return message.content or ""
 
 
 def _started(output_cls: type[BaseModel], prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 import itertools
 import json
-from typing import Literal
+from typing import Any, Literal
 
+import httpx
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.instrumentation import get_dispatcher
@@ -11,7 +12,7 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.program.utils import FlexibleModel
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from llamacpp_server import BadRequestError
 from llamaindex_llamacpp_server import LlamaServer, UnusableReplyError
@@ -109,22 +110,25 @@ def test_partial_objects_grow(make_llm, scripted_server):
 
 async def test_output_that_was_cut_off_is_named(llm):
     prompted = {"prompt": PROMPT, "thing": "it", "llm_kwargs": {"max_tokens": 5}}
-    with pytest.raises(UnusableReplyError, match=r"no Llama; it was cut off by max_tokens.*raise max_tokens") as caught:
+    with pytest.raises(
+        UnusableReplyError, match=r"no Llama: it was cut off after 5 tokens.*raise max_tokens"
+    ) as caught:
         llm.structured_predict(Llama, **prompted)
     assert "EOF" in str(caught.value.__cause__)
-    with pytest.raises(ValueError, match=r"cut off by max_tokens"):
+    with pytest.raises(ValueError, match=r"cut off after 5 tokens"):
         await llm.astructured_predict(Llama, **prompted)
-    with pytest.raises(UnusableReplyError, match=r"cut off by max_tokens"):
+    with pytest.raises(UnusableReplyError, match=r"cut off after 5 tokens"):
         list(llm.stream_structured_predict(Llama, **prompted))
-    with pytest.raises(UnusableReplyError, match=r"cut off by max_tokens"):
+    with pytest.raises(UnusableReplyError, match=r"cut off after 5 tokens"):
         [item async for item in await llm.astream_structured_predict(Llama, **prompted)]
     await llm.aclose()
 
 
 def test_thinking_that_took_all_tokens_is_named(make_llm, scripted_server):
-    llm = make_llm(scripted_server(Script(thinks=["hm "], says="{}")), max_tokens=1)
-    with pytest.raises(UnusableReplyError, match=r"thinking took all of it"):
+    llm = make_llm(scripted_server(Script(thinks=["hm "], says="{}")), max_tokens=1, thinking=True)
+    with pytest.raises(UnusableReplyError, match=r"all of it went into thinking") as caught:
         llm.structured_predict(Llama, PROMPT, thing="it")
+    assert caught.value.reason == "thinking"
 
 
 def test_a_schema_that_the_server_refuses_is_named(llm):
@@ -210,3 +214,96 @@ def test_a_nested_schema_with_references(llm):
 
     herd = llm.structured_predict(Herd, PROMPT, thing="it", llm_kwargs={"max_tokens": 300})
     assert json.loads(herd.model_dump_json())["leader"]["colour"] in ("white", "brown")
+
+
+class Adult(BaseModel):
+    name: str
+    age: int = Field(json_schema_extra={"minimum": 18})
+
+    @field_validator("age")
+    @classmethod
+    def _of_age(cls, age: int) -> int:
+        if age < 18:
+            raise ValueError("too young")
+        return age
+
+
+ADULT = '{"name": "Ann", "age": 36}'
+UNHELD = {"response_format": {"type": "text"}}
+
+
+@pytest.fixture(scope="session")
+def clerk(scripted_server):
+    """Gets it right once it is told what was wrong."""
+    return scripted_server(
+        {
+            "does not fit": ADULT,
+            "prose": f"Sure:\n{ADULT}\nAnything else?",
+            "musing": Script(thinks=["Hm, "] * 60, says=ADULT),
+            "user": '{"name": "Ann", "age": 7}',
+        }
+    )
+
+
+async def test_what_does_not_fit_is_asked_for_once_more(clerk, recorded):
+    llm, bodies = recorded(clerk, thinking=False, extra_body=UNHELD)
+    ann = Adult(name="Ann", age=36)
+    assert llm.structured_predict(Adult, PROMPT, thing="it") == ann
+    assert await llm.astructured_predict(Adult, PROMPT, thing="it") == ann
+    assert [message["role"] for message in bodies[1]["messages"]] == ["user", "assistant", "user"]
+    assert "too young" in bodies[1]["messages"][-1]["content"]
+    assert llm.as_structured_llm(Adult).chat([ChatMessage(content="Who?")]).raw == ann
+    never = llm.model_copy(update={"repair_rounds": 0})
+    with pytest.raises(UnusableReplyError, match="too young") as caught:
+        never.structured_predict(Adult, PROMPT, thing="it")
+    assert caught.value.reason == "invalid"
+    with pytest.raises(UnusableReplyError, match="too young"):
+        await never.astructured_predict(Adult, PROMPT, thing="it")
+    with pytest.raises(UnusableReplyError, match="too young"):
+        list(llm.stream_structured_predict(Adult, PROMPT, thing="it"))
+    await llm.aclose()
+
+
+def test_json_among_words_is_found(make_llm, clerk):
+    llm = make_llm(clerk, thinking=False, extra_body=UNHELD)
+    assert llm.structured_predict(Adult, PromptTemplate("prose"), prompt_args={}).age == 36
+
+
+def test_thinking_that_takes_all_is_turned_off(make_llm, clerk):
+    llm = make_llm(clerk, max_tokens=40, schema_in_prompt=False)
+    assert llm.structured_predict(Adult, PromptTemplate("musing")).age == 36
+
+
+async def test_the_next_way_is_taken_where_the_schema_is_refused(recorded, chat_server):
+    class Word(BaseModel):
+        word: str = Field(max_length=3)
+        more: Any = Field(None, json_schema_extra={"type": "word"})  # the server's converter knows no such type
+
+    llm, bodies = recorded(chat_server, **SOBER, clean_schemas=False, max_tokens=200, seed=1)
+    for items in await _all_four(llm, Word):
+        assert isinstance(items[-1], Word)
+    asked = [name for body in bodies for name in ("grammar", "response_format") if body.get("stream") and name in body]
+    assert asked == ["response_format", "grammar", "grammar"]
+    await llm.aclose()
+
+
+class Gateway(httpx.HTTPTransport):
+    """Something in front of the server that takes tools and no other constraint."""
+
+    def handle_request(self, request):
+        body = json.loads(request.content or b"{}")
+        if body.keys() & {"response_format", "grammar"}:
+            words = {"error": {"code": 400, "message": "no structured output", "type": "invalid_request_error"}}
+            return httpx.Response(400, json=words, request=request)
+        return super().handle_request(request)
+
+
+def test_one_forced_tool_is_the_last_way(scripted_server):
+    server = scripted_server(tool_call("Llama", '{"colour": "brown", "tame": false}'))
+    brown = Llama(colour="brown", tame=False)
+    with httpx.Client(transport=Gateway()) as client:
+        llm = LlamaServer(base_url=server.base_url, http_client=client, thinking=False)
+        assert llm.structured_predict(Llama, PROMPT, thing="it") == brown
+        items = list(llm.stream_structured_predict(Llama, PROMPT, thing="it"))
+    assert items[-1] == brown
+    assert len(items) > 1

@@ -1,6 +1,6 @@
 """Models made for tests in milliseconds: random, scripted, with eyes and ears, and an encoder."""
 
-from tests.models._writing import CHAT_TEMPLATE, PLAIN_TEMPLATE
+from tests.models._writing import CHAT_TEMPLATE, PLAIN_TEMPLATE, SECOND_SPELLINGS
 from tests.models.projector import build_projector
 from tests.models.random_models import build_lora, build_random, build_random_encoder
 from tests.models.scripted import Script, build_scripted, tool_call
@@ -8,6 +8,7 @@ from tests.models.scripted import Script, build_scripted, tool_call
 __all__ = [
     "CHAT_TEMPLATE",
     "PLAIN_TEMPLATE",
+    "SECOND_SPELLINGS",
     "Script",
     "build_lora",
     "build_projector",

@@ -32,6 +32,10 @@ def _byte_alphabet() -> list[str]:
 BYTES = _byte_alphabet()
 
 
+SECOND_SPELLINGS = (0xC0, 0xC1, 0xE0, 0xF0, *range(0xF5, 0x100))
+"""Tokens of bytes that begin a second spelling of a character: a random model makes some, a real text has none."""
+
+
 def spelled(piece: bytes) -> str:
     """How a GPT-2 vocabulary writes the token that decodes to `piece`."""
     return "".join(BYTES[byte] for byte in piece)

@@ -7,9 +7,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from llamacpp_server import BadRequestError, ChatRequest, CompletionRequest, LlamaServerClient
+from tests.models import SECOND_SPELLINGS
 
-# Bytes that begin a second spelling of a character, which the model's tokens could make and a real text never has.
-SECOND_SPELLINGS = (0xC0, 0xC1, 0xE0, 0xF0, *range(0xF5, 0x100))
 REAL = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

@@ -1,0 +1,239 @@
+"""The runnable behind `with_structured_output`: asks, checks, and asks again where that helps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from operator import itemgetter
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableMap, RunnablePassthrough
+from langchain_core.runnables.config import patch_config
+
+from llamacpp_server import ChatChoice, LlamaServerError, ToolCall, UnfitAnswerError
+from llamacpp_server.structured import Ask, Attempts
+
+from ._errors import unfit
+from ._structured import Goal
+
+
+class StructuredChain(Runnable[LanguageModelInput, Any]):
+    """A model whose answers are objects.
+
+    Whole answers are asked for as often as `Attempts` says. Streams are not asked for anew once they have begun.
+    """
+
+    def __init__(self, goal: Goal, *, include_raw: bool) -> None:
+        self._goal = goal
+        self._include_raw = include_raw
+        self.name = "StructuredChain"
+
+    @property
+    def config_specs(self) -> list[Any]:
+        """What of the model can be configured per call."""
+        return list(self._goal.bound(self._goal.ways[0]).config_specs)
+
+    def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """The object, or with `include_raw` the message beside it."""
+        return self._call_with_config(self._ask, input, config, **kwargs)
+
+    async def ainvoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """`invoke`, awaited."""
+        return await self._acall_with_config(self._aask, input, config, **kwargs)
+
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
+        """The object as it grows."""
+        attempts, begun = self._goal.attempts(repair_rounds=0), False
+        while True:
+            try:
+                for part in self._streamed(attempts).stream(input, config, **kwargs):
+                    begun = True
+                    yield part
+                return
+            except LlamaServerError as error:
+                if begun or isinstance(error, UnfitAnswerError):
+                    raise
+                attempts.refused(error)
+
+    async def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """`stream`, awaited."""
+        attempts, begun = self._goal.attempts(repair_rounds=0), False
+        while True:
+            try:
+                async for part in self._streamed(attempts).astream(input, config, **kwargs):
+                    begun = True
+                    yield part
+                return
+            except LlamaServerError as error:
+                if begun or isinstance(error, UnfitAnswerError):
+                    raise
+                attempts.refused(error)
+
+    # -- whole answers
+
+    def _ask(
+        self, given: LanguageModelInput, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
+    ) -> Any:
+        attempts, message = self._goal.attempts(), None
+        config = patch_config(config, callbacks=run_manager.get_child())
+        while not attempts.done:
+            try:
+                answer = self._model(attempts.ask).invoke(self._messages(given, attempts.ask), config, **kwargs)
+            except LlamaServerError as error:
+                failed = self._judged(attempts, message, error)
+            else:
+                message = answer
+                failed = self._judged(attempts, message)
+            if failed:
+                return failed
+        return self._given(attempts, message)
+
+    async def _aask(
+        self,
+        given: LanguageModelInput,
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> Any:
+        attempts, message = self._goal.attempts(), None
+        config = patch_config(config, callbacks=run_manager.get_child())
+        while not attempts.done:
+            try:
+                answer = await self._model(attempts.ask).ainvoke(self._messages(given, attempts.ask), config, **kwargs)
+            except LlamaServerError as error:
+                failed = self._judged(attempts, message, error)
+            else:
+                message = answer
+                failed = self._judged(attempts, message)
+            if failed:
+                return failed
+        return self._given(attempts, message)
+
+    def _model(self, ask: Ask) -> Runnable[Any, Any]:
+        bound = self._goal.bound(ask.way)
+        return bound if ask.thinking is None else bound.bind(thinking=ask.thinking)
+
+    def _messages(self, given: LanguageModelInput, ask: Ask) -> Any:
+        if ask.correction is None:
+            return given
+        before, words = ask.correction
+        asked: list[BaseMessage] = self._goal.model._convert_input(given).to_messages()
+        return [*asked, AIMessage(before), HumanMessage(words)]
+
+    def _judged(
+        self, attempts: Attempts[Any], message: AIMessage | None, refusal: LlamaServerError | None = None
+    ) -> dict[str, Any] | None:
+        """Tells how it went; gives what to return where there is no object, and the error is to stand beside it."""
+        try:
+            if refusal is not None:
+                attempts.refused(refusal)
+            elif message is not None:
+                _tell(attempts, [message])
+        except UnfitAnswerError as error:
+            own = unfit(error, message.response_metadata.get("finish_reason") if message is not None else None)
+            if self._include_raw and message is not None:
+                return {"raw": _with_repairs(message, attempts), "parsed": None, "parsing_error": own}
+            raise own from error.__cause__
+        return None
+
+    def _given(self, attempts: Attempts[Any], message: AIMessage | None) -> Any:
+        if not self._include_raw or message is None:
+            return attempts.value
+        return {"raw": _with_repairs(message, attempts), "parsed": attempts.value, "parsing_error": None}
+
+    # -- streams
+
+    def _streamed(self, attempts: Attempts[Any]) -> Runnable[Any, Any]:
+        way = attempts.ask.way
+        bound, parser = self._goal.bound(way), _guard(attempts) | self._goal.parser(way)
+        if not self._include_raw:
+            return bound | parser
+        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+        unparsed = RunnablePassthrough.assign(parsed=lambda _: None)
+        return RunnableMap(raw=bound) | parsed.with_fallbacks([unparsed], exception_key="parsing_error")
+
+
+def _guard(attempts: Attempts[Any]) -> Runnable[Any, Any]:
+    """A step that passes messages on as they come, and at their end says what no parser can: that they don't fit."""
+
+    def check(messages: Iterator[Any]) -> Iterator[Any]:
+        seen: list[AIMessage] = []
+        for message in messages:
+            if isinstance(message, AIMessage):
+                seen.append(message)
+            yield message
+        if (found := _end(attempts, seen)) is not None:
+            yield found
+
+    async def acheck(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        seen: list[AIMessage] = []
+        async for message in messages:
+            if isinstance(message, AIMessage):
+                seen.append(message)
+            yield message
+        if (found := _end(attempts, seen)) is not None:
+            yield found
+
+    return RunnableGenerator(check, acheck, name="check_whole")
+
+
+def _end(attempts: Attempts[Any], seen: list[AIMessage]) -> AIMessageChunk | None:
+    """Judges a stream; gives the answer itself where it stood in the thinking."""
+    try:
+        choice = _tell(attempts, seen, whole=False)
+    except UnfitAnswerError as error:
+        reasons = [message.response_metadata.get("finish_reason") for message in seen]
+        raise unfit(error, next((reason for reason in reasons if reason), None)) from error.__cause__
+    if choice.content.strip() or choice.tool_calls:
+        return None
+    return AIMessageChunk(content=attempts.text)
+
+
+def _tell(attempts: Attempts[Any], messages: list[AIMessage], *, whole: bool = True) -> ChatChoice:
+    """Tells of an answer, given as one message or as its chunks."""
+    calls: dict[Any, str] = {}
+    reason, tokens, texts, thoughts = None, None, [], []
+    for message in messages:
+        reason = message.response_metadata.get("finish_reason") or reason
+        tokens = message.usage_metadata["output_tokens"] if message.usage_metadata else tokens
+        texts.append(str(message.text))
+        thoughts.append(message.additional_kwargs.get("reasoning_content") or "")
+        if isinstance(message, AIMessageChunk) and message.tool_call_chunks:
+            for piece in message.tool_call_chunks:
+                calls[piece["index"]] = calls.get(piece["index"], "") + (piece["args"] or "")
+        elif not isinstance(message, AIMessageChunk):
+            for call in message.tool_calls:
+                calls[len(calls)] = json.dumps(call["args"], ensure_ascii=False)
+            for broken in message.invalid_tool_calls:
+                calls[len(calls)] = broken["args"] or ""
+    choice = ChatChoice(
+        "".join(texts), "".join(thoughts), tuple(ToolCall("", "", arguments) for arguments in calls.values()), reason
+    )
+    attempts.answered(choice, whole=whole, tokens=tokens)
+    return choice
+
+
+def _with_repairs(message: AIMessage, attempts: Attempts[Any]) -> AIMessage:
+    """The message, with what was done for the object among its repairs."""
+    if not attempts.repairs:
+        return message
+    of_server = message.response_metadata.get("llamacpp") or {}
+    repairs = [*(of_server.get("repairs") or []), *(repair.as_dict() for repair in attempts.repairs)]
+    metadata = {**message.response_metadata, "llamacpp": {**of_server, "repairs": repairs}}
+    return message.model_copy(update={"response_metadata": metadata})
+
+
+__all__ = ["StructuredChain"]

@@ -1,0 +1,184 @@
+"""Whether a value fits a JSON schema: what our side makes sure of, whatever the server did.
+
+Not all of JSON Schema: the keywords that pydantic and the builders of tools write. Others are passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+_MOST_DEPTH: Final = 100
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+
+
+class Misfit(NamedTuple):
+    """Where a value does not fit.
+
+    Attributes:
+        path: Of the value, such as `items[0].price`; "" is the whole.
+        keyword: Of the schema.
+        words: What is wrong.
+    """
+
+    path: str
+    keyword: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.path or 'the whole'}: {self.words}"
+
+
+def misfits(schema: Any, value: Any) -> list[Misfit]:
+    """Where `value` does not fit `schema`; empty when it does."""
+    return list(_Check(schema).node(schema, value, "", 0))
+
+
+class _Check:
+    def __init__(self, root: Any) -> None:
+        self.root = root
+
+    def node(self, schema: Any, value: Any, path: str, depth: int) -> Iterator[Misfit]:
+        if schema is False:
+            yield Misfit(path, "false", "nothing may stand here")
+        if not isinstance(schema, Mapping) or depth > _MOST_DEPTH:
+            return
+        if isinstance(schema.get("$ref"), str):
+            yield from self.node(self.target(schema["$ref"]), value, path, depth + 1)
+        yield from self.unions(schema, value, path, depth)
+        yield from _plain(schema, value, path)
+        if isinstance(value, dict):
+            yield from self.members(schema, value, path, depth)
+        elif isinstance(value, list):
+            yield from self.entries(schema, value, path, depth)
+
+    def target(self, reference: str) -> Any:
+        """What a reference into the schema itself stands for; any other is passed over."""
+        found: Any = self.root if reference.startswith("#") else None
+        for part in reference.lstrip("#").split("/")[1:]:
+            name = part.replace("~1", "/").replace("~0", "~")
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return found
+
+    def fits(self, schema: Any, value: Any, path: str, depth: int) -> bool:
+        return next(self.node(schema, value, path, depth + 1), None) is None
+
+    def unions(self, schema: Mapping[str, Any], value: Any, path: str, depth: int) -> Iterator[Misfit]:
+        for part in schema.get("allOf") or ():
+            yield from self.node(part, value, path, depth + 1)
+        for keyword in ("anyOf", "oneOf"):
+            alternatives = schema.get(keyword)
+            if not alternatives or any(self.fits(one, value, path, depth) for one in alternatives):
+                continue
+            if value is None and schema.get("nullable"):
+                continue
+            nearest = min((list(self.node(one, value, path, depth + 1)) for one in alternatives), key=len)
+            yield Misfit(path, keyword, f"fits none of the alternatives ({nearest[0]})")
+
+    def members(self, schema: Mapping[str, Any], value: dict[str, Any], path: str, depth: int) -> Iterator[Misfit]:
+        known = schema.get("properties") or {}
+        for name in schema.get("required") or ():
+            if name not in value:
+                yield Misfit(path, "required", f"{name!r} is missing")
+        others = schema.get("additionalProperties", True)
+        patterns = schema.get("patternProperties") or {}
+        for name, member in value.items():
+            where = f"{path}.{name}" if path else name
+            if name in known:
+                yield from self.node(known[name], member, where, depth + 1)
+            elif others is False and not patterns:
+                yield Misfit(path, "additionalProperties", f"{name!r} is not known")
+            elif not patterns:
+                yield from self.node(others, member, where, depth + 1)
+
+    def entries(self, schema: Mapping[str, Any], value: list[Any], path: str, depth: int) -> Iterator[Misfit]:
+        first = schema.get("prefixItems") or ()
+        items = schema.get("items")
+        if isinstance(items, list):
+            first, items = items, schema.get("additionalItems")
+        for index, entry in enumerate(value):
+            own = first[index] if index < len(first) else items
+            yield from self.node(own, entry, f"{path}[{index}]", depth + 1)
+
+
+def _plain(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Misfit]:
+    """What can be told without looking inside."""
+    kinds = schema.get("type")
+    kinds = [kinds] if isinstance(kinds, str) else kinds or []
+    nullable = schema.get("nullable") and value is None
+    if kinds and not nullable and not any(_is(value, kind) for kind in kinds):
+        yield Misfit(path, "type", f"{_shown(value)} is no {' or '.join(map(str, kinds))}")
+        return
+    if "enum" in schema and not nullable and not any(_same(value, one) for one in schema["enum"]):
+        yield Misfit(path, "enum", f"{_shown(value)} is none of {', '.join(map(_shown, schema['enum']))}")
+    if "const" in schema and not _same(value, schema["const"]):
+        yield Misfit(path, "const", f"{_shown(value)} is not {_shown(schema['const'])}")
+    if isinstance(value, str):
+        yield from _pattern(schema, value, path)
+    for keyword, count, wrong in _BOUNDS:
+        bound, size = schema.get(keyword), count(value)
+        if size is not None and isinstance(bound, int | float) and not isinstance(bound, bool) and wrong(size, bound):
+            yield Misfit(path, keyword, f"{_shown(value)} is against {keyword} {bound}")
+
+
+def _pattern(schema: Mapping[str, Any], value: str, path: str) -> Iterator[Misfit]:
+    pattern = schema.get("pattern")
+    try:
+        found = pattern is None or re.search(pattern, value)
+    except re.error:
+        return  # another dialect than Python's
+    if not found:
+        yield Misfit(path, "pattern", f"{_shown(value)} does not match {pattern}")
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _letters(value: Any) -> float | None:
+    return len(value) if isinstance(value, str) else None
+
+
+def _entries(value: Any) -> float | None:
+    return len(value) if isinstance(value, list) else None
+
+
+_BOUNDS: Final[tuple[tuple[str, Callable[[Any], float | None], Callable[[Any, Any], bool]], ...]] = (
+    ("minimum", _number, lambda size, bound: size < bound),
+    ("maximum", _number, lambda size, bound: size > bound),
+    ("exclusiveMinimum", _number, lambda size, bound: size <= bound),
+    ("exclusiveMaximum", _number, lambda size, bound: size >= bound),
+    ("minLength", _letters, lambda size, bound: size < bound),
+    ("maxLength", _letters, lambda size, bound: size > bound),
+    ("minItems", _entries, lambda size, bound: size < bound),
+    ("maxItems", _entries, lambda size, bound: size > bound),
+)
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool):
+        return str(kind) == "boolean"
+    if kind == "integer":
+        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return not isinstance(kind, str) or kind not in _KINDS or isinstance(value, _KINDS[kind])
+
+
+def _same(value: Any, other: Any) -> bool:
+    equal: bool = value == other
+    return equal and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+__all__ = ["Misfit", "misfits"]
