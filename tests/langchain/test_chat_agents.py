@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware, SummarizationMiddleware
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from langchain_llamacpp_server import ChatLlamaServer
 from langchain_llamacpp_server._errors import ContextOverflowError
@@ -77,6 +78,30 @@ def test_answers_in_a_schema(scripted_server: Any) -> None:
     state = agent.invoke(ASK)
     assert state["structured_response"] == Weather(city="Oslo", sunny=True)
     assert kinds(state) == ["human", "ai"], "the server's own structured output, not a tool"
+
+
+class Northern(Weather):
+    """The weather up north."""
+
+    @field_validator("city")
+    @classmethod
+    def _up_north(cls, city: str) -> str:
+        assert city == "Oslo", "not in the north"
+        return city
+
+
+@pytest.mark.parametrize("strategy", [ToolStrategy(Northern), ProviderStrategy(Northern, strict=True), Northern])
+async def test_each_strategy_of_langchain(scripted_server: Any, strategy: Any) -> None:
+    right, wrong = '{"city": "Oslo", "sunny": true}', '{"city": "Rome", "sunny": true}'
+    if isinstance(strategy, ToolStrategy):  # LangChain tells the model what is wrong, and asks again
+        says = {"not in the north": tool_call("Northern", right), "user": tool_call("Northern", wrong)}
+    else:
+        says = {"user": right}
+    llm = ChatLlamaServer(base_url=scripted_server(says).base_url, thinking=False)
+    agent = create_agent(llm, response_format=strategy)
+    for state in (agent.invoke(ASK), await agent.ainvoke(ASK)):
+        assert state["structured_response"] == Northern(city="Oslo", sunny=True)
+        assert ("tool" in kinds(state)) is isinstance(strategy, ToolStrategy)
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -1,6 +1,8 @@
 """Structured output on a real server: every schema, every method, and what can go wrong."""
 
-from typing import Any
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal, Optional
 
 import langchain_core.exceptions as core
 import pytest
@@ -182,3 +184,45 @@ def test_choices_and_expressions(nonsense: ChatLlamaServer) -> None:
     assert held.invoke("Hi", choices=["yes"]).text == "yes"
     assert "".join(chunk.text for chunk in nonsense.stream("Hi", choices=["yes"])) == "yes"
     assert nonsense.model_copy(update={"thinking": None}).invoke("Hi", choices=["yes"]).text == "yes"
+
+
+@dataclass
+class Reading:
+    """A reading."""
+
+    value: int
+    sure: bool = False
+
+
+class Colour(Enum):
+    RED = "röt"
+    BLUE = "蓝\u2028"
+    ODD = 'q"x'
+
+
+class Tree(BaseModel):
+    """Has trees."""
+
+    colour: Colour
+    left: Optional["Tree"] = None
+    kind: Literal["ä"] = "ä"
+
+
+ANTHROPIC = {
+    "name": "reading",
+    "description": "A reading.",
+    "input_schema": {"type": "object", "properties": {"value": {"type": "integer"}}, "required": ["value"]},
+}
+
+
+@pytest.mark.parametrize("strict", [None, False, True])
+@pytest.mark.parametrize("method", ["json_schema", "auto"])
+def test_what_a_random_model_says_is_of_the_schema(nonsense: ChatLlamaServer, method: Any, strict: bool | None) -> None:
+    sober = {"max_tokens": 300, "seed": 3, "temperature": 0.7, "logit_bias": {"<think>": False}}
+    llm = nonsense.model_copy(update=sober)
+    tree = llm.with_structured_output(Tree, method=method, strict=strict).invoke("Hi")
+    assert isinstance(tree, Tree)
+    for schema in (Reading, ANTHROPIC):
+        reading = llm.with_structured_output(schema, method=method, strict=strict).invoke("Hi")
+        assert isinstance(reading["value"], int)
+        assert reading.keys() <= {"value", "sure"}
