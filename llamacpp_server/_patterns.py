@@ -108,8 +108,6 @@ class PatternParser:
             raise UnsupportedPatternError("unbalanced brackets")
         return branches
 
-    # -- what is written
-
     def joined(self, texts: list[str]) -> str:
         """One after the other."""
         return "".join(texts)
@@ -136,8 +134,6 @@ class PatternParser:
         if most is not None and least <= MOST_REPEATS < most:
             most = None  # more strings match; the schema itself is checked on our side
         return quantifier_text(least, most)
-
-    # -- reading
 
     def peek(self) -> str:
         return self.pattern[self.at : self.at + 1]
