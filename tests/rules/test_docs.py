@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 from llamacpp_server._history import REPAIRS
+from llamacpp_server.sampling import SAMPLING_FIELDS
+from tests.rules.tables import PATH, request_fields
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -22,3 +24,8 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     targets = re.findall(r"\]\((?!http)([^)#]+)\)", readme.read_text())
     assert targets
     assert [target for target in targets if not (readme.parent / target).exists()] == []
+
+
+def test_the_page_of_request_fields_is_that_of_the_code() -> None:
+    assert request_fields() == PATH.read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in request_fields() for name in SAMPLING_FIELDS)
