@@ -139,6 +139,8 @@ class StreamConverter:
             reason, text = self._answer.end(reason)
         if reason is not None:
             metadata["finish_reason"] = reason
+        # Tracers look for it here, and LangChain itself puts the two together.
+        info = {"finish_reason": reason} if reason is not None else None
         if self._timings is not None:
             metadata["timings"] = self._timings.as_dict()
         return ChatGenerationChunk(
@@ -147,7 +149,8 @@ class StreamConverter:
                 response_metadata=metadata,
                 usage_metadata=usage_metadata(self._usage) if self._usage and self._with_usage else None,
                 chunk_position="last",
-            )
+            ),
+            generation_info=info,
         )
 
 

@@ -354,6 +354,10 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
         key = {**self._identifying_params, "output_version": self.output_version, "call": {**kwargs, "stop": stop}}
         return json.dumps({"_type": self._llm_type, **key}, sort_keys=True, default=repr)
 
+    def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
+        params = super()._get_invocation_params(stop=stop, **kwargs)
+        return {**params, "model_name": self._get_ls_params(stop, **kwargs)["ls_model_name"]}
+
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self._stop_list(), **kwargs)
         params["ls_provider"] = PROVIDER

@@ -22,6 +22,7 @@ from ._notices import logger, say_once
 from ._policy import Attempts, Wait, next_wait
 from ._repeats import Repeats
 from ._requests import encode
+from ._stopwatch import Stopwatch
 from ._stream import StreamDecoder
 from .errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError, ServerFaultError
 from .settings import ServerSettings, WaitState, redact_url
@@ -364,7 +365,7 @@ def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
 
 def open_stream(stream: StreamCall[D]) -> Program[tuple[OpenReply, Ticket, StreamDecoder[D]]]:
     """An answer that is a stream of events (or a whole reply where no stream was asked for), its ticket and decoder."""
-    deadline = _deadline(stream.settings)
+    started, deadline = time.monotonic(), _deadline(stream.settings)
     while stream.first is not None:
         stream = yield from stream.first()
     ticket = yield from admission(stream.settings, stream.call)
@@ -389,7 +390,7 @@ def open_stream(stream: StreamCall[D]) -> Program[tuple[OpenReply, Ticket, Strea
     except BaseException:
         ticket.leave()
         raise
-    return reply, ticket, stream.decoder()
+    return reply, ticket, Stopwatch(stream.decoder(), started)
 
 
 def _recovered(stream: StreamCall[D], error: LlamaServerError) -> Program[StreamCall[D] | None]:

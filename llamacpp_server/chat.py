@@ -170,6 +170,8 @@ class Timings:
         predicted_per_second: As the server computes it.
         draft_n: Tokens drafted by speculative decoding; None without it.
         draft_n_accepted: Drafted tokens that were kept; None without it.
+        first_token_ms: From the request to its first token as its caller saw it, waits and queues included. Measured
+            by this package, in streams only; None elsewhere.
     """
 
     prompt_n: int = 0
@@ -183,6 +185,7 @@ class Timings:
     predicted_per_second: float | None = None
     draft_n: int | None = None
     draft_n_accepted: int | None = None
+    first_token_ms: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The figures that the server gave, under its own names."""

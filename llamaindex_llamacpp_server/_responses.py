@@ -264,6 +264,8 @@ def _block(call: ToolCall) -> ToolCallBlock:
 def _details(reply: ChatReply | CompletionReply) -> dict[str, Any]:
     """What goes beside the message: the flat names that LlamaIndex's own integrations use, and the server's."""
     details: dict[str, Any] = {"finish_reason": reply.finish_reason, "model": reply.start.model, "id": reply.start.id}
+    if reply.start.system_fingerprint:
+        details["build"] = reply.start.system_fingerprint
     if reply.usage is not None:
         details["prompt_tokens"] = reply.usage.prompt_tokens
         details["completion_tokens"] = reply.usage.completion_tokens
