@@ -115,9 +115,11 @@ class Goal:
         """A fresh answer to be asked for."""
         model, given = self.model, {**self.model.given(), **self.kwargs}
         thinking = given.get("thinking", model.thinking) is not None
+        info = model._known_info()  # never asked for: a server that drops tools silently is noticed by its answer
+        ways = [way for way in self.ways if way != "tool" or info is None or info.tools is not False]
         return Attempts(
             self.name,
-            self.ways,
+            ways or self.ways,
             self._check(),
             schema=self.schema,
             repair_rounds=self.repair_rounds if repair_rounds is None else repair_rounds,

@@ -212,3 +212,13 @@ def test_a_chain_is_traced_and_composed_as_before(asked: ChatLlamaServer) -> Non
     chain = ChatPromptTemplate.from_messages([("user", "{question}")]) | asked.with_structured_output(Adult)
     assert chain.invoke({"question": "Who?"}).age == 36
     assert [one.age for one in chain.batch([{"question": "Who?"}] * 2)] == [36, 36]
+
+
+def test_no_tool_is_tried_where_the_template_is_known_to_have_none(serve: Any) -> None:
+    server = serve("plain.gguf", parallel=1, ctx_size=512)
+    with httpx.Client(transport=Gateway()) as client:
+        llm = ChatLlamaServer(base_url=server.base_url, http_client=client)
+        chain = llm.with_structured_output(Adult, method="auto")
+        assert llm.server_info().tools is False
+        with pytest.raises(BadRequestError, match="no structured output"):
+            chain.invoke("Who?")

@@ -307,3 +307,10 @@ def test_one_forced_tool_is_the_last_way(scripted_server):
         items = list(llm.stream_structured_predict(Llama, PROMPT, thing="it"))
     assert items[-1] == brown
     assert len(items) > 1
+
+
+async def test_an_object_in_the_thinking_is_found(make_llm, scripted_server):
+    llm = make_llm(scripted_server(Script(thinks=f"She is {ADULT}.", says=[" "])), extra_body=UNHELD)
+    for items in await _all_four(llm, Adult):
+        assert items[-1] == Adult(name="Ann", age=36)
+    await llm.aclose()
