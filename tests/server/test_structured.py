@@ -68,3 +68,12 @@ def test_what_is_said_fits_the_schema(client, name):
             whole += 1
             jsonschema.validate(json.loads(reply.content, strict=False), SCHEMAS[name])
     assert whole > 2
+
+
+def test_optional_properties_may_come_in_any_selection():
+    a, b, c = (rf'"\x22{name}\x22" ":" ws (boolean)' for name in "abc")
+    optional = {"type": "object", "properties": {name: {"type": "boolean"} for name in "abc"}}
+    selection = f'({a} ("," ws {b})? ("," ws {c})? | {b} ("," ws {c})? | {c})?'
+    assert f'::= "{{" ws {selection} ws "}}"' in schema_grammar(optional)
+    behind = f'{a} ("," ws {b})? ("," ws {c})?'
+    assert f'::= "{{" ws {behind} ws "}}"' in schema_grammar({**optional, "required": ["a"]})
