@@ -163,6 +163,8 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     if timeout is not None:
         settings |= read_timeouts(timeout)
     headers, query = given.pop("extra_headers", None), given.pop("extra_query", None)
+    if "on_progress" in given:
+        settings["on_progress"] = given.pop("on_progress")
     if headers:
         settings["headers"] = dict(headers)
     if query:

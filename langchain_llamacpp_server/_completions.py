@@ -94,12 +94,15 @@ def read_call(
         for name in reasons.keys() & given.keys():
             ignore(name, given.pop(name), reasons)
     timeout = given.pop("timeout", None)
+    settings = read_timeouts(timeout) if timeout is not None else {}
+    if "on_progress" in given:
+        settings["on_progress"] = given.pop("on_progress")
     return CompletionCall(
         model=given.pop("model", None) or model,
         extra_body={**extra_body, **(given.pop("extra_body", None) or {})},
         suffix=given.pop("suffix", suffix),
         input_extra=given.pop("input_extra", None) or (),
-        settings=read_timeouts(timeout) if timeout is not None else {},
+        settings=settings,
         params=merged_params(params, given),
     )
 

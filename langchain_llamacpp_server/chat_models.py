@@ -8,7 +8,7 @@ from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
+from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
@@ -27,17 +27,19 @@ from ._answers import answered
 from ._arguments import constructor_arguments
 from ._calls import Call, Defaults, fitting, prepare
 from ._chunks import PROVIDER, StreamConverter, result
+from ._clients import async_client_for, client_for
 from ._errors import langchain_errors, missing_call
 from ._messages import holds_media
 from ._prewarm import Prewarming
 from ._profile import profile
+from ._progress import HeardStreams
 from ._registration import let_load_find
 from ._server_model import ServerModel
 from ._structured_chain import StructuredChain
 from ._tools import wire_tool_choice, wire_tools
 
 if TYPE_CHECKING:
-    from llamacpp_server import AsyncLlamaServerClient, ChatReply, Fit, LlamaServerClient, ServerInfo
+    from llamacpp_server import ChatReply, Fit, ServerInfo
 
 __all__ = ["ChatLlamaServer"]
 
@@ -45,7 +47,7 @@ __all__ = ["ChatLlamaServer"]
 _PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries": 0, "wait_while_loading": False}
 
 
-class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, MediaFields, BaseChatModel):
+class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, MediaFields, HeardStreams):
     """A chat model on llama.cpp's llama-server. Takes every argument of ChatOpenAI, and every field of the server.
 
     >>> from langchain_llamacpp_server import ChatLlamaServer
@@ -123,7 +125,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
     ) -> ChatResult:
         with langchain_errors:
             call = self._prepare(messages, stop, kwargs, self._info_for(messages, kwargs))
-            reply = _client(self.client, call).chat(call.request)
+            reply = client_for(self.client, call, run_manager).chat(call.request)
             return self._whole(call, reply)
 
     async def _agenerate(
@@ -135,7 +137,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
     ) -> ChatResult:
         with langchain_errors:
             call = self._prepare(messages, stop, kwargs, await self._ainfo_for(messages, kwargs))
-            reply = await _async_client(self.async_client, call).chat(call.request)
+            reply = await async_client_for(self.async_client, call, run_manager).chat(call.request)
             return self._whole(call, reply)
 
     def _stream(
@@ -148,7 +150,8 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
         with langchain_errors:
             call = self._prepare(messages, stop, kwargs | self._one_answer(kwargs), self._info_for(messages, kwargs))
             converter = StreamConverter(usage=call.stream_usage, answer=call.answer)
-            with closing(cast(Any, _client(self.client, call).stream_chat(call.request))) as deltas:
+            client = client_for(self.client, call, run_manager)
+            with closing(cast(Any, client.stream_chat(call.request))) as deltas:
                 for delta in deltas:
                     chunk = converter.add(delta)
                     if chunk is not None:
@@ -167,7 +170,8 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
                 messages, stop, kwargs | self._one_answer(kwargs), await self._ainfo_for(messages, kwargs)
             )
             converter = StreamConverter(usage=call.stream_usage, answer=call.answer)
-            async with aclosing(cast(Any, _async_client(self.async_client, call).stream_chat(call.request))) as deltas:
+            client = async_client_for(self.async_client, call, run_manager)
+            async with aclosing(cast(Any, client.stream_chat(call.request))) as deltas:
                 async for delta in deltas:
                     chunk = converter.add(delta)
                     if chunk is not None:
@@ -296,7 +300,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
             return super().get_num_tokens_from_messages(messages, tools)
         with langchain_errors:
             call = self._prepare(messages, None, {**kwargs, "tools": tools}, self._info_for(messages, kwargs))
-            return _client(self.client, call).count_tokens(call.request)
+            return client_for(self.client, call).count_tokens(call.request)
 
     def fits(
         self,
@@ -319,7 +323,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
         own = fitting(tools, max_tokens, kwargs)
         with langchain_errors:
             call = self._prepare(messages, None, own, self._info_for(messages, own))
-            return _client(self.client, call).fits(call.request)
+            return client_for(self.client, call).fits(call.request)
 
     async def afits(
         self,
@@ -332,7 +336,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
         own = fitting(tools, max_tokens, kwargs)
         with langchain_errors:
             call = self._prepare(messages, None, own, await self._ainfo_for(messages, own))
-            return await _async_client(self.async_client, call).fits(call.request)
+            return await async_client_for(self.async_client, call).fits(call.request)
 
     # -- what LangChain asks about a model
 
@@ -387,22 +391,6 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
 
 
 _NONE_IS_A_VALUE = frozenset({"connect_timeout", "read_timeout", "total_timeout"})
-
-
-def _client(client: LlamaServerClient, call: Call) -> LlamaServerClient:
-    return client.with_settings(**_merged(client, call)) if call.settings else client
-
-
-def _async_client(client: AsyncLlamaServerClient, call: Call) -> AsyncLlamaServerClient:
-    return client.with_settings(**_merged(client, call)) if call.settings else client
-
-
-def _merged(client: LlamaServerClient | AsyncLlamaServerClient, call: Call) -> dict[str, Any]:
-    """A call's headers and query come on top of the model's."""
-    changes = dict(call.settings)
-    for name in changes.keys() & {"headers", "query"}:
-        changes[name] = {**getattr(client.settings, name), **changes[name]}
-    return changes
 
 
 let_load_find(ChatLlamaServer)

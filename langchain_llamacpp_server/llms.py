@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.base import LangSmithParams
@@ -16,13 +16,11 @@ import llamacpp_server
 from llamacpp_server import SamplingFields
 from llamacpp_server.settings import redact_url
 
+from ._clients import async_client_for, client_for
 from ._completions import ChunkConverter, CompletionCall, read_call, result
 from ._errors import langchain_errors
 from ._server_model import ServerModel
 from ._vector_arguments import LLM_NAMES, model_arguments
-
-if TYPE_CHECKING:
-    from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
 
 __all__ = ["LlamaServerLLM"]
 
@@ -94,7 +92,7 @@ class LlamaServerLLM(SamplingFields, ServerModel, BaseLLM):
         if self.streaming and len(prompts) == call.answers == 1:
             return _folded(list(self._stream(prompts[0], stop, run_manager, **kwargs)))
         with langchain_errors:
-            client = _client(self.client, call)
+            client = client_for(self.client, call, run_manager)
             if call.suffix is not None:
                 return result([client.infill(call.infill(prompt)) for prompt in prompts], call.answers)
             return result([client.complete(call.complete(prompts))], call.answers)
@@ -110,7 +108,7 @@ class LlamaServerLLM(SamplingFields, ServerModel, BaseLLM):
         if self.streaming and len(prompts) == call.answers == 1:
             return _folded([chunk async for chunk in self._astream(prompts[0], stop, run_manager, **kwargs)])
         with langchain_errors:
-            client = _async_client(self.async_client, call)
+            client = async_client_for(self.async_client, call, run_manager)
             if call.suffix is not None:
                 return result([await client.infill(call.infill(prompt)) for prompt in prompts], call.answers)
             return result([await client.complete(call.complete(prompts))], call.answers)
@@ -124,7 +122,7 @@ class LlamaServerLLM(SamplingFields, ServerModel, BaseLLM):
     ) -> Iterator[GenerationChunk]:
         with langchain_errors:
             call = self._read(stop, {**kwargs, "n": None})
-            client, converter = _client(self.client, call), ChunkConverter()
+            client, converter = client_for(self.client, call, run_manager), ChunkConverter()
             asked = (
                 client.stream_complete(call.complete([prompt]))
                 if call.suffix is None
@@ -148,7 +146,7 @@ class LlamaServerLLM(SamplingFields, ServerModel, BaseLLM):
     ) -> AsyncIterator[GenerationChunk]:
         with langchain_errors:
             call = self._read(stop, {**kwargs, "n": None})
-            client, converter = _async_client(self.async_client, call), ChunkConverter()
+            client, converter = async_client_for(self.async_client, call, run_manager), ChunkConverter()
             asked = (
                 client.stream_complete(call.complete([prompt]))
                 if call.suffix is None
@@ -206,11 +204,3 @@ def _folded(chunks: list[GenerationChunk]) -> LLMResult:
     info = dict(whole.generation_info or {})
     output = {"model_name": info.pop("model_name"), "token_usage": info.pop("token_usage", {})}
     return LLMResult(generations=[[GenerationChunk(text=whole.text, generation_info=info)]], llm_output=output)
-
-
-def _client(client: LlamaServerClient, call: CompletionCall) -> LlamaServerClient:
-    return client.with_settings(**call.settings) if call.settings else client
-
-
-def _async_client(client: AsyncLlamaServerClient, call: CompletionCall) -> AsyncLlamaServerClient:
-    return client.with_settings(**call.settings) if call.settings else client

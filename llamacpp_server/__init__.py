@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from .info import ServerInfo
     from .local import LocalModel, LocalServer, LocalServerError, find_models
+    from .progress import ModelEvent, Progress, ProgressBar
     from .results import (
         Embeddings,
         Fit,
@@ -106,8 +107,11 @@ __all__ = [
     "MediaPolicy",
     "Metrics",
     "ModelCard",
+    "ModelEvent",
     "NotFoundError",
     "NotSupportedError",
+    "Progress",
+    "ProgressBar",
     "PromptProgress",
     "PromptRead",
     "RankRequest",
@@ -197,6 +201,11 @@ __getattr__, __dir__ = lazy(
             "LocalServer",
             "LocalServerError",
             "find_models",
+        ),
+        "progress": (
+            "ModelEvent",
+            "Progress",
+            "ProgressBar",
         ),
         "results": (
             "Embeddings",

@@ -13,12 +13,13 @@ from ._fitting import fit, learn
 from ._lora import named_loras, scales_by_id
 from ._media import holds_media, with_media
 from ._notices import say_once
-from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
+from ._programs import Call, Program, StreamCall, ask, ask_text
 from ._replies import parse_embeddings, usage_from_wire
 from ._requests import answer_room, answers_of, chat_body, completion_body, countable, infill_body, salted
 from ._stream import ChatStreamDecoder, CompletionStreamDecoder, OwnTokensOnly, StreamDecoder
 from ._thinking_watch import ThinkingWatch
 from ._thoughts import NoThoughts, ThoughtsApart
+from ._told import ToldDecoder
 from ._whole import WholeChatDecoder, WholeCompletionDecoder
 from .chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest, Repair
 from .errors import (
@@ -31,6 +32,7 @@ from .errors import (
     ServerLoadingError,
 )
 from .info import ServerInfo
+from .progress import Progress
 from .results import (
     Embeddings,
     Fit,
@@ -46,6 +48,7 @@ from .results import (
 from .settings import ServerSettings, redact_url
 
 T = TypeVar("T")
+D = TypeVar("D", ChatDelta, CompletionDelta)
 
 _CHAT: Final = "/v1/chat/completions"
 
@@ -95,6 +98,8 @@ def _fitted_chat(
         worth_it = yield from learn(settings, request, body, error)
         return _fitted_chat(settings, request, converted) if worth_it else None
 
+    if settings.on_progress is not None:
+        decoder = _told(settings.on_progress, decoder, body)
     call = Call(method="POST", path=_CHAT, body=body, takes_slot=True)
     watch = _watch(settings, request)
     return named_loras(StreamCall(settings=settings, call=call, decoder=decoder, recover=recover, watch=watch))
@@ -124,10 +129,13 @@ def stream_complete(
     if isinstance(request, InfillRequest):
         return stream_infill(settings, request)
     body = {**_named(settings, None), **completion_body(request)}
+    decoder = _completion_decoder(body)
+    if settings.on_progress is not None:
+        decoder = _told(settings.on_progress, decoder, body)
     native = Call(method="POST", path="/completion", body=body, takes_slot=True)
     usual = Call(method="POST", path="/v1/completions", body=body, takes_slot=True)
     call = native if body.get("return_tokens") else usual
-    return named_loras(StreamCall(settings=settings, call=call, decoder=_completion_decoder(body), fallback=native))
+    return named_loras(StreamCall(settings=settings, call=call, decoder=decoder, fallback=native))
 
 
 def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCall[CompletionDelta]:
@@ -139,6 +147,13 @@ def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCal
         decoder=_completion_decoder(body),
     )
     return named_loras(call)
+
+
+def _told(tell: Callable[[Progress], None], decoder: Callable[[], StreamDecoder[D]], body: dict[str, Any]) -> Any:
+    """The decoder for a request that asks for progress on behalf of somebody who listens."""
+    asked = bool(body.get("return_progress"))
+    body["return_progress"] = bool(body.get("stream"))
+    return partial(ToldDecoder[D], decoder, tell, keep=asked)
 
 
 def _completion_decoder(body: Mapping[str, Any]) -> Callable[[], StreamDecoder[CompletionDelta]]:
@@ -246,48 +261,6 @@ def metrics(settings: ServerSettings, model: str | None) -> Program[Metrics]:
     """`/metrics`."""
     text = yield from ask_text(settings, Call(method="GET", path="/metrics", query=_named(settings, model)))
     return Metrics.from_text(text)
-
-
-def load_model(settings: ServerSettings, model: str, timeout: float | None) -> Program[ModelCard]:
-    """Router mode: starts a load and waits for its end; a load that fails is raised at once."""
-    try:
-        yield from ask(settings, Call(method="POST", path="/models/load", body={"model": model}), _any)
-    except BadRequestError as error:
-        if "already" not in (error.server_message or ""):
-            raise
-    left = settings.load_timeout if timeout is None else timeout
-    while True:
-        card = yield from _card(settings, model)
-        if card.status in ("loaded", "sleeping"):
-            return card
-        if card.status == "failed":
-            raise ServerFaultError(
-                f"the model {model!r} failed to load (exit code {card.exit_code})",
-                url=_shown(settings),
-                remedy="see the router's log",
-            )
-        if left <= 0:
-            raise ServerLoadingError(f"the model {model!r} is still {card.status}", url=_shown(settings))
-        yield Sleep(min(0.1, left))
-        left -= 0.1
-
-
-def unload_model(settings: ServerSettings, model: str) -> Program[None]:
-    """Router mode: returns once the model is unloaded."""
-    yield from ask(settings, Call(method="POST", path="/models/unload", body={"model": model}), _any)
-    for _ in range(300):
-        card = yield from _card(settings, model)
-        if card.status in ("unloaded", "failed"):
-            return
-        yield Sleep(0.1)
-    raise ServerFaultError(f"the model {model!r} is still {card.status}", url=_shown(settings))
-
-
-def _card(settings: ServerSettings, model: str) -> Program[ModelCard]:
-    for card in (yield from models(settings)):
-        if model == card.id or model in card.aliases:
-            return card
-    raise NotFoundError(f"the server lists no model {model!r}", url=_shown(settings))
 
 
 # -- vectors and ranks

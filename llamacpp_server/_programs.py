@@ -18,14 +18,15 @@ from pydantic_core import from_json
 
 from ._failures import failure, is_web_page, not_this_api
 from ._gate import UNLIMITED, Gate, Ticket, gate_for
-from ._notices import logger, say_once
-from ._policy import Attempts, Wait, next_wait
+from ._notices import say_once
+from ._policy import Attempts, next_wait
 from ._repeats import Repeats
 from ._requests import encode
 from ._stopwatch import Stopwatch
 from ._stream import StreamDecoder
+from ._told import tell_wait
 from .errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError, ServerFaultError
-from .settings import ServerSettings, WaitState, redact_url
+from .settings import ServerSettings, redact_url
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -168,6 +169,7 @@ class StreamCall(Generic[D]):
         recover: After a refusal, another request that the server may take; None where there is none.
         watch: Called with the deltas as they come; what it gives is done before they are passed on.
         first: What has to be done before there is a request: its result is taken instead of this one.
+        then: Run once the answer has begun, before anything of it is read.
     """
 
     settings: ServerSettings
@@ -177,6 +179,7 @@ class StreamCall(Generic[D]):
     recover: Callable[[LlamaServerError], Program[StreamCall[D] | None]] | None = None
     watch: Callable[[Sequence[D]], Program[None] | None] | None = None
     first: Callable[[], Program[StreamCall[D]]] | None = None
+    then: Callable[[], Program[None]] | None = None
 
 
 def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
@@ -210,7 +213,7 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
             # A wait for a loading model asks hundreds of times for the same answer: keep the first of a kind.
             if not earlier or type(earlier[-1]) is not type(error):
                 earlier.append(error.at(shown).with_traceback(None))
-            tell(wait, elapsed, settings, first=tried.polls == 1)
+            tell_wait(wait, elapsed, settings, first=tried.polls == 1)
         if wait.seconds:
             yield Sleep(wait.seconds)
 
@@ -387,6 +390,8 @@ def open_stream(stream: StreamCall[D]) -> Program[tuple[OpenReply, Ticket, Strea
             body = yield Read(reply, deadline)
             shown = redact_url(stream.settings.base_url + stream.call.path)
             raise not_this_api(body, kind, shown, reply.status_code)
+        if stream.then is not None:
+            yield from stream.then()
     except BaseException:
         ticket.leave()
         raise
@@ -426,12 +431,3 @@ def _bounded(send: Send, total: float | None, elapsed: float) -> Send:
     left = max(total - elapsed, 0.001)
     connect, read = (left if limit is None else min(limit, left) for limit in (send.connect_timeout, send.read_timeout))
     return Send(send.method, send.url, send.headers, send.content, connect, read)
-
-
-def tell(wait: Wait, elapsed: float, settings: ServerSettings, *, first: bool) -> None:
-    """Says that a request is about to wait: to the log at first and every ten seconds, and to `on_wait` each time."""
-    shown = redact_url(settings.base_url)
-    if first or wait.reason in ("busy", "retry") or int(elapsed + wait.seconds) // 10 > int(elapsed) // 10:
-        logger.info("%s is %s; waiting (%.0f s so far)", shown, wait.reason, elapsed)
-    if settings.on_wait is not None:
-        settings.on_wait(WaitState(wait.reason, elapsed, wait.budget, shown))

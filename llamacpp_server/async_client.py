@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from . import _embedding, _endpoints, _lora, _prompt_cache, _ranking
+from . import _embedding, _endpoints, _lora, _prompt_cache, _ranking, _router
 from ._stream import fold_chat, fold_completion
 from .chat import (
     ChatDelta,
@@ -18,6 +19,7 @@ from .chat import (
     InfillRequest,
 )
 from .info import ServerInfo
+from .progress import ModelEvent
 from .results import (
     Embeddings,
     Fit,
@@ -194,8 +196,12 @@ class AsyncLlamaServerClient:
         """Counters and gauges; needs `--metrics`."""
         return await self._transport.run(_endpoints.metrics(self.settings, model))
 
+    async def running_models(self) -> list[ModelCard]:
+        """The models in memory or on their way there, of a router or llama-swap; of another server, all it has."""
+        return await self._transport.run(_router.running_models(self.settings))
+
     async def load_model(self, model: str, timeout: float | None = None) -> ModelCard:
-        """Makes a router load a model, and waits for it.
+        """Makes a router or llama-swap load a model, and waits for it; `on_progress` of the settings is told.
 
         Args:
             model: Name or alias.
@@ -203,12 +209,30 @@ class AsyncLlamaServerClient:
 
         Raises:
             ServerFaultError: When the load fails; raised at once.
+            NotSupportedError: When the server has one model only.
         """
-        return await self._transport.run(_endpoints.load_model(self.settings, model, timeout))
+        if (name := await self._transport.run(_router.tells_loads(self.settings, model))) is not None:
+            events = self._transport.stream(_router.watch_load(self.settings, name, timeout))
+            async with aclosing(cast(Any, events)) as watched:
+                async for event in watched:
+                    if _router.ends_load(event, name):
+                        break
+        return await self._transport.run(_router.load_model(self.settings, model, timeout))
 
     async def unload_model(self, model: str) -> None:
-        """Makes a router unload a model, and waits until it has."""
-        await self._transport.run(_endpoints.unload_model(self.settings, model))
+        """Makes a router or llama-swap unload a model, and waits until it has."""
+        await self._transport.run(_router.unload_model(self.settings, model))
+
+    async def download_model(self, model: str) -> None:
+        """Makes a router download a model, such as `user/repo:Q4_K_M`, and returns at once; `watch_models` tells more.
+
+        A download that fails is told like one that ends well (b11434): look for the model in `models()`.
+        """
+        await self._transport.run(_router.download_model(self.settings, model))
+
+    def watch_models(self) -> AsyncIterator[ModelEvent]:
+        """What happens to the models of a router or llama-swap, as it happens and without end; close it to leave."""
+        return self._transport.stream(_router.watch_models(self.settings))
 
     # -- the prompt cache
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field
 from .chat import MediaPolicy
 from .controls import RunningReplies, ThinkingControl
 from .errors import BadRequestError
+from .progress import Progress
 from .sampling import SamplingFields
 from .settings import (
     DEFAULT_BASE_URL,
@@ -88,6 +89,12 @@ class ConnectionFields(BaseModel):
     on_wait: Callable[[WaitState], None] | None = Field(
         None, exclude=True, repr=False, description="Called before each wait."
     )
+    on_progress: Callable[[Progress], None] | None = Field(
+        None,
+        exclude=True,
+        repr=False,
+        description="Called while a model loads, a server is waited for, and a prompt is read: `ProgressBar()`, say.",
+    )
     http_client: httpx.Client | None = Field(
         None, exclude=True, repr=False, description="Your own connections for blocking calls; never closed by us."
     )
@@ -123,6 +130,7 @@ class ConnectionFields(BaseModel):
             query=self.default_query,
             verify=self.verify,
             on_wait=self.on_wait,
+            on_progress=self.on_progress,
         )
 
     @property

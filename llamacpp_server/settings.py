@@ -14,6 +14,8 @@ from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
+from .progress import Progress
+
 __all__ = [
     "DEFAULT_BASE_URL",
     "ServerSettings",
@@ -172,6 +174,8 @@ class ServerSettings:
         query: Added to every request's address.
         verify: As in httpx: False switches the check of certificates off; an SSLContext brings its own.
         on_wait: Called before each wait.
+        on_progress: Called while a model loads, a server is waited for, and a prompt is read. It makes chats and
+            completions ask for `return_progress`.
     """
 
     base_url: str = DEFAULT_BASE_URL
@@ -190,6 +194,7 @@ class ServerSettings:
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: bool | ssl.SSLContext = field(default=True, repr=False)
     on_wait: Callable[[WaitState], None] | None = field(default=None, repr=False, compare=False)
+    on_progress: Callable[[Progress], None] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "base_url", normalize_base_url(self.base_url))

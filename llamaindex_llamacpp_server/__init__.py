@@ -3,6 +3,7 @@
 from llamacpp_server import LlamaServerTokenizer
 
 from ._errors import UnusableReplyError
+from ._events import LlamaServerProgressEvent
 from .cache_report import CacheReport
 from .embeddings import LlamaServerEmbedding
 from .llms import LlamaServer
@@ -12,6 +13,7 @@ __all__ = [
     "CacheReport",
     "LlamaServer",
     "LlamaServerEmbedding",
+    "LlamaServerProgressEvent",
     "LlamaServerRerank",
     "LlamaServerTokenizer",
     "UnusableReplyError",

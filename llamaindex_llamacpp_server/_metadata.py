@@ -11,10 +11,11 @@ from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from pydantic import Field, PrivateAttr, model_validator
 
-from llamacpp_server import ServerInfo
+from llamacpp_server import ServerInfo, ServerSettings
 from llamacpp_server._notices import say_once
 from llamacpp_server.connection import ConnectionFields
 
+from ._events import announcing
 from ._known_names import refuse_unknown
 
 __all__ = ["ServerMetadata"]
@@ -28,6 +29,7 @@ _IMPATIENT: Final[dict[str, Any]] = {
     "wait_while_loading": False,
     "wait_while_refused": False,
     "on_wait": None,
+    "on_progress": None,
 }
 # After a probe that failed, nothing is asked for this many times as long as it took.
 _REST: Final = 100
@@ -54,6 +56,12 @@ class ServerMetadata(ConnectionFields, FunctionCallingLLM):
     def _know_all_names(cls, values: Any) -> Any:
         refuse_unknown(values, cls.model_fields, cls.__name__)
         return values
+
+    def server_settings(self) -> ServerSettings:
+        """The fields as settings of a client, which tells event handlers of progress."""
+        settings = super().server_settings()
+        tell = announcing(settings.on_progress)
+        return settings if tell is settings.on_progress else settings.replace(on_progress=tell)
 
     @property
     def metadata(self) -> LLMMetadata:

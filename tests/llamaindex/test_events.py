@@ -11,7 +11,7 @@ from llama_index.core.rate_limiter import TokenBucketRateLimiter
 from pydantic import Field
 
 from llamacpp_server import BadRequestError
-from llamaindex_llamacpp_server import LlamaServer
+from llamaindex_llamacpp_server import LlamaServer, LlamaServerProgressEvent
 from tests.llamaindex.tools import TOOLS
 
 HELLO = [ChatMessage(content="Hello")]
@@ -47,7 +47,7 @@ def observed(thinker, debug):
 
 
 def _names(events) -> list[str]:
-    names = [event.class_name() for event in events]
+    names = [event.class_name() for event in events if not isinstance(event, LlamaServerProgressEvent)]
     return [name for number, name in enumerate(names) if number == 0 or name != names[number - 1]]
 
 

@@ -10,7 +10,8 @@ CORE = ROOT / "llamacpp_server"
 
 CLIENT_NAMES = {
     "AsyncTransport": "Transport", "AsyncClient": "Client",
-    "AsyncIterator": "Iterator", "aclose": "close", "__aenter__": "__enter__", "__aexit__": "__exit__",
+    "AsyncIterator": "Iterator", "aclose": "close", "aclosing": "closing",
+    "__aenter__": "__enter__", "__aexit__": "__exit__",
 }  # fmt: skip
 
 TRANSPORT_NAMES = {
@@ -61,6 +62,10 @@ class Blocking(ast.NodeTransformer):
             case [ast.Expr(ast.Yield(ast.Name(name)))] if isinstance(node.target, ast.Name) and node.target.id == name:
                 return ast.Expr(ast.YieldFrom(node.iter))
         return ast.For(node.target, node.iter, node.body, node.orelse, None)
+
+    def visit_AsyncWith(self, node):
+        self.generic_visit(node)
+        return ast.With(node.items, node.body, None)
 
     def visit_Call(self, node):
         self.generic_visit(node)

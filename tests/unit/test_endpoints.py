@@ -19,6 +19,7 @@ from llamacpp_server import (
     Usage,
     _endpoints,
     _lora,
+    _router,
 )
 from tests.unit.driver import Answer, Conversation
 
@@ -53,12 +54,12 @@ PROGRAMS = {
     ),
     "metrics": (lambda s: _endpoints.metrics(s, None), ("GET", "/metrics", {}, None), b"llamacpp:n 1\n"),
     "load_model": (
-        lambda s: _endpoints.load_model(s, "m", 0),
+        lambda s: _router.load_model(s, "m", 0),
         ("POST", "/models/load", {}, {"model": "m"}),
         {"data": [{"id": "m", "status": {"value": "loaded"}}]},
     ),
     "unload_model": (
-        lambda s: _endpoints.unload_model(s, "m"),
+        lambda s: _router.unload_model(s, "m"),
         ("POST", "/models/unload", {}, {"model": "m"}),
         {"data": [{"id": "m", "status": {"value": "unloaded"}}]},
     ),
@@ -239,7 +240,7 @@ def status(value, **more):
 
 def test_loading_a_model_waits_until_it_is_loaded():
     talk = Conversation([Answer({"success": True}), status("loading"), status("loading"), status("loaded")])
-    assert talk.run(_endpoints.load_model(SETTINGS, "nick", 5)).status == "loaded"
+    assert talk.run(_router.load_model(SETTINGS, "nick", 5)).status == "loaded"
     assert [request[1] for request in talk.requests] == ["/models/load", *["/v1/models"] * 3]
     assert len(talk.slept) == 2
 
@@ -247,32 +248,32 @@ def test_loading_a_model_waits_until_it_is_loaded():
 def test_a_load_that_fails_is_raised_at_once_with_its_exit_code():
     talk = Conversation([Answer({"success": True}), status("loading"), status("unloaded", failed=True, exit_code=1)])
     with pytest.raises(ServerFaultError, match=r"'m' failed to load \(exit code 1\)"):
-        talk.run(_endpoints.load_model(SETTINGS, "m", 5))
+        talk.run(_router.load_model(SETTINGS, "m", 5))
     assert len(talk.slept) == 1
 
 
 def test_a_load_that_takes_too_long_is_given_up():
     talk = Conversation([Answer({"success": True}), status("loading")])
     with pytest.raises(ServerLoadingError, match="still loading"):
-        talk.run(_endpoints.load_model(SETTINGS, "m", 0.35))
+        talk.run(_router.load_model(SETTINGS, "m", 0.35))
     assert sum(talk.slept) == pytest.approx(0.35)
 
 
 def test_a_model_that_runs_already_is_loaded():
     running = Answer({"error": {"code": 400, "message": "model is already running"}}, 400)
-    assert Conversation([running, status("loaded")]).run(_endpoints.load_model(SETTINGS, "m", 5)).id == "m"
+    assert Conversation([running, status("loaded")]).run(_router.load_model(SETTINGS, "m", 5)).id == "m"
     with pytest.raises(BadRequestError, match="other"):
-        Conversation([Answer({"error": {"message": "other"}}, 400)]).run(_endpoints.load_model(SETTINGS, "m", 5))
+        Conversation([Answer({"error": {"message": "other"}}, 400)]).run(_router.load_model(SETTINGS, "m", 5))
 
 
 def test_a_model_that_is_not_listed_is_not_found():
     with pytest.raises(NotFoundError, match="'zz'"):
-        Conversation([Answer({"success": True}), status("loaded")]).run(_endpoints.load_model(SETTINGS, "zz", 5))
+        Conversation([Answer({"success": True}), status("loaded")]).run(_router.load_model(SETTINGS, "zz", 5))
 
 
 def test_unloading_waits_for_its_end():
     talk = Conversation([Answer({"success": True}), status("loaded"), status("unloaded")])
-    assert talk.run(_endpoints.unload_model(SETTINGS, "m")) is None
+    assert talk.run(_router.unload_model(SETTINGS, "m")) is None
     assert len(talk.slept) == 1
 
 

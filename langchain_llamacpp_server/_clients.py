@@ -1,0 +1,49 @@
+"""The client of one call: the model's, with what the call asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+
+from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
+
+from ._progress import Tell, atold, told
+
+
+class _Call(Protocol):
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Fields of `ServerSettings` that differ for the call."""
+
+
+def client_for(
+    client: LlamaServerClient, call: _Call, run: CallbackManagerForLLMRun | None = None
+) -> LlamaServerClient:
+    """`client` with the settings of a call, which tells the callbacks of its run of progress."""
+    tell = told(_tell(client, call), run)
+    return client.with_settings(**changes) if (changes := _changes(client, call, tell)) else client
+
+
+def async_client_for(
+    client: AsyncLlamaServerClient, call: _Call, run: AsyncCallbackManagerForLLMRun | None = None
+) -> AsyncLlamaServerClient:
+    """`client_for`, for awaited calls."""
+    tell = atold(_tell(client, call), run)
+    return client.with_settings(**changes) if (changes := _changes(client, call, tell)) else client
+
+
+def _tell(client: LlamaServerClient | AsyncLlamaServerClient, call: _Call) -> Tell | None:
+    tell: Tell | None = call.settings.get("on_progress", client.settings.on_progress)
+    return tell
+
+
+def _changes(client: LlamaServerClient | AsyncLlamaServerClient, call: _Call, tell: Tell | None) -> dict[str, Any]:
+    """A call's headers and query come on top of the model's."""
+    changes = dict(call.settings)
+    for name in changes.keys() & {"headers", "query"}:
+        changes[name] = {**getattr(client.settings, name), **changes[name]}
+    if tell is not client.settings.on_progress:
+        changes["on_progress"] = tell
+    return changes

@@ -1,0 +1,156 @@
+"""Progress of the server -> LangChain's custom events, for callbacks that listen to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, NamedTuple, cast
+from uuid import UUID, uuid4
+
+from langchain_core.callbacks.base import AsyncCallbackHandler, RunManagerMixin
+from langchain_core.callbacks.manager import (
+    AsyncCallbackManagerForLLMRun,
+    CallbackManager,
+    CallbackManagerForLLMRun,
+    ahandle_event,
+    handle_event,
+)
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessageChunk
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import ensure_config
+
+from llamacpp_server import Progress
+
+PROGRESS_EVENT = "llamacpp_progress"
+"""The name of the events."""
+
+Tell = Callable[[Progress], None]
+
+
+class _Stream(NamedTuple):
+    """The run of a stream, of which LangChain does not tell `_stream` (langchain-core 1.7)."""
+
+    handlers: list[Any]
+    run_id: UUID
+    tags: list[str]
+    metadata: dict[str, Any]
+
+
+Run = CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | _Stream
+_run: ContextVar[_Stream | None] = ContextVar("llamacpp_server_run", default=None)
+_SILENT = {RunManagerMixin.on_custom_event, AsyncCallbackHandler.on_custom_event}
+
+
+def told(tell: Tell | None, run: Run | None) -> Tell | None:
+    """What is to be told of progress: `tell`, and the callbacks of a run; None where nobody listens."""
+    run = run or _run.get()
+    if run is None or not (listeners := _listeners(run.handlers)):
+        return tell
+    return partial(_dispatch, tell, run, listeners)
+
+
+def atold(tell: Tell | None, run: Run | None) -> Tell | None:
+    """`told` for a run on an event loop."""
+    run = run or _run.get()
+    if run is None or not (listeners := _listeners(run.handlers)):
+        return tell
+    return partial(_adispatch, tell, run, listeners)
+
+
+def _listeners(handlers: Sequence[Any]) -> list[Any]:
+    return [one for one in handlers if type(one).on_custom_event not in _SILENT and not one.ignore_custom_event]
+
+
+def _dispatch(tell: Tell | None, run: Run, listeners: list[Any], progress: Progress) -> None:
+    if tell is not None:
+        tell(progress)
+    handle_event(listeners, *_event(progress), **_of(run))
+
+
+# The loop holds its tasks weakly.
+_tasks = set[asyncio.Task[None]]()
+
+
+def _adispatch(tell: Tell | None, run: Run, listeners: list[Any], progress: Progress) -> None:
+    if tell is not None:
+        tell(progress)
+    task = asyncio.get_running_loop().create_task(ahandle_event(listeners, *_event(progress), **_of(run)))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+def _event(progress: Progress) -> tuple[Any, ...]:
+    return "on_custom_event", "ignore_custom_event", PROGRESS_EVENT, progress.as_dict()
+
+
+def _of(run: Run) -> dict[str, Any]:
+    return {"run_id": run.run_id, "tags": run.tags, "metadata": run.metadata}
+
+
+class HeardStreams(BaseChatModel):
+    """Streams whose callbacks hear of progress. A stream that none listens to is LangChain's own."""
+
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """As in `BaseChatModel`."""
+        run, config = self._heard(config)
+        chunks = super().stream(input, config, stop=stop, **kwargs)
+        return chunks if run is None else _within(run, chunks)
+
+    def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """`stream`, awaited."""
+        run, config = self._heard(config)
+        chunks = super().astream(input, config, stop=stop, **kwargs)
+        return chunks if run is None else _awithin(run, chunks)
+
+    def _heard(self, config: RunnableConfig | None) -> tuple[_Stream | None, RunnableConfig]:
+        config = ensure_config(config)
+        handlers = CallbackManager.configure(config.get("callbacks"), self.callbacks).handlers
+        if not (listeners := _listeners(handlers)):
+            return None, config
+        run_id = config.get("run_id") or uuid4()
+        run = _Stream(listeners, run_id, config.get("tags") or [], config.get("metadata") or {})
+        return run, {**config, "run_id": run_id}
+
+
+def _within(run: _Stream, chunks: Iterator[AIMessageChunk]) -> Iterator[AIMessageChunk]:
+    """The chunks; the request is made with the first of them, and knows of its run then."""
+    token = _run.set(run)
+    try:
+        first = next(chunks, None)
+    finally:
+        _run.reset(token)
+    if first is not None:
+        yield first
+        yield from chunks
+
+
+async def _awithin(run: _Stream, chunks: AsyncIterator[AIMessageChunk]) -> AsyncIterator[AIMessageChunk]:
+    """`_within`, awaited."""
+    async with aclosing(cast(Any, chunks)):
+        token = _run.set(run)
+        try:
+            first = await anext(chunks, None)
+        finally:
+            _run.reset(token)
+        if first is not None:
+            yield first
+            async for chunk in chunks:
+                yield chunk

@@ -1,0 +1,176 @@
+"""What is told while one waits: for a model that is downloaded or loads, for a place, and for a prompt to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from typing import Any, Literal, Self
+
+from .chat import PromptProgress
+from .errors import NotSupportedError
+
+__all__ = ["ModelEvent", "Progress", "ProgressBar"]
+
+Stage = Literal["downloading", "loading", "waiting", "reading"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far something is, as `on_progress` is told.
+
+    Attributes:
+        stage: `downloading` or `loading` a model, `waiting` for a server that is busy or does not listen yet, or
+            `reading` a prompt.
+        done: How much is done, in units.
+        total: How much there is; None where nobody knows. For `seconds` it is when the wait ends in an error.
+        unit: `bytes`, `tokens`, `seconds`, or `part` (of one whole).
+        cached: Tokens of a prompt that came from the cache; they are among those that are done.
+        model: Its name, where that is told.
+    """
+
+    stage: Stage
+    done: float
+    total: float | None
+    unit: Literal["bytes", "tokens", "seconds", "part"]
+    cached: int = 0
+    model: str = ""
+
+    @property
+    def fraction(self) -> float | None:
+        """From 0 to 1; None where it is not known, as of a wait."""
+        return self.done / self.total if self.total and self.unit != "seconds" else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def of_prompt(cls, progress: PromptProgress) -> Self:
+        """Of a prompt that is read."""
+        return cls("reading", progress.processed, progress.total, "tokens", progress.cache)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEvent:
+    """Something that happened to a model of a router (or of llama-swap).
+
+    Attributes:
+        model: Its name; `*` for all of them.
+        event: The server's word: `model_status`, `status_change`, `download_progress`, `download_finished`,
+            `download_failed`, `model_remove`, `models_reload` (b11434).
+        status: As in `ModelCard`; None for an event that changes none.
+        progress: Of a model that loads or is downloaded; None where it is not told.
+        exit_code: Of a model that was unloaded; other than 0 when loading failed.
+        raw: The event as the server sent it.
+    """
+
+    model: str
+    event: str
+    status: str | None = None
+    progress: Progress | None = None
+    exit_code: int | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_wire(cls, event: Mapping[str, Any]) -> Self:
+        """Reads an event of `/models/sse`."""
+        model, data = str(event.get("model") or ""), event.get("data") or {}
+        code, status = data.get("exit_code"), data.get("status")
+        return cls(
+            model=model,
+            event=str(event.get("event") or ""),
+            status="failed" if status == "unloaded" and code else status,
+            progress=_progress(model, str(event.get("event")), data.get("progress")),
+            exit_code=code,
+            raw=event,
+        )
+
+
+def _progress(model: str, event: str, wire: Any) -> Progress | None:
+    if not isinstance(wire, Mapping):
+        return None
+    if event == "download_progress":
+        files = list(wire.values())
+        done, total = (sum(file.get(name) or 0 for file in files) for name in ("done", "total"))
+        return Progress("downloading", done, total or None, "bytes", model=model)
+    stages, current = wire.get("stages") or [], wire.get("current")
+    before = stages.index(current) if current in stages else 0
+    return Progress("loading", (before + (wire.get("value") or 0.0)) / max(len(stages), 1), 1.0, "part", model=model)
+
+
+class ProgressBar:
+    """A bar in the terminal: `on_progress=ProgressBar()`. It goes away when what it shows is done.
+
+    Args:
+        library: `tqdm` (which LlamaIndex brings along) or `rich`; None takes the one that is installed.
+
+    Raises:
+        NotSupportedError: When it is not installed.
+    """
+
+    def __init__(self, library: Literal["tqdm", "rich"] | None = None) -> None:
+        self._bar = _bar(library)
+        self._stage: str | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Shows it."""
+        if progress.stage != self._stage:
+            self.close()
+            self._stage = progress.stage
+            self._bar.open(" ".join(filter(None, (progress.stage, progress.model))), progress)
+        self._bar.show(progress)
+        if progress.fraction is not None and progress.fraction >= 1:
+            self.close()
+
+    def close(self) -> None:
+        """Takes the bar away; the next progress shows a new one."""
+        if self._stage is not None:
+            self._stage = None
+            self._bar.close()
+
+
+def _bar(library: str | None) -> _Tqdm | _Rich:
+    for name, kind in (("tqdm", _Tqdm), ("rich", _Rich)):
+        if library in (None, name):
+            try:
+                return kind()
+            except ImportError:
+                continue
+    words = library or "neither tqdm nor rich"
+    raise NotSupportedError(f"{words} is not installed", remedy=f"pip install {library or 'tqdm'}")
+
+
+class _Tqdm:
+    def __init__(self) -> None:
+        self._make = import_module("tqdm").tqdm
+        self._bar: Any = None
+
+    def open(self, title: str, progress: Progress) -> None:
+        self._bar = self._make(desc=title, unit=f" {progress.unit}", leave=False)
+
+    def show(self, progress: Progress) -> None:
+        self._bar.total = None if progress.fraction is None else progress.total
+        self._bar.update(progress.done - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class _Rich:
+    def __init__(self) -> None:
+        self._make = import_module("rich.progress").Progress
+        self._bar: Any = None
+        self._task: Any = None
+
+    def open(self, title: str, progress: Progress) -> None:
+        self._bar = self._make(transient=True)
+        self._bar.start()
+        self._task = self._bar.add_task(title, total=None)
+
+    def show(self, progress: Progress) -> None:
+        total = None if progress.fraction is None else progress.total
+        self._bar.update(self._task, completed=progress.done, total=total)
+
+    def close(self) -> None:
+        self._bar.stop()

@@ -1,0 +1,54 @@
+"""Progress of the server as events of LlamaIndex's instrumentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.base import BaseEvent
+from llama_index_instrumentation.event_handlers import NullEventHandler
+
+from llamacpp_server import Progress
+
+__all__ = ["LlamaServerProgressEvent", "announcing"]
+
+dispatcher = get_dispatcher(__name__)
+
+
+class LlamaServerProgressEvent(BaseEvent):
+    """How far something is: a model that loads, a server that is waited for, a prompt that is read.
+
+    Attributes:
+        progress: As `on_progress` is told it.
+    """
+
+    progress: Progress
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name in serialized form."""
+        return "LlamaServerProgressEvent"
+
+
+def announcing(tell: Callable[[Progress], None] | None) -> Callable[[Progress], None] | None:
+    """`tell`, and an event for each step where some handler is there to get it."""
+    if not _is_heard():
+        return tell
+
+    def announce(progress: Progress) -> None:
+        if tell is not None:
+            tell(progress)
+        dispatcher.event(LlamaServerProgressEvent(progress=progress))
+
+    return announce
+
+
+def _is_heard() -> bool:
+    at: Any = dispatcher
+    while at is not None:
+        # The core's root has one that does nothing.
+        if any(not isinstance(handler, NullEventHandler) for handler in at.event_handlers):
+            return True
+        at = at.parent if at.propagate and at.parent_name else None
+    return False
