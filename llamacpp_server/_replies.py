@@ -54,12 +54,52 @@ def parse_embeddings(body: bytes) -> Any:
     return _EMBEDDINGS.validate_json(body)
 
 
+def text_of(wire: Any) -> str:
+    """A text, of which null is an empty one.
+
+    Raises:
+        TypeError: For anything else. A reply that is half right is refused whole, before it is shown.
+    """
+    if wire is not None and type(wire) is not str:
+        raise TypeError("a text is a text")
+    return wire or ""
+
+
+def number_of(wire: Any) -> int:
+    """A count or an index, of which null is 0.
+
+    Raises:
+        TypeError: For anything else.
+    """
+    if wire is not None and type(wire) is not int:
+        raise TypeError("a count is a number")
+    return wire or 0
+
+
+def logprobs_of(wire: Any) -> Any:
+    """Log probabilities in the chat shape or in that of old completions; None when there are none.
+
+    Raises:
+        TypeError: When their entries are no objects.
+    """
+    if wire:
+        for entry in wire.get("content") or ():
+            if type(entry) is not dict:
+                raise TypeError("the log probabilities of a token are an object")
+    return wire or None
+
+
 def usage_from_wire(wire: Mapping[str, Any] | None) -> Usage | None:
     """Token counts; None when there are none. Older builds say nothing of cached tokens."""
     if not wire:
         return None
     details = wire.get("prompt_tokens_details") or {}
-    return Usage(wire.get("prompt_tokens") or 0, wire.get("completion_tokens") or 0, details.get("cached_tokens"))
+    cached = details.get("cached_tokens")
+    return Usage(
+        number_of(wire.get("prompt_tokens")),
+        number_of(wire.get("completion_tokens")),
+        None if cached is None else number_of(cached),
+    )
 
 
 def timings_from_wire(wire: Mapping[str, Any] | None) -> Timings | None:
@@ -77,10 +117,10 @@ def progress_from_wire(wire: Mapping[str, Any] | None) -> PromptProgress | None:
 def start_from_wire(wire: Mapping[str, Any], repairs: tuple[Repair, ...] = ()) -> ReplyStart:
     """What a chunk or a reply says of the whole reply."""
     return ReplyStart(
-        wire.get("id") or "",
-        wire.get("model") or "",
+        text_of(wire.get("id")),
+        text_of(wire.get("model")),
         wire.get("created") or 0,
-        wire.get("system_fingerprint") or "",
+        text_of(wire.get("system_fingerprint")),
         repairs,
     )
 
@@ -95,7 +135,9 @@ def native_finish_reason(wire: Mapping[str, Any]) -> str:
 def native_usage(wire: Mapping[str, Any]) -> Usage:
     """Token counts of a native reply."""
     timings = wire.get("timings") or {}
-    return Usage(wire.get("tokens_evaluated") or 0, wire.get("tokens_predicted") or 0, timings.get("cache_n"))
+    return Usage(
+        number_of(wire.get("tokens_evaluated")), number_of(wire.get("tokens_predicted")), timings.get("cache_n")
+    )
 
 
 def fallback_call_id(start: ReplyStart, choice: int, index: int) -> str:
@@ -120,14 +162,14 @@ def _chat_choice(choice: Mapping[str, Any], start: ReplyStart) -> ChatChoice:
     calls = []
     for index, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function") or {}
-        call_id = call.get("id") or fallback_call_id(start, choice.get("index") or 0, index)
-        calls.append(ToolCall(call_id, function.get("name") or "", function.get("arguments") or ""))
+        call_id = text_of(call.get("id")) or fallback_call_id(start, choice.get("index") or 0, index)
+        calls.append(ToolCall(call_id, text_of(function.get("name")), text_of(function.get("arguments"))))
     return ChatChoice(
-        message.get("content") or "",
-        message.get("reasoning_content") or message.get("reasoning") or "",
+        text_of(message.get("content")),
+        text_of(message.get("reasoning_content") or message.get("reasoning")),
         tuple(calls),
-        choice.get("finish_reason"),
-        choice.get("logprobs"),
+        text_of(choice.get("finish_reason")) or None,
+        logprobs_of(choice.get("logprobs")),
     )
 
 
@@ -137,7 +179,12 @@ def completion_reply(wire: Any) -> CompletionReply:
         return _native_reply(wire if isinstance(wire, list) else [wire])
     choices = sorted(wire["choices"], key=lambda choice: choice.get("index") or 0)
     return CompletionReply(
-        tuple(CompletionChoice(c["text"] or "", (), c.get("finish_reason"), c.get("logprobs")) for c in choices),
+        tuple(
+            CompletionChoice(
+                text_of(c["text"]), (), text_of(c.get("finish_reason")) or None, logprobs_of(c.get("logprobs"))
+            )
+            for c in choices
+        ),
         start_from_wire(wire),
         usage_from_wire(wire.get("usage")),
         timings_from_wire(wire.get("timings")),
@@ -150,7 +197,7 @@ def _native_reply(items: list[Mapping[str, Any]]) -> CompletionReply:
     return CompletionReply(
         tuple(
             CompletionChoice(
-                item["content"] or "",
+                text_of(item["content"]),
                 tuple(item.get("tokens") or ()),
                 native_finish_reason(item),
                 native_logprobs(item),
@@ -166,4 +213,4 @@ def _native_reply(items: list[Mapping[str, Any]]) -> CompletionReply:
 def native_logprobs(wire: Mapping[str, Any]) -> Any:
     """Log probabilities of a native reply or chunk in the chat shape; None when there are none."""
     entries = wire.get("completion_probabilities")
-    return {"content": entries} if entries else None
+    return logprobs_of({"content": entries}) if entries else None

@@ -15,11 +15,14 @@ from pydantic_core import from_json
 from ._failures import event_failure, not_a_stream, not_this_api
 from ._replies import (
     fallback_call_id,
+    logprobs_of,
     native_finish_reason,
     native_logprobs,
     native_usage,
+    number_of,
     progress_from_wire,
     start_from_wire,
+    text_of,
     timings_from_wire,
     usage_from_wire,
 )
@@ -159,15 +162,15 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
             get = choice.get
             delta = get("delta") or _NOTHING
             finish, logprobs = get("finish_reason"), get("logprobs")
-            content = delta.get("content") or ""
-            if type(content) is not str:
-                raise TypeError("a text is a text")
+            content, index = delta.get("content") or "", get("index") or 0
+            if type(content) is not str or type(index) is not int:
+                raise TypeError("a text is a text, and an index a number")
             # The one line that nearly every token of an answer takes.
             if content and not (start or usage or timings or progress or logprobs or finish) and len(delta) == 1:
-                deltas.append(_tuple(ChatDelta, (content, "", (), None, get("index") or 0, *_NOTHING_MORE)))
+                deltas.append(_tuple(ChatDelta, (content, "", (), None, index, *_NOTHING_MORE)))
                 continue
-            thinking = delta.get("reasoning_content") or delta.get("reasoning") or ""
-            calls, index = delta.get("tool_calls"), get("index") or 0
+            thinking = text_of(delta.get("reasoning_content") or delta.get("reasoning"))
+            finish, logprobs, calls = text_of(finish) or None, logprobs_of(logprobs), delta.get("tool_calls")
             fragments = self._fragments(index, calls) if calls else ()
             if content or thinking or fragments or finish or logprobs or usage or timings or progress or start:
                 deltas.append(
@@ -179,14 +182,13 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
         """Pieces to concatenate. The server may send id and name again, or a name that grew (b11434)."""
         fragments = []
         for position, call in enumerate(calls):
-            index = call.get("index")
-            index = position if index is None else index
+            index = position if call.get("index") is None else number_of(call["index"])
             function = call.get("function") or {}
-            name, arguments = function.get("name") or "", function.get("arguments") or ""
+            name, arguments = text_of(function.get("name")), text_of(function.get("arguments"))
             known = self._calls.get((choice, index))
             call_id = ""
             if known is None:
-                call_id = call.get("id") or fallback_call_id(self._start or ReplyStart(), choice, index)
+                call_id = text_of(call.get("id")) or fallback_call_id(self._start or ReplyStart(), choice, index)
                 self._calls[choice, index] = name
             elif name:
                 self._calls[choice, index] = name if name.startswith(known) else known + name
@@ -223,15 +225,16 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
             return
         usage = usage_from_wire(chunk.get("usage"))
         for choice in chunk["choices"] or [{}]:
-            if usage and (choice.get("index") or 0) % self._each:
+            index = number_of(choice.get("index"))
+            if usage and index % self._each:
                 usage = Usage(0, usage.completion_tokens, 0)
             deltas.append(
                 CompletionDelta(
-                    _text(choice.get("text")),
+                    text_of(choice.get("text")),
                     (),
-                    choice.get("finish_reason"),
-                    choice.get("index") or 0,
-                    choice.get("logprobs"),
+                    text_of(choice.get("finish_reason")) or None,
+                    index,
+                    logprobs_of(choice.get("logprobs")),
                     usage,
                     timings,
                     progress,
@@ -241,8 +244,8 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
             start = usage = timings = progress = None
 
     def _native(self, chunk: dict[str, Any]) -> CompletionDelta:
-        index = chunk.get("index") or 0
-        text, tokens = _text(chunk.get("content")), tuple(chunk.get("tokens") or ())
+        index = number_of(chunk.get("index"))
+        text, tokens = text_of(chunk.get("content")), tuple(chunk.get("tokens") or ())
         if not chunk.get("stop"):
             return CompletionDelta(text, tokens, None, index, native_logprobs(chunk))
         self._ended.add(index)
@@ -255,12 +258,6 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
 
     def _fold(self, deltas: list[CompletionDelta]) -> CompletionReply:
         return fold_completion(deltas)
-
-
-def _text(wire: Any) -> str:
-    if wire is not None and type(wire) is not str:
-        raise TypeError("a text is a text")
-    return wire or ""
 
 
 class OwnTokensOnly:

@@ -10,8 +10,9 @@ from pydantic_core import from_json
 
 from ._failures import event_failure, not_this_api
 from ._replies import chat_reply, completion_reply
+from ._sse import MAX_EVENT_BYTES
 from .chat import ChatDelta, CompletionDelta, Repair, ToolCallFragment
-from .errors import LlamaServerError
+from .errors import LlamaServerError, MalformedReplyError
 
 D = TypeVar("D", ChatDelta, CompletionDelta)
 
@@ -23,8 +24,14 @@ class _WholeDecoder(Generic[D]):
         self._body = bytearray()
 
     def feed(self, data: bytes) -> list[D]:
-        """Nothing yet: the reply is not whole."""
+        """Nothing yet: the reply is not whole.
+
+        Raises:
+            MalformedReplyError: When it is absurdly long; an endless one would fill the memory.
+        """
         self._body += data
+        if len(self._body) > MAX_EVENT_BYTES:
+            raise MalformedReplyError(f"the answer is longer than {MAX_EVENT_BYTES} bytes")
         return []
 
     def close(self) -> list[D]:

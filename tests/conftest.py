@@ -49,6 +49,8 @@ ScriptLike = str | Script | Mapping[str, str | Script]
 
 # One generating thread: two busy servers on two cores would wait for each other's.
 _SMALL: dict[str, Any] = {"threads": 1, "threads_http": 4, "warmup": False}
+if "TEST_BACKEND" in os.environ:  # `binary`: what tests/builds.py asks it for
+    _SMALL["backend"] = os.environ["TEST_BACKEND"]
 
 
 _ENDLESS = 65536

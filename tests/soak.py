@@ -412,7 +412,7 @@ def report(soak: Soak, samples: list[Sample], minutes: float) -> str:
     ]
     step = max(len(samples) // 20, 1)
     for s in samples[step - 1 :: step]:
-        lines.append(f"| {s.minute:.0f} | {s.requests} | {s.descriptors} | {s.memory:.0f} | {s.threads} |")
+        lines.append(f"| {s.minute:.1f} | {s.requests} | {s.descriptors} | {s.memory:.0f} | {s.threads} |")
     found = verdict(soak, samples)
     lines += ["", "Nothing was lost, nothing hung, and nothing grew." if not found else "Wrong: " + "; ".join(found)]
     return "\n".join(lines) + "\n"

@@ -279,7 +279,14 @@ def test_an_empty_error_is_none():
     "payload",
     [b"{", b"hello", b'{"choices": [null]}', b'{"choices": 5}', b'{"choices": [{"delta": "x"}]}', b"\xff",
      b'{"choices": [{"delta": {"tool_calls": 7}}]}', b'{"choices": [{"delta": {"tool_calls": ["x"]}}]}',
-     b'{"choices": [], "usage": 3}', b'{"choices": [{"delta": {"content": 5}}]}'],
+     b'{"choices": [], "usage": 3}', b'{"choices": [{"delta": {"content": 5}}]}',
+     # What a fuzzer found: these were given on, and failed far away, or never.
+     b'{"choices": [{"delta": {"content": "a"}, "index": "0"}]}', b'{"choices": [{"delta": {"reasoning": ["a"]}}]}',
+     b'{"choices": [{"delta": {}, "finish_reason": 1}]}', b'{"choices": [{"delta": {}, "logprobs": ["a"]}]}',
+     b'{"choices": [{"delta": {}, "logprobs": {"content": ["a"]}}]}',
+     b'{"choices": [], "usage": {"prompt_tokens": "7"}}', b'{"choices": [{"delta": {"tool_calls": [{"id": 5}]}}]}',
+     b'{"choices": [{"delta": {"tool_calls": [{"index": "a"}]}}]}',
+     b'{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": {}}}]}}]}'],
 )  # fmt: skip
 def test_an_event_that_is_no_chunk_is_malformed_and_nothing_else(payload):
     decoder = ChatStreamDecoder()

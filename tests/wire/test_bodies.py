@@ -13,6 +13,7 @@ from llamacpp_server import (
     ServerFaultError,
     StreamCutOffError,
     _sse,
+    _whole,
     transport,
 )
 from tests.unit.events import DONE, chunk, text
@@ -116,6 +117,15 @@ def test_an_endless_body_is_given_up_and_its_connection_closed(connect, monkeypa
             connect(server.url).tokenize("x")
         assert server.wait_until_left(), "the connection was not closed"
     assert caught.value.url == f"{server.url}/tokenize"
+
+
+def test_an_endless_answer_in_one_piece_is_given_up_and_its_connection_closed(connect, monkeypatch):
+    monkeypatch.setattr(_whole, "MAX_EVENT_BYTES", 100_000)
+    endless = Answer((head("application/json"), *[piece(b"[" * 10_000)] * 30), "hang")
+    with ScriptedServer(endless) as server:
+        with pytest.raises(MalformedReplyError, match="longer than"):
+            connect(server.url).chat(ChatRequest(messages=CHAT.messages, extra_body={"stream": False}))
+        assert server.wait_until_left(), "the connection was not closed"
 
 
 def test_an_endless_line_of_a_stream_is_given_up_and_its_connection_closed(connect, monkeypatch):
