@@ -5,13 +5,13 @@ BIN := $(VENV)/bin
 # What the llama-server binary is compiled with: the server alone.
 CMAKE_ARGS ?= -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_UI=OFF
 
-.PHONY: demo test test-binary test-notebooks notebooks docs lint format bench clean
+.PHONY: demo test test-binary test-notebooks test-scaling notebooks docs lint format bench clean
 
 demo: $(VENV)/.runtime ## chat, an agent with tools, and RAG in the terminal
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.dev ## the tests that people run daily
-	$(BIN)/python -m pytest -m "not binary and not notebook" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not binary and not notebook and not scaling" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
 test-binary: $(VENV)/.binary ## what only the llama-server binary can do: routers, keys, start-up
 	$(BIN)/python -m pytest -m binary
@@ -21,6 +21,11 @@ test-notebooks: $(VENV)/.notebooks ## each notebook, from its first cell to its 
 
 notebooks: $(VENV)/.notebooks ## the same, and writes their outputs
 	$(BIN)/python notebooks/execute.py
+
+test-scaling: $(VENV)/.dev ## what docs/scaling.md shows; needs haproxy
+	@command -v haproxy >/dev/null || { echo "haproxy is needed: apt-get install haproxy"; exit 1; }
+	$(BIN)/python -m pip install --quiet --group scaling
+	$(BIN)/python -m pytest -m scaling
 
 docs: $(VENV)/.docs ## the site, in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
