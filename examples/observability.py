@@ -1,0 +1,48 @@
+"""The server's own measurements as metrics of OpenTelemetry, under the names of its GenAI conventions.
+
+python -m examples.observability http://localhost:8080
+
+needs opentelemetry-sdk. Spans come from any instrumentation of LangChain, without a word of code; see
+docs/observability.md.
+"""
+
+import sys
+from typing import Any
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.outputs import LLMResult
+from opentelemetry import metrics
+
+from langchain_llamacpp_server import ChatLlamaServer
+
+
+class ServerMetrics(BaseCallbackHandler):
+    """Records how long the first token took, and each of the others."""
+
+    def __init__(self) -> None:
+        meter = metrics.get_meter("llamacpp-server")
+        self.first = meter.create_histogram("gen_ai.server.time_to_first_token", unit="s")
+        self.others = meter.create_histogram("gen_ai.server.time_per_output_token", unit="s")
+
+    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+        metadata = response.generations[0][0].message.response_metadata  # type: ignore[union-attr]
+        timings, whose = metadata["timings"], {"gen_ai.response.model": metadata["model_name"]}
+        self.first.record(timings["first_token_ms"] / 1000, whose)
+        self.others.record(timings["predicted_per_token_ms"] / 1000, whose)
+        speed, read, cached = timings["predicted_per_second"], timings["prompt_n"], timings["cache_n"]
+        build = metadata["system_fingerprint"]
+        print(f"{speed:.0f} tokens a second; {read} tokens read, {cached} from the cache; build {build}")
+
+
+def main(base_url: str) -> None:
+    llm = ChatLlamaServer(base_url=base_url, max_tokens=50, callbacks=[ServerMetrics()])
+    for question in ("Hello! My name is Ada.", "Hello! My name is Ada."):
+        print(llm.invoke(question).text)
+
+
+if __name__ == "__main__":
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, PeriodicExportingMetricReader
+
+    metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(ConsoleMetricExporter())]))
+    main(*sys.argv[1:])
