@@ -5,8 +5,11 @@ from __future__ import annotations
 import ipaddress
 import socket
 import urllib.request
+from typing import Final
 
 from .settings import is_loopback
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def addresses_of(host: str, port: int, scheme: str) -> list[str]:
@@ -23,8 +26,11 @@ def addresses_of(host: str, port: int, scheme: str) -> list[str]:
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is anybody's: not this machine's, and no private network's."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
+    """Whether an address is anybody's: not this machine's, and no private network's, nor a way to one."""
+    parsed: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        within = parsed.ipv4_mapped or parsed.sixtofour
+        if parsed in _NAT64:
+            within = ipaddress.IPv4Address(int(parsed) & 0xFFFFFFFF)
+        parsed = within or parsed
     return parsed.is_global and not parsed.is_multicast

@@ -56,7 +56,7 @@ _TAKEN: Final = {
 def holds_media(messages: Iterable[MessageDict]) -> bool:
     """Whether there is anything here for `with_media` to do."""
     return any(
-        isinstance(part, Mapping) and part.get("type") in _NAMES
+        _is_media(part)
         for message in messages
         if isinstance(content := message.get("content"), list)
         for part in content
@@ -75,7 +75,7 @@ def with_media(request: ChatRequest) -> Program[tuple[ChatRequest, tuple[Repair,
         for at, message in enumerate(request.messages)
         if isinstance(content := message.get("content"), list)
         for number, part in enumerate(content)
-        if isinstance(part, Mapping) and part.get("type") in _NAMES
+        if _is_media(part)
     ]
     programs = [_ready(part, f"messages[{at}].content[{number}]", request.media) for at, number, part in places]
     done = yield from _all(programs, far=sum(_source(part)[0] in _WEB for _, _, part in places) > 1)
@@ -97,7 +97,7 @@ def media_parts(parts: Sequence[Part], policy: MediaPolicy, where: str) -> Progr
     """Parts of an input, as `with_media` makes them of a conversation's."""
     ready: list[Part] = []
     for number, part in enumerate(parts):
-        if part.get("type") not in _NAMES:
+        if not _is_media(part):
             ready.append(part)
             continue
         made, repair = yield from _ready(part, f"{where}[{number}]", policy)
@@ -164,15 +164,21 @@ def _fitting(medium: Medium, data: bytes, claimed: str, found: Format | None, wh
 # -- parts
 
 
+def _is_media(part: object) -> bool:
+    return isinstance(part, Mapping) and isinstance(kind := part.get("type"), str) and kind in _NAMES
+
+
 def _source(part: Part) -> tuple[str, Any]:
     """How a part's data is given (`data`, `http`, `https`, `file`, "" for base64 or bytes), and the data or address."""
     inner = part.get(part["type"])
-    if not isinstance(inner, Mapping):
-        return _scheme(inner or ""), inner or ""
-    if data := inner.get("data"):
-        return "data" if isinstance(data, str) and data.startswith("data:") else "", data
-    address = inner.get("url") or inner.get("file_data") or ""
-    return _scheme(address), address
+    fields = inner if isinstance(inner, Mapping) else {"url": inner}
+    data = fields.get("data")
+    source = data or fields.get("url") or fields.get("file_data") or ""
+    if not isinstance(source, str | bytes):
+        raise BadRequestError(f"a part of type {part['type']!r} holds neither text nor bytes: {str(source)[:40]}")
+    if data:
+        return "data" if isinstance(source, str) and source.startswith("data:") else "", source
+    return _scheme(source), source
 
 
 def _linked(medium: Medium, url: str, where: str) -> Part:
@@ -194,7 +200,8 @@ def _embedded(medium: Medium, data: bytes, mime_type: str) -> Part:
 
 
 def _text(part: Part, data: bytes, mime_type: str, where: str) -> Part:
-    name = (part.get("file") or {}).get("filename")
+    inner = part.get("file")
+    name = inner.get("filename") if isinstance(inner, Mapping) else None
     try:
         if data.startswith(b"%PDF-"):
             raise ValueError("a PDF")
@@ -211,7 +218,7 @@ def _text(part: Part, data: bytes, mime_type: str, where: str) -> Part:
 
 
 def _scheme(source: Any) -> str:
-    if isinstance(source, bytes | bytearray) or not source:
+    if isinstance(source, bytes) or not source:
         return ""
     head, colon, _ = str(source)[:16].partition(":")
     scheme = head.lower()
@@ -233,8 +240,8 @@ def _looks_like_base64(source: str) -> bool:
 
 def _load(source: Any, scheme: str, medium: Medium, where: str, policy: MediaPolicy) -> Program[tuple[bytes, str]]:
     """The bytes of a source, and the type that is claimed for them ("" for none)."""
-    if isinstance(source, bytes | bytearray):
-        return bytes(source), ""
+    if isinstance(source, bytes):
+        return source, ""
     if scheme == "data":
         return _from_data_url(source, where)
     if scheme == "file":
@@ -279,7 +286,7 @@ def _read(source: str, medium: Medium, where: str, policy: MediaPolicy) -> Progr
 
 
 def _path(url: str) -> Path:
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.netloc not in ("", "localhost"):
         raise BadRequestError(f"a file URL names a file of this machine, not of {parts.netloc!r}")
     return Path(unquote(parts.path))
@@ -296,7 +303,9 @@ def _read_file(path: Path, roots: list[Path] | None, where: str) -> bytes:
         if real.stat().st_size > MOST_BYTES:
             raise _too_long(where)
         return real.read_bytes()
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, BadRequestError):
+            raise
         raise BadRequestError(f"the file at {where} can't be read: {error}") from error
 
 
@@ -323,7 +332,7 @@ def _fetch(url: str, medium: Medium, where: str, policy: MediaPolicy) -> Program
             reply = yield send
             if reply.status_code // 100 == 3 and "location" in reply.headers:
                 yield Read(reply, deadline, _MOST_OF_A_REDIRECT)
-                url = urljoin(url, reply.headers["location"])
+                url = _joined(url, reply.headers["location"])
                 continue
             body = yield Read(reply, deadline, MOST_BYTES)
         except (ConnectionFailedError, RequestTimeoutError) as error:
@@ -359,7 +368,7 @@ def _addressed(url: str, hosts: Sequence[str] | None) -> Program[Send]:
     Raises:
         BadRequestError: For hosts that may not be asked.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     host = parts.hostname or ""
     if parts.scheme not in _WEB or not host:
         raise BadRequestError(f"{redact_url(url)} is no address of the web")
@@ -377,6 +386,20 @@ def _addressed(url: str, hosts: Sequence[str] | None) -> Program[Send]:
             remedy=f"name the hosts that may be fetched from: fetch_urls=[{host!r}]",
         )
     return _send(parts, host, port, addresses[0] if addresses else None)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise BadRequestError(f"{url[:80]!r} is no address: {error}") from None
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise BadRequestError(f"it leads to no address: {error}") from None
 
 
 def _lookup(host: str, port: int, scheme: str) -> list[str]:

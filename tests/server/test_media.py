@@ -176,6 +176,17 @@ def test_what_nothing_can_be_done_about_is_refused_here(client: LlamaServerClien
     assert caught.value.status is None, "it was not sent"
 
 
+def test_video_is_left_to_the_server_which_needs_ffmpeg(client: LlamaServerClient) -> None:
+    """On a host without ffmpeg, as here, its refusal says so."""
+    part = {"type": "input_video", "input_video": {"data": b64encode(b"\0\0\0\x18ftypisom" + bytes(99)).decode()}}
+    assert client.info().video
+    with pytest.raises(BadRequestError, match="Failed to load image or audio file") as caught:
+        client.chat(asking(part))
+    assert "ffmpeg" in (caught.value.remedy or "")
+    with pytest.raises(BadRequestError, match=r"the video .* is image/png"):
+        client.chat(asking({"type": "video_url", "video_url": {"url": image(picture())["image_url"]["url"]}}))
+
+
 # -- local files
 
 
