@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ._effects import Program
 from ._endpoints import embed, refuse_text
 from ._media import media_parts
 from ._notices import say_once
 from ._oversize import beginning, counts
-from ._programs import Program, side_by_side
+from ._programs import side_by_side
 from .chat import Usage
 from .errors import BadRequestError, BadVectorError, ContextOverflowError
 from .prefixes import PREFIXES, family_of

@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from ._constraints import rules_thinking
+from ._effects import Program
 from ._fitting import fit, learn
 from ._lora import named_loras, scales_by_id
 from ._media import holds_media, with_media
 from ._notices import say_once
-from ._programs import Call, Program, StreamCall, ask, ask_text
+from ._programs import Call, StreamCall, ask, ask_text
 from ._replies import parse_embeddings, usage_from_wire
 from ._requests import answer_room, answers_of, chat_body, completion_body, countable, infill_body, salted
 from ._stream import ChatStreamDecoder, CompletionStreamDecoder, OwnTokensOnly, StreamDecoder

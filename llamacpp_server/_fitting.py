@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from ._constraints import without_thinking
+from ._effects import Program
 from ._history import find_needs, repair_history
 from ._history_template import MEDIA_PARTS
-from ._programs import Call, Program, ask
+from ._programs import Call, ask
 from ._repairs import tell
 from ._schema_plain import plain_tools
 from ._schemas import clean_schema, clean_tools, guilty_tools

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from ._effects import Send
 from ._notices import say_once
-from ._programs import Send
 from .errors import BadRequestError
 from .settings import is_loopback, redact_url, split_unix
 
@@ -25,7 +25,8 @@ C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 # llama-server closes idle sockets after 5.0 s (cpp-httplib's default, b11434); be sure to close them first.
 KEEPALIVE_EXPIRY: Final = 4.0
 # The gate bounds what runs at once, not the number of sockets.
-LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=KEEPALIVE_EXPIRY)
+_LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=KEEPALIVE_EXPIRY)
+_FRESH: Final = httpx.Limits(max_connections=None, max_keepalive_connections=0)
 # Where a request keeps the address as the caller knows it.
 _ASKED: Final = "llamacpp_server"
 
@@ -78,7 +79,12 @@ def way(send: Send) -> str:
     return f"{near} foreign" if send.foreign else near
 
 
-def options(way: str, verify: bool | ssl.SSLContext) -> dict[str, Any]:
+def limits(fresh: bool) -> httpx.Limits:
+    """Of connections: kept for the next request, or not when each gets a `fresh` one."""
+    return _FRESH if fresh else _LIMITS
+
+
+def options(way: str, verify: bool | ssl.SSLContext, *, fresh: bool) -> dict[str, Any]:
     """The arguments of a client for this way, or for a socket.
 
     What was set for the server, be it a certificate or that none is looked at, is not for others.
@@ -86,7 +92,8 @@ def options(way: str, verify: bool | ssl.SSLContext) -> dict[str, Any]:
     foreign = way in ("near foreign", "far foreign")
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[])) if foreign else None
     trust_env = way in ("far", "far foreign")
-    return {"limits": LIMITS, "trust_env": trust_env, "verify": context(foreign or verify), "cookies": no_cookies}
+    tls = context(foreign or verify)
+    return {"limits": limits(fresh), "trust_env": trust_env, "verify": tls, "cookies": no_cookies}
 
 
 class _QuietRequest(httpx.Request):

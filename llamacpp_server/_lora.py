@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ._programs import Call, Program, StreamCall, ask
+from ._effects import Program
+from ._programs import Call, StreamCall, ask
 from .errors import BadRequestError
 from .results import LoraAdapter
 from .settings import ServerSettings, redact_url

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 from urllib.parse import SplitResult, unquote, unquote_to_bytes, urljoin, urlsplit
 
+from ._effects import Program, Read, Send, Together, Work
 from ._hosts import addresses_of, is_public
 from ._media_formats import HEAD, Format, format_of, transcode
-from ._programs import Program, Read, Send, Together, Work
 from ._repairs import tell
 from .chat import ChatRequest, MediaPolicy, Repair
 from .errors import BadRequestError, ConnectionFailedError, LlamaServerError, RequestTimeoutError

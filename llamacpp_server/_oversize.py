@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ._effects import Program
 from ._endpoints import tokenize
-from ._programs import Program
 from .settings import ServerSettings
 
 # Each look asks the tokenizer once, and interpolating finds the place in two or three.

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic_core import from_json
 
+from ._effects import Admit, OpenReply, Program, Read, Send, Sleep, Together
 from ._failures import failure, is_web_page, not_this_api
 from ._gate import UNLIMITED, Gate, Ticket, gate_for
 from ._notices import say_once
@@ -33,109 +34,15 @@ D = TypeVar("D")
 
 
 _OPEN: Final = Gate()
+# The server has four HTTP threads more than slots, and its system queues five connections (b11434): beyond that, those
+# of a crowd that counts tokens or asks what the model can do would not be taken any more.
+_ASIDE: Final = "\0"
+_MOST_ASIDE: Final = 4
 # What `_total_slots` gives for a router.
 _ROUTER: Final = UNLIMITED + 1
 _REPEATS: Final = Repeats()
 # Threads, where the server has very many slots or does not tell.
 _MOST_AT_ONCE: Final = 16
-
-
-class OpenReply(Protocol):
-    """An answer whose headers are there and whose body is not read yet."""
-
-    @property
-    def status_code(self) -> int:
-        """HTTP status."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Headers, looked up without regard to case."""
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send a request and give back the answer once its headers are there.
-
-    Attributes:
-        method: HTTP method.
-        url: Whole address. Its query may hold a key, so it is not shown with the variables of a traceback.
-        headers: Request headers, with the key.
-        content: Body; None sends none.
-        connect_timeout: Seconds for a connection; None waits on.
-        read_timeout: Longest silence in seconds; None waits on.
-        foreign: Name of a host that is not the llama-server; it gets none of the headers, cookies and certificates
-            that are for the server. "" is the server.
-    """
-
-    method: str
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(repr=False)
-    content: bytes | None = field(repr=False)
-    connect_timeout: float | None
-    read_timeout: float | None
-    foreign: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Read the whole body of an answer, and give back its bytes.
-
-    Attributes:
-        reply: The answer.
-        deadline: Time on the monotonic clock after which it takes too long; None sets none.
-        most: Bytes after which it is too long; None for as many as an event may have.
-    """
-
-    reply: OpenReply
-    deadline: float | None = None
-    most: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    """Do nothing for some seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Admit:
-    """Wait until a ticket of a gate is granted; for one that names a slot, at most until it is worth a look.
-
-    Attributes:
-        ticket: From `Gate.enter`.
-        timeout: Seconds; None waits on.
-    """
-
-    ticket: Ticket
-    timeout: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Together:
-    """Run programs at once, and give back their results in order.
-
-    An error takes the place of the result of a program that failed; none is started after that, and those never
-    started give None.
-
-    Attributes:
-        programs: What to run.
-        at_once: How many run at the same time.
-    """
-
-    programs: Sequence[Program[Any]]
-    at_once: int
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Call a function that blocks or computes for a while, away from the event loop; its result comes back."""
-
-    function: Callable[[], Any]
-
-
-Effect = Send | Read | Sleep | Admit | Together | Work
-Program = Generator[Effect, Any, T]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +102,7 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
     while True:
         elapsed = time.monotonic() - started
         try:
-            reply: OpenReply = yield _bounded(send, settings.total_timeout, elapsed)
+            reply = yield from _sent(_bounded(send, settings.total_timeout, elapsed), settings, call)
             if 200 <= reply.status_code < 300:
                 _REPEATS.forget(send.url, send.content)
                 return reply
@@ -214,8 +121,27 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
             if not earlier or type(earlier[-1]) is not type(error):
                 earlier.append(error.at(shown).with_traceback(None))
             tell_wait(wait, elapsed, settings, first=tried.polls == 1)
+        send = replace(send, fresh=tried.resent)
         if wait.seconds:
             yield Sleep(wait.seconds)
+
+
+def _sent(send: Send, settings: ServerSettings, call: Call) -> Program[OpenReply]:
+    """The head of the answer. What needs no slot has no gate of its own, and must not run the server over."""
+    reply: OpenReply
+    if call.takes_slot or settings.max_concurrency is None:
+        reply = yield send
+        return reply
+    gate = gate_for(settings.base_url, _ASIDE)
+    ticket = gate.enter()
+    try:
+        gate.resize(_MOST_ASIDE)
+        if not ticket.granted:
+            yield Admit(ticket, settings.total_timeout)
+        reply = yield send
+    finally:
+        ticket.leave()
+    return reply
 
 
 def ask(
@@ -430,4 +356,4 @@ def _bounded(send: Send, total: float | None, elapsed: float) -> Send:
         return send
     left = max(total - elapsed, 0.001)
     connect, read = (left if limit is None else min(limit, left) for limit in (send.connect_timeout, send.read_timeout))
-    return Send(send.method, send.url, send.headers, send.content, connect, read)
+    return replace(send, connect_timeout=connect, read_timeout=read)

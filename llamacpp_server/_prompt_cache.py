@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+from ._effects import Program
 from ._endpoints import ask_fitted, slot_action
-from ._programs import Call, Program, admission
+from ._programs import Call, admission
 from .chat import ChatRequest
 from .errors import BadRequestError
 from .results import PromptRead, SlotPrompt

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from ._effects import Program
 from ._embedding import locate
 from ._endpoints import refuse_text, rerank
 from ._notices import say_once
 from ._oversize import beginning, counts
-from ._programs import Program, side_by_side
+from ._programs import side_by_side
 from .errors import BadRequestError, ContextOverflowError
 from .results import Ranking
 from .settings import ServerSettings

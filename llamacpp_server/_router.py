@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 from pydantic_core import from_json
 
+from ._effects import Program, Sleep
 from ._endpoints import models
-from ._programs import Call, Program, Sleep, StreamCall, ask, ask_text
+from ._programs import Call, StreamCall, ask, ask_text
 from ._sse import SSEDecoder
 from .errors import (
     BadRequestError,

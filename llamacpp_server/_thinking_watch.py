@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from ._programs import Program
+from ._effects import Program
 from .chat import ChatDelta
 from .controls import ThinkingControl
 

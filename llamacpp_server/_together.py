@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from ._programs import Program, Together
+from ._effects import Program, Together
 from .errors import LlamaServerError
 
 

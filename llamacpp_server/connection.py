@@ -164,14 +164,21 @@ class ConnectionFields(BaseModel):
         """
         known = None if refresh else self._known_info()
         if known is None:
-            known = self._remember(self.client.info())
+            client = self.client
+            # Of a crowd that starts at once, one asks.
+            with client._transport.turn():
+                known = None if refresh else self._known_info()
+                return known or self._remember(client.info())
         return known
 
     async def aserver_info(self, *, refresh: bool = False) -> ServerInfo:
         """`server_info`, awaited."""
         known = None if refresh else self._known_info()
         if known is None:
-            known = self._remember(await self.async_client.info())
+            client = self.async_client
+            async with client._transport.turn():
+                known = None if refresh else self._known_info()
+                return known or self._remember(await client.info())
         return known
 
     @property

@@ -21,9 +21,10 @@ from weakref import WeakKeyDictionary
 import anyio
 import httpx
 
-from ._httpx_clients import LIMITS, build, fit, options, shown, way
+from ._effects import Admit, Effect, Program, Read, Send, Together, Work
+from ._httpx_clients import build, fit, limits, options, shown, way
 from ._httpx_errors import FAILURES, translate
-from ._programs import Admit, Effect, Program, Read, Send, StreamCall, Together, Work, open_stream
+from ._programs import StreamCall, open_stream
 from ._sse import MAX_EVENT_BYTES
 from ._stream import StreamDecoder
 from ._together import atogether, awork, together, work
@@ -39,7 +40,8 @@ D = TypeVar("D")
 _GATE_PATIENCE: Final = 1.0
 
 # Process, and the way: "near" (this machine), "far" (perhaps through a proxy), a unix socket; "foreign" is no server.
-_Key = tuple[int, str]
+# And whether each request gets a connection of its own.
+_Key = tuple[int, str, bool]
 _Clients = dict[_Key, httpx.AsyncClient]
 _Loops = WeakKeyDictionary[Any, _Clients]
 
@@ -57,6 +59,7 @@ class Transport:
         self._verify = verify
         self._lock = threading.Lock()
         self._clients: dict[_Key, httpx.Client] = {}
+        self._turn = threading.Lock()
         # A model that is dropped without a word leaves no socket open.
         weakref.finalize(self, _close_all, self._clients)
 
@@ -111,6 +114,10 @@ class Transport:
             finally:
                 ticket.leave()
 
+    def turn(self) -> threading.Lock:
+        """A lock for what need not be asked by many at once."""
+        return self._turn
+
     def close(self) -> None:
         """Closes the connections of our own. The transport can be used again afterwards."""
         with self._lock:
@@ -137,14 +144,14 @@ class Transport:
         if self._given is not None and not send.foreign:
             return fit(self._given, socket)
         # A forked child must not share its parent's sockets.
-        key = (os.getpid(), socket or way(send))
+        key = (os.getpid(), socket or way(send), send.fresh)
         client = self._clients.get(key)
         if client is None:
             with self._lock:
                 client = self._clients.get(key)
                 if client is None:
-                    uds = None if socket is None else httpx.HTTPTransport(uds=socket, limits=LIMITS)
-                    client = httpx.Client(transport=uds, **options(key[1], self._verify))
+                    uds = None if socket is None else httpx.HTTPTransport(uds=socket, limits=limits(send.fresh))
+                    client = httpx.Client(transport=uds, **options(key[1], self._verify, fresh=send.fresh))
                     self._clients[key] = client
         return client
 
@@ -162,6 +169,7 @@ class AsyncTransport:
         self._verify = verify
         self._lock = threading.Lock()
         self._loops: _Loops = WeakKeyDictionary()
+        self._turns: WeakKeyDictionary[Any, anyio.Lock] = WeakKeyDictionary()
         self._keepers: WeakKeyDictionary[Any, AsyncGenerator[None]] = WeakKeyDictionary()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -217,6 +225,11 @@ class AsyncTransport:
             finally:
                 ticket.leave()
 
+    def turn(self) -> anyio.Lock:
+        """A lock of this event loop, for what need not be asked by many at once."""
+        with self._lock:
+            return self._turns.setdefault(_current_loop(), anyio.Lock())
+
     async def aclose(self) -> None:
         """Closes the connections of this event loop. The transport can be used again afterwards."""
         with self._lock:
@@ -244,7 +257,7 @@ class AsyncTransport:
             return fit(self._given, socket)
         # Sockets belong to the event loop that opened them, and a forked child must not share its parent's.
         loop = _current_loop()
-        key = (os.getpid(), socket or way(send))
+        key = (os.getpid(), socket or way(send), send.fresh)
         with self._lock:
             clients = self._loops.get(loop)
             if clients is None:
@@ -252,8 +265,8 @@ class AsyncTransport:
                 self._keepers[loop] = _keep(clients, self._loops)
             client = clients.get(key)
             if client is None:
-                uds = None if socket is None else httpx.AsyncHTTPTransport(uds=socket, limits=LIMITS)
-                client = httpx.AsyncClient(transport=uds, **options(key[1], self._verify))
+                uds = None if socket is None else httpx.AsyncHTTPTransport(uds=socket, limits=limits(send.fresh))
+                client = httpx.AsyncClient(transport=uds, **options(key[1], self._verify, fresh=send.fresh))
                 clients[key] = client
         return client
 

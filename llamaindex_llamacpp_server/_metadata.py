@@ -97,13 +97,18 @@ class ServerMetadata(ConnectionFields, FunctionCallingLLM):
         return -1
 
     def _probe(self) -> ServerInfo | None:
-        """What is known of the server, or found out now; None when it does not answer."""
+        """What is known of the server, or found out now; None when it does not answer. Of many threads, one asks."""
         known = self._known_info()
         if known is not None or self._is_resting():
             return known
         started = time.monotonic()
         try:
-            return self._remember(self.client.with_settings(**_IMPATIENT).info())
+            with self.client._transport.turn():
+                known = self._known_info()
+                if known is not None or self._is_resting():
+                    return known
+                started = time.monotonic()
+                return self._remember(self.client.with_settings(**_IMPATIENT).info())
         except Exception as error:  # noqa: BLE001 (metadata must never raise)
             self._note_failure(error, started)
             return None
@@ -115,7 +120,12 @@ class ServerMetadata(ConnectionFields, FunctionCallingLLM):
             return known
         started = time.monotonic()
         try:
-            return self._remember(await self.async_client.with_settings(**_IMPATIENT).info())
+            async with self.async_client._transport.turn():
+                known = self._known_info()
+                if known is not None or self._is_resting():
+                    return known
+                started = time.monotonic()
+                return self._remember(await self.async_client.with_settings(**_IMPATIENT).info())
         except Exception as error:  # noqa: BLE001 (as in `_probe`)
             self._note_failure(error, started)
             return None

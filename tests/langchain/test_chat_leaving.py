@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from langchain.agents import create_agent
+from langgraph.graph import START, MessagesState, StateGraph
 
-from langchain_llamacpp_server import ChatLlamaServer
+from langchain_llamacpp_server import ChatLlamaServer, LlamaServerLLM
 from llamacpp_server import LocalServer
 
 Idle = Callable[[LocalServer], None]
@@ -102,3 +104,76 @@ def test_neighbours_go_on(endless: ChatLlamaServer, slow_server: LocalServer, id
     thread.join()
     assert "".join(lines).count("word") >= 299
     idle(slow_server)
+
+
+def graph(endless: ChatLlamaServer) -> Any:
+    async def ask(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await endless.ainvoke(state["messages"])]}
+
+    built = StateGraph(MessagesState)
+    built.add_node("ask", ask)
+    built.add_edge(START, "ask")
+    return built.compile()
+
+
+HELLO: Any = {"messages": [("user", "Hi")]}
+
+
+@pytest.mark.parametrize("made", [graph, create_agent])
+@pytest.mark.parametrize("way", ["ainvoke", "astream", "timeout", "aclose"])
+async def test_an_aborted_run_of_langgraph(
+    endless: ChatLlamaServer, slow_server: LocalServer, idle: Idle, made: Callable[..., Any], way: str
+) -> None:
+    run = made(endless)
+
+    async def work() -> Any:
+        if way == "ainvoke":
+            return await run.ainvoke(HELLO)
+        return [part async for part in run.astream(HELLO, stream_mode="messages")]
+
+    if way == "timeout":
+        run.step_timeout = 0.3
+        with pytest.raises(TimeoutError):
+            await run.ainvoke(HELLO)
+    elif way == "aclose":
+        parts = run.astream(HELLO, stream_mode="messages")
+        await anext(parts)
+        await parts.aclose()
+    else:
+        task = asyncio.create_task(work())
+        await until_busy(slow_server)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await asyncio.to_thread(idle, slow_server)
+
+
+def test_a_blocking_stream_of_an_agent_that_is_left_ends_with_the_total_timeout(
+    slow_server: LocalServer, idle: Idle
+) -> None:
+    """LangGraph runs a node in a thread, and waits for it when its stream is closed: it needs a deadline as well."""
+    hurried = ChatLlamaServer(base_url=slow_server.base_url, total_timeout=1)
+    for _ in create_agent(hurried).stream(HELLO, stream_mode="messages"):
+        break
+    idle(slow_server)
+
+
+async def test_a_cancelled_completion(slow_server: LocalServer, idle: Idle) -> None:
+    llm = LlamaServerLLM(base_url=slow_server.base_url)
+    task = asyncio.create_task(llm.ainvoke("Hi"))
+    await until_busy(slow_server)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.to_thread(idle, slow_server)
+    await llm.aclose()
+
+
+async def test_a_blocking_call_in_a_thread_ends_with_its_total_timeout(slow_server: LocalServer, idle: Idle) -> None:
+    """Nothing can stop a thread from outside: who leaves it behind needs a deadline in it."""
+    hurried = ChatLlamaServer(base_url=slow_server.base_url, total_timeout=0.5)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.to_thread(hurried.invoke, "Hi"), 0.1)
+    await asyncio.sleep(0.6)
+    await asyncio.to_thread(idle, slow_server)
+    hurried.close()

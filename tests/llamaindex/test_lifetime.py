@@ -8,7 +8,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.llms import ChatMessage
+from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
+from workflows.errors import WorkflowCancelledByUser
 
 from llamaindex_llamacpp_server import LlamaServer
 
@@ -118,6 +121,31 @@ async def test_cancelling_frees_the_slot(slow_llm, slow_server, idle, method):
     with pytest.raises(asyncio.CancelledError):
         await task
     idle(slow_server)
+    await slow_llm.aclose()
+
+
+class Asking(Workflow):
+    """A workflow of one step."""
+
+    @step
+    async def ask(self, event: StartEvent) -> StopEvent:
+        return StopEvent(result=await event.llm.achat(HELLO))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # LlamaIndex's agents give several, as in test_agents.py
+@pytest.mark.parametrize("kind", ["workflow", "agent"])
+async def test_a_cancelled_workflow_frees_the_slot(slow_llm, slow_server, idle, kind):
+    if kind == "agent":
+        handler = FunctionAgent(llm=slow_llm, tools=[]).run(user_msg="Hello")
+    else:
+        handler = Asking(timeout=60).run(llm=slow_llm)
+    async with slow_server.async_client() as client:
+        while not any(slot.is_processing for slot in await client.slots()):  # noqa: ASYNC110 (the server tells nobody)
+            await asyncio.sleep(0.01)
+    await handler.cancel_run()
+    with pytest.raises(WorkflowCancelledByUser):
+        await handler
+    await asyncio.to_thread(idle, slow_server)
     await slow_llm.aclose()
 
 

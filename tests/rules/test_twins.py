@@ -21,7 +21,7 @@ TRANSPORT_NAMES = {
 }  # fmt: skip
 
 # Connections belong to event loops on one side only.
-OWN_WAYS = {"__init__", "close", "_client"}
+OWN_WAYS = {"__init__", "close", "turn", "_client"}
 
 
 class Blocking(ast.NodeTransformer):

@@ -2,10 +2,14 @@
 
 import asyncio
 import gc
+import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import aclosing, suppress
 
+import anyio
 import pytest
 import trio
 
@@ -16,6 +20,7 @@ from llamacpp_server import (
     LlamaServerClient,
     RequestTimeoutError,
 )
+from llamacpp_server.vectors import EmbedRequest, RankRequest
 
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
 COMPLETION = CompletionRequest(prompt="Hello")
@@ -102,8 +107,6 @@ def test_closing_the_client_while_a_stream_runs(slow_server, watch):
 
 
 def test_an_interrupt_while_a_chat_waits_for_the_whole(slow_server, watch):
-    import signal
-
     with slow_server.client() as client:
         main = threading.main_thread().ident
         timer = threading.Timer(0.2, lambda: signal.pthread_kill(main, signal.SIGINT))
@@ -238,3 +241,73 @@ def test_many_streams_left_one_after_another_leave_nothing_behind(slow_server, w
             stream.close()
         watch.freed()
         assert client.chat(ChatRequest(messages=CHAT.messages, params={"max_tokens": 3})).content.startswith("word")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_cancel_scope_of_anyio(slow_server, watch, backend):
+    async def main():
+        async with AsyncLlamaServerClient(slow_server.base_url) as client:
+            with anyio.move_on_after(0.3) as scope:
+                async with anyio.create_task_group() as group:
+                    group.start_soon(client.chat, CHAT)
+                    group.start_soon(client.complete, COMPLETION)
+            assert scope.cancelled_caught
+            await anyio.to_thread.run_sync(watch.freed)
+            assert (await client.health()).ready, "the cancelled scope has spoilt the client"
+
+    anyio.run(main, backend=backend)
+
+
+INTERRUPTED = """
+import asyncio, sys, time
+from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient
+url, way = sys.argv[1:]
+request = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
+
+async def main():
+    await AsyncLlamaServerClient(url).chat(request)
+
+try:
+    LlamaServerClient(url).chat(request) if way == "blocking" else asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    time.sleep(30)  # it lives on: its end must not be what closes the connection
+"""
+
+
+@pytest.mark.parametrize("way", ["blocking", "awaited"])
+def test_an_interrupted_program_that_lives_on(slow_server, watch, way):
+    command = [sys.executable, "-W", "error", "-c", INTERRUPTED, slow_server.base_url, way]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        watch.until(1, 30)
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == "interrupted\n"
+        watch.freed()
+        assert child.poll() is None
+        child.kill()
+
+
+# -- vectors: the server looks whether the client is there once a second in which no result comes (b11549), so a request
+# -- of many texts goes on to its end. What a cancelled call has not sent by then is never sent.
+
+
+@pytest.mark.parametrize(("kind", "server"), [("embed", "embedding_server"), ("rank", "rerank_server")])
+async def test_cancelling_a_thousand_texts_leaves_only_what_was_sent(request, kind, server):
+    texts = ["word " * 60] * 1000
+    request_ = (
+        EmbedRequest(inputs=texts, batch_size=4)
+        if kind == "embed"
+        else RankRequest(query="word", documents=texts, batch_size=4)
+    )
+    server = request.getfixturevalue(server)
+    watch = Watch(server)
+    async with AsyncLlamaServerClient(server.base_url) as client:
+        task = asyncio.create_task(client.embed_texts(request_) if kind == "embed" else client.rank(request_))
+        await asyncio.to_thread(watch.until, 2, 10)
+        await cancelled(task)
+        began = time.monotonic()
+        calm = 0
+        while calm < 10:  # between two texts a slot is idle
+            calm = 0 if await asyncio.to_thread(watch.busy) else calm + 1
+        assert time.monotonic() - began < 2, "all of the thousand would take several times as long"
+    watch.client.close()

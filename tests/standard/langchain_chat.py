@@ -21,7 +21,7 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from langchain_llamacpp_server import ChatLlamaServer
 from llamacpp_server import LocalServer, _media
-from llamacpp_server._programs import Send
+from llamacpp_server._effects import Send
 from tests.media import Web, picture, sound, web_server
 from tests.models import tool_call
 

@@ -5,11 +5,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from llama_index.core.llms import ChatMessage
 
 from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient
 from llamacpp_server._gate import gate_for
+from llamaindex_llamacpp_server import LlamaServer
 from tests.unit.events import DONE, chunk, text
-from tests.wire.scripted_server import ScriptedServer, error, reply, stream
+from tests.wire.scripted_server import Answer, ScriptedServer, error, reply, stream
 
 SLOW = stream(text("Hello"), 0.02, chunk(finish="stop"), DONE)
 ROUTER = reply({"role": "router", "max_instances": 4})
@@ -91,6 +93,31 @@ def test_places_are_given_in_the_order_of_asking():
         assert burst(server, *"abcdefgh") == ["Hello"] * 8
         came = [request.json["model"] for request, *_ in server.spans if request.path == "/v1/chat/completions"]
         assert came == list("abcdefgh")
+
+
+def test_a_crowd_that_needs_no_slots_does_not_run_the_server_over():
+    with ScriptedServer(Answer((0.02, *reply({"tokens": [1]}).parts))) as server:
+
+        async def main():
+            async with AsyncLlamaServerClient(server.url) as client:
+                return await asyncio.gather(*(client.tokenize("x") for _ in range(40)))
+
+        assert asyncio.run(main()) == [[1]] * 40
+        assert server.most_at_once() == 4
+
+
+def test_a_crowd_that_starts_at_once_asks_once_what_the_model_can_do():
+    routes = {"/props": [slots(2)], "/v1/models": [reply({"data": [{"id": "m"}]})]}
+    with ScriptedServer(SLOW, routes=routes) as server:
+        llm = LlamaServer(base_url=server.url)
+
+        async def main():
+            answers = await asyncio.gather(*(llm.achat([ChatMessage("Hello")]) for _ in range(12)))
+            await llm.aclose()
+            return [answer.message.content for answer in answers]
+
+        assert asyncio.run(main()) == ["Hello"] * 12
+        assert len([probe for probe in server.probes if probe.path == "/v1/models"]) == 1
 
 
 def test_threads_and_event_loops_share_one_limit():

@@ -54,6 +54,18 @@ def test_a_kept_connection_that_closes_on_the_next_request_is_sent_again_once(co
         assert server.requests[2].body == server.requests[1].body
 
 
+def test_what_is_sent_again_goes_over_a_fresh_connection_as_all_kept_ones_may_be_stale():
+    slow = Answer((0.3, *TOKENS.parts))
+    with ScriptedServer(slow, slow, UNANSWERED, TOKENS) as server, LlamaServerClient(server.url) as client:
+        threads = [threading.Thread(target=client.tokenize, args=("x",)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert client.tokenize("x") == [1, 2]
+        assert [request.connection for request in server.requests][3] == 2
+
+
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("call", ["chat", "tokenize"])
 def test_a_server_that_closes_unanswered_twice_is_an_error_after_two_requests(connect, call, how):
