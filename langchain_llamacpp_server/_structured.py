@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
+from pydantic_core import from_json
 
-from llamacpp_server.structured import LADDER, Attempts, Way, json_checker, says_thinking, schema_grammar
+from llamacpp_server.structured import CONSTRAINTS, LADDER, Attempts, Way, json_checker, says_thinking, schema_grammar
 from llamacpp_server.wire import MessageDict
 
 from ._errors import BadRequestError as LangchainBadRequestError
@@ -141,6 +141,9 @@ class Goal:
             name = convert_to_openai_tool(self.given)["function"]["name"]  # type: ignore[arg-type]  # a TypedDict is a type
             # That a call is missing is for the chain to say: with `include_raw`, the raw message is wanted as well.
             kwargs.pop("schema_in_prompt", None)  # the model sees the tool
+            kwargs |= dict.fromkeys(
+                self.model.given().keys() & set(CONSTRAINTS)
+            )  # the server takes a tool or a constraint
             return cast(
                 Runnable[Any, Any],
                 self.model.bind_tools(
@@ -158,15 +161,51 @@ class Goal:
             response_format = {"type": "json_object", **({} if self.schema is None else {"schema": self.schema})}
         return cast(Runnable[Any, Any], self.model.bind(response_format=response_format, **kwargs))
 
-    def parser(self, way: Way) -> Runnable[Any, Any]:
+    def reader(self, way: Way) -> Reader:
         """What makes objects of a message that still grows."""
         of_class = isinstance(self.given, type) and is_basemodel_subclass(self.given)
-        if way != "tool":
-            return PydanticOutputParser(pydantic_object=self.given) if of_class else JsonOutputParser()
-        if of_class:
-            return PydanticToolsParser(tools=[self.given], first_tool_only=True)
-        name = convert_to_openai_tool(self.given)["function"]["name"]  # type: ignore[arg-type]  # as above
-        return JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+        return Reader(self._object if of_class else None, of_call=way == "tool")
+
+    def _object(self, data: Any) -> Any:
+        given = cast(Any, self.given)
+        return given.model_validate(data) if issubclass(given, BaseModel) else given.parse_obj(data)
+
+
+class Reader:
+    """JSON as far as it has come -> an object, whenever there is more of it than before.
+
+    Args:
+        make: Makes the object of the data, and raises a ValueError where they are not enough yet; None gives the data.
+        of_call: Whether the JSON is the arguments of a tool's call, and not the text.
+    """
+
+    def __init__(self, make: Callable[[Any], Any] | None, *, of_call: bool) -> None:
+        self._make = make
+        self._of_call = of_call
+        self._text = ""
+        self._last: Any = None
+
+    def read(self, chunk: AIMessage) -> Any:
+        """The object after one more chunk; None where it is as before, or none yet."""
+        pieces = getattr(chunk, "tool_call_chunks", ()) if self._of_call else ()
+        more = "".join(piece["args"] or "" for piece in pieces if not piece["index"]) if self._of_call else chunk.text
+        if not more:
+            return None
+        self._text += more
+        try:
+            data = from_json(self._text, allow_partial="trailing-strings")
+            found = data if self._make is None else self._make(data)
+        except ValueError:
+            return None
+        return None if self.gave(found) else self._keep(found)
+
+    def gave(self, found: Any) -> bool:
+        """Whether this was the last that was given."""
+        return bool(self._last == found)
+
+    def _keep(self, found: Any) -> Any:
+        self._last = found
+        return found
 
 
 def goal(model: Any, schema: Schema | None, method: str, strict: bool | None, kwargs: Mapping[str, Any]) -> Goal:
@@ -186,4 +225,4 @@ def goal(model: Any, schema: Schema | None, method: str, strict: bool | None, kw
     return Goal(model, schema, _WAYS[method], strict, kwargs, rounds)
 
 
-__all__ = ["Goal", "Method", "Schema", "goal", "json_schema", "wire_format", "with_schema"]
+__all__ = ["Goal", "Method", "Reader", "Schema", "goal", "json_schema", "wire_format", "with_schema"]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from operator import itemgetter
-from typing import Any
+from contextlib import aclosing, closing
+from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableGenerator, RunnableMap, RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import patch_config
 
 from llamacpp_server import ChatChoice, LlamaServerError, ToolCall, UnfitAnswerError
 from llamacpp_server.structured import Ask, Attempts
 
 from ._errors import unfit
-from ._structured import Goal
+from ._structured import Goal, Reader
 
 
 class StructuredChain(Runnable[LanguageModelInput, Any]):
@@ -51,17 +51,21 @@ class StructuredChain(Runnable[LanguageModelInput, Any]):
         **kwargs: Any,
     ) -> Iterator[Any]:
         """The object as it grows."""
-        attempts, begun = self._goal.attempts(repair_rounds=0), False
+        # Not a sequence of runnables: LangChain reads the model's stream to its end when one is left early.
+        attempts, seen = self._goal.attempts(repair_rounds=0), list[AIMessage]()
         while True:
+            reader = self._goal.reader(attempts.ask.way)
             try:
-                for part in self._streamed(attempts).stream(input, config, **kwargs):
-                    begun = True
-                    yield part
-                return
+                with closing(cast(Any, self._model(attempts.ask).stream(input, config, **kwargs))) as chunks:
+                    for chunk in chunks:
+                        seen.append(chunk)
+                        yield from self._parts(chunk, reader.read(chunk))
+                break
             except LlamaServerError as error:
-                if begun or isinstance(error, UnfitAnswerError):
+                if seen:
                     raise
                 attempts.refused(error)
+        yield from self._last(attempts, seen, reader)
 
     async def astream(
         self,
@@ -70,17 +74,22 @@ class StructuredChain(Runnable[LanguageModelInput, Any]):
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
         """`stream`, awaited."""
-        attempts, begun = self._goal.attempts(repair_rounds=0), False
+        attempts, seen = self._goal.attempts(repair_rounds=0), list[AIMessage]()
         while True:
+            reader = self._goal.reader(attempts.ask.way)
             try:
-                async for part in self._streamed(attempts).astream(input, config, **kwargs):
-                    begun = True
-                    yield part
-                return
+                async with aclosing(cast(Any, self._model(attempts.ask).astream(input, config, **kwargs))) as chunks:
+                    async for chunk in chunks:
+                        seen.append(chunk)
+                        for part in self._parts(chunk, reader.read(chunk)):
+                            yield part
+                break
             except LlamaServerError as error:
-                if begun or isinstance(error, UnfitAnswerError):
+                if seen:
                     raise
                 attempts.refused(error)
+        for part in self._last(attempts, seen, reader):
+            yield part
 
     # -- whole answers
 
@@ -156,50 +165,28 @@ class StructuredChain(Runnable[LanguageModelInput, Any]):
 
     # -- streams
 
-    def _streamed(self, attempts: Attempts[Any]) -> Runnable[Any, Any]:
-        way = attempts.ask.way
-        bound, parser = self._goal.bound(way), _guard(attempts) | self._goal.parser(way)
-        if not self._include_raw:
-            return bound | parser
-        parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-        unparsed = RunnablePassthrough.assign(parsed=lambda _: None)
-        return RunnableMap(raw=bound) | parsed.with_fallbacks([unparsed], exception_key="parsing_error")
+    def _parts(self, chunk: AIMessage, found: Any) -> Iterator[Any]:
+        """What to give for one chunk of the model."""
+        if self._include_raw:
+            yield {"raw": chunk}
+        if found is not None:
+            yield {"parsed": found} if self._include_raw else found
 
-
-def _guard(attempts: Attempts[Any]) -> Runnable[Any, Any]:
-    """A step that passes messages on as they come, and at their end says what no parser can: that they don't fit."""
-
-    def check(messages: Iterator[Any]) -> Iterator[Any]:
-        seen: list[AIMessage] = []
-        for message in messages:
-            if isinstance(message, AIMessage):
-                seen.append(message)
-            yield message
-        if (found := _end(attempts, seen)) is not None:
-            yield found
-
-    async def acheck(messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        seen: list[AIMessage] = []
-        async for message in messages:
-            if isinstance(message, AIMessage):
-                seen.append(message)
-            yield message
-        if (found := _end(attempts, seen)) is not None:
-            yield found
-
-    return RunnableGenerator(check, acheck, name="check_whole")
-
-
-def _end(attempts: Attempts[Any], seen: list[AIMessage]) -> AIMessageChunk | None:
-    """Judges a stream; gives the answer itself where it stood in the thinking."""
-    try:
-        choice = _tell(attempts, seen, whole=False)
-    except UnfitAnswerError as error:
-        reasons = [message.response_metadata.get("finish_reason") for message in seen]
-        raise unfit(error, next((reason for reason in reasons if reason), None)) from error.__cause__
-    if choice.content.strip() or choice.tool_calls:
-        return None
-    return AIMessageChunk(content=attempts.text)
+    def _last(self, attempts: Attempts[Any], seen: list[AIMessage], reader: Reader) -> Iterator[Any]:
+        """The end of a stream: the object as it was checked, where it is not what was given before."""
+        try:
+            _tell(attempts, seen, whole=False)
+        except UnfitAnswerError as error:
+            reasons = [message.response_metadata.get("finish_reason") for message in seen]
+            own = unfit(error, next((reason for reason in reasons if reason), None))
+            if not self._include_raw:
+                raise own from error.__cause__
+            yield {"parsed": None, "parsing_error": own}
+            return
+        if not reader.gave(attempts.value):
+            yield {"parsed": attempts.value} if self._include_raw else attempts.value
+        if self._include_raw:
+            yield {"parsing_error": None}
 
 
 def _tell(attempts: Attempts[Any], messages: list[AIMessage], *, whole: bool = True) -> ChatChoice:

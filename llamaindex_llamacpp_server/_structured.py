@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, closing, contextmanager
 from types import TracebackType
 from typing import Any, cast
 
@@ -263,9 +263,10 @@ def _partials(
     with _naming(output_cls):
         while response is None:
             try:
-                for response in ask():
-                    if (partial := reader.read(response)) is not None:
-                        yield partial
+                with closing(ask()) as responses:
+                    for response in responses:
+                        if (partial := reader.read(response)) is not None:
+                            yield partial
                 break
             except LlamaServerError as error:
                 if response is not None:
@@ -283,9 +284,10 @@ async def _apartials(
     with _naming(output_cls):
         while response is None:
             try:
-                async for response in await ask():
-                    if (partial := reader.read(response)) is not None:
-                        yield partial
+                async with aclosing(await ask()) as responses:
+                    async for response in responses:
+                        if (partial := reader.read(response)) is not None:
+                            yield partial
                 break
             except LlamaServerError as error:
                 if response is not None:

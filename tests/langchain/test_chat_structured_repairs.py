@@ -1,5 +1,6 @@
 """Structured output where the server or the model does not do what it should: what is repaired, and what is said."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -222,3 +223,22 @@ def test_no_tool_is_tried_where_the_template_is_known_to_have_none(serve: Any) -
         assert llm.server_info().tools is False
         with pytest.raises(BadRequestError, match="no structured output"):
             chain.invoke("Who?")
+
+
+def test_a_constraint_of_the_model_gives_way_to_the_schema(clerk: LocalServer) -> None:
+    llm = ChatLlamaServer(base_url=clerk.base_url, thinking=False, choices=["yes"])
+    assert llm.with_structured_output(Adult, method="function_calling").invoke("adult call").age == 36
+    assert llm.with_structured_output(Adult).invoke("does not fit").age == 36
+
+
+async def test_leaving_a_stream_frees_the_slot(scripted_server: Any, idle: Any) -> None:
+    server = scripted_server(Script(says=['{"name": "', "a "], endless=True))
+    chain = ChatLlamaServer(base_url=server.base_url, thinking=False).with_structured_output(Adult.model_json_schema())
+    parts = chain.stream("Who?")
+    assert [next(parts) for _ in range(3)][-1]["name"]
+    parts.close()  # type: ignore[attr-defined]  # it is a generator
+    idle(server)
+    awaited = chain.astream("Who?")
+    assert [await anext(awaited) for _ in range(3)][-1]["name"]
+    await awaited.aclose()  # type: ignore[attr-defined]  # as above
+    await asyncio.to_thread(idle, server)  # what LangChain leaves open is closed by the loop

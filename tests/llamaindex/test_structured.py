@@ -1,5 +1,6 @@
 """Structured output: the random model speaks nonsense, so what validates does so by the server's grammar alone."""
 
+import asyncio
 import itertools
 import json
 from typing import Any, Literal
@@ -313,4 +314,18 @@ async def test_an_object_in_the_thinking_is_found(make_llm, scripted_server):
     llm = make_llm(scripted_server(Script(thinks=f"She is {ADULT}.", says=[" "])), extra_body=UNHELD)
     for items in await _all_four(llm, Adult):
         assert items[-1] == Adult(name="Ann", age=36)
+    await llm.aclose()
+
+
+async def test_leaving_a_stream_frees_the_slot(make_llm, scripted_server, idle):
+    server = scripted_server(Script(says=['{"name": "', "a "], endless=True))
+    llm = make_llm(server, thinking=False)
+    items = llm.stream_structured_predict(Adult, PROMPT, thing="it")
+    assert [next(items) for _ in range(3)][-1].name
+    items.close()
+    idle(server)
+    awaited = await llm.astream_structured_predict(Adult, PROMPT, thing="it")
+    assert [await anext(awaited) for _ in range(3)][-1].name
+    await awaited.aclose()
+    await asyncio.to_thread(idle, server)
     await llm.aclose()
