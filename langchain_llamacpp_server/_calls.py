@@ -12,13 +12,14 @@ from llamacpp_server import ChatRequest, ServerInfo
 from llamacpp_server.info import media_of
 from llamacpp_server.sampling import SAMPLING_FIELDS, merged_params
 from llamacpp_server.thinking import Thinking, thinking_params
+from llamacpp_server.tool_choice import resolve_tool_choice
 from llamacpp_server.wire import ToolDict
 
 from ._answers import answer_tool
 from ._arguments import MEANINGLESS, MEANINGLESS_IN_CALLS, ignore, read_timeouts, reasoning_effort, renamed
 from ._messages import to_wire
 from ._structured import wire_format, with_schema
-from ._tools import wire_tool_choice, wire_tools
+from ._tools import wire_tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,12 @@ class Call:
         request: What is sent.
         settings: Fields of `ServerSettings` that differ for this call.
         stream_usage: Whether streamed chunks tell the token counts.
-        must_call: Whether a reply without a tool call is an error.
         answer: The tool whose call is the answer itself; None where the answer is text.
     """
 
     request: ChatRequest
     settings: Mapping[str, Any]
     stream_usage: bool
-    must_call: bool
     answer: str | None = None
 
 
@@ -81,7 +80,7 @@ def prepare(
     stream_usage = _stream_usage(given, defaults)
     check, schema_shown = given.pop("check_forced_call", True), given.pop("schema_in_prompt", False)
     tools = wire_tools(given.pop("tools", None) or (), given.pop("strict", None))
-    choice = wire_tool_choice(given.pop("tool_choice", None), tools)
+    choice = given.pop("tool_choice", None)
     parallel, model = given.pop("parallel_tool_calls", None), given.pop("model", None)
     extra_body = {**defaults.extra_body, **(given.pop("extra_body", None) or {})}
     settings = _settings(given)
@@ -89,13 +88,14 @@ def prepare(
     params = thinking_params(thinking, info or ServerInfo(), _params(given, defaults, extra_body))
     parallel = None if _disabled("parallel_tool_calls", parallel, defaults.disabled_params) else parallel
     choice = None if _disabled("tool_choice", choice, defaults.disabled_params) else choice
+    word = resolve_tool_choice(tools, choice).word
     wire = to_wire(messages)
     (info or ServerInfo()).check_media(media_of(wire))
     if shown := schema_shown if isinstance(schema_shown, Mapping) else schema_shown and params.get("response_format"):
         wire = with_schema(wire, shown)
     answer = None
-    if tools and choice != "none" and params.get("response_format"):
-        tools, choice, answer = _with_answer(tools, choice, params)
+    if tools and word != "none" and params.get("response_format"):
+        tools, choice, answer = _with_answer(tools, choice, word, params)
     request = ChatRequest(
         messages=wire,
         tools=tools,
@@ -104,10 +104,10 @@ def prepare(
         model=model or defaults.model,
         params=params,
         extra_body=extra_body,
+        missing_call_is_error=bool(check),
         **defaults.request_fields,
     )
-    must_call = bool(check and choice not in (None, "auto", "none"))
-    return Call(request, settings, stream_usage, must_call, answer)
+    return Call(request, settings, stream_usage, answer)
 
 
 def fitting(tools: Sequence[Any] | None, max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,14 +116,14 @@ def fitting(tools: Sequence[Any] | None, max_tokens: int | None, kwargs: Mapping
 
 
 def _with_answer(
-    tools: list[ToolDict], choice: str | None, params: dict[str, Any]
-) -> tuple[list[ToolDict], str | None, str | None]:
+    tools: list[ToolDict], choice: Any, word: str | None, params: dict[str, Any]
+) -> tuple[list[ToolDict], Any, str | None]:
     """Tools, choice and the answer's tool for a request that has both tools and a form for its answer."""
     tool = answer_tool(params["response_format"], tools)
     if tool is None:
         return tools, choice, None
     del params["response_format"]
-    if choice not in (None, "auto"):  # some tool must be called now; the answer comes in a later turn
+    if word == "required":  # some tool must be called now; the answer comes in a later turn
         return tools, choice, None
     return [*tools, tool], "required", tool["function"]["name"]
 

@@ -22,6 +22,7 @@ from llamacpp_server import (
     ChatDelta,
     ChatReply,
     PromptProgress,
+    Repair,
     ReplyStart,
     Timings,
     ToolCall,
@@ -30,6 +31,7 @@ from llamacpp_server import (
 )
 
 from ._answers import AnswerStream
+from ._tools import marks
 
 PROVIDER: Final = "llamacpp-server"
 
@@ -85,13 +87,13 @@ class StreamConverter:
     Attributes:
         start: What the reply said of itself; None before its first delta.
         finish_reason: Why it ended; None before its end.
-        called: Whether a tool call has begun.
     """
 
     def __init__(self, *, usage: bool = True, answer: str | None = None) -> None:
         self.start: ReplyStart | None = None
         self.finish_reason: str | None = None
-        self.called = False
+        self._calls: dict[int, str] = {}
+        self._repairs: tuple[Repair, ...] = ()
         self._with_usage = usage
         self._usage: Usage | None = None
         self._timings: Timings | None = None
@@ -100,39 +102,39 @@ class StreamConverter:
     def add(self, delta: ChatDelta) -> ChatGenerationChunk | None:
         """The chunk for a delta; None when it is kept for the last chunk."""
         if self._answer is not None:
-            self.called = self.called or bool(delta.tool_calls)
             delta = self._answer.add(delta)
         if delta[1:] == _PLAIN:
             return text_chunk(delta[0]) if delta[0] else None
         return self._add(delta)
 
     def _add(self, delta: ChatDelta) -> ChatGenerationChunk | None:
-        metadata: dict[str, Any] = {}
-        if delta.start is not None:
-            self.start = delta.start
-            metadata = start_metadata(delta.start)
-        if delta.finish_reason is not None:
-            self.finish_reason = delta.finish_reason
-        if delta.usage is not None:
-            self._usage = delta.usage
-        if delta.timings is not None:
-            self._timings = delta.timings
-            if delta.content or delta.reasoning_content or delta.tool_calls:
-                metadata["token_timings"] = [delta.timings.as_dict()]
+        self._note(delta)
+        metadata = start_metadata(delta.start) if delta.start is not None else {}
+        if delta.timings is not None and (delta.content or delta.reasoning_content or delta.tool_calls):
+            metadata["token_timings"] = [delta.timings.as_dict()]
         if delta.progress is not None:
             metadata["prompt_progress"] = [progress_dict(delta.progress)]
         if delta.logprobs is not None:
             metadata["logprobs"] = delta.logprobs
         if delta.tool_calls:
-            self.called = True
+            for fragment in delta.tool_calls:
+                self._calls[fragment.call_index] = self._calls.get(fragment.call_index, "") + fragment.arguments
             return _fragments_chunk(delta, metadata)
         if not (metadata or delta.content or delta.reasoning_content):
             return None
         metadata["model_provider"] = PROVIDER
         return _chunk(delta.content, delta.reasoning_content, metadata)
 
+    def _note(self, delta: ChatDelta) -> None:
+        """Keeps what is told with the last chunk."""
+        self.start = delta.start or self.start
+        self.finish_reason = delta.finish_reason or self.finish_reason
+        self._usage = delta.usage or self._usage
+        self._timings = delta.timings or self._timings
+        self._repairs += delta.repairs
+
     def last(self) -> ChatGenerationChunk:
-        """The last chunk: finish reason, usage and timings."""
+        """The last chunk: finish reason, usage and timings; and a mark for calls whose arguments are not whole."""
         metadata: dict[str, Any] = {"model_provider": PROVIDER}
         reason, text = self.finish_reason, ""
         if self._answer is not None:
@@ -143,9 +145,12 @@ class StreamConverter:
         info = {"finish_reason": reason} if reason is not None else None
         if self._timings is not None:
             metadata["timings"] = self._timings.as_dict()
+        if self._repairs:
+            metadata["llamacpp"] = {"repairs": [repair.as_dict() for repair in self._repairs]}
         return ChatGenerationChunk(
             message=AIMessageChunk(
                 content=text,
+                tool_call_chunks=marks(self._calls),
                 response_metadata=metadata,
                 usage_metadata=usage_metadata(self._usage) if self._usage and self._with_usage else None,
                 chunk_position="last",

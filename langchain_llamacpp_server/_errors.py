@@ -105,16 +105,12 @@ class TruncatedOutputError(server.UnfitAnswerError, core.ModelError):
     """A structured answer was cut off before it was whole: by `max_tokens`, or by the end of the context."""
 
 
-class MissingToolCallError(server.LlamaServerError, core.ModelError):
-    """A tool call was forced and none came.
+class MissingToolCallError(server.MissingToolCallError, core.ModelError):
+    """A tool call was demanded and none came; `finish_reason` says why the reply ended, `partial` holds it."""
 
-    Attributes:
-        finish_reason: Why the answer ended; `length` means that it was cut off first.
-    """
 
-    def __init__(self, message: str = "", *, finish_reason: str | None = None) -> None:
-        super().__init__(message)
-        self.finish_reason = finish_reason
+class UnreadableOutputError(server.UnreadableOutputError, ServerFaultError):
+    """The model wrote what its template's parser on the server can't read; `raw` holds it where the server tells."""
 
 
 # The first that fits is taken, so subclasses come before their bases.
@@ -128,6 +124,8 @@ _TWINS: Final[tuple[tuple[type[server.LlamaServerError], type[server.LlamaServer
     (server.AuthenticationFailedError, AuthenticationFailedError),
     (server.NotFoundError, NotFoundError),
     (server.NotSupportedError, NotSupportedError),
+    (server.MissingToolCallError, MissingToolCallError),
+    (server.UnreadableOutputError, UnreadableOutputError),
     (server.ServerFaultError, ServerFaultError),
     (server.StreamCutOffError, StreamCutOffError),
     (server.UnfitAnswerError, UnfitAnswerError),

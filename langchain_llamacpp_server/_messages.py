@@ -21,6 +21,7 @@ from llamacpp_server import BadRequestError
 from llamacpp_server.wire import MessageDict
 
 from ._content import STRUCTURAL, Part, part, text_part
+from ._tools import unmarked
 
 _NO_MEDIA = STRUCTURAL | {"text", "text-plain", "tool_result"}
 
@@ -159,7 +160,7 @@ def _call(call_id: str | None, name: str, args: Any) -> dict[str, Any]:
 def _invalid_calls(message: AIMessage) -> Iterator[dict[str, Any]]:
     """Calls whose arguments were not valid JSON, as the model wrote them; the client makes them ones to be sent."""
     for call in message.invalid_tool_calls:
-        function = {"name": call["name"] or "", "arguments": call["args"] or ""}
+        function = {"name": call["name"] or "", "arguments": unmarked(call["args"] or "")}
         yield {"id": call["id"], "type": "function", "function": function}
 
 

@@ -1,20 +1,25 @@
-"""Tools and the choice among them, in all the forms that LangChain's users write. Pure."""
+"""Tools in all the forms that LangChain's users write, and the mark on streamed calls that are not whole. Pure."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Sequence
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
+from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from langchain_core.utils.json import parse_partial_json
 
 from llamacpp_server import BadRequestError
 from llamacpp_server.wire import ToolDict
 
-ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
+_NOT_WHOLE: Final = "<not whole>"
+# For an object or a list, or a text in one of them, that was left open.
+_MARKS: Final = tuple(f"{quote}{_NOT_WHOLE}{brace}" for quote in (" ", '"', '\\"') for brace in "]}")
 
-_WORDS: Final = {"any": "required", "required": "required", "auto": "auto", "none": "none"}
+ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
 
 def wire_tools(tools: Sequence[ToolLike], strict: bool | None = None) -> list[ToolDict]:
@@ -36,37 +41,41 @@ def _wire_tool(tool: ToolLike, strict: bool | None) -> ToolDict:
     return cast(ToolDict, wire)
 
 
-def wire_tool_choice(choice: Any, tools: Sequence[ToolDict]) -> str | None:
-    """`auto`, `none`, `required` or a tool's name; None leaves it to the server.
+def marks(calls: Mapping[int, str]) -> list[ToolCallChunk]:
+    """What makes streamed calls invalid whose arguments are no JSON object; put behind their last pieces.
+
+    LangChain reads the arguments of streamed calls as JSON that may be incomplete, at the end of the stream as well: a
+    call that was cut off would be carried out with half of its arguments. Behind a brace that closes nothing it reads
+    no more, so the call is among the `invalid_tool_calls`, as it is with `invoke`.
 
     Args:
-        choice: A word, a tool's name, True (any tool), False or None (no choice), or OpenAI's or Anthropic's object.
-        tools: The tools to choose from.
-
-    Raises:
-        BadRequestError: For a name that no tool has, and for what is none of these.
+        calls: The arguments of each call, by its index.
     """
-    if choice is None or choice is False:
-        return None
-    if choice is True:
-        return "required"
-    name = _choice_name(choice) if isinstance(choice, dict) else choice
-    if not isinstance(name, str):
-        raise BadRequestError(f"tool_choice must be a word, a tool's name, a bool or an object, not {choice!r}")
-    names = [tool["function"]["name"] for tool in tools]
-    if name in names:
-        return name
-    if name in _WORDS and not (isinstance(choice, dict) and choice.get("type") in ("function", "tool")):
-        return _WORDS[name]
-    near = difflib.get_close_matches(name, [*names, *_WORDS], n=1)
-    raise BadRequestError(
-        f"tool_choice={name!r} names none of the tools {', '.join(map(repr, names)) or '(none given)'}",
-        remedy=f"did you mean {near[0]!r}?" if near else None,
-    )
+    return [
+        tool_call_chunk(name=None, args=_mark(text), id=None, index=index)
+        for index, text in calls.items()
+        if text and not _is_object(text)
+    ]
 
 
-def _choice_name(choice: dict[str, Any]) -> Any:
-    function = choice.get("function")
-    if isinstance(function, dict):
-        return function.get("name")
-    return choice.get("name") or choice.get("type")
+def unmarked(arguments: str) -> str:
+    """Arguments as the model wrote them."""
+    return re.sub(rf'( |\\?"){_NOT_WHOLE}[\]}}]\Z', "", arguments)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text, strict=False), dict)
+    except ValueError:
+        return False
+
+
+def _mark(arguments: str) -> str:
+    """The first mark with which LangChain makes no object of the arguments."""
+    for mark in _MARKS:
+        try:
+            if not isinstance(parse_partial_json(arguments + mark), dict):
+                return mark
+        except ValueError:
+            return mark
+    return ""

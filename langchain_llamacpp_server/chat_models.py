@@ -21,6 +21,7 @@ from llamacpp_server import LlamaServerError
 from llamacpp_server._notices import say_once
 from llamacpp_server.connection import MediaFields, RepairFields, ThinkingFields
 from llamacpp_server.settings import redact_url
+from llamacpp_server.tool_choice import resolve_tool_choice
 
 from . import _structured, _translator  # noqa: F401  # the translator registers itself
 from ._answers import answered
@@ -28,7 +29,7 @@ from ._arguments import constructor_arguments
 from ._calls import Call, Defaults, fitting, prepare
 from ._chunks import PROVIDER, StreamConverter, result
 from ._clients import async_client_for, client_for
-from ._errors import langchain_errors, missing_call
+from ._errors import langchain_errors
 from ._messages import holds_media
 from ._prewarm import Prewarming
 from ._profile import profile
@@ -36,7 +37,7 @@ from ._progress import HeardStreams
 from ._registration import let_load_find
 from ._server_model import ServerModel
 from ._structured_chain import StructuredChain
-from ._tools import wire_tool_choice, wire_tools
+from ._tools import wire_tools
 
 if TYPE_CHECKING:
     from llamacpp_server import ChatReply, Fit, ServerInfo
@@ -217,17 +218,11 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
 
     def _whole(self, call: Call, reply: ChatReply) -> ChatResult:
         self._served = (self.base_url, reply.start.model) if reply.start.model else self._served
-        if call.must_call and not reply.tool_calls:
-            error = missing_call(reply.finish_reason)
-            error.partial = reply
-            raise error
         return result(reply if call.answer is None else answered(reply, call.answer))
 
     def _last(self, call: Call, converter: StreamConverter) -> ChatGenerationChunk:
         if converter.start is not None and converter.start.model:
             self._served = (self.base_url, converter.start.model)
-        if call.must_call and not converter.called:
-            raise missing_call(converter.finish_reason)
         return converter.last()
 
     # -- tools and structured output
@@ -245,10 +240,11 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
 
         Args:
             tools: Functions, classes, LangChain's tools, or objects in OpenAI's or Anthropic's shape.
-            tool_choice: `auto`, `none`, `any` or `required` or True (some tool), or a tool's name, which the server
-                is really held to. A forced call that does not come is a `MissingToolCallError`.
+            tool_choice: `auto`, `none`, `any` or `required` or True (some tool), a tool's name, or an object of OpenAI
+                or Anthropic. What is named is really forced. A forced call that does not come is asked for once
+                more (`forced_round`), and is a `MissingToolCallError` in the end.
             strict: Passed on; the server holds every call to its tool's schema.
-            parallel_tool_calls: Whether one turn may hold several calls; None leaves it to the chat template.
+            parallel_tool_calls: False keeps the first call only; None leaves it to the chat template.
             **kwargs: Parameters of every call.
 
         Raises:
@@ -256,10 +252,10 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
         """
         with langchain_errors:
             wire = wire_tools(tools, strict)
-            choice = wire_tool_choice(tool_choice, wire)
+            resolve_tool_choice(wire, tool_choice)
         bound: dict[str, Any] = {"tools": wire, **kwargs}
-        if choice is not None:
-            bound["tool_choice"] = choice
+        if tool_choice is not None and tool_choice is not False:
+            bound["tool_choice"] = tool_choice
         if parallel_tool_calls is not None:
             bound["parallel_tool_calls"] = parallel_tool_calls
         return self.bind(**bound)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         ContextOverflowError,
         LlamaServerError,
         MalformedReplyError,
+        MissingToolCallError,
         NotFoundError,
         NotSupportedError,
         RequestTimeoutError,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         ServerLoadingError,
         StreamCutOffError,
         UnfitAnswerError,
+        UnreadableOutputError,
     )
     from .info import ServerInfo
     from .local import LocalModel, LocalServer, LocalServerError, find_models
@@ -106,6 +108,7 @@ __all__ = [
     "MalformedReplyError",
     "MediaPolicy",
     "Metrics",
+    "MissingToolCallError",
     "ModelCard",
     "ModelEvent",
     "NotFoundError",
@@ -137,6 +140,7 @@ __all__ = [
     "ToolCall",
     "ToolCallFragment",
     "UnfitAnswerError",
+    "UnreadableOutputError",
     "Usage",
     "WaitState",
     "find_models",
@@ -186,6 +190,7 @@ __getattr__, __dir__ = lazy(
             "ContextOverflowError",
             "LlamaServerError",
             "MalformedReplyError",
+            "MissingToolCallError",
             "NotFoundError",
             "NotSupportedError",
             "RequestTimeoutError",
@@ -194,6 +199,7 @@ __getattr__, __dir__ = lazy(
             "ServerLoadingError",
             "StreamCutOffError",
             "UnfitAnswerError",
+            "UnreadableOutputError",
         ),
         "info": ("ServerInfo",),
         "local": (

@@ -6,26 +6,22 @@ import sys
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
-from ._constraints import rules_thinking
 from ._effects import Program
-from ._fitting import fit, learn
+from ._fitting import fit, known_of, learn
 from ._lora import named_loras, scales_by_id
 from ._media import holds_media, with_media
-from ._notices import say_once
-from ._programs import Call, StreamCall, ask, ask_text
+from ._programs import Call, ask, ask_text, named
 from ._replies import parse_embeddings, usage_from_wire
 from ._requests import answer_room, answers_of, chat_body, completion_body, countable, infill_body, salted
-from ._stream import ChatStreamDecoder, CompletionStreamDecoder, OwnTokensOnly, StreamDecoder
-from ._thinking_watch import ThinkingWatch
-from ._thoughts import NoThoughts, ThoughtsApart
+from ._stream import CompletionStreamDecoder, StreamDecoder
+from ._stream_calls import StreamCall
 from ._told import ToldDecoder
-from ._whole import WholeChatDecoder, WholeCompletionDecoder
-from .chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest, Repair
+from ._whole import WholeCompletionDecoder
+from .chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
 from .errors import (
     BadRequestError,
-    LlamaServerError,
     MalformedReplyError,
     NotFoundError,
     NotSupportedError,
@@ -51,76 +47,8 @@ from .settings import ServerSettings, redact_url
 T = TypeVar("T")
 D = TypeVar("D", ChatDelta, CompletionDelta)
 
-_CHAT: Final = "/v1/chat/completions"
-
-# Seconds for ending a thought while its stream waits.
-_CONTROL_PATIENCE: Final = 5.0
-
-
-def _named(settings: ServerSettings, model: str | None) -> dict[str, str]:
-    """The model for a request, where there is a name: routers demand one, other servers ignore it."""
-    name = model if model is not None else settings.model
-    return {} if name is None else {"model": name}
-
 
 # -- chat and completion
-
-
-def stream_chat(settings: ServerSettings, request: ChatRequest) -> StreamCall[ChatDelta]:
-    """`/v1/chat/completions`, with its media, fitted to the server; and once more when that is found to be wanting."""
-    request = salted(request)
-    if not holds_media(request.messages):
-        return _fitted_chat(settings, request)
-
-    def first() -> Program[StreamCall[ChatDelta]]:
-        ready, converted = yield from with_media(request)
-        return _fitted_chat(settings, ready, converted)
-
-    nothing_yet = Call(method="POST", path=_CHAT)
-    watch = _watch(settings, request)
-    return StreamCall(settings=settings, call=nothing_yet, decoder=ChatStreamDecoder, first=first, watch=watch)
-
-
-def _fitted_chat(
-    settings: ServerSettings, request: ChatRequest, converted: tuple[Repair, ...] = ()
-) -> StreamCall[ChatDelta]:
-    fitted, repairs = fit(settings, request)
-    body = {**_named(settings, None), **chat_body(fitted)}
-    decoder: Callable[[], StreamDecoder[ChatDelta]]
-    decoder = partial(ChatStreamDecoder if body.get("stream") else WholeChatDecoder, converted + repairs)
-    if rules_thinking(body.get("grammar")):
-        decoder = partial(NoThoughts, decoder)
-    elif body.get("reasoning_format") != "none":
-        decoder = partial(ThoughtsApart, decoder, answers_of(body))
-    if fitted.params.get("top_logprobs") == 0 and body.get("logprobs"):
-        decoder = partial(OwnTokensOnly, decoder)
-
-    def recover(error: LlamaServerError) -> Program[StreamCall[ChatDelta] | None]:
-        worth_it = yield from learn(settings, request, body, error)
-        return _fitted_chat(settings, request, converted) if worth_it else None
-
-    if settings.on_progress is not None:
-        decoder = _told(settings.on_progress, decoder, body)
-    call = Call(method="POST", path=_CHAT, body=body, takes_slot=True)
-    watch = _watch(settings, request)
-    return named_loras(StreamCall(settings=settings, call=call, decoder=decoder, recover=recover, watch=watch))
-
-
-def _watch(settings: ServerSettings, request: ChatRequest) -> ThinkingWatch | None:
-    seconds, control = request.max_thinking_seconds, request.thinking_control
-    if seconds is None and control is None:
-        return None
-    return ThinkingWatch(seconds, control, lambda reply_id: _end_thinking(settings, reply_id, request.model))
-
-
-def _end_thinking(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:
-    """`end_reasoning` on behalf of a running stream, which goes on whatever comes of it."""
-    patience = min(_CONTROL_PATIENCE, settings.read_timeout or _CONTROL_PATIENCE)
-    once = settings.replace(read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False)
-    try:
-        yield from end_reasoning(once, reply_id, model)
-    except LlamaServerError as error:
-        say_once(f"the thinking of a reply could not be ended, and goes on: {error.server_message or error.message}")
 
 
 def stream_complete(
@@ -129,10 +57,10 @@ def stream_complete(
     """`/v1/completions`; `/completion` on a server that has only the native family, and for ids of tokens."""
     if isinstance(request, InfillRequest):
         return stream_infill(settings, request)
-    body = {**_named(settings, None), **completion_body(request)}
+    body = {**named(settings, None), **completion_body(request)}
     decoder = _completion_decoder(body)
     if settings.on_progress is not None:
-        decoder = _told(settings.on_progress, decoder, body)
+        decoder = told(settings.on_progress, decoder, body)
     native = Call(method="POST", path="/completion", body=body, takes_slot=True)
     usual = Call(method="POST", path="/v1/completions", body=body, takes_slot=True)
     call = native if body.get("return_tokens") else usual
@@ -141,7 +69,7 @@ def stream_complete(
 
 def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCall[CompletionDelta]:
     """`/infill`."""
-    body = {**_named(settings, None), **infill_body(request)}
+    body = {**named(settings, None), **infill_body(request)}
     call = StreamCall(
         settings=settings,
         call=Call(method="POST", path="/infill", body=body, takes_slot=True),
@@ -150,7 +78,7 @@ def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCal
     return named_loras(call)
 
 
-def _told(tell: Callable[[Progress], None], decoder: Callable[[], StreamDecoder[D]], body: dict[str, Any]) -> Any:
+def told(tell: Callable[[Progress], None], decoder: Callable[[], StreamDecoder[D]], body: dict[str, Any]) -> Any:
     """The decoder for a request that asks for progress on behalf of somebody who listens."""
     asked = bool(body.get("return_progress"))
     body["return_progress"] = bool(body.get("stream"))
@@ -165,7 +93,7 @@ def _completion_decoder(body: Mapping[str, Any]) -> Callable[[], StreamDecoder[C
 
 def end_reasoning(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:
     """Raises BadRequestError with the server's words where there was nothing to end."""
-    body = {**_named(settings, model), "id": reply_id, "action": "reasoning_end"}
+    body = {**named(settings, model), "id": reply_id, "action": "reasoning_end"}
     call = Call(method="POST", path="/v1/chat/completions/control", body=body)
     ended, words = yield from ask(settings, call, lambda answer: (answer.get("success"), answer.get("message")))
     if not ended:
@@ -219,7 +147,7 @@ def model_name(settings: ServerSettings) -> Program[str]:
 
 def props(settings: ServerSettings, model: str | None) -> Program[ServerProps]:
     """`/props`. Never makes a router load a model."""
-    name = _named(settings, model)
+    name = named(settings, model)
     query = {**name, "autoload": "false"} if name else {}
     return (yield from ask(settings, Call(method="GET", path="/props", query=query), ServerProps.from_wire))
 
@@ -234,12 +162,15 @@ def info(settings: ServerSettings, model: str | None) -> Program[ServerInfo]:
             found = yield from props(settings, loaded.model)
     except (BadRequestError, NotFoundError, NotSupportedError):
         found = None  # a router's model that is not loaded, or another server that lists models only
-    return ServerInfo.build_from(found, cards, name)
+    built = ServerInfo.build_from(found, cards, name)
+    known = known_of(settings, name)
+    known.tools, known.looked = built.tools, built.tools is not None
+    return built
 
 
 def slots(settings: ServerSettings, model: str | None) -> Program[list[SlotState]]:
     """`/slots`. Wakes a sleeping model."""
-    call = Call(method="GET", path="/slots", query=_named(settings, model))
+    call = Call(method="GET", path="/slots", query=named(settings, model))
     return (yield from ask(settings, call, lambda answer: [SlotState.from_wire(entry) for entry in answer]))
 
 
@@ -247,7 +178,7 @@ def slot_action(
     settings: ServerSettings, id_slot: int, action: str, filename: str | None, model: str | None
 ) -> Program[SlotAction]:
     """`/slots/{id}`."""
-    body = {**_named(settings, model), **({"filename": filename} if filename else {})}
+    body = {**named(settings, model), **({"filename": filename} if filename else {})}
     call = Call(method="POST", path=f"/slots/{id_slot}", body=body, query={"action": action})
     return (yield from ask(settings, call, SlotAction.from_wire))
 
@@ -260,7 +191,7 @@ def set_lora_adapters(settings: ServerSettings, scales: Mapping[int | str, float
 
 def metrics(settings: ServerSettings, model: str | None) -> Program[Metrics]:
     """`/metrics`."""
-    text = yield from ask_text(settings, Call(method="GET", path="/metrics", query=_named(settings, model)))
+    text = yield from ask_text(settings, Call(method="GET", path="/metrics", query=named(settings, model)))
     return Metrics.from_text(text)
 
 
@@ -274,7 +205,7 @@ def embed(
     refuse_text(inputs, "the texts to embed")
     if not inputs:
         return Embeddings([])
-    body = {**_named(settings, model), "input": list(inputs), "encoding_format": "base64", **extra_body}
+    body = {**named(settings, model), "input": list(inputs), "encoding_format": "base64", **extra_body}
     call = Call(method="POST", path="/v1/embeddings", body=body, takes_slot=True)
     found = yield from ask(settings, call, _embeddings, parse_embeddings)
     if len(found.vectors) != len(inputs):
@@ -313,7 +244,7 @@ def rerank(
     refuse_text(documents, "the documents to rank")
     if not documents:
         return []
-    body: dict[str, Any] = {**_named(settings, model), "query": query, "documents": list(documents)}
+    body: dict[str, Any] = {**named(settings, model), "query": query, "documents": list(documents)}
     if top_n is not None:
         body["top_n"] = top_n
     return (yield from ask(settings, Call(method="POST", path="/v1/rerank", body=body, takes_slot=True), _rankings))
@@ -331,7 +262,7 @@ def tokenize(
     settings: ServerSettings, text: str, add_special: bool, parse_special: bool, model: str | None
 ) -> Program[list[int]]:
     """`/tokenize`."""
-    body = {**_named(settings, model), "content": text, "add_special": add_special, "parse_special": parse_special}
+    body = {**named(settings, model), "content": text, "add_special": add_special, "parse_special": parse_special}
     return (yield from ask(settings, Call(method="POST", path="/tokenize", body=body), lambda a: list(a["tokens"])))
 
 
@@ -339,14 +270,14 @@ def tokenize_pieces(
     settings: ServerSettings, text: str, add_special: bool, parse_special: bool, model: str | None
 ) -> Program[list[Token]]:
     """`/tokenize` with pieces."""
-    body = {**_named(settings, model), "content": text, "add_special": add_special, "parse_special": parse_special}
+    body = {**named(settings, model), "content": text, "add_special": add_special, "parse_special": parse_special}
     call = Call(method="POST", path="/tokenize", body={**body, "with_pieces": True})
     return (yield from ask(settings, call, lambda answer: [Token.from_wire(entry) for entry in answer["tokens"]]))
 
 
 def detokenize(settings: ServerSettings, tokens: Sequence[int], model: str | None) -> Program[str]:
     """`/detokenize`."""
-    body = {**_named(settings, model), "tokens": list(tokens)}
+    body = {**named(settings, model), "tokens": list(tokens)}
     return (yield from ask(settings, Call(method="POST", path="/detokenize", body=body), lambda a: str(a["content"])))
 
 
@@ -393,7 +324,7 @@ def ask_fitted(
 
 
 def _unstreamed(settings: ServerSettings, request: ChatRequest) -> dict[str, Any]:
-    body = {**_named(settings, None), **chat_body(fit(settings, request)[0])}
+    body = {**named(settings, None), **chat_body(fit(settings, request)[0])}
     body.pop("stream", None)
     body.pop("stream_options", None)
     body.pop("lora", None)

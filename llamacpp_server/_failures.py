@@ -23,11 +23,14 @@ from .errors import (
     ServerBusyError,
     ServerFaultError,
     ServerLoadingError,
+    UnreadableOutputError,
 )
 
 START_HINT: Final = "start it with: llama-server -m model.gguf --port 8080"
 _BODY_SHOWN = 2000
 _WORDS_SHOWN = 600
+# What the server's parser stumbled over stands behind the place; newer builds tell neither.
+_UNREAD: Final = re.compile(r"failed to parse input at pos \d+: ?(.+)", re.IGNORECASE | re.DOTALL)
 
 
 class _Rule(NamedTuple):
@@ -93,7 +96,7 @@ _RULES: Final = (
     _rule(r"model is not loaded", BadRequestError, "load_model() loads it, or start the router with --models-autoload"),
     _rule(r"model name is missing", BadRequestError, "this is a router: name a model"),
     _rule(r"^model '.*' not found", NotFoundError, "the router does not know this model: see models()"),
-    _rule(r"does not match the expected|failed to parse input at pos", ServerFaultError,
+    _rule(r"does not match the expected|failed to parse input at pos|empty grammar stack", UnreadableOutputError,
           "the model wrote what its template's parser can't read; ask again, or with reasoning_format='none'"),
 )  # fmt: skip
 
@@ -230,7 +233,11 @@ def _build(
         return ContextOverflowError(
             message, server_message=words, server_type=kind, remedy=remedy, n_prompt_tokens=needed, n_ctx=room
         )
-    return cls(message, server_message=words, server_type=kind, remedy=remedy)
+    error = cls(message, server_message=words, server_type=kind, remedy=remedy)
+    if isinstance(error, UnreadableOutputError):
+        found = _UNREAD.search(str((details or {}).get("message") or words))
+        error.raw = found[1] if found else None
+    return error
 
 
 def _overflow_numbers(words: str, details: Mapping[str, Any]) -> tuple[int | None, int | None]:

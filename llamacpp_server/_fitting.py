@@ -20,10 +20,13 @@ from ._schema_plain import plain_tools
 from ._schemas import clean_schema, clean_tools, guilty_tools
 from .chat import ChatRequest, Repair
 from .errors import BadRequestError, ContextOverflowError, LlamaServerError, NotFoundError, ServerFaultError
+from .info import ServerInfo
+from .results import ServerProps
 from .settings import ServerSettings
 
 # Seconds for one question about a refusal. Rendering takes milliseconds, a token for a tool may have to wait.
 _PATIENCE: Final = 30.0
+_SHORT_PATIENCE: Final = 5.0
 _REFUSALS: Final = (BadRequestError, ServerFaultError)
 # What of a chat request a template sees.
 _RENDERED: Final = ("model", "tools", "tool_choice", "chat_template_kwargs", "reasoning_effort", "parallel_tool_calls",
@@ -37,18 +40,37 @@ class _Known:
     Attributes:
         needs: Repairs that its template needs.
         plain: Whether it wants one type for each node of a tool's schema.
+        tools: Whether its template knows tools at all; None where that is not known.
+        looked: Whether the server was asked for the template.
     """
 
     needs: frozenset[str] = frozenset()
     plain: bool = False
+    tools: bool | None = None
+    looked: bool = False
 
 
 _KNOWN: dict[tuple[str, str | None], _Known] = {}
 
 
-def known_of(settings: ServerSettings, request: ChatRequest) -> _Known:
-    """What is known of the model that a request goes to."""
-    return _KNOWN.setdefault((settings.base_url, request.model or settings.model), _Known())
+def known_of(settings: ServerSettings, model: str | None) -> _Known:
+    """What is known of a model; None stands for that of the settings, or a server's only one."""
+    return _KNOWN.setdefault((settings.base_url, model or settings.model), _Known())
+
+
+def look_at_template(settings: ServerSettings, request: ChatRequest) -> Program[None]:
+    """Finds out whether the template knows tools, once for each model of a server. Never makes a router load one."""
+    known, name = known_of(settings, request.model), request.model or settings.model
+    query = {"model": name, "autoload": "false"} if name else {}
+    patience = min(_SHORT_PATIENCE, settings.read_timeout or _SHORT_PATIENCE)
+    once = settings.replace(read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    try:
+        props = yield from ask(once, Call(method="GET", path="/props", query=query), ServerProps.from_wire)
+    except LlamaServerError as error:
+        known.looked = not error.retryable  # while it loads it says nothing
+        return
+    known.looked = not props.is_router
+    known.tools = ServerInfo.build_from(props, (), name).tools
 
 
 def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tuple[Repair, ...]]:
@@ -57,7 +79,7 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
     Raises:
         BadRequestError: For a name in `history_repair` that no repair has.
     """
-    known = known_of(settings, request)
+    known = known_of(settings, request.model)
     try:
         messages, repairs = repair_history(request.messages, known.needs, wanted=request.history_repair)
     except ValueError as error:
@@ -103,7 +125,7 @@ def learn(settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any
     """
     if isinstance(error, ContextOverflowError):
         return False
-    known = known_of(settings, request)
+    known = known_of(settings, request.model)
     # The refusal is told at once when there is nobody to ask for its reason.
     patience = min(_PATIENCE, settings.read_timeout or _PATIENCE)
     settings = settings.replace(
@@ -126,7 +148,7 @@ def _learn_of_tools(
     guilty = yield from tools_at_fault(settings, body)
     if not guilty:
         return False
-    known = known_of(settings, request)
+    known = known_of(settings, request.model)
     if request.clean_schemas and not known.plain:
         tools, _ = plain_tools(body["tools"])
         known.plain = yield from _taken(settings, _chat({**_least(body), "tools": tools}))

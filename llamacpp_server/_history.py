@@ -12,13 +12,12 @@ result gets one there, two answers become one, and `trailing_assistant` adds a m
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, Final, NoReturn, cast
 
 from ._history_template import TEMPLATE_REPAIRS, joined
-from ._repairs import enabled
+from ._repairs import enabled, short_id
 from .chat import Repair
 from .wire import MessageDict
 
@@ -174,11 +173,6 @@ def _missing_ids(messages: list[Message], note: Note) -> list[Message]:
                 note(f"messages[{at}]", "a tool result without an id was given that of the call before it")
                 messages[at] = {**message, "tool_call_id": answered}
     return messages
-
-
-def short_id(text: str) -> str:
-    """Nine letters and digits, as some templates demand, that are the same for the same text."""
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:9]
 
 
 def _unanswered_calls(messages: list[Message], note: Note) -> list[Message]:

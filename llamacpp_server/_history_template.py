@@ -6,9 +6,10 @@ llama.cpp b11434.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+
+from ._repairs import short_id
 
 Message = dict[str, Any]
 Note = Callable[[str, str], None]
@@ -65,7 +66,7 @@ def _call_ids(messages: list[Message], note: Note) -> list[Message]:
 def _nine(given: str) -> str:
     if len(given) == 9 and given.isascii() and given.isalnum():
         return given
-    return hashlib.sha256(given.encode("utf-8", "replace")).hexdigest()[:9]
+    return short_id(given)
 
 
 def _thinking_with_calls(messages: list[Message], note: Note) -> list[Message]:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ._effects import Program
-from ._programs import Call, StreamCall, ask
+from ._programs import Call, ask
+from ._stream_calls import StreamCall
 from .errors import BadRequestError
 from .results import LoraAdapter
 from .settings import ServerSettings, redact_url

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic_core import from_json
 
@@ -23,10 +23,8 @@ from ._notices import say_once
 from ._policy import Attempts, next_wait
 from ._repeats import Repeats
 from ._requests import encode
-from ._stopwatch import Stopwatch
-from ._stream import StreamDecoder
 from ._told import tell_wait
-from .errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError, ServerFaultError
+from .errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError
 from .settings import ServerSettings, redact_url
 
 T = TypeVar("T")
@@ -64,31 +62,6 @@ class Call:
     takes_slot: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamCall(Generic[D]):
-    """A request whose answer is decoded while it comes.
-
-    Attributes:
-        settings: Where it goes.
-        call: The request.
-        decoder: Makes a decoder for one answer.
-        fallback: Asked instead when the server has no such endpoint.
-        recover: After a refusal, another request that the server may take; None where there is none.
-        watch: Called with the deltas as they come; what it gives is done before they are passed on.
-        first: What has to be done before there is a request: its result is taken instead of this one.
-        then: Run once the answer has begun, before anything of it is read.
-    """
-
-    settings: ServerSettings
-    call: Call
-    decoder: Callable[[], StreamDecoder[D]]
-    fallback: Call | None = None
-    recover: Callable[[LlamaServerError], Program[StreamCall[D] | None]] | None = None
-    watch: Callable[[Sequence[D]], Program[None] | None] | None = None
-    first: Callable[[], Program[StreamCall[D]]] | None = None
-    then: Callable[[], Program[None]] | None = None
-
-
 def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
     """An answer with status 2xx, after as many waits and repeats as the settings allow.
 
@@ -98,7 +71,7 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
     send = _request(settings, call)
     shown = redact_url(send.url)
     tried, earlier = Attempts(), list[LlamaServerError]()
-    started, deadline = time.monotonic(), _deadline(settings)
+    started, deadline = time.monotonic(), deadline_in(settings.total_timeout)
     while True:
         elapsed = time.monotonic() - started
         try:
@@ -152,10 +125,10 @@ def ask(
     Raises:
         MalformedReplyError: When it is no JSON, or of a shape that `read` does not know.
     """
-    deadline = _deadline(settings)
+    deadline = deadline_in(settings.total_timeout)
     ticket = yield from admission(settings, call)
     try:
-        reply = yield from open_reply(_within(settings, deadline), call)
+        reply = yield from open_reply(within(settings, deadline), call)
         body = yield Read(reply, deadline)
     finally:
         ticket.leave()
@@ -172,7 +145,7 @@ def admission(settings: ServerSettings, call: Call) -> Program[Ticket]:
     slot = named_slot(call)
     if not call.takes_slot or (limit is None and slot is None):
         return Ticket(_OPEN)
-    deadline = _deadline(settings)
+    deadline = deadline_in(settings.total_timeout)
     model = str(call.body.get("model", "")) if isinstance(call.body, Mapping) else ""
     gate = gate_for(settings.base_url)
     if slot:
@@ -185,7 +158,7 @@ def admission(settings: ServerSettings, call: Call) -> Program[Ticket]:
         # Slots are the model's. Who was let in to find that out queues again, in the same order.
         ticket.leave()
         own = gate_for(settings.base_url, model)
-        ticket = yield from _entered(own.enter(model, slot, counted=counted), _within(settings, deadline), model)
+        ticket = yield from _entered(own.enter(model, slot, counted=counted), within(settings, deadline), model)
     return ticket
 
 
@@ -212,9 +185,9 @@ def named_slot(call: Call) -> int | None:
 
 
 def _wait_for_place(ticket: Ticket, settings: ServerSettings) -> Program[None]:
-    deadline = _deadline(settings)
+    deadline = deadline_in(settings.total_timeout)
     while not ticket.granted:
-        yield Admit(ticket, _within(settings, deadline).total_timeout)
+        yield Admit(ticket, within(settings, deadline).total_timeout)
         # The server does not wait for readers: a stream that nobody reads may have left its slot long ago.
         if not ticket.granted and ticket.gate.is_held_up_by_readers(ticket):
             if (yield from _is_free(settings, ticket)):
@@ -283,7 +256,7 @@ def side_by_side(settings: ServerSettings, programs: Sequence[Program[T]]) -> Pr
 
 def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
     """The text of the answer to `call`."""
-    deadline = _deadline(settings)
+    deadline = deadline_in(settings.total_timeout)
     reply = yield from open_reply(settings, call)
     body: bytes = yield Read(reply, deadline)
     kind = reply.headers.get("content-type", "")
@@ -292,43 +265,10 @@ def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
     return body.decode("utf-8", "replace")
 
 
-def open_stream(stream: StreamCall[D]) -> Program[tuple[OpenReply, Ticket, StreamDecoder[D]]]:
-    """An answer that is a stream of events (or a whole reply where no stream was asked for), its ticket and decoder."""
-    started, deadline = time.monotonic(), _deadline(stream.settings)
-    while stream.first is not None:
-        stream = yield from stream.first()
-    ticket = yield from admission(stream.settings, stream.call)
-    try:
-        try:
-            reply = yield from open_reply(_within(stream.settings, deadline), stream.call)
-        except NotFoundError:
-            if stream.fallback is None:
-                raise
-            reply = yield from open_reply(_within(stream.settings, deadline), stream.fallback)
-        except (BadRequestError, ServerFaultError) as error:
-            other = yield from _recovered(stream, error)
-            if other is None:
-                raise
-            stream = other if other.first is None else (yield from other.first())
-            reply = yield from open_reply(_within(stream.settings, deadline), stream.call)
-        kind = reply.headers.get("content-type", "")
-        if "html" in kind:
-            body = yield Read(reply, deadline)
-            shown = redact_url(stream.settings.base_url + stream.call.path)
-            raise not_this_api(body, kind, shown, reply.status_code)
-        if stream.then is not None:
-            yield from stream.then()
-    except BaseException:
-        ticket.leave()
-        raise
-    return reply, ticket, Stopwatch(stream.decoder(), started)
-
-
-def _recovered(stream: StreamCall[D], error: LlamaServerError) -> Program[StreamCall[D] | None]:
-    try:
-        return (yield from stream.recover(error)) if stream.recover is not None else None
-    except LlamaServerError:
-        return None  # the reason could not be found out, so the refusal itself is what is told
+def named(settings: ServerSettings, model: str | None) -> dict[str, str]:
+    """The model for a request, where there is a name: routers demand one, other servers ignore it."""
+    name = model if model is not None else settings.model
+    return {} if name is None else {"model": name}
 
 
 def _request(settings: ServerSettings, call: Call) -> Send:
@@ -341,11 +281,12 @@ def _request(settings: ServerSettings, call: Call) -> Send:
     return Send(call.method, url, headers, content, settings.connect_timeout, settings.read_timeout)
 
 
-def _deadline(settings: ServerSettings) -> float | None:
-    return None if settings.total_timeout is None else time.monotonic() + settings.total_timeout
+def deadline_in(seconds: float | None) -> float | None:
+    """The time on the monotonic clock in some seconds; None sets none."""
+    return None if seconds is None else time.monotonic() + seconds
 
 
-def _within(settings: ServerSettings, deadline: float | None) -> ServerSettings:
+def within(settings: ServerSettings, deadline: float | None) -> ServerSettings:
     """Settings for what is left of the whole time, after a wait for a place."""
     return settings if deadline is None else settings.replace(total_timeout=max(deadline - time.monotonic(), 0.001))
 

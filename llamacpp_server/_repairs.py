@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable
 
 from ._notices import say_once
@@ -32,3 +33,8 @@ def enabled(names: Collection[str], wanted: bool | Collection[str]) -> frozenset
     without = {name[1:] for name in given if name.startswith("-")}
     kept = given - {f"-{name}" for name in without}
     return frozenset((kept or set(names)) - without)
+
+
+def short_id(text: str) -> str:
+    """Nine letters and digits, as some templates demand of a call's id, that are the same for the same text."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:9]

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic_core import CoreConfig, SchemaValidator, core_schema
 
+from ._repairs import short_id
 from .chat import (
     ChatChoice,
     ChatReply,
@@ -142,7 +143,7 @@ def native_usage(wire: Mapping[str, Any]) -> Usage:
 
 def fallback_call_id(start: ReplyStart, choice: int, index: int) -> str:
     """An id for a tool call that the server gave none (older builds): unique, as the reply's id is."""
-    return f"call_{start.id.removeprefix('chatcmpl-') or start.created}_{choice}_{index}"
+    return short_id(f"{start.id or start.created} {choice} {index}")
 
 
 def chat_reply(wire: Mapping[str, Any]) -> ChatReply:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,10 +13,10 @@ from ._notices import say_once
 from .chat import ChatRequest, CompletionRequest, InfillRequest
 from .errors import BadRequestError
 from .sampling import check_params
+from .tool_choice import resolve_tool_choice
 from .wire import MessageDict, ToolDict
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
-TOOL_CHOICES: Final = ("auto", "none", "required")
 
 
 def encode(body: object) -> bytes:
@@ -46,15 +46,15 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
     body["messages"] = [_message(message) for message in request.messages]
     if request.model is not None:
         body["model"] = request.model
-    tools, choice = resolve_tool_choice(request.tools, request.tool_choice)
+    tools, choice, one_call = resolve_tool_choice(request.tools, request.tool_choice)
     if tools:
         body["tools"] = [_tool(tool) for tool in tools]
         if "grammar" in body or "json_schema" in body or "response_format" in body:
             _refuse_constraint_with_tools(body)
         if choice is not None:
             body["tool_choice"] = choice
-        if request.parallel_tool_calls is not None:
-            body["parallel_tool_calls"] = request.parallel_tool_calls
+        if request.parallel_tool_calls is not None or one_call:
+            body["parallel_tool_calls"] = bool(request.parallel_tool_calls) and not one_call
     if streamable(body):
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
@@ -104,27 +104,6 @@ def answer_room(params: Mapping[str, Any]) -> int:
 def streamable(body: Mapping[str, Any]) -> bool:
     """Whether the server streams this: it refuses log probabilities of a stream with tools (b11434)."""
     return not (body.get("tools") and (body.get("logprobs") or body.get("n_probs")))
-
-
-def resolve_tool_choice(tools: Sequence[ToolDict], choice: str | None) -> tuple[list[ToolDict], str | None]:
-    """The tools to send and the `tool_choice` to send with them.
-
-    The server knows `auto`, `none` and `required` only, and reads an OpenAI object as `auto` without a word. One
-    tool is forced by sending no other tool, and `required`.
-
-    Raises:
-        BadRequestError: When `choice` names no tool, or there are no tools to choose from.
-    """
-    names = [tool["function"]["name"] for tool in tools]
-    if choice is None or choice in ("auto", "none"):
-        return list(tools), choice if tools else None
-    if not tools:
-        raise BadRequestError(f"tool_choice={choice!r} without tools")
-    if choice == "required":
-        return list(tools), choice
-    if choice not in names:
-        raise BadRequestError(f"tool_choice names {choice!r}, and the tools are {', '.join(map(repr, names))}")
-    return [tool for tool in tools if tool["function"]["name"] == choice], "required"
 
 
 def completion_body(request: CompletionRequest) -> dict[str, Any]:

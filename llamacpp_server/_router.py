@@ -10,8 +10,9 @@ from pydantic_core import from_json
 
 from ._effects import Program, Sleep
 from ._endpoints import models
-from ._programs import Call, StreamCall, ask, ask_text
+from ._programs import Call, ask, ask_text
 from ._sse import SSEDecoder
+from ._stream_calls import StreamCall
 from .errors import (
     BadRequestError,
     LlamaServerError,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic_core import from_json
@@ -147,7 +148,8 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
 
     def __init__(self, repairs: tuple[Repair, ...] = ()) -> None:
         super().__init__(repairs)
-        self._calls: dict[tuple[int, int], str] = {}
+        self._calls: dict[tuple[int, int], tuple[str, str]] = {}
+        self._moved: dict[tuple[int, int], int] = {}
 
     def _read(self, chunk: dict[str, Any], deltas: list[ChatDelta]) -> None:
         get = chunk.get
@@ -179,22 +181,36 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
                 start = usage = timings = progress = None
 
     def _fragments(self, choice: int, calls: list[dict[str, Any]]) -> tuple[ToolCallFragment, ...]:
-        """Pieces to concatenate. The server may send id and name again, or a name that grew (b11434)."""
+        """Pieces to concatenate. The server may send id and name again, or a name that grew (b11434).
+
+        Some servers number all calls 0; another id with a name is another call then.
+        """
         fragments = []
         for position, call in enumerate(calls):
             index = position if call.get("index") is None else number_of(call["index"])
-            function = call.get("function") or {}
+            given, function = text_of(call.get("id")), call.get("function") or {}
             name, arguments = text_of(function.get("name")), text_of(function.get("arguments"))
-            known = self._calls.get((choice, index))
+            index = self._moved.get((choice, index), index)
+            known, known_id = self._calls.get((choice, index), (None, ""))
+            if known is not None and given and known_id and name and given != known_id:
+                index, known = self._next_index(choice, index), None
             call_id = ""
             if known is None:
-                call_id = text_of(call.get("id")) or fallback_call_id(self._start or ReplyStart(), choice, index)
-                self._calls[choice, index] = name
+                call_id = given or fallback_call_id(self._start or ReplyStart(), choice, index)
+                self._calls[choice, index] = name, given
             elif name:
-                self._calls[choice, index] = name if name.startswith(known) else known + name
-                name = self._calls[choice, index].removeprefix(known)
+                whole = name if name.startswith(known) else known + name
+                self._calls[choice, index] = whole, known_id
+                name = whole.removeprefix(known)
             fragments.append(ToolCallFragment(index, call_id, name, arguments))
         return tuple(fragments)
+
+    def _next_index(self, choice: int, index: int) -> int:
+        """A number of its own for a call whose number is taken, which later pieces with the old number go to."""
+        free = 1 + max(taken for answer, taken in self._calls if answer == choice)
+        first = next((old for (answer, old), new in self._moved.items() if (answer, new) == (choice, index)), index)
+        self._moved[choice, first] = free
+        return free
 
     def _fold(self, deltas: list[ChatDelta]) -> ChatReply:
         return fold_chat(deltas)
@@ -377,4 +393,6 @@ def _fold(deltas: Iterable[ChatDelta | CompletionDelta]) -> tuple[list[_Choice],
         if delta.usage:
             usages.append(delta.usage)
         start, timings = delta.start or start, delta.timings or timings
+        if isinstance(delta, ChatDelta) and delta.repairs:
+            start = replace(start, repairs=(*start.repairs, *delta.repairs))
     return [choices[index] for index in sorted(choices)] or [_Choice()], start, usages, timings

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from . import _embedding, _endpoints, _lora, _prompt_cache, _ranking, _router
+from . import _chats, _embedding, _endpoints, _lora, _prompt_cache, _ranking, _router
 from ._stream import fold_chat, fold_completion
 from .chat import (
     ChatDelta,
@@ -104,7 +104,7 @@ class AsyncLlamaServerClient:
 
     def stream_chat(self, request: ChatRequest) -> AsyncIterator[ChatDelta]:
         """The reply as it is generated. Leave it early by closing the iterator: that frees the server's slot."""
-        return self._transport.stream(_endpoints.stream_chat(self.settings, request))
+        return self._transport.stream(_chats.stream_chat(self.settings, request))
 
     async def complete(self, request: CompletionRequest | InfillRequest) -> CompletionReply:
         """A whole text completion (`/v1/completions`, or `/completion` on a build without it), or text for a gap."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from .controls import ThinkingControl
 from .wire import LogprobsDict, MessageDict, ToolDict
@@ -32,6 +32,9 @@ __all__ = [
     "ToolCallFragment",
     "Usage",
 ]
+
+
+FORCED_CALL_WITHIN: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +63,9 @@ class ChatRequest:
     Attributes:
         messages: The conversation in the server's own message shape.
         tools: Tools in the OpenAI shape; empty means none.
-        tool_choice: `auto`, `none`, `required`, or the name of one of `tools`, which is then really forced
-            (llama-server reads an OpenAI object as `auto`). None leaves it to the server.
-        parallel_tool_calls: None leaves it to the template.
+        tool_choice: `auto`, `none`, `required` (`any`, True), the name of one of `tools`, or an object of OpenAI or
+            Anthropic. A named tool is really forced. None leaves it to the server.
+        parallel_tool_calls: False leaves out all calls but the first; None leaves it to the template.
         model: Name of the model; needed by a router, ignored by a server with one model.
         params: Request fields of `SamplingFields`, by name.
         extra_body: Fields sent as they are, last, over everything else.
@@ -77,11 +80,17 @@ class ChatRequest:
             sees it, and each session reads the system message and the tools anew; where the server's RAM cache is off
             or too small for all sessions it makes everything worse. None adds nothing. See docs/prompt-cache.md.
         media: What may be read, fetched and converted for the messages.
+        check_calls: Whether the reply's tool calls are held to what the request allows; False takes them as they are.
+        forced_round: Whether a demanded call that did not come is asked for once more, as an answer that the grammar
+            holds to the schema of the tool's arguments. Not after `length` as finish reason, and not with `n` > 1.
+        forced_call_within: Tokens of text and thinking after which a demanded call has to have begun, where the
+            request has no `max_tokens`; None sets no limit. A reply that runs on is stopped.
+        missing_call_is_error: Whether a demanded call that did not come is a `MissingToolCallError` in the end.
     """
 
     messages: Sequence[MessageDict]
     tools: Sequence[ToolDict] = ()
-    tool_choice: str | None = None
+    tool_choice: str | bool | Mapping[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     model: str | None = None
     params: Mapping[str, object] = field(default_factory=dict)
@@ -92,6 +101,10 @@ class ChatRequest:
     thinking_control: ThinkingControl | None = field(default=None, repr=False, compare=False)
     cache_salt: str | None = None
     media: MediaPolicy = MediaPolicy()
+    check_calls: bool = True
+    forced_round: bool = True
+    forced_call_within: int | None = FORCED_CALL_WITHIN
+    missing_call_is_error: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +284,7 @@ class ReplyStart:
         model: The server's name of the model, often a file name.
         created: Unix time; 0 where the endpoint does not say.
         system_fingerprint: Build, such as `b11434-abc`; "" where the endpoint does not say.
-        repairs: What was rewritten in the request before it was sent.
+        repairs: What was rewritten in the request before it was sent; of a whole reply, also what was of the reply.
     """
 
     id: str = ""
@@ -295,6 +308,7 @@ class ChatDelta(NamedTuple):
         timings: Near the end; on every delta with `timings_per_token`.
         progress: Set on the events that `return_progress` asks for.
         start: Set on the first delta only.
+        repairs: What was repaired of the reply itself, near the end; what was of the request is in `start`.
     """
 
     content: str = ""
@@ -307,6 +321,7 @@ class ChatDelta(NamedTuple):
     timings: Timings | None = None
     progress: PromptProgress | None = None
     start: ReplyStart | None = None
+    repairs: tuple[Repair, ...] = ()
 
 
 class CompletionDelta(NamedTuple):

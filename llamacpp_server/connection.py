@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer
 
-from .chat import MediaPolicy
+from .chat import FORCED_CALL_WITHIN, MediaPolicy
 from .controls import RunningReplies, ThinkingControl
 from .errors import BadRequestError
 from .progress import Progress
@@ -252,7 +252,7 @@ class MediaFields(BaseModel):
 
 
 class RepairFields(BaseModel):
-    """What of a chat request may be rewritten before it is sent. Each repair is logged once and told in the reply."""
+    """What of a chat may be repaired, on its way out and back. Each repair is logged once and told in the reply."""
 
     history_repair: bool | list[str] = Field(
         True,
@@ -261,6 +261,17 @@ class RepairFields(BaseModel):
     )
     clean_schemas: bool = Field(
         True, description="Whether schemas are rewritten where the server's grammar converter would refuse them."
+    )
+    check_calls: bool = Field(
+        True, description="Whether tool calls are held to what was asked: names, ids, one call, and a demanded call."
+    )
+    forced_round: bool = Field(
+        True, description="Whether a demanded call that did not come is asked for once more, held to a JSON schema."
+    )
+    forced_call_within: int | None = Field(
+        FORCED_CALL_WITHIN,
+        ge=1,
+        description="Tokens after which a demanded call has to have begun, without `max_tokens`; None: no limit.",
     )
     cache_salt: str | None = Field(
         None,

@@ -11,8 +11,10 @@
     ├── NotFoundError                   404: an endpoint that this build or server lacks
     ├── NotSupportedError               the server was started without what this needs
     ├── ServerFaultError                any other 5xx, and errors in the middle of a stream
+    │   └── UnreadableOutputError       the model wrote what the server's own parser can't read
     ├── StreamCutOffError               a stream that ended before its end mark
     ├── UnfitAnswerError                an answer that is not what its schema asks for (also ValueError)
+    ├── MissingToolCallError            a demanded tool call that did not come (also ValueError)
     └── MalformedReplyError             an answer that is not this API's
         └── BadVectorError              an embedding with NaN, null, zeros only, or of another length
 
@@ -35,6 +37,7 @@ __all__ = [
     "ContextOverflowError",
     "LlamaServerError",
     "MalformedReplyError",
+    "MissingToolCallError",
     "NotFoundError",
     "NotSupportedError",
     "RequestTimeoutError",
@@ -43,6 +46,7 @@ __all__ = [
     "ServerLoadingError",
     "StreamCutOffError",
     "UnfitAnswerError",
+    "UnreadableOutputError",
 ]
 
 E = TypeVar("E", bound="LlamaServerError")
@@ -199,6 +203,16 @@ class ServerFaultError(LlamaServerError):
     """The server failed. Never retried by this package: most of its 500s repeat themselves."""
 
 
+class UnreadableOutputError(ServerFaultError):
+    """The model wrote what its template's parser on the server can't read: half a tool call, a mark out of place.
+
+    Attributes:
+        raw: What could not be read, where the server tells it; else None. `partial` holds what was read before it.
+    """
+
+    raw: str | None = None
+
+
 class StreamCutOffError(LlamaServerError):
     """A stream ended without its end mark: the server died or a proxy cut it. `partial` holds what came."""
 
@@ -219,6 +233,19 @@ class UnfitAnswerError(LlamaServerError, ValueError):
         super().__init__(message, **details)
         self.reason = reason
         self.text = text
+
+
+class MissingToolCallError(LlamaServerError, ValueError):
+    """A tool call was demanded and the reply has none. `partial` holds the reply.
+
+    Attributes:
+        finish_reason: Why it ended; `length` means that it was cut off first, None that it was stopped because it
+            ran on.
+    """
+
+    def __init__(self, message: str = "", *, finish_reason: str | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.finish_reason = finish_reason
 
 
 class MalformedReplyError(LlamaServerError):

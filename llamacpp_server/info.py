@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Self
 
-from ._notices import say_once
 from .errors import NotSupportedError
 from .wire import MessageDict
 
@@ -78,19 +77,6 @@ class ServerInfo:
                 raise NotSupportedError(
                     f"the server ({self.model or 'its model'}) takes no {medium} input", remedy=_MEDIA_FLAGS[medium]
                 )
-
-    def check_tools(self, *, forced: bool) -> None:
-        """Says that tools are of no use where the chat template drops them without a word (b11434).
-
-        Raises:
-            NotSupportedError: When a call is demanded, which can't be had then.
-        """
-        if self.tools is not False:
-            return
-        words = f"the chat template of {self.model or 'the model'} knows no tools: the server drops them silently"
-        if forced:
-            raise NotSupportedError(words, remedy="start the server with a --chat-template that knows tools")
-        say_once(words)
 
     @classmethod
     def build_from(cls, props: ServerProps | None, cards: Sequence[ModelCard], model: str | None) -> Self:

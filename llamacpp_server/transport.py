@@ -24,9 +24,10 @@ import httpx
 from ._effects import Admit, Effect, Program, Read, Send, Together, Work
 from ._httpx_clients import build, fit, limits, options, shown, way
 from ._httpx_errors import FAILURES, translate
-from ._programs import StreamCall, open_stream
+from ._programs import deadline_in
 from ._sse import MAX_EVENT_BYTES
 from ._stream import StreamDecoder
+from ._stream_calls import StreamCall, next_round, open_stream
 from ._together import atogether, awork, together, work
 from .errors import LlamaServerError, MalformedReplyError, RequestTimeoutError
 from .settings import redact_url, split_unix
@@ -91,28 +92,32 @@ class Transport:
 
     def stream(self, call: StreamCall[D]) -> Iterator[D]:
         """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
-        deadline = _deadline(call.settings.total_timeout)
-        opened, ticket, decoder = self.run(open_stream(call))
-        reply = cast(httpx.Response, opened)
-        try:
-            for data in reply.iter_bytes():
-                deltas = decoder.feed(data)
-                if call.watch is not None and (aside := call.watch(deltas)) is not None:
-                    self.run(aside)
-                ticket.parked = True
-                yield from deltas
-                ticket.parked = False
-                if deadline is not None:
-                    _check(deadline)
-            yield from decoder.close()
-        except (*FAILURES, LlamaServerError) as failed:
-            error = _stream_error(failed, reply, decoder)
-            raise error from error.__cause__
-        finally:
+        deadline = deadline_in(call.settings.total_timeout)
+        following: StreamCall[D] | None = call
+        while following is not None:
+            opened, ticket, asked = self.run(open_stream(following))
+            reply, decoder, following = cast(httpx.Response, opened), asked.decoder(), None
             try:
-                reply.close()
+                for data in reply.iter_bytes():
+                    deltas = decoder.feed(data)
+                    if asked.watch is not None and (aside := asked.watch(deltas)) is not None:
+                        self.run(aside)
+                    ticket.parked = True
+                    yield from deltas
+                    ticket.parked = False
+                    if deadline is not None:
+                        _check(deadline)
+                yield from decoder.close()
+            except (*FAILURES, LlamaServerError) as failed:
+                error = _stream_error(failed, reply, decoder)
+                following = next_round(asked, error, deadline)
+                if following is None:
+                    raise error from error.__cause__
             finally:
-                ticket.leave()
+                try:
+                    reply.close()
+                finally:
+                    ticket.leave()
 
     def turn(self) -> threading.Lock:
         """A lock for what need not be asked by many at once."""
@@ -200,30 +205,34 @@ class AsyncTransport:
 
     async def stream(self, call: StreamCall[D]) -> AsyncIterator[D]:
         """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
-        deadline = _deadline(call.settings.total_timeout)
-        opened, ticket, decoder = await self.run(open_stream(call))
-        reply = cast(httpx.Response, opened)
-        try:
-            async for data in reply.aiter_bytes():
-                deltas = decoder.feed(data)
-                if call.watch is not None and (aside := call.watch(deltas)) is not None:
-                    await self.run(aside)
-                ticket.parked = True
-                for delta in deltas:
-                    yield delta
-                ticket.parked = False
-                if deadline is not None:
-                    _check(deadline)
-            for delta in decoder.close():
-                yield delta
-        except (*FAILURES, LlamaServerError) as failed:
-            error = _stream_error(failed, reply, decoder)
-            raise error from error.__cause__
-        finally:
+        deadline = deadline_in(call.settings.total_timeout)
+        following: StreamCall[D] | None = call
+        while following is not None:
+            opened, ticket, asked = await self.run(open_stream(following))
+            reply, decoder, following = cast(httpx.Response, opened), asked.decoder(), None
             try:
-                await reply.aclose()
+                async for data in reply.aiter_bytes():
+                    deltas = decoder.feed(data)
+                    if asked.watch is not None and (aside := asked.watch(deltas)) is not None:
+                        await self.run(aside)
+                    ticket.parked = True
+                    for delta in deltas:
+                        yield delta
+                    ticket.parked = False
+                    if deadline is not None:
+                        _check(deadline)
+                for delta in decoder.close():
+                    yield delta
+            except (*FAILURES, LlamaServerError) as failed:
+                error = _stream_error(failed, reply, decoder)
+                following = next_round(asked, error, deadline)
+                if following is None:
+                    raise error from error.__cause__
             finally:
-                ticket.leave()
+                try:
+                    await reply.aclose()
+                finally:
+                    ticket.leave()
 
     def turn(self) -> anyio.Lock:
         """A lock of this event loop, for what need not be asked by many at once."""
@@ -274,7 +283,7 @@ class AsyncTransport:
 def _admit(effect: Admit) -> None:
     """Waits for a place, and looks once a second whether those in front have stopped reading."""
     ticket, event = effect.ticket, threading.Event()
-    deadline = _deadline(effect.timeout)
+    deadline = deadline_in(effect.timeout)
     ticket.wake = event.set
     while not ticket.granted:
         if not event.wait(_GATE_PATIENCE):
@@ -288,7 +297,7 @@ def _admit(effect: Admit) -> None:
 async def _aadmit(effect: Admit) -> None:
     """`_admit`, awaited; the one who leaves may run in another thread."""
     ticket, event = effect.ticket, anyio.Event()
-    deadline = _deadline(effect.timeout)
+    deadline = deadline_in(effect.timeout)
     loop = _current_loop()
     ticket.wake = partial(getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon, event.set)
     while not ticket.granted:
@@ -382,10 +391,6 @@ def _asked(effect: Effect) -> str | None:
     if isinstance(effect, Send):
         return redact_url(effect.url)
     return shown(cast(httpx.Response, effect.reply)) if isinstance(effect, Read) else None
-
-
-def _deadline(total_timeout: float | None) -> float | None:
-    return None if total_timeout is None else time.monotonic() + total_timeout
 
 
 def _check(deadline: float, url: str | None = None) -> None:

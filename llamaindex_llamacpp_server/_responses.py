@@ -36,7 +36,7 @@ from llamacpp_server import (
 from llamacpp_server.wire import LogprobsDict
 
 from ._quick import quick_call, quick_message, quick_response, quick_text
-from ._tools import call_dict, checked_calls, invalid_calls
+from ._tools import call_dict, invalid_calls
 
 __all__ = [
     "ChatState",
@@ -48,18 +48,9 @@ __all__ = [
 ]
 
 
-def chat_response(reply: ChatReply, *, one_call: bool = False, forced: str | None = None) -> ChatResponse:
-    """The whole answer.
-
-    Args:
-        reply: What the server said.
-        one_call: Keep the first tool call only.
-        forced: The `tool_choice` that demanded a call.
-
-    Raises:
-        UnusableReplyError: When a call was demanded and none came.
-    """
-    calls = checked_calls(reply, one_call=one_call, forced=forced)
+def chat_response(reply: ChatReply) -> ChatResponse:
+    """The whole answer."""
+    calls = reply.tool_calls
     details = _details(reply)
     if invalid := invalid_calls(calls):
         details["invalid_tool_calls"] = invalid
@@ -77,16 +68,9 @@ def chat_response(reply: ChatReply, *, one_call: bool = False, forced: str | Non
 
 
 class ChatState:
-    """The message so far, and one response for each delta that adds something to it.
+    """The message so far, and one response for each delta that adds something to it."""
 
-    Args:
-        one_call: Keep the first tool call only.
-        forced: The `tool_choice` that demanded a call.
-    """
-
-    def __init__(self, *, one_call: bool = False, forced: str | None = None) -> None:
-        self._one_call = one_call
-        self._forced = forced
+    def __init__(self) -> None:
         self._text = ""
         self._thinking = ""
         self._thought: tuple[ContentBlock, ...] = ()
@@ -98,8 +82,8 @@ class ChatState:
 
     def add(self, delta: ChatDelta) -> ChatResponse | None:
         """The message with `delta` added; None for one that adds nothing to show."""
-        content, thinking, fragments, finish, choice, probs, usage, timings, progress, start = delta
-        if finish or choice or probs or usage or timings or start:
+        content, thinking, fragments, finish, choice, probs, usage, timings, progress, start, repairs = delta
+        if finish or choice or probs or usage or timings or start or repairs:
             self._note(delta)
         if choice or not (content or thinking or fragments or probs or progress):
             return None
@@ -123,16 +107,12 @@ class ChatState:
         return quick_response(message, content, self._raw, details, logprobs(probs) if probs else None)
 
     def last(self) -> ChatResponse:
-        """The whole answer with usage, timings and why it ended: the end of every stream.
-
-        Raises:
-            UnusableReplyError: When a call was demanded and none came.
-        """
+        """The whole answer with usage, timings and why it ended: the end of every stream."""
         aside = fold_chat(self._asides)
         calls = tuple(ToolCall(*parts) for _, parts in sorted(self._calls.items()))
         said = replace(aside.choices[0], content=self._text, reasoning_content=self._thinking, tool_calls=calls)
         reply = replace(aside, choices=(said, *aside.choices[1:]))
-        response = chat_response(reply, one_call=self._one_call, forced=self._forced)
+        response = chat_response(reply)
         response.delta = ""
         response.logprobs = None
         return response
@@ -149,8 +129,6 @@ class ChatState:
         if known is not None:
             call_id, name, arguments = known[0] + call_id, known[1] + name, known[2] + arguments
         self._calls[index] = call_id, name, arguments
-        if index and self._one_call:
-            return
         self._blocks[index] = quick_call(call_id, name, arguments)
         self._dicts[index] = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
 

@@ -10,17 +10,14 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools.types import BaseTool
 from pydantic_core import from_json
 
-from llamacpp_server import BadRequestError, ChatReply, ToolCall
-from llamacpp_server._notices import say_once
+from llamacpp_server import ToolCall
 from llamacpp_server.wire import ToolDict
 
 from ._errors import UnusableReplyError, why_it_ended
 
 __all__ = [
     "call_dict",
-    "checked_calls",
     "invalid_calls",
-    "resolve_choice",
     "selections",
     "tool_dict",
     "with_user_message",
@@ -39,23 +36,6 @@ def tool_dict(tool: BaseTool | Mapping[str, Any]) -> ToolDict:
     return cast(ToolDict, converted)
 
 
-def resolve_choice(tool_choice: str | Mapping[str, Any] | None, tool_required: bool) -> str | None:
-    """`auto`, `none`, `required` or a tool's name, from all the forms that people use.
-
-    Raises:
-        BadRequestError: For an object that names no tool.
-    """
-    if isinstance(tool_choice, Mapping):
-        named = tool_choice.get("function", tool_choice)
-        name = named.get("name") if isinstance(named, Mapping) else None
-        if not isinstance(name, str):
-            raise BadRequestError(f"tool_choice names no tool: {dict(tool_choice)!r}")
-        return name
-    if tool_choice in (None, "auto") and tool_required:
-        return "required"
-    return "required" if tool_choice == "any" else tool_choice
-
-
 def with_user_message(
     user_msg: str | ChatMessage | None, chat_history: Sequence[ChatMessage] | None
 ) -> list[ChatMessage]:
@@ -71,27 +51,6 @@ def with_user_message(
 def call_dict(call: ToolCall) -> dict[str, Any]:
     """A call as plain data, for `additional_kwargs`."""
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
-def checked_calls(reply: ChatReply, *, one_call: bool, forced: str | None) -> tuple[ToolCall, ...]:
-    """The calls of a reply, as the request allows them.
-
-    Raises:
-        UnusableReplyError: When a call was demanded and none came. The server only forbids *ending* before a call.
-    """
-    calls = reply.tool_calls
-    if forced is not None and not calls:
-        wanted = "a tool call" if forced == "required" else f"a call of {forced!r}"
-        raise UnusableReplyError(
-            f"{wanted} was required and the reply has none; {why_it_ended(reply.finish_reason)}; "
-            f"its text is {reply.content[:500]!r}",
-            remedy="raise max_tokens" if reply.finish_reason == "length" else None,
-            reply=reply,
-        )
-    if one_call and len(calls) > 1:
-        say_once("the model asked for several tool calls where one was allowed; the first is kept")
-        return calls[:1]
-    return calls
 
 
 def invalid_calls(calls: Iterable[ToolCall]) -> list[dict[str, str]]:

@@ -14,24 +14,9 @@ from llamacpp_server.sampling import merged_params
 from llamacpp_server.thinking import Thinking, thinking_params
 
 from ._messages import to_wire
-from ._tools import resolve_choice, tool_dict
+from ._tools import tool_dict
 
-__all__ = ["Defaults", "Turn"]
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A chat request and what its answer has to keep to.
-
-    Attributes:
-        request: What is sent.
-        one_call: The answer may hold one tool call only; the server itself does not see to it.
-        forced: The `tool_choice` that demands a call; None when none is demanded.
-    """
-
-    request: ChatRequest
-    one_call: bool = False
-    forced: str | None = None
+__all__ = ["Defaults"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +37,7 @@ class Defaults:
     thinking: Thinking | None
     request_fields: Mapping[str, Any] = field(default_factory=dict)
 
-    def turn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], info: ServerInfo | None) -> Turn:
+    def chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], info: ServerInfo | None) -> ChatRequest:
         """A chat request, checked against what is known of the server.
 
         Raises:
@@ -62,19 +47,16 @@ class Defaults:
         call = dict(kwargs)
         info = info or ServerInfo()
         tools = [tool_dict(tool) for tool in call.pop("tools", None) or ()]
-        choice = resolve_choice(call.pop("tool_choice", None), bool(call.pop("tool_required", False)))
+        choice, required = call.pop("tool_choice", None), call.pop("tool_required", False)
+        choice = "required" if required and choice in (None, "auto") else choice
         parallel = call.pop("parallel_tool_calls", None)
-        forced = choice if choice not in (None, "auto", "none") else None
         wire = to_wire(messages, replay_thinking=call.pop("replay_thinking", self.replay_thinking))
         info.check_media(media_of(wire))
-        if tools:
-            info.check_tools(forced=forced is not None)
         thinking = call.pop("thinking", self.thinking)
         common = self._common(call)
         common["params"] = thinking_params(thinking, info, common["params"])
         common |= self.request_fields
-        request = ChatRequest(messages=wire, tools=tools, tool_choice=choice, parallel_tool_calls=parallel, **common)
-        return Turn(request, one_call=parallel is False, forced=forced)
+        return ChatRequest(messages=wire, tools=tools, tool_choice=choice, parallel_tool_calls=parallel, **common)
 
     def completion(self, prompt: str, kwargs: Mapping[str, Any]) -> CompletionRequest | InfillRequest:
         """A text completion, or with a `suffix` the text for the gap between."""

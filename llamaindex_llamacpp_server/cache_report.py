@@ -79,7 +79,7 @@ class CacheReport(cache_report.CacheReport):
         if self._llm is not None:
             call = dict(given)
             defaults = self._llm._defaults(**self._llm._request_fields(call))
-            return defaults.turn(messages, call, self._llm._known_info()).request
+            return defaults.chat(messages, call, self._llm._known_info())
         tools = [tool_dict(tool) for tool in given.get("tools") or ()]
         return ChatRequest(messages=to_wire(messages, replay_thinking=True), tools=tools)
 

@@ -11,7 +11,7 @@ from llama_index.core.llms.llm import ToolSelection, default_completion_to_promp
 from llama_index.core.tools.types import BaseTool
 from pydantic import Field
 
-from llamacpp_server import Fit, InfillRequest, PromptRead
+from llamacpp_server import ChatRequest, Fit, InfillRequest, PromptRead
 from llamacpp_server.connection import MediaFields, RepairFields, ThinkingFields
 
 from ._metadata import ServerMetadata
@@ -26,7 +26,7 @@ from ._responses import (
 from ._streams import amapped, aresponses, mapped, responses
 from ._structured import NativeStructuredOutput
 from ._tools import selections, tool_dict, with_user_message
-from ._turns import Defaults, Turn
+from ._turns import Defaults
 
 __all__ = ["LlamaServer"]
 
@@ -73,7 +73,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
 
         Raises:
             BadRequestError: For an unknown keyword, or a message that can't be sent.
-            UnusableReplyError: When a tool call was required and none came.
+            MissingToolCallError: When a tool call was required and none came.
         """
         return self._chat(messages, kwargs)
 
@@ -220,14 +220,13 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool | Mapping[str, Any]] = (), **kwargs: Any
     ) -> int:
         """Tokens of the prompt that these messages and tools become, by the server's own count."""
-        return self.client.count_tokens(self._turn(messages, {"tools": tools, **kwargs}).request)
+        return self.client.count_tokens(self._request(messages, {"tools": tools, **kwargs}))
 
     async def acount_tokens(
         self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool | Mapping[str, Any]] = (), **kwargs: Any
     ) -> int:
         """`count_tokens`, awaited."""
-        turn = await self._aturn(messages, {"tools": tools, **kwargs})
-        return await self.async_client.count_tokens(turn.request)
+        return await self.async_client.count_tokens(await self._arequest(messages, {"tools": tools, **kwargs}))
 
     def fits(
         self,
@@ -247,7 +246,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         Raises:
             NotSupportedError: When the server does not tell its context.
         """
-        return self.client.fits(self._turn(messages, _fitting(tools, max_tokens, kwargs)).request)
+        return self.client.fits(self._request(messages, _fitting(tools, max_tokens, kwargs)))
 
     async def afits(
         self,
@@ -257,8 +256,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         **kwargs: Any,
     ) -> Fit:
         """`fits`, awaited."""
-        turn = await self._aturn(messages, _fitting(tools, max_tokens, kwargs))
-        return await self.async_client.fits(turn.request)
+        return await self.async_client.fits(await self._arequest(messages, _fitting(tools, max_tokens, kwargs)))
 
     # -- the prompt cache
 
@@ -281,7 +279,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         Returns:
             How many tokens the prompt has, and how many of them were in the cache already.
         """
-        return self.client.prewarm(self._turn(_opened(system, messages), {"tools": tools, **kwargs}).request)
+        return self.client.prewarm(self._request(_opened(system, messages), {"tools": tools, **kwargs}))
 
     async def aprewarm(
         self,
@@ -292,8 +290,8 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         **kwargs: Any,
     ) -> PromptRead:
         """`prewarm`, awaited."""
-        turn = await self._aturn(_opened(system, messages), {"tools": tools, **kwargs})
-        return await self.async_client.prewarm(turn.request)
+        request = await self._arequest(_opened(system, messages), {"tools": tools, **kwargs})
+        return await self.async_client.prewarm(request)
 
     # -- the same without callbacks, so that every public path has one pair of events
 
@@ -301,45 +299,39 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
             return completion_to_chat(completion_response(self.client.complete(request)))
-        turn = self._turn(messages, kwargs)
-        return chat_response(self.client.chat(turn.request), one_call=turn.one_call, forced=turn.forced)
+        return chat_response(self.client.chat(self._request(messages, kwargs)))
 
     async def _achat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponse:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
             return completion_to_chat(completion_response(await self.async_client.complete(request)))
-        turn = await self._aturn(messages, kwargs)
-        return chat_response(await self.async_client.chat(turn.request), one_call=turn.one_call, forced=turn.forced)
+        return chat_response(await self.async_client.chat(await self._arequest(messages, kwargs)))
 
     def _stream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Chats:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
             return mapped(responses(self.client.stream_complete(request), CompletionState()), completion_to_chat)
-        turn = self._turn(messages, kwargs)
-        state = ChatState(one_call=turn.one_call, forced=turn.forced)
-        return responses(self.client.stream_chat(turn.request), state)
+        return responses(self.client.stream_chat(self._request(messages, kwargs)), ChatState())
 
     async def _astream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> AsyncChats:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
             texts = aresponses(self.async_client.stream_complete(request), CompletionState())
             return amapped(texts, completion_to_chat)
-        turn = await self._aturn(messages, kwargs)
-        state = ChatState(one_call=turn.one_call, forced=turn.forced)
-        return aresponses(self.async_client.stream_chat(turn.request), state)
+        return aresponses(self.async_client.stream_chat(await self._arequest(messages, kwargs)), ChatState())
 
     # -- requests
 
     def _defaults(self, **request_fields: Any) -> Defaults:
         return Defaults(self.given(), self.extra_body, self.replay_thinking, self.thinking, request_fields)
 
-    def _turn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn:
+    def _request(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatRequest:
         call = dict(kwargs)
-        return self._defaults(**self._request_fields(call)).turn(messages, call, self._probe())
+        return self._defaults(**self._request_fields(call)).chat(messages, call, self._probe())
 
-    async def _aturn(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Turn:
+    async def _arequest(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatRequest:
         call = dict(kwargs)
-        return self._defaults(**self._request_fields(call)).turn(messages, call, await self._aprobe())
+        return self._defaults(**self._request_fields(call)).chat(messages, call, await self._aprobe())
 
     def _request_fields(self, call: dict[str, Any]) -> dict[str, Any]:
         return {**self.repair_fields(call), **self.thinking_limits(call), "media": self.media_policy(call)}

@@ -21,7 +21,8 @@ def test_the_schema_becomes_a_tool_of_its_own_name() -> None:
     call = prepared(tools=[TOOL], response_format=FORMAT)
     assert [tool["function"]["name"] for tool in call.request.tools] == ["Weather", "Weather_answer"]
     assert call.request.tools[1]["function"]["parameters"] == {"type": "object", "title": "W"}
-    assert (call.request.tool_choice, call.answer, call.must_call) == ("required", "Weather_answer", True)
+    assert (call.request.tool_choice, call.answer) == ("required", "Weather_answer")
+    assert call.request.missing_call_is_error
     assert "response_format" not in call.request.params
 
 
@@ -29,7 +30,7 @@ def test_the_schema_becomes_a_tool_of_its_own_name() -> None:
     ("kwargs", "choice", "formatted"),
     [
         ({"tool_choice": "none"}, "none", True),
-        ({"tool_choice": "any"}, "required", False),
+        ({"tool_choice": "any"}, "any", False),
         ({"tool_choice": "Weather"}, "Weather", False),
         ({"response_format": {"type": "text"}}, None, True),
         ({"tools": []}, None, True),

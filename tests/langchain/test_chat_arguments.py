@@ -159,12 +159,10 @@ def test_settings_of_a_call() -> None:
 
 def test_a_forced_call_is_checked_unless_told_not_to() -> None:
     tool = {"type": "function", "function": {"name": "f"}}
-    assert call(tools=[tool], tool_choice="any").must_call
-    assert call(tools=[tool], tool_choice="f").must_call
-    assert not call(tools=[tool], tool_choice="auto").must_call
-    assert not call(tools=[tool], tool_choice="any", check_forced_call=False).must_call
+    assert call(tools=[tool], tool_choice="any").request.missing_call_is_error
+    assert not call(tools=[tool], tool_choice="any", check_forced_call=False).request.missing_call_is_error
 
 
 def test_a_choice_without_tools_is_an_error() -> None:
-    with pytest.raises(BadRequestError, match="none given"):
+    with pytest.raises(BadRequestError, match="without tools"):
         call(tool_choice="f")

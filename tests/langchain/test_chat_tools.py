@@ -1,12 +1,10 @@
 """Tools, and the choice among them, in all the forms that are written."""
 
-from typing import Any
-
 import pytest
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
-from langchain_llamacpp_server._tools import wire_tool_choice, wire_tools
+from langchain_llamacpp_server._tools import wire_tools
 from llamacpp_server import BadRequestError
 
 
@@ -41,45 +39,3 @@ def test_strict_is_passed_on() -> None:
 def test_tools_of_other_servers_are_refused() -> None:
     with pytest.raises(BadRequestError, match="web_search"):
         wire_tools([{"type": "web_search"}])
-
-
-@pytest.mark.parametrize(
-    ("choice", "sent"),
-    [
-        (None, None),
-        (False, None),
-        (True, "required"),
-        ("any", "required"),
-        ("required", "required"),
-        ("auto", "auto"),
-        ("none", "none"),
-        ("add", "add"),
-        ({"type": "function", "function": {"name": "Sub"}}, "Sub"),
-        ({"type": "tool", "name": "add"}, "add"),
-        ({"type": "any"}, "required"),
-        ({"type": "auto"}, "auto"),
-        ({"type": "none"}, "none"),
-    ],
-)
-def test_choices(choice: Any, sent: str | None) -> None:
-    assert wire_tool_choice(choice, TOOLS) == sent
-
-
-def test_a_tool_named_like_a_word_can_be_chosen() -> None:
-    named_any = wire_tools([{"name": "any", "description": "", "parameters": {"type": "object", "properties": {}}}])
-    assert wire_tool_choice("any", named_any) == "any"
-
-
-@pytest.mark.parametrize(
-    ("choice", "words"),
-    [
-        ("ad", "did you mean 'add'"),
-        ({"type": "function", "function": {"name": "any"}}, "'any' names none of the tools 'add', 'Sub'"),
-        ({"type": "tool", "name": "auto"}, "names none"),
-        (3, "must be"),
-        ({}, "must be"),
-    ],
-)
-def test_choices_that_can_not_be_meant(choice: Any, words: str) -> None:
-    with pytest.raises(BadRequestError, match=words):
-        wire_tool_choice(choice, TOOLS)

@@ -6,9 +6,9 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
 from llama_index.core.tools import FunctionTool
 
-from llamacpp_server import BadRequestError, NotSupportedError
-from llamaindex_llamacpp_server import UnusableReplyError
+from llamacpp_server import BadRequestError, MissingToolCallError, NotSupportedError
 from tests.llamaindex.tools import TOOLS
+from tests.models import Script
 
 
 @pytest.fixture
@@ -41,15 +41,16 @@ async def test_two_calls_in_one_turn(calling):
     await calling.aclose()
 
 
-async def test_one_call_where_one_is_allowed_in_streams_too(calling):
+async def test_one_call_where_one_is_allowed_in_streams_too(calling, make_llm, caller):
     assert _named(calling.chat_with_tools(TOOLS, "go")) == BOTH[:1]
     *items, last = calling.stream_chat_with_tools(TOOLS, "go")
     assert _named(last) == BOTH[:1]
     assert max(len(calling.get_tool_calls_from_response(item, False)) for item in items) == 1
     items = [item async for item in await calling.astream_chat_with_tools(TOOLS, "go")]
     assert max(len(item.message.additional_kwargs.get("tool_calls", [])) for item in items) == 1
-    # What the server said is all there still.
-    assert len(last.raw["choices"][0]["message"]["tool_calls"]) == 2
+    assert [repair["name"] for repair in last.additional_kwargs["llamacpp"]["repairs"]] == ["one_call"]
+    items = list(make_llm(caller, check_calls=False).stream_chat_with_tools(TOOLS, "go"))
+    assert _named(items[-1]) == BOTH, "switched off"
     await calling.aclose()
 
 
@@ -107,17 +108,17 @@ def test_one_tool_is_forced_by_name(recorded, caller, choice):
 def test_a_choice_that_names_no_tool_is_refused(calling):
     with pytest.raises(BadRequestError, match=r"'nothing'"):
         calling.chat_with_tools(TOOLS, "go", tool_choice="nothing")
-    with pytest.raises(BadRequestError, match=r"names no tool"):
+    with pytest.raises(BadRequestError, match=r"must be a word, a tool's name"):
         calling.chat_with_tools(TOOLS, "go", tool_choice={"type": "function"})
 
 
 async def test_a_demanded_call_that_did_not_come_is_an_error_with_the_text(calling):
     # The script talks first, and the limit ends the reply before the call that the grammar would demand.
     for kwargs in ({"tool_required": True}, {"tool_choice": "add"}):
-        with pytest.raises(UnusableReplyError, match=r"was required.*cut off by max_tokens.*'I would") as caught:
+        with pytest.raises(MissingToolCallError, match=r"was demanded.*cut off by max_tokens.*'I would") as caught:
             calling.chat_with_tools(TOOLS, "just chat", max_tokens=3, **kwargs)
         assert caught.value.partial.content.startswith("I would")
-        with pytest.raises(UnusableReplyError, match=r"raise max_tokens"):
+        with pytest.raises(MissingToolCallError, match=r"raise max_tokens"):
             list(calling.stream_chat_with_tools(TOOLS, "just chat", max_tokens=3, **kwargs))
 
 
@@ -187,12 +188,19 @@ def test_a_tool_keeps_its_name(recorded, caller):
     assert bodies[0]["tools"][0]["function"]["description"] == "d" * 1100
 
 
-def test_a_demanded_call_is_refused_where_the_template_drops_tools(make_llm, serve):
-    llm = make_llm(serve("plain.gguf", parallel=1, ctx_size=1024), max_tokens=2)
+def test_a_demanded_call_where_the_template_drops_tools(make_llm, serve):
+    """It is had by a JSON schema, or refused where that is not wanted; an undemanded one is told to be impossible."""
+    server = serve("plain.gguf", parallel=1, ctx_size=1024)
+    llm = make_llm(server, forced_round=False, max_tokens=2)
     assert not llm.metadata.is_function_calling_model
     with pytest.raises(NotSupportedError, match=r"knows no tools"):
         llm.chat_with_tools(TOOLS, "go", tool_required=True)
-    assert llm.chat_with_tools(TOOLS, "go").message.content is not None
+    response = llm.chat_with_tools(TOOLS, "go")
+    assert [repair["name"] for repair in response.additional_kwargs["llamacpp"]["repairs"]] == ["no_tools"]
+    response = make_llm(server).chat_with_tools(TOOLS, "go", tool_choice="add")
+    (call,) = llm.get_tool_calls_from_response(response)
+    assert (call.tool_name, sorted(call.tool_kwargs)) == ("add", ["a", "b"])
+    assert [repair["name"] for repair in response.additional_kwargs["llamacpp"]["repairs"]] == ["forced_round"]
 
 
 # Goes when the client rewrites arguments that are no JSON in a history: the server refuses all of it for one of them.
@@ -205,3 +213,24 @@ def test_a_broken_call_in_the_history_does_not_wedge_the_conversation(calling):
         ChatMessage(role="tool", content="Error", additional_kwargs={"tool_call_id": selection.tool_call_id}),
     ]
     assert calling.chat(history).message.content == "It is 3 and sunny."
+
+
+async def test_a_demanded_call_that_does_not_begin_is_had_by_its_schema(make_llm, scripted_server):
+    says = {
+        "Call the tool": '{"city": "Oslo"}',
+        "Call one of": '{"name": "add", "arguments": {"a": 1, "b": 2}}',
+        "user": Script(says=["Well, ", "so "], endless=True),
+    }
+    llm = make_llm(scripted_server(says), forced_call_within=5, thinking=False)
+    for choice, expected in (("weather", BOTH[1]), ("any", BOTH[0])):
+        *items, last = llm.stream_chat_with_tools(TOOLS, "go", tool_choice=choice)
+        answered = await llm.achat_with_tools(TOOLS, "go", tool_choice=choice)
+        for response in (last, answered):
+            assert _named(response) == [expected]
+            assert response.message.content.startswith("Well, so so")
+            assert response.additional_kwargs["finish_reason"] == "tool_calls"
+            assert [r["name"] for r in response.additional_kwargs["llamacpp"]["repairs"]] == ["forced_round"]
+        assert "".join(item.delta for item in items) == last.message.content
+    outcome = llm.predict_and_call(TOOLS, "go", tool_choice="weather")
+    assert outcome.response == "sunny in Oslo"
+    await llm.aclose()

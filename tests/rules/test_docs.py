@@ -7,16 +7,25 @@ from llamacpp_server._history import REPAIRS
 from llamacpp_server.sampling import SAMPLING_FIELDS
 from tests.rules.tables import PATH, request_fields
 
+CALL_MODULES = ("_chats", "_forced_round", "_tool_calls")
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_every_repair_of_a_conversation_is_in_the_docs_and_no_other() -> None:
     text = (DOCS / "repairs.md").read_text()
-    conversations = text[text.index("## Conversations") : text.index("## Schemas")]
+    conversations = text[text.index("## Conversations") : text.index("## Tool calls")]
     listed = {
         name for row in re.findall(r"^\| (`.*?) \|", conversations, re.MULTILINE) for name in re.findall("`(.*?)`", row)
     }
     assert listed == set(REPAIRS)
+
+
+def test_every_repair_of_a_call_is_in_the_docs_and_no_other() -> None:
+    text = (DOCS / "repairs.md").read_text()
+    calls = text[text.index("## Tool calls") : text.index("## Schemas")]
+    listed = {name for row in re.findall(r"^\| (`.*?) \|", calls, re.MULTILINE) for name in re.findall("`(.*?)`", row)}
+    code = "".join((DOCS.parent / "llamacpp_server" / f"{name}.py").read_text() for name in CALL_MODULES)
+    assert listed == set(re.findall(r'(?:Repair|_note)\(\s*"(\w+)"', code))
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:

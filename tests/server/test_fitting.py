@@ -39,7 +39,7 @@ def names(client: LlamaServerClient, *messages: Any, **request: Any) -> list[str
 def test_what_the_template_refuses_is_found_out_once_and_remembered(strict: LlamaServerClient) -> None:
     assert names(strict, USER) == []
     assert names(strict, USER, USER, USER) == ["same_role", "same_role"]
-    known = _fitting.known_of(strict.settings, ChatRequest(messages=[]))
+    known = _fitting.known_of(strict.settings, None)
     assert known.needs == {"same_role"}
     assert names(strict, USER, USER) == ["same_role"]
     assert strict.count_tokens(ChatRequest(messages=[USER, USER])) > 0

@@ -212,7 +212,7 @@ class TestPythonMiddlewareGuide:
         )  # fmt: skip
         with ScriptedServer(SAYS_HELLO) as server:
             connect(server.url).chat(request)
-            assert server.requests[0].json == {
+            assert server.requests[-1].json == {
                 "model": "m", "messages": HELLO, "stream": True, "stream_options": {"include_usage": True},
                 "temperature": 0.5, "max_tokens": 9, "top_p": 0.9, "tools": [WEATHER], "tool_choice": "auto",
                 "parallel_tool_calls": True,

@@ -18,6 +18,7 @@ from llamacpp_server import (
     ServerBusyError,
     ServerFaultError,
     ServerLoadingError,
+    UnreadableOutputError,
 )
 from llamacpp_server._failures import event_failure, failure, not_this_api
 
@@ -91,9 +92,11 @@ ROWS = [
     (503, "unavailable_error", "no slot available", ServerBusyError, None),
     (429, None, "Too Many Requests", ServerBusyError, None),
     # -- the server's own failures
-    (500, SERVER, "The model produced output that does not match the expected peg-native format", ServerFaultError,
+    (500, SERVER, "The model produced output that does not match the expected peg-native format", UnreadableOutputError,
      "reasoning_format"),
-    (500, SERVER, "Failed to parse input at pos 12: {", ServerFaultError, "reasoning_format"),
+    (500, SERVER, "Failed to parse input at pos 12: {", UnreadableOutputError, "reasoning_format"),
+    (500, SERVER, "got exception: Unexpected empty grammar stack after accepting piece: \\nhello (278)",
+     UnreadableOutputError, "ask again"),
     (500, SERVER, "model name=broken failed to load", ServerFaultError, None),
     (500, SERVER, "something new", ServerFaultError, None),
     (502, None, "Bad Gateway", ServerFaultError, None),

@@ -1,0 +1,106 @@
+"""Demanded calls on the real server: what its grammar takes, what it lets through, and what we make of that."""
+
+import json
+
+import pytest
+
+from llamacpp_server import ChatRequest, LocalServer, MissingToolCallError, fold_chat
+from tests.models import Script, tool_call
+
+# So the nonsense of the random model ends soon.
+TERSE = {"logit_bias": {'"': 8.0, "}": 4.0, "<think>": False}, "chat_template_kwargs": {"enable_thinking": False}}
+
+
+def tool(name, **schema):
+    parameters = {"type": "object", **(schema or {"properties": {"a": {"type": "integer"}}, "required": ["a"]})}
+    return {"type": "function", "function": {"name": name, "description": name, "parameters": parameters}}
+
+
+NODE = {"type": "object", "properties": {"v": {"type": "boolean"}, "next": {"$ref": "#/$defs/Node"}}, "required": ["v"]}
+TOOLS = [
+    tool("add"),
+    tool("walk", properties={"from": {"$ref": "#/$defs/Node"}}, required=["from"], **{"$defs": {"Node": NODE}}),
+    tool("mark", properties={"kind": {"enum": ["x", "y"]}, "at": {"type": ["integer", "null"]}}, required=["kind"]),
+    tool("stop", properties={}),
+]
+
+
+def demand(text, choice="any", tools=TOOLS, **more):
+    params = {"chat_template_kwargs": {"enable_thinking": False}, **more.pop("params", {})}
+    return ChatRequest(
+        messages=[{"role": "user", "content": text}], tools=tools, tool_choice=choice, params=params, **more
+    )
+
+
+@pytest.fixture(scope="module")
+def rambler(scripted_server):
+    """Talks without end where it should call, and does what the forced round asks for."""
+    says = {"Call the tool": '{"a": 1}', "user": Script(says=["Well, ", "so "], endless=True)}
+    return scripted_server(says, parallel=1)
+
+
+@pytest.fixture(scope="module")
+def plain(serve):
+    return serve("plain.gguf", parallel=1, ctx_size=2048)
+
+
+@pytest.mark.parametrize("choice", [tool_["function"]["name"] for tool_ in TOOLS] + ["any"])
+async def test_a_template_without_tools_makes_demanded_calls_all_the_same(plain: LocalServer, choice: str):
+    for seed in range(2):
+        request = demand("Go.", choice, params={**TERSE, "seed": seed})
+        with plain.client() as client:
+            (made,) = client.chat(request).tool_calls
+        async with plain.async_client() as async_client:
+            deltas = [delta async for delta in async_client.stream_chat(request)]
+        (streamed,) = fold_chat(deltas).tool_calls
+        for found in (made, streamed):
+            assert found.name == choice or choice == "any"
+            arguments = json.loads(found.arguments)
+            required = {"add": "a", "walk": "from", "mark": "kind"}.get(found.name)
+            assert required is None or required in arguments
+
+
+def test_a_reply_that_runs_on_is_stopped_and_the_call_had_by_its_schema(rambler: LocalServer, idle):
+    """The server itself would let it talk to the end of its context."""
+    with rambler.client() as client:
+        reply = client.chat(demand("Go.", "add", forced_call_within=20))
+        assert reply.content.startswith("Well, so so")
+        assert [made.name for made in reply.tool_calls] == ["add"]
+        assert json.loads(reply.tool_calls[0].arguments) == {"a": 1}
+        assert reply.finish_reason == "tool_calls"
+        assert reply.start.repairs[-1].name == "forced_round"
+        with pytest.raises(MissingToolCallError, match="stopped after 21 tokens"):
+            client.chat(demand("Go.", "add", forced_call_within=20, forced_round=False))
+        with pytest.raises(MissingToolCallError, match="max_tokens") as caught:
+            client.chat(demand("Go.", "add", forced_call_within=20, params={"max_tokens": 30}))
+    assert caught.value.finish_reason == "length"
+    idle(rambler)
+
+
+def test_the_second_round_reads_next_to_nothing_anew(rambler: LocalServer):
+    with rambler.client() as client:
+        reply = client.chat(demand("Go. " + "word " * 300, "add", forced_call_within=5))
+    assert reply.timings.cache_n > 10 * reply.timings.prompt_n
+
+
+def test_one_call_though_the_server_makes_two(scripted_server):
+    two = tool_call("add", '{"a": 1}') + "\n" + tool_call("mark", '{"kind": "x"}')
+    with scripted_server(two).client() as client:
+        assert len(client.chat(demand("Go.", "auto")).tool_calls) == 2
+        request = demand("Go.", "auto", parallel_tool_calls=False)
+        assert [made.name for made in client.chat(request).tool_calls] == ["add"]
+
+
+def test_ids_stay_apart_over_a_conversation(scripted_server):
+    """The server makes new ones each time; all of them are taken back as they are."""
+    with scripted_server(tool_call("add", '{"a": 1}')).client() as client:
+        messages = [{"role": "user", "content": "Go."}]
+        for _ in range(3):
+            reply = client.chat(ChatRequest(messages=messages, tools=TOOLS))
+            (made,) = reply.tool_calls
+            function = {"name": made.name, "arguments": made.arguments}
+            messages += [
+                {"role": "assistant", "tool_calls": [{"id": made.id, "type": "function", "function": function}]},
+                {"role": "tool", "tool_call_id": made.id, "content": "1"},
+            ]
+    assert len({message["tool_call_id"] for message in messages if message["role"] == "tool"}) == 3
