@@ -28,9 +28,10 @@ _RENDERED = ("tools", "tool_choice", "parallel_tool_calls", "thinking", "chat_te
 class CacheReport(cache_report.CacheReport, BaseCallbackHandler):
     """For each turn of each session: tokens of the prompt, those reused, those read again, and what changed first.
 
-    >>> report = CacheReport(llm)  # doctest: +SKIP
-    >>> agent.invoke(..., {"callbacks": [report], "configurable": {"thread_id": "1"}})  # doctest: +SKIP
-    >>> print(report)  # doctest: +SKIP
+    Examples:
+        >>> report = CacheReport(llm)  # doctest: +SKIP
+        >>> agent.invoke(..., {"callbacks": [report], "configurable": {"thread_id": "1"}})  # doctest: +SKIP
+        >>> print(report)  # doctest: +SKIP
 
     Give it with a call's `callbacks`, or to the model itself (`ChatLlamaServer(callbacks=[report])`). Sessions are told
     apart by LangGraph's `thread_id`, or a `session` in the call's metadata, and further by what they say. It does

@@ -51,9 +51,10 @@ _PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries":
 class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, MediaFields, HeardStreams):
     """A chat model on llama.cpp's llama-server. Takes every argument of ChatOpenAI, and every field of the server.
 
-    >>> from langchain_llamacpp_server import ChatLlamaServer
-    >>> llm = ChatLlamaServer(base_url="http://localhost:8080", temperature=0)  # no key or model name is needed
-    >>> llm.invoke("Hello").text  # doctest: +SKIP
+    Examples:
+        >>> from langchain_llamacpp_server import ChatLlamaServer
+        >>> llm = ChatLlamaServer(base_url="http://localhost:8080", temperature=0)  # no key or model name is needed
+        >>> llm.invoke("Hello").text  # doctest: +SKIP
 
     Each field of `SamplingFields` can be given here and with each call; a call's value wins, and None in a call leaves
     it to the server. Everything streams between server and client, `invoke` too: leaving a call early, in whatever

@@ -22,8 +22,9 @@ __all__ = ["LlamaServerEmbeddings"]
 class LlamaServerEmbeddings(EmbeddingFields, Embeddings):
     """Embeddings of a llama-server that was started with `--embeddings`.
 
-    >>> embeddings = LlamaServerEmbeddings(base_url="http://localhost:8080", preset="nomic")
-    >>> embeddings.embed_query("Why is the sky blue?")  # doctest: +SKIP
+    Examples:
+        >>> embeddings = LlamaServerEmbeddings(base_url="http://localhost:8080", preset="nomic")
+        >>> embeddings.embed_query("Why is the sky blue?")  # doctest: +SKIP
 
     Texts are sent as texts. Many of them go in batches, as many at once as the server has slots. Vectors come in the
     order of the texts; one with NaN, null or only zeros is an error that names the text, and so is a text that does

@@ -31,9 +31,10 @@ _OF_THE_RUN = frozenset({"tags", "metadata", "run_name", "run_id"})
 class LlamaServerLLM(SamplingFields, ServerModel, BaseLLM):
     """Continues text with the model of a llama-server, without a chat template.
 
-    >>> from langchain_llamacpp_server import LlamaServerLLM
-    >>> llm = LlamaServerLLM(base_url="http://localhost:8080", max_tokens=64)
-    >>> llm.invoke("Once upon a time")  # doctest: +SKIP
+    Examples:
+        >>> from langchain_llamacpp_server import LlamaServerLLM
+        >>> llm = LlamaServerLLM(base_url="http://localhost:8080", max_tokens=64)
+        >>> llm.invoke("Once upon a time")  # doctest: +SKIP
 
     Each field of `SamplingFields` can be given here and with each call; a call's value wins, and None in a call leaves
     it to the server. Several prompts (`batch`, `generate`) are one request. With a `suffix` the gap between prompt and

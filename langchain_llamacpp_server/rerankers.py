@@ -23,10 +23,11 @@ __all__ = ["LlamaServerReranker"]
 class LlamaServerReranker(RankFields, BaseDocumentCompressor):
     """Reranker on a llama-server that was started with `--reranking`.
 
-    >>> reranker = LlamaServerReranker(base_url="http://localhost:8080", top_n=3)
-    >>> retriever = ContextualCompressionRetriever(  # doctest: +SKIP
-    ...     base_compressor=reranker, base_retriever=store.as_retriever(search_kwargs={"k": 20})
-    ... )
+    Examples:
+        >>> reranker = LlamaServerReranker(base_url="http://localhost:8080", top_n=3)
+        >>> retriever = ContextualCompressionRetriever(  # doctest: +SKIP
+        ...     base_compressor=reranker, base_retriever=store.as_retriever(search_kwargs={"k": 20})
+        ... )
 
     The documents that come back are copies with `metadata["relevance_score"]`, best first. Scores are 0...1 unless
     `normalize="none"`. Callbacks see a run with the query and the documents before and after. All calls are native,

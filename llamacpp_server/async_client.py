@@ -48,9 +48,10 @@ __all__ = ["AsyncLlamaServerClient"]
 class AsyncLlamaServerClient:
     """llama-server, with calls that are awaited, on asyncio and trio. Works in one event loop after another.
 
-    >>> async with AsyncLlamaServerClient("http://localhost:8080") as client:  # doctest: +SKIP
-    ...     async for delta in client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])):
-    ...         print(delta.content, end="")
+    Examples:
+        >>> async with AsyncLlamaServerClient("http://localhost:8080") as client:  # doctest: +SKIP
+        ...     async for delta in client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])):
+        ...         print(delta.content, end="")
 
     Arguments, attributes and errors are those of `LlamaServerClient`.
     """

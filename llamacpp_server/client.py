@@ -51,8 +51,9 @@ __all__ = ["LlamaServerClient"]
 class LlamaServerClient:
     """llama-server, with calls that block. Safe to use from several threads, after a fork, and pickled.
 
-    >>> with LlamaServerClient("http://localhost:8080") as client:  # doctest: +SKIP
-    ...     client.chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])).content
+    Examples:
+        >>> with LlamaServerClient("http://localhost:8080") as client:  # doctest: +SKIP
+        ...     client.chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])).content
 
     Args:
         base_url: The server; None takes `LLAMACPP_BASE_URL`, else http://localhost:8080.

@@ -10,11 +10,12 @@ __all__ = ["RunningReplies", "ThinkingControl"]
 class ThinkingControl:
     """Ends the thinking of one reply: `end()` may be called from any thread, and the answer follows.
 
-    >>> control = ThinkingControl()
-    >>> request = ChatRequest(messages=[...], thinking_control=control)  # doctest: +SKIP
-    >>> for delta in client.stream_chat(request):  # doctest: +SKIP
-    ...     if enough(delta):
-    ...         control.end()
+    Examples:
+        >>> control = ThinkingControl()
+        >>> request = ChatRequest(messages=[...], thinking_control=control)  # doctest: +SKIP
+        >>> for delta in client.stream_chat(request):  # doctest: +SKIP
+        ...     if enough(delta):
+        ...         control.end()
 
     The reply's own stream carries it out with the next token that it reads, by the server's control endpoint (b11434).
     A build without it goes on thinking, which is said once in the log.

@@ -53,8 +53,9 @@ _STRAY: Final = re.compile(r"LLAMA_ARG_|LLAMA_API_KEY$|LLAMA_LOG_|AIP_")
 class LocalServer:
     """A server on this machine, for as long as a `with` block or until `stop`.
 
-    >>> with LocalServer("model.gguf", ctx_size=4096, parallel=2) as server:  # doctest: +SKIP
-    ...     server.client().chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])).content
+    Examples:
+        >>> with LocalServer("model.gguf", ctx_size=4096, parallel=2) as server:  # doctest: +SKIP
+        ...     server.client().chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])).content
 
     It is ended with this process, however that ends. After `stop` or a crash it can be started again.
 

@@ -89,7 +89,8 @@ _NAMES: Final[dict[PrefixFamily, str]] = {
 def family_of(model: str) -> PrefixFamily | None:
     """The family that a model's name (or file name) belongs to; None for one that is not known.
 
-    >>> family_of("nomic-embed-text-v1.5.Q8_0.gguf")
-    'nomic'
+    Examples:
+        >>> family_of("nomic-embed-text-v1.5.Q8_0.gguf")
+        'nomic'
     """
     return next((family for family, words in _NAMES.items() if re.search(words, model, re.IGNORECASE)), None)

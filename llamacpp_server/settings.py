@@ -74,12 +74,13 @@ class WaitState:
 def normalize_base_url(base_url: str) -> str:
     """The server's root: without `/v1`, endpoint names and trailing slashes; an `--api-prefix` is kept.
 
-    >>> normalize_base_url("localhost:8080/v1/chat/completions/")
-    'http://localhost:8080'
-    >>> normalize_base_url("https://host/llama/v1")
-    'https://host/llama'
-    >>> normalize_base_url("unix:///run/llama.sock")
-    'http+unix://%2Frun%2Fllama.sock'
+    Examples:
+        >>> normalize_base_url("localhost:8080/v1/chat/completions/")
+        'http://localhost:8080'
+        >>> normalize_base_url("https://host/llama/v1")
+        'https://host/llama'
+        >>> normalize_base_url("unix:///run/llama.sock")
+        'http+unix://%2Frun%2Fllama.sock'
 
     Raises:
         ValueError: When no host can be found in it.
@@ -113,8 +114,9 @@ def _is_address(text: str) -> bool:
 def split_unix(url: str) -> tuple[str, str | None]:
     """An address as HTTP knows it, and the path of the unix socket that it is asked on; None for a network address.
 
-    >>> split_unix("http+unix://%2Frun%2Fllama.sock/v1/models")
-    ('http://localhost/v1/models', '/run/llama.sock')
+    Examples:
+        >>> split_unix("http+unix://%2Frun%2Fllama.sock/v1/models")
+        ('http://localhost/v1/models', '/run/llama.sock')
     """
     if not url.startswith(_UNIX):
         return url, None

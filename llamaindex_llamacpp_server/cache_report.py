@@ -26,9 +26,10 @@ __all__ = ["CacheReport"]
 class CacheReport(cache_report.CacheReport):
     """For each turn of each session: tokens of the prompt, those reused, those read again, and what changed first.
 
-    >>> with CacheReport(llm) as report:  # doctest: +SKIP
-    ...     await agent.run("How is the weather?", memory=memory)
-    >>> print(report)  # doctest: +SKIP
+    Examples:
+        >>> with CacheReport(llm) as report:  # doctest: +SKIP
+        ...     await agent.run("How is the weather?", memory=memory)
+        >>> print(report)  # doctest: +SKIP
 
     It listens within the `with` block, or between `start` and `stop`, to all of the process. Sessions are told apart by
     a `session` in the tags (`with instrument_tags({"session": "1"}): ...`), and further by what they say: the runs of a

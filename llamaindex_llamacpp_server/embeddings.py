@@ -28,8 +28,9 @@ dispatcher = get_dispatcher(__name__)
 class LlamaServerEmbedding(EmbeddingFields, MultiModalEmbedding):
     """Embeddings of a llama-server that was started with `--embeddings`.
 
-    >>> embed_model = LlamaServerEmbedding(base_url="http://localhost:8080", preset="nomic")
-    >>> embed_model.get_query_embedding("Why is the sky blue?")  # doctest: +SKIP
+    Examples:
+        >>> embed_model = LlamaServerEmbedding(base_url="http://localhost:8080", preset="nomic")
+        >>> embed_model.get_query_embedding("Why is the sky blue?")  # doctest: +SKIP
 
     Texts are sent as they are. Many of them go in batches, as many at once as the server has slots. Vectors come in
     the order of the texts; one with NaN, null or only zeros is an error that names the text, and so is a text that

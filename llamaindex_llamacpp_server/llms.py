@@ -39,8 +39,9 @@ AsyncCompletions = AsyncGenerator[CompletionResponse, None]
 class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, NativeStructuredOutput):
     """llama.cpp's llama-server.
 
-    >>> llm = LlamaServer(base_url="http://localhost:8080", temperature=0.2)
-    >>> llm.complete("Why is the sky blue?").text  # doctest: +SKIP
+    Examples:
+        >>> llm = LlamaServer(base_url="http://localhost:8080", temperature=0.2)
+        >>> llm.complete("Why is the sky blue?").text  # doctest: +SKIP
 
     Every request field of the server is a field here and a keyword of every call: the call wins over the field, and
     what neither gives is the server's to decide. `None` in a call takes a field back. Fields of newer servers go into

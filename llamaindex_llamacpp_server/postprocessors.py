@@ -31,8 +31,9 @@ _KEPT: Final = "retrieval_score"
 class LlamaServerRerank(RankFields, BaseNodePostprocessor):
     """Reranker on a llama-server that was started with `--reranking`.
 
-    >>> rerank = LlamaServerRerank(base_url="http://localhost:8080", top_n=3)
-    >>> engine = index.as_query_engine(similarity_top_k=20, node_postprocessors=[rerank])  # doctest: +SKIP
+    Examples:
+        >>> rerank = LlamaServerRerank(base_url="http://localhost:8080", top_n=3)
+        >>> engine = index.as_query_engine(similarity_top_k=20, node_postprocessors=[rerank])  # doctest: +SKIP
 
     The nodes that come back are new ones, best first, and the caller's keep their scores. A node is read with the
     metadata that embedding shows. Scores are 0...1 unless `normalize="none"`. All calls are native, awaited ones too.
