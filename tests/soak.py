@@ -50,6 +50,8 @@ THREADS, TASKS = 4, 4
 LONGEST = 60.0
 """Seconds that no request may take; `total_timeout` is half of it."""
 DOCS = Path(__file__).parents[1] / "docs" / "soak.md"
+FUZZING = "\n## A fuzzer"
+"""What follows in the page is not of this script, and is kept."""
 
 
 @tool
@@ -386,7 +388,7 @@ def verdict(soak: Soak, samples: list[Sample]) -> list[str]:
 def report(soak: Soak, samples: list[Sample], minutes: float) -> str:
     packages = ("xllamacpp", "httpx", "langchain-core", "llama-index-core")
     lines = [
-        "# Load held: a soak with faults",
+        "# Load and fuzzing",
         "",
         f"`python -m tests.soak --minutes {minutes:g} --write`, on {platform.system()} {platform.machine()} with "
         f"{os.cpu_count()} cores, Python {platform.python_version()}, "
@@ -428,7 +430,8 @@ def main() -> int:
     text = report(soak, samples, args.minutes)
     print(text)
     if args.write:
-        DOCS.write_text(text, encoding="utf-8")
+        _, mark, rest = (DOCS.read_text(encoding="utf-8") if DOCS.exists() else "").partition(FUZZING)
+        DOCS.write_text(text + mark + rest, encoding="utf-8")
     return bool(verdict(soak, samples))
 
 
