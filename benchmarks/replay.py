@@ -1,8 +1,4 @@
-"""A server that answers every chat request with the same bytes, one event at a time, in a process of its own.
-
-The pause between events makes each arrive in a read of its own, as from a model, so that client costs are not hidden
-by reads that hold many events. CPU time is measured in the client's process only.
-"""
+"""Servers that answer every POST with the same bytes, in a process of their own: CPU time is that of the client's."""
 
 from __future__ import annotations
 
@@ -10,12 +6,9 @@ import json
 import multiprocessing
 import socket
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
-
-PAUSE = 0.0003
 
 
 def text_events(count: int) -> list[bytes]:
@@ -60,11 +53,27 @@ def _events(deltas: list[dict[str, Any]], finish: str) -> list[bytes]:
 
 
 @contextmanager
-def replaying(events: list[bytes], pause: float = PAUSE) -> Iterator[str]:
-    """The base URL of the server while the block runs."""
-    context = multiprocessing.get_context("fork")
+def replaying(events: list[bytes]) -> Iterator[str]:
+    """The address of a server that answers each POST with a stream of events, each sent by itself."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    framed = [b"%x\r\n%s\r\n" % (len(event), event) for event in events]
+    with _running([head, *framed, b"0\r\n\r\n"]) as base_url:
+        yield base_url
+
+
+@contextmanager
+def replaying_reply(body: bytes) -> Iterator[str]:
+    """The address of a server that answers each POST with one JSON body."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with _running([head + body]) as base_url:
+        yield base_url
+
+
+@contextmanager
+def _running(pieces: list[bytes]) -> Iterator[str]:
+    context = multiprocessing.get_context("spawn")
     ready, child_end = context.Pipe()
-    process = context.Process(target=_serve, args=(events, pause, child_end), daemon=True)
+    process = context.Process(target=_serve, args=(pieces, child_end), daemon=True)
     process.start()
     try:
         yield f"http://127.0.0.1:{ready.recv()}"
@@ -73,29 +82,23 @@ def replaying(events: list[bytes], pause: float = PAUSE) -> Iterator[str]:
         process.join()
 
 
-def _serve(events: list[bytes], pause: float, ready: Any) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
+def _serve(pieces: list[bytes], ready: Any) -> None:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     ready.send(listener.getsockname()[1])
     while True:
         connection, _ = listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=_answer, args=(connection, events, pause), daemon=True).start()
+        threading.Thread(target=_answer, args=(connection, pieces), daemon=True).start()
 
 
-def _answer(connection: socket.socket, events: list[bytes], pause: float) -> None:
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-    framed = [b"%x\r\n%s\r\n" % (len(event), event) for event in events]
-    with connection:
+def _answer(connection: socket.socket, pieces: list[bytes]) -> None:
+    with connection, suppress(ConnectionError):
         while request := _read_request(connection):
             if request.startswith(b"GET"):
                 connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
                 continue
-            connection.sendall(head)
-            for event in framed:
-                connection.sendall(event)
-                if pause:
-                    time.sleep(pause)
-            connection.sendall(b"0\r\n\r\n")
+            for piece in pieces:
+                connection.sendall(piece)
 
 
 def _read_request(connection: socket.socket) -> bytes:

@@ -247,7 +247,8 @@ class TestModel:
     def test_with_fallbacks_and_configurable_fields(self, make: Any, chat_server: LocalServer) -> None:
         from langchain_core.runnables import ConfigurableField
 
-        down = LlamaServerLLM(base_url="http://127.0.0.1:9", max_retries=0)
+        greedy = {"temperature": 0.0, "ignore_eos": True}  # else it may end before it says anything
+        down = LlamaServerLLM(base_url="http://127.0.0.1:9", max_retries=0, **greedy)
         assert down.with_fallbacks([make()]).invoke("once") == make().invoke("once")
         moved = down.configurable_fields(base_url=ConfigurableField(id="base_url"))
         assert moved.with_config(configurable={"base_url": chat_server.base_url}).invoke("once", max_tokens=2)

@@ -1,0 +1,104 @@
+"""The clients that are compared: reading the bytes and no more, ours, and the peers that are installed."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, NamedTuple
+
+import httpx
+from pydantic_core import from_json
+
+from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient
+
+RAW = "raw read (httpx, JSON)"
+PATH = "/v1/chat/completions"
+QUESTION = "Hello"
+
+
+class Client(NamedTuple):
+    """One way to stream a chat. `framework` is that of its floor, "" for none."""
+
+    name: str
+    framework: str
+    stream: Callable[[], Iterator[Any]]
+    astream: Callable[[], AsyncIterator[Any]]
+
+
+def chat_clients(base_url: str) -> list[Client]:
+    """All that are installed, with connections of their own."""
+    return [_raw(base_url), _own(base_url), *_langchain(base_url), *_llamaindex(base_url)]
+
+
+def attribute(module: str, name: str) -> Any:
+    """A class of a peer; None when the peer is not installed."""
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ImportError:
+        return None
+
+
+def _raw(base_url: str) -> Client:
+    client, aclient = httpx.Client(), httpx.AsyncClient(timeout=60)
+    request = {"json": {"messages": [{"role": "user", "content": QUESTION}], "stream": True}}
+
+    def stream() -> Iterator[Any]:
+        rest = b""
+        with client.stream("POST", base_url + PATH, **request) as reply:
+            for data in reply.iter_bytes():
+                *events, rest = (rest + data).split(b"\n\n")
+                for event in events:
+                    if event != b"data: [DONE]":
+                        yield from_json(event[6:])
+
+    async def astream() -> AsyncIterator[Any]:
+        rest = b""
+        async with aclient.stream("POST", base_url + PATH, **request) as reply:
+            async for data in reply.aiter_bytes():
+                *events, rest = (rest + data).split(b"\n\n")
+                for event in events:
+                    if event != b"data: [DONE]":
+                        yield from_json(event[6:])
+
+    return Client(RAW, "", stream, astream)
+
+
+def _own(base_url: str) -> Client:
+    client, aclient = LlamaServerClient(base_url), AsyncLlamaServerClient(base_url)
+    request = ChatRequest(messages=[{"role": "user", "content": QUESTION}])
+    return Client("llamacpp_server", "", lambda: client.stream_chat(request), lambda: aclient.stream_chat(request))
+
+
+def _langchain(base_url: str) -> list[Client]:
+    from langchain_llamacpp_server import ChatLlamaServer
+
+    models = {"ChatLlamaServer": ChatLlamaServer(base_url=base_url)}
+    if peer := attribute("langchain_openai", "ChatOpenAI"):
+        models["ChatOpenAI"] = peer(base_url=base_url + "/v1", api_key="none", model="m", stream_usage=True)
+    if peer := attribute("langchain_llama_cpp", "ChatLlama"):
+        models["ChatLlama (langchain-llama-cpp)"] = peer(base_url=base_url, model="m")
+
+    def client(name: str, model: Any) -> Client:
+        return Client(name, "LangChain", lambda: model.stream(QUESTION), lambda: model.astream(QUESTION))
+
+    return [client(name, model) for name, model in models.items()]
+
+
+def _llamaindex(base_url: str) -> list[Client]:
+    from llama_index.core.llms import ChatMessage
+
+    from llamaindex_llamacpp_server import LlamaServer
+
+    models: dict[str, Any] = {"LlamaServer": LlamaServer(base_url=base_url, context_window=4096)}
+    if peer := attribute("llama_index.llms.openai_like", "OpenAILike"):
+        models["OpenAILike"] = peer(api_base=base_url + "/v1", api_key="none", model="m", is_chat_model=True)
+    messages = [ChatMessage(role="user", content=QUESTION)]
+
+    def client(name: str, model: Any) -> Client:
+        async def astream() -> AsyncIterator[Any]:
+            async for response in await model.astream_chat(messages):
+                yield response
+
+        return Client(name, "LlamaIndex", lambda: model.stream_chat(messages), astream)
+
+    return [client(name, model) for name, model in models.items()]

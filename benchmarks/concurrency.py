@@ -1,0 +1,62 @@
+"""CPU time for each chunk when many streams run at once in one event loop, on the same replayed bytes: connections,
+requests and setting up included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from .clients import Client, chat_clients
+from .replay import replaying, text_events
+
+TITLE = "CPU for each chunk of 1 to 256 streams at once"
+CHUNKS = 60
+
+
+def run(quick: bool = False) -> list[dict[str, Any]]:
+    """Rows of the table: a client, and microseconds for each number of streams."""
+    sizes = (1, 4) if quick else (1, 4, 16, 64, 256)
+    with replaying(text_events(CHUNKS)) as base_url:
+        return asyncio.run(_measured(base_url, sizes, 1 if quick else 256))
+
+
+async def _measured(base_url: str, sizes: tuple[int, ...], streams: int) -> list[dict[str, Any]]:
+    clients = chat_clients(base_url)
+    best = {client.name: dict.fromkeys(sizes, float("inf")) for client in clients}
+    for client in clients:
+        await _drain(client)
+    for size in sizes:
+        for _ in range(min(max(streams // size, 2), 12)):
+            for client in clients:
+                started = time.process_time()
+                await asyncio.gather(*(_drain(client) for _ in range(size)))
+                micros = (time.process_time() - started) / (size * CHUNKS) * 1e6
+                best[client.name][size] = min(best[client.name][size], micros)
+    return [
+        {"client": name, **{f"{size} at once": round(micros, 1) for size, micros in by_size.items()}}
+        for name, by_size in best.items()
+    ]
+
+
+async def _drain(client: Client) -> None:
+    async for _ in client.astream():
+        pass
+
+
+def draw(rows: list[dict[str, Any]], figure: Any) -> None:
+    """A line for each client."""
+    ax = figure.subplots()
+    for row in rows:
+        sizes = [name for name in row if name != "client"]
+        style = {"color": "grey", "linestyle": ":"} if row["client"].startswith("raw") else {}
+        ax.plot(
+            [int(size.split()[0]) for size in sizes], [row[s] for s in sizes], marker="o", label=row["client"], **style
+        )
+    ax.set_xscale("log", base=2)
+    ax.set_xticks([1, 4, 16, 64, 256], ["1", "4", "16", "64", "256"])
+    ax.set_ylim(bottom=0)
+    ax.set_xlabel("streams at once")
+    ax.set_ylabel("µs of CPU for each chunk")
+    ax.legend(fontsize="small", bbox_to_anchor=(1.02, 1), loc="upper left")

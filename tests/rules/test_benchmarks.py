@@ -1,0 +1,36 @@
+"""The benchmarks run, with one tiny round each. What they measure is not asserted: a busy machine is no defect."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.__main__ import MEASUREMENTS
+from tests.rules.packages import ROOT
+
+# The peers beside ours are measured where they are installed.
+OURS = {
+    "stream_cpu": ("ChatLlamaServer", "LlamaServer", "LangChain alone", "LlamaIndex alone"),
+    "first_chunk": ("llamacpp_server", "ChatLlamaServer", "LlamaServer"),
+    "concurrency": ("llamacpp_server", "ChatLlamaServer", "LlamaServer"),
+    "embedding_cpu": ("bare decode", "LlamaServerEmbeddings (LangChain)", "LlamaServerEmbedding (LlamaIndex)"),
+    "rerank_cpu": ("bare request", "LlamaServerReranker (LangChain)", "LlamaServerRerank (LlamaIndex)"),
+    "import_time": ("langchain_llamacpp_server",),
+    "corpus": ("LlamaServerEmbeddings (LangChain)", "LlamaServerEmbedding (LlamaIndex)"),
+}
+
+
+@pytest.mark.timeout(300)
+def test_each_gives_a_table_with_our_rows():
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    sections = run.stdout.split("\n## ")[1:]
+    assert len(sections) == len(MEASUREMENTS)
+    for name, text in zip(MEASUREMENTS, sections, strict=True):
+        for client in OURS[name]:
+            rows = [line for line in text.splitlines() if f"| {client} |" in line]
+            assert rows, f"no row of {client} in {name}"
+            assert all(re.search(r"\| [0-9.]+ \|", row) for row in rows)
