@@ -301,7 +301,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
 
     def fits(
         self,
-        messages: Sequence[BaseMessage],
+        messages: LanguageModelInput,
         tools: Sequence[Any] | None = None,
         max_tokens: int | None = None,
         **kwargs: Any,
@@ -309,7 +309,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
         """Whether a prompt and its answer have room in a slot; generates nothing.
 
         Args:
-            messages: The conversation.
+            messages: The conversation, in any form that `invoke` takes.
             tools: Those that are bound.
             max_tokens: Room for the answer; None takes the model's `max_tokens`, else one token.
             **kwargs: As in `invoke`.
@@ -319,12 +319,13 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
         """
         own = fitting(tools, max_tokens, kwargs)
         with langchain_errors:
-            call = self._prepare(messages, None, own, self._info_for(messages, own))
+            given = self._convert_input(messages).to_messages()
+            call = self._prepare(given, None, own, self._info_for(given, own))
             return client_for(self.client, call).fits(call.request)
 
     async def afits(
         self,
-        messages: Sequence[BaseMessage],
+        messages: LanguageModelInput,
         tools: Sequence[Any] | None = None,
         max_tokens: int | None = None,
         **kwargs: Any,
@@ -332,7 +333,8 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
         """`fits`, awaited."""
         own = fitting(tools, max_tokens, kwargs)
         with langchain_errors:
-            call = self._prepare(messages, None, own, await self._ainfo_for(messages, own))
+            given = self._convert_input(messages).to_messages()
+            call = self._prepare(given, None, own, await self._ainfo_for(given, own))
             return await async_client_for(self.async_client, call).fits(call.request)
 
     # -- what LangChain asks about a model

@@ -43,7 +43,8 @@ class Stopwatch(Generic[D]):
 
     def _timed(self, deltas: list[D]) -> list[D]:
         for at, delta in enumerate(cast(list[ChatDelta], deltas)):
-            if delta.timings is not None and self._first is not None:
+            # Looked at first: what has no first token (a router's event) has no timings either.
+            if self._first is not None and delta.timings is not None:
                 timed = delta._replace(timings=replace(delta.timings, first_token_ms=self._first))
                 deltas[at] = cast(D, timed)
         return deltas

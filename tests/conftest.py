@@ -16,6 +16,8 @@ all tests of a run, so a test must not stop, kill or reconfigure one; for that, 
 - `embedding_server`: `encoder.gguf`, 64 dimensions. `rerank_server`: the same as a reranker.
 - `scripted_server(script, **options)`: a server that says what `script` says (see `tests.models.build_scripted`), kept
   by script and options. `prompt` and `temperature` don't matter to it; 2 slots.
+- `family_router` (binary): a router with `one` and `two` (random), `embedder` and `other-embedder` (pooling mean and
+  cls), `ranker` and `other-ranker`.
 - `lora_server`: `random.gguf` with the adapters `poet` (0) and `pirate` (1), both with scale 0.
 - `pondering_server`: thinks without end, until the server is told to end it, and answers.
 - `slow_server`: says "word " without end, so that a test can leave, cancel or cut a stream.
@@ -167,6 +169,25 @@ def pondering_server(scripted_server: ServeScript) -> LocalServer:
     """Thinks without end, and answers "The answer is 42." once the server ends the thinking."""
     says = "The answer is 42."
     return scripted_server(Script(thinks="Hmm ...", says=says, ponders=True), ctx_size=2 * _ENDLESS)
+
+
+@pytest.fixture(scope="session")
+def family_router(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    directory = tmp_path_factory.mktemp("family")
+    flags = {
+        "one": ("random.gguf", ""),
+        "two": ("random.gguf", ""),
+        "embedder": ("encoder.gguf", "embeddings = true\npooling = mean"),
+        "other-embedder": ("encoder.gguf", "embeddings = true\npooling = cls"),
+        "ranker": ("encoder.gguf", "reranking = true"),
+        "other-ranker": ("encoder.gguf", "reranking = true"),
+    }
+    preset = directory / "models.ini"
+    preset.write_text(
+        "".join(f"[{name}]\nmodel = {models_dir / file}\n{more}\n\n" for name, (file, more) in flags.items())
+    )
+    with LocalServer(models_preset=preset, models_max=6, ctx_size=512, parallel=1, threads=1) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

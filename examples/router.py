@@ -1,0 +1,43 @@
+"""Several models behind one server: listed, loaded, watched, and named with a call. Needs the llama-server program:
+
+python -m examples.router models/
+"""
+
+import sys
+import threading
+
+from langchain_llamacpp_server import ChatLlamaServer
+from llamacpp_server import LocalServer, Progress
+from llamaindex_llamacpp_server import LlamaServer
+
+
+def tell(progress: Progress) -> None:
+    print(f"  {progress.model} is {progress.stage}: {progress.fraction or 0:.0%}")
+
+
+def main(directory: str) -> None:
+    with LocalServer(models_dir=directory, models_max=1, ctx_size=2048, parallel=1, threads=1) as server:
+        llm = ChatLlamaServer(base_url=server.base_url, max_tokens=5, on_progress=tell)
+        client = llm.client
+        first, second = [card.id for card in client.models()][:2]
+        client.load_model(first)
+        print(f"running: {[card.id for card in client.running_models()]}")
+
+        def watch() -> None:
+            for event in client.watch_models():
+                print(f"  watched: {event.model} {event.status or event.event}")
+                if event.model == second and event.status == "loaded":
+                    break
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        print(f"LangChain asks {llm.invoke('Hello', model=first).response_metadata['model_name']}")
+        reply = LlamaServer(base_url=server.base_url, max_tokens=5).complete("Hello", model=second)
+        print(f"LlamaIndex asks {reply.additional_kwargs['model']}")
+        watcher.join(10)
+        client.unload_model(second)
+        print(f"running: {[card.id for card in client.running_models()]}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
