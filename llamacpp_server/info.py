@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from .errors import NotSupportedError
@@ -47,6 +48,8 @@ class ServerInfo:
         is_router: Whether the server routes to models by name.
         is_sleeping: Whether the model sleeps; the next request wakes it.
         status: Of a router's model, as in `ModelCard`.
+        pooling: How vectors are made: `none`, `mean`, `cls`, `last`, or `rank` of a reranker. A router tells it of
+            models that were given it on their command line, loaded or not; no other server does (b11434).
     """
 
     model: str | None = None
@@ -64,6 +67,7 @@ class ServerInfo:
     is_router: bool = False
     is_sleeping: bool = False
     status: str | None = None
+    pooling: str | None = None
 
     def check_media(self, media: Iterable[Medium]) -> None:
         """Refuses what the server can't see or hear, before anything is sent.
@@ -109,6 +113,7 @@ class ServerInfo:
             is_router=props.is_router or card.status is not None,
             is_sleeping=props.is_sleeping or card.status == "sleeping",
             status=card.status,
+            pooling=_pooling(card),
         )
 
 
@@ -119,6 +124,14 @@ def _find(cards: Sequence[ModelCard], model: str | None) -> ModelCard | None:
         return named[0] if named else cards[0] if len(cards) == 1 and cards[0].status is None else None
     loaded = [card for card in cards if card.status in (None, "loaded", "sleeping")]
     return next(iter([*loaded, *cards]), None)
+
+
+def _pooling(card: ModelCard) -> str | None:
+    """From the command line with which a router runs a model."""
+    args = (card.raw.get("status") or {}).get("args") or []
+    if "--reranking" in args:
+        return "rank"
+    return next((value for flag, value in pairwise(args) if flag == "--pooling"), None)
 
 
 def _thinking(template: str) -> ThinkingSwitch | None:

@@ -33,6 +33,8 @@ async def test_the_embeddings(family_router: LocalServer) -> None:
     mean, cls = embeddings.embed_query("text"), embeddings.embed_query("text", model="other-embedder")
     assert mean != cls
     assert embeddings.embed_documents(["text"], model="other-embedder") == [cls]
+    assert embeddings.server_info().pooling == "mean"
+    assert embeddings.client.info("one").pooling is None
     assert await embeddings.aembed_query("text", model="other-embedder") == cls
     await embeddings.aclose()
 
@@ -42,5 +44,6 @@ def test_the_reranker(family_router: LocalServer, models_dir: Any) -> None:
         reranker = LlamaServerReranker(base_url=family_router.base_url, model=model)
         assert [rank["index"] for rank in reranker.rerank(["a", "b"], "query")]
         assert reranker.client.running_models()
+    assert reranker.server_info().pooling == "rank"
     loaded = {card.id for card in reranker.client.running_models()}
     assert {"ranker", "other-ranker"} <= loaded
