@@ -82,12 +82,12 @@ def _messages(before: ChatRequest, now: ChatRequest) -> Change | None:
     where, later = f"messages[{at}]", set(old[at:])
     kept = next((n for n in range(at, len(new)) if new[n] in later), None)
     if kept is None and at == len(new):
-        return Change("trimmed", where, f"{len(old) - at} messages at the end are gone", "the session was rewound")
+        return Change("trimmed", where, f"{_counted(len(old) - at)} gone at the end", "the session was rewound")
     if kept is not None and old[at] not in new[at:]:
         gone = old.index(new[kept], at) - at
         if gone > kept - at:
             hint = "history trimmed: cut seldom and much at once, or see n_cache_reuse"
-            return Change("trimmed", where, f"{gone} messages are gone from here on", hint)
+            return Change("trimmed", where, f"{_counted(gone)} gone from here on", hint)
     if old[at] in new[at:]:
         return Change("inserted", where, "a message was put before it", "add messages at the end only")
     return _edited(before.messages[at], now.messages[at], where)
@@ -141,11 +141,17 @@ def _message_at(messages: Sequence[Any], prompt: str, offset: int) -> int | None
 
 def _cache(others: int) -> Change:
     if others:
-        what = f"the prompt stayed, its cache did not; {others} turns of other sessions ran in between"
-        hint = "another session took the slot's cache: -np N --slot-prompt-similarity 0, or more --cache-ram"
+        what = f"the same prompt, its cache was gone; {others} turns of other sessions in between"
+        hint = (
+            "another session took the slot's cache: explicit slots with --slot-prompt-similarity 0.9, or more "
+            "--cache-ram (docs/prompt-cache.md)"
+        )
     else:
-        what = "the prompt stayed, its cache did not; no other session of this report ran in between"
-        hint = "another program uses the server, it was restarted, or it keeps no cache for this model"
+        what = "the same prompt, its cache was gone; no other session of this report in between"
+        hint = (
+            "the server chose another slot (--slot-prompt-similarity is too high for so much new text), was restarted, "
+            "or serves another program as well"
+        )
     return Change("cache", "the server", what, hint)
 
 
@@ -162,6 +168,10 @@ def _common(one: str, other: str) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle - 1)
     return low
+
+
+def _counted(number: int) -> str:
+    return f"{number} messages are" if number > 1 else "a message is"
 
 
 def _name(tool: Mapping[str, Any]) -> str:

@@ -166,11 +166,14 @@ class CacheReport:
         turns = self.turns
         rows = [_HEAD, *(_row(turn) for turn in turns)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD) - 1)]
-        lines = [
-            "  ".join([*(_cell(*cell) for cell in zip(row, widths, range(6), strict=False)), row[-1]]) for row in rows
-        ]
+        lines = ["  ".join([*map(_cell, row, widths, range(len(widths))), row[-1]]).rstrip() for row in rows]
         read, again = sum(turn.read for turn in turns), sum(turn.again for turn in turns)
-        return "\n".join([line.rstrip() for line in lines] + [f"{read} tokens were read, {again} of them again"])
+        hints = dict[str, list[str]]()
+        for turn in turns:
+            if turn.change is not None:
+                hints.setdefault(turn.change.hint, []).append(str(turn.number))
+        notes = [f"turn {', '.join(numbers)}: {hint}" for hint, numbers in hints.items()]
+        return "\n".join([*lines, f"{read} tokens were read, {again} of them again", *notes])
 
 
 def _begun(one: tuple[str, ...], other: tuple[str, ...]) -> int:
@@ -183,7 +186,11 @@ def _words(message: Any) -> str:
 
 def _row(turn: CacheTurn) -> tuple[str, ...]:
     counts = (turn.tokens, turn.reused, turn.read, turn.again)
-    return (str(turn.number), turn.session, *map(str, counts), "" if turn.change is None else str(turn.change))
+    return (str(turn.number), turn.session, *map(str, counts), _told(turn.change))
+
+
+def _told(change: Change | None) -> str:
+    return "" if change is None else f"{change.where}: {change.what}"
 
 
 def _cell(text: str, width: int, column: int) -> str:
