@@ -1,8 +1,9 @@
 """Tokens that a server reads for agents that share it: a sum of the server's own counts, the same on every machine.
 
 Four sessions have one system message and tools (about 1,700 tokens) in common, and each grows by some 150 tokens with
-each of its 12 turns. They come in turn: in `rounds` a turn is one call, in `tool loops` two in a row, the second with a
-tool's result. Every third turn a title is made, a short call that has nothing in common with them and is not counted.
+each of its 12 turns, or 260. They come in turn: in `rounds` a turn is one call, in `tool loops` two in a row, the
+second with a tool's result. Every third turn a title is made, a short call that has nothing in common with them and is
+not counted.
 
 `raw` sends what is best with nothing but httpx: a history that only grows, byte by byte as it came. `least` is what has
 to be read: each session as if it had the server for itself, and what all begin with once. The machine does not matter.
@@ -37,7 +38,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     "--cache-ram 0": {"parallel": -1, "cache_ram": 0},
 }
 WORKLOADS = {"rounds": 1, "tool loops": 2}
-SYSTEM = "You are the assistant of a library and answer in whole sentences. " * 18
+SYSTEM = "You are the assistant of a library and answer in whole sentences. " * 22
 TOOL: Any = {
     "type": "function",
     "function": {
@@ -57,7 +58,7 @@ SCRIPT = {
 def question(session: int, turn: int, calls: int) -> str:
     """What is asked; the words decide what the scripted model says."""
     verb = "Tell" if calls == 1 else "Find"
-    return f"{verb} me, reader {session}, where number {turn} of my list of books is, please."
+    return f"{verb} me, reader {session}, where book number {turn} of my reading list is, please."
 
 
 RESULT = "shelf 3, row 2"
@@ -233,10 +234,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             places = [at + number * 0.16 for at in range(len(mine))]
             panel.bar(places, [row[client] for row in mine], 0.15, label=client)
         panel.axhline(mine[0]["least"], color="black", linewidth=1, linestyle=":", label="what has to be read")
-        panel.set_xticks(
-            [at + 0.32 for at in range(len(mine))], [row["llama-server"].replace(" --", "\n--") for row in mine]
-        )
-        panel.tick_params(axis="x", labelrotation=20)
+        labels = [row["llama-server"].replace(" --", "\n--").replace("prompt-", "prompt-\n") for row in mine]
+        panel.set_xticks([at + 0.32 for at in range(len(mine))], labels, fontsize=7)
         panel.set_title(workload)
     panels[0].set_ylabel("prompt tokens read")
     panels[1].legend(fontsize=8)

@@ -53,7 +53,7 @@ async def test_a_function_agent_with_a_memory(
         for question in QUESTIONS:
             await agent.run(question, memory=memory)
     bodies = tap.bodies("/v1/chat/completions")
-    assert len(bodies) == 8
+    assert len({len(body["messages"]) for body in bodies}) == 8
     assert_grow(chat_server.client(), bodies)
     assert [turn.session for turn in report.turns] == ["#1"] * 8
     assert [turn.change for turn in report.turns] == [None] * 8, str(report)
