@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # What the llama-server binary is compiled with: the server alone.
 CMAKE_ARGS ?= -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_UI=OFF
 
-.PHONY: demo test test-binary test-notebooks test-scaling notebooks docs lint format bench clean
+.PHONY: demo test test-long test-binary test-notebooks test-scaling notebooks docs lint format bench clean
 
 demo: $(VENV)/.runtime ## chat, an agent with tools, and RAG in the terminal
 	$(BIN)/python examples/quickstart.py
@@ -15,6 +15,9 @@ test: $(VENV)/.dev ## the tests that people run daily
 
 test-binary: $(VENV)/.binary ## what only the llama-server binary can do: routers, keys, start-up
 	$(BIN)/python -m pytest -m binary
+
+test-long: $(VENV)/.dev ## one thread of 200 turns with a fault in every second one, in both frameworks
+	LONG_RUN_TURNS=200 $(BIN)/python -m pytest tests/langchain/test_long_run.py tests/llamaindex/test_long_run.py
 
 test-notebooks: $(VENV)/.notebooks ## each notebook, from its first cell to its last
 	$(BIN)/python -m pytest -m notebook
