@@ -102,7 +102,9 @@ def _chat(
         return _chat(settings, request, choice, before) if worth_it else None
 
     def follow(error: LlamaServerError) -> Chat | None:
-        return _forced_chat(settings, request, choice, (), error) if choice is not None and can_follow(error) else None
+        if choice is None or not can_follow(error, limited=is_limited(body)):
+            return None
+        return _forced_chat(settings, request, choice, (), error)
 
     if settings.on_progress is not None:
         decoder = told(settings.on_progress, decoder, body)
@@ -129,6 +131,7 @@ def _rules(request: ChatRequest, choice: ToolChoice, body: Mapping[str, Any], an
         one_call=request.parallel_tool_calls is False or choice.one_call,
         taken=ids_of(request.messages),
         within=None if is_limited(body) else request.forced_call_within,
+        limited=is_limited(body),
         round_follows=request.forced_round and choice.forced is not None and answers == 1,
         missing_is_error=request.missing_call_is_error,
     )

@@ -37,10 +37,14 @@ _TAIL: Final = re.compile(r"[\s}]*\Z")
 _LONGEST_HEAD: Final = 2000
 
 
-def can_follow(error: LlamaServerError) -> bool:
-    """Whether a reply that ended so is worth asking for once more: there is room, and no call has begun."""
+def can_follow(error: LlamaServerError, *, limited: bool = False) -> bool:
+    """Whether a reply that ended so is worth asking for once more: there is room, and no call has begun.
+
+    A reply that ran on to the end of the context leaves room for another, which does not hold its text; one that
+    reached a limit of the request's own (`limited`) does not.
+    """
     if isinstance(error, MissingToolCallError):
-        return error.finish_reason != "length"
+        return error.finish_reason != "length" or not limited
     begun = isinstance(error.partial, ChatReply) and any(choice.tool_calls for choice in error.partial.choices)
     return isinstance(error, UnreadableOutputError) and not begun
 

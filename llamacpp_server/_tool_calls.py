@@ -31,6 +31,7 @@ class CallRules:
         one_call: Whether calls after the first are left out.
         taken: Ids of calls that the conversation has already.
         within: Tokens of text and thinking after which a demanded call has to have begun; None sets no limit.
+        limited: Whether the request says itself how long its reply may get.
         round_follows: Whether a demanded call that did not come is asked for once more.
         missing_is_error: Whether a demanded call that did not come in the end is an error.
     """
@@ -40,6 +41,7 @@ class CallRules:
     one_call: bool = False
     taken: frozenset[str] = frozenset()
     within: int | None = None
+    limited: bool = False
     round_follows: bool = False
     missing_is_error: bool = True
 
@@ -108,7 +110,8 @@ class CallsChecked:
         deltas = self._checked(self._inner.close())
         if not self._waiting:
             return deltas
-        if self._rules.missing_is_error or (self._rules.round_follows and self._finish != "length"):
+        room = self._finish != "length" or not self._rules.limited
+        if self._rules.missing_is_error or (self._rules.round_follows and room):
             raise missing_call(self._rules.forced, self._finish)
         return [*deltas, *self._held]
 

@@ -82,7 +82,7 @@ class ChatRequest:
         media: What may be read, fetched and converted for the messages.
         check_calls: Whether the reply's tool calls are held to what the request allows; False takes them as they are.
         forced_round: Whether a demanded call that did not come is asked for once more, as an answer that the grammar
-            holds to the schema of the tool's arguments. Not after `length` as finish reason, and not with `n` > 1.
+            holds to the schema of the tool's arguments. Not where `max_tokens` cut it off, and not with `n` > 1.
         forced_call_within: Tokens of text and thinking after which a demanded call has to have begun, where the
             request has no `max_tokens`; None sets no limit. A reply that runs on is stopped.
         missing_call_is_error: Whether a demanded call that did not come is a `MissingToolCallError` in the end.

@@ -77,6 +77,14 @@ def test_a_reply_that_runs_on_is_stopped_and_the_call_had_by_its_schema(rambler:
     idle(rambler)
 
 
+def test_a_reply_that_ran_on_to_the_end_of_the_context_leaves_room_for_the_call(scripted_server):
+    says = {"Call the tool": '{"a": 1}', "user": Script(says=["Well, ", "so "], endless=True)}
+    with scripted_server(says, parallel=1, ctx_size=512).client() as client:
+        reply = client.chat(demand("Go.", "add", TOOLS[:1]))
+    assert reply.usage.completion_tokens > 100
+    assert [made.arguments for made in reply.tool_calls] == ['{"a": 1}']
+
+
 def test_the_second_round_reads_next_to_nothing_anew(rambler: LocalServer):
     with rambler.client() as client:
         reply = client.chat(demand("Go. " + "word " * 300, "add", forced_call_within=5))

@@ -92,7 +92,8 @@ def test_both_rounds_are_one_reply():
 def test_what_is_worth_another_round():
     assert can_follow(missing_call("add", "stop"))
     assert can_follow(missing_call("add", None, 4096))
-    assert not can_follow(missing_call("add", "length")), "there is no room"
+    assert not can_follow(missing_call("add", "length"), limited=True), "there is no room"
+    assert can_follow(missing_call("add", "length")), "it ran on to the end of the context"
     unread = UnreadableOutputError("x")
     assert can_follow(unread)
     unread.partial = ended(role(), call(0, "{", id="A", name="add")).partial

@@ -134,10 +134,11 @@ def test_the_end_is_not_told_before_it_is_known_to_be_the_end():
 
 
 def test_a_missing_call_can_be_taken_as_it_is():
-    reply = checked(role(), text("Hm."), *ends("length"), forced="required", missing_is_error=False, round_follows=True)
+    loose = {"missing_is_error": False, "round_follows": True}
+    reply = checked(role(), text("Hm."), *ends("length"), forced="required", limited=True, **loose)
     assert (reply.content, reply.finish_reason, reply.usage.completion_tokens) == ("Hm.", "length", 3)
     with pytest.raises(MissingToolCallError):
-        checked(role(), text("Hm."), *ends("stop"), forced="required", missing_is_error=False, round_follows=True)
+        checked(role(), text("Hm."), *ends("stop"), forced="required", limited=True, **loose)
 
 
 def test_every_answer_needs_the_demanded_call():

@@ -69,7 +69,13 @@ def test_one_of_several_tools(connect):
 
 
 @pytest.mark.parametrize(
-    ("finish", "more", "requests"), [("stop", {"forced_round": False}, 1), ("length", {}, 1), ("stop", {}, 2)]
+    ("finish", "more", "requests"),
+    [
+        ("stop", {"forced_round": False}, 1),
+        ("length", {"params": {"max_tokens": 9}}, 1),
+        ("stop", {}, 2),
+        ("length", {}, 2),
+    ],
 )
 def test_without_another_round_or_after_a_bad_one_it_is_an_error_with_the_text(connect, finish, more, requests):
     with ScriptedServer(says("Not now.", finish), says("Never."), lacks=LACKS) as server:
@@ -85,7 +91,7 @@ def test_without_another_round_or_after_a_bad_one_it_is_an_error_with_the_text(c
 
 def test_a_missing_call_that_is_no_error(connect):
     with ScriptedServer(says("Not now.", "length"), lacks=LACKS) as server:
-        got = connect(server.url).chat(demand(missing_call_is_error=False))
+        got = connect(server.url).chat(demand(missing_call_is_error=False, params={"max_tokens": 9}))
     assert (got.content, got.finish_reason, got.tool_calls) == ("Not now.", "length", ())
 
 
