@@ -25,7 +25,7 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     """Rows of the table: client, seconds, texts a second, and how much faster than one text after the other."""
     count, rounds = (8, 1) if quick else (128, 3)
     texts = [f"The code of the house number {number} is {number * 7}. " * (1 + number % 3) for number in range(count)]
-    with LocalServer(MODEL, embeddings=True, parallel=SLOTS, ctx_size=2048, threads=2) as server:
+    with LocalServer(MODEL, embeddings=True, parallel=SLOTS, ctx_size=2048, threads=1) as server:
         ways = _ways(server.base_url)
         taken: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(rounds):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 
-from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
+if TYPE_CHECKING:
+    from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
 
 from ._progress import Tell, atold, told
 

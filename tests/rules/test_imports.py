@@ -47,6 +47,15 @@ def test_an_adapter_pulls_in_its_own_framework_only(package, own, other):
     assert not [name for name in loaded if name.partition(".")[0] in (other, "xllamacpp")]
 
 
+@pytest.mark.parametrize("package", ["langchain_llamacpp_server", "llamaindex_llamacpp_server"])
+def test_what_only_a_call_needs_is_not_imported_with_the_classes(package):
+    code = f"import json, sys; from {package} import *; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    loaded = set(json.loads(run.stdout))
+    assert "llamacpp_server.connection" in loaded
+    assert not loaded & {"llamacpp_server.client", "llamacpp_server.transport", "llamacpp_server.local"}
+
+
 ADAPTER_FILES = [path for path in FILES if not name_of(path).startswith("llamacpp_server")]
 # Private modules of the client that adapters may use, and what for.
 SHARED = {
