@@ -81,7 +81,8 @@ class LlamaServerEmbeddings(EmbeddingFields, Embeddings):
         """One vector for each image; needs a multimodal embedder (`--mmproj`).
 
         Args:
-            uris: Files, their bytes, or `data:` or `http(s):` addresses. The name is the one that vector stores use.
+            uris: Files (read, as it is you who name them here), their bytes, `data:` addresses, or with `fetch_urls`
+                `http(s):` addresses. The name is the one that vector stores use.
 
         Raises:
             NotSupportedError: When the server has no eyes.

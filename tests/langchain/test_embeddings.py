@@ -16,6 +16,7 @@ import llamacpp_server
 from langchain_llamacpp_server import LlamaServerEmbeddings
 from llamacpp_server import LocalServer, _notices
 from llamacpp_server.prefixes import PREFIXES
+from tests.media import web_server
 from tests.vector_stand_in import answering
 from tests.wiretap import Wiretap
 
@@ -252,6 +253,15 @@ class TestImages:
     async def test_awaited(self, eyes: LlamaServerEmbeddings) -> None:
         assert same(await eyes.aembed_image([png(1, 2, 3)]), eyes.embed_image([png(1, 2, 3)]))
         await eyes.aclose()
+
+    def test_addresses_are_fetched_only_where_the_caller_says_so(self, eyes: LlamaServerEmbeddings) -> None:
+        with web_server() as web:
+            web.files["/red.png"] = ("image/png", png(255, 0, 0))
+            with pytest.raises(core.ModelInvalidRequestError, match="fetch_urls=True"):
+                eyes.embed_image([f"{web.url}/red.png"])
+            assert web.asked == []
+            eyes.fetch_urls = ["127.0.0.1"]
+            assert same(eyes.embed_image([f"{web.url}/red.png"]), eyes.embed_image([png(255, 0, 0)]))
 
     def test_server_without_eyes(self, make: Any) -> None:
         with pytest.raises(llamacpp_server.NotSupportedError, match="--mmproj"):
