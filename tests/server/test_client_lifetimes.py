@@ -6,11 +6,14 @@ import gc
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import threading
 
 import httpx
 import pytest
 import trio
+import uvloop
 
 from llamacpp_server import (
     AsyncLlamaServerClient,
@@ -59,6 +62,44 @@ def test_trio_and_asyncio_by_turns(chat_server):
 
     assert [trio.run(on_trio), asyncio.run(answered(client)), trio.run(on_trio)] == [3, 3, 3]
     gc.collect()
+
+
+def test_uvloop_and_asyncio_by_turns(chat_server):
+    client = AsyncLlamaServerClient(chat_server.base_url)
+    assert [uvloop.run(answered(client)), asyncio.run(answered(client)), uvloop.run(answered(client))] == [3, 3, 3]
+    gc.collect()
+
+
+# What notebooks do: blocking calls inside a running loop, and loops within loops.
+NOTEBOOK = """
+import asyncio, sys, nest_asyncio
+from langchain_llamacpp_server import ChatLlamaServer
+from llamaindex_llamacpp_server import LlamaServer
+
+async def cells():
+    llm = ChatLlamaServer(base_url=sys.argv[1], max_tokens=3)
+    index = LlamaServer(base_url=sys.argv[1], max_tokens=3)
+    found = [llm.invoke("Hi").text, (await llm.ainvoke("Hi")).text, index.complete("Hi").text]
+    found += ["".join([chunk.text async for chunk in llm.astream("Hi")])]
+    nest_asyncio.apply()
+    found += [asyncio.run(llm.ainvoke("Hi")).text, (await index.acomplete("Hi")).text]
+    await asyncio.gather(llm.aclose(), index.aclose())
+    return found
+
+loop = asyncio.new_event_loop()
+found = [text for _ in range(2) for text in loop.run_until_complete(cells())]
+loop.run_until_complete(loop.shutdown_asyncgens())
+loop.close()
+print(len([text for text in found if isinstance(text, str)]))
+"""
+
+
+def test_a_loop_that_is_kept_between_cells_and_loops_within_it(chat_server):
+    """In a process of its own, since nest_asyncio patches asyncio for good."""
+    # nest_asyncio asks for a loop in a way of old that Python 3.12 and later warn about.
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", NOTEBOOK, chat_server.base_url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("12", "")
 
 
 def test_a_client_is_of_use_after_it_was_closed(connect, chat_server):
