@@ -153,6 +153,18 @@ def drip(answer: bytes) -> Pieces:
         yield answer[number : number + 1]
 
 
+def cut_inside_characters(answer: bytes) -> Pieces:
+    """Characters of two to four bytes in a field that nobody reads, and each byte of them in a packet of its own."""
+    head, body = body_of(answer)
+    answer = whole(head, body.replace(b"{", '{"padding":"é漢🎈\u2028",'.encode(), 1))
+    start = answer.index("é".encode())
+    yield answer[: start + 1]
+    for number in range(start + 1, start + 12):
+        time.sleep(0.002)
+        yield answer[number : number + 1]
+    yield answer[start + 12 :]
+
+
 def garbage(answer: bytes) -> Pieces:
     yield b"\x16\x03\x01\x00\xa5 this is no HTTP \xff\xfe" * 20
 
@@ -225,8 +237,9 @@ def no_end_mark(answer: bytes) -> Pieces:
 FAULTS = [
     Fault(function.__name__.replace("_", " "), function)
     for function in (
-        no_answer, cut_before_the_body, cut_in_the_middle, stall, drip, garbage, web_page, web_page_error,
-        odd_content_type, gzipped, broken_gzip, redirect, truncated_json, endless_line, bad_utf8, big_event,
+        no_answer, cut_before_the_body, cut_in_the_middle, stall, drip, cut_inside_characters, garbage, web_page,
+        web_page_error, odd_content_type, gzipped, broken_gzip, redirect, truncated_json, endless_line, bad_utf8,
+        big_event,
     )
 ]  # fmt: skip
 STREAM_FAULTS = [Fault("error event", error_event), Fault("no end mark", no_end_mark)]

@@ -7,6 +7,7 @@ compares it with this run. To write it anew: `WRITE_DOCS=1 pytest tests/faults`.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.exceptions import ModelError
+from llama_index.core.llms import ChatMessage
 
+from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings
 from llamacpp_server import (
     AsyncLlamaServerClient,
     ChatRequest,
@@ -23,6 +27,7 @@ from llamacpp_server import (
     LlamaServerError,
     LocalServer,
 )
+from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding
 
 from .proxy import FAULTS, STREAM_FAULTS, Fault, Proxy
 
@@ -101,6 +106,7 @@ EXPECTED: dict[str, set[str]] = {
     "cut in the middle": {"StreamCutOffError"},
     "stall": {"RequestTimeoutError"},
     "drip": {"right reply"},
+    "cut inside characters": {"right reply"},
     "garbage": {"MalformedReplyError"},
     "web page": {"MalformedReplyError"},
     "web page error": {"ServerFaultError"},
@@ -137,10 +143,84 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+# -- the classes of both frameworks: their errors are the server's and the framework's at once
+
+FRAMEWORKS: dict[str, tuple[str, str, Callable[[str, float], Any]]] = {
+    "ChatLlamaServer": (
+        "chat_server", "chat", lambda url, seconds: ChatLlamaServer(
+            base_url=url, read_timeout=seconds, max_retries=1, **CHAT.params).invoke("Hello").content),
+    "its ainvoke": (
+        "chat_server", "chat", lambda url, seconds: asyncio.run(ChatLlamaServer(
+            base_url=url, read_timeout=seconds, max_retries=1, **CHAT.params).ainvoke("Hello")).content),
+    "LlamaServerEmbeddings": (
+        "embedding_server", "embeddings", lambda url, seconds: LlamaServerEmbeddings(
+            base_url=url, read_timeout=seconds, max_retries=1).embed_documents(["one", "two"])),
+    "LlamaServer": (
+        "chat_server", "chat", lambda url, seconds: LlamaServer(
+            base_url=url, read_timeout=seconds, max_retries=1, thinking=False, context_window=2048,
+            **CHAT.params).chat([ChatMessage("Hello")]).message.content),
+    "its achat": (
+        "chat_server", "chat", lambda url, seconds: asyncio.run(LlamaServer(
+            base_url=url, read_timeout=seconds, max_retries=1, thinking=False, context_window=2048,
+            **CHAT.params).achat([ChatMessage("Hello")])).message.content),
+    "LlamaServerEmbedding": (
+        "embedding_server", "embeddings", lambda url, seconds: LlamaServerEmbedding(
+            base_url=url, read_timeout=seconds, max_retries=1).get_text_embedding_batch(["one", "two"])),
+}  # fmt: skip
+LANGCHAIN = ("ChatLlamaServer", "its ainvoke", "LlamaServerEmbeddings")
+CORE = "langchain_core.exceptions"
+# What takes 64 MiB a time is tried on the client alone.
+FRAMEWORK_CASES = [
+    (fault, name)
+    for name, (_, endpoint, _) in FRAMEWORKS.items()
+    for fault in [*FAULTS, *(STREAM_FAULTS if endpoint == "chat" else [])]
+    if fault.name not in ("big event", "endless line")
+]
+
+
+@pytest.mark.parametrize(("fault", "name"), FRAMEWORK_CASES, ids=lambda case: getattr(case, "name", case))
+def test_each_fault_ends_alike_in_both_frameworks(request: pytest.FixtureRequest, fault: Fault, name: str) -> None:
+    server, _, ask = FRAMEWORKS[name]
+    real: LocalServer = request.getfixturevalue(server)
+    expected = ask(real.base_url, PATIENT)
+    with Proxy(real.base_url, fault) as proxy:
+        try:
+            answer = ask(proxy.base_url, HASTY if fault.name == "stall" else PATIENT)
+        except LlamaServerError as error:
+            outcome = type(error).__name__
+            assert outcome in EXPECTED[fault.name]
+            assert isinstance(error, ModelError) == (name in LANGCHAIN)
+            if isinstance(error, ModelError):
+                outcome += f" ({next(base.__name__ for base in type(error).__mro__ if base.__module__ == CORE)})"
+        else:
+            assert answer == expected
+            outcome = "right reply"
+    outcomes[fault.name, name, "framework"] = outcome
+    gc.collect()
+
+
+def framework_table() -> str:
+    """The same for the classes of the frameworks."""
+    lines = [
+        "",
+        "## In the frameworks",
+        "",
+        "The same faults through the classes of both packages. In LangChain each error is one of",
+        "`langchain_core.exceptions` as well; its name is in brackets.",
+        "",
+        "| fault | " + " | ".join(FRAMEWORKS) + " |",
+        "|---|" + "---|" * len(FRAMEWORKS),
+    ]
+    for fault in dict.fromkeys(fault.name for fault, _ in FRAMEWORK_CASES):
+        cells = [outcomes.get((fault, name, "framework"), "-") for name in FRAMEWORKS]
+        lines.append(f"| {fault} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def test_the_table_in_the_docs_is_what_came_out() -> None:
-    if len(outcomes) < 2 * len(CASES):
+    if len(outcomes) < 2 * len(CASES) + len(FRAMEWORK_CASES):
         pytest.skip("the table is made of all faults, and this run was of some")
     if os.environ.get("WRITE_DOCS"):
         DOCS.parent.mkdir(exist_ok=True)
-        DOCS.write_text(table())
-    assert DOCS.read_text() == table()
+        DOCS.write_text(table() + framework_table())
+    assert DOCS.read_text() == table() + framework_table()
