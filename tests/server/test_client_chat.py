@@ -327,12 +327,19 @@ def test_a_json_schema_is_enforced_in_both_of_its_forms(connect, chat_server):
 @pytest.mark.parametrize(
     ("params", "words"),
     [({"grammar": "root ::= ["}, "grammar"), ({"json_schema": {"type": "wat"}}, "schema"),
-     ({"grammar": 'root ::= "a"', "json_schema": {}}, "both"), ({"n": 99}, "Field 'n'")],
+     ({"n": 99}, "Field 'n'")],
 )  # fmt: skip
 def test_a_constraint_that_the_server_refuses_is_a_bad_request(connect, chat_server, params, words):
     with pytest.raises(BadRequestError, match=words) as caught:
         connect(chat_server).chat(ChatRequest(messages=MESSAGES, params=params, clean_schemas=False))
     assert caught.value.status in (400, 500)
+
+
+def test_two_constraints_at_once_are_refused_before_sending(connect, chat_server):
+    params = {"grammar": 'root ::= "a"', "json_schema": {}}
+    with pytest.raises(BadRequestError, match="one thing only, and grammar and json_schema") as caught:
+        connect(chat_server).chat(ChatRequest(messages=MESSAGES, params=params))
+    assert caught.value.status is None
 
 
 def test_an_image_for_a_server_without_eyes_names_the_flag(connect, chat_server):
