@@ -130,7 +130,11 @@ def embedded() -> int:
 
     given = xllamacpp.CommonParams()
     for path, value in params.items():
-        _set(xllamacpp, given, path, value)
+        try:
+            _set(xllamacpp, given, path, value)
+        except AttributeError:
+            _write(LOG, f"xllamacpp {xllamacpp.__version__} has no {path}; a newer one may have it\n")
+            return 1
     try:
         server = xllamacpp.Server(given)
     except RuntimeError as error:

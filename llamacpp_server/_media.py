@@ -195,8 +195,11 @@ def _embedded(medium: Medium, data: bytes, mime_type: str) -> Part:
         # The type has to be an image's, and that is all that the server reads of it.
         mime_type = mime_type if mime_type.startswith("image/") else "image/png"
         return {"type": "image_url", "image_url": {"url": f"data:{mime_type};base64,{text}"}}
-    name = "input_audio" if medium == "audio" else "input_video"
-    return {"type": name, name: {"data": text}}
+    if medium == "audio":
+        # Builds before July 2026 (b10068) demand one of these two words, and look at the bytes for what it really is.
+        known = "mp3" if mime_type == "audio/mpeg" else "wav"
+        return {"type": "input_audio", "input_audio": {"data": text, "format": known}}
+    return {"type": "input_video", "input_video": {"data": text}}
 
 
 def _text(part: Part, data: bytes, mime_type: str, where: str) -> Part:

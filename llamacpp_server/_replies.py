@@ -90,12 +90,12 @@ def logprobs_of(wire: Any) -> Any:
     return wire or None
 
 
-def usage_from_wire(wire: Mapping[str, Any] | None) -> Usage | None:
-    """Token counts; None when there are none. Older builds say nothing of cached tokens."""
+def usage_from_wire(wire: Mapping[str, Any] | None, timings: Mapping[str, Any] | None = None) -> Usage | None:
+    """Token counts; None when there are none. Builds before April 2026 tell of cached tokens among the timings only."""
     if not wire:
         return None
     details = wire.get("prompt_tokens_details") or {}
-    cached = details.get("cached_tokens")
+    cached = details.get("cached_tokens", (timings or {}).get("cache_n"))
     return Usage(
         number_of(wire.get("prompt_tokens")),
         number_of(wire.get("completion_tokens")),
@@ -153,7 +153,7 @@ def chat_reply(wire: Mapping[str, Any]) -> ChatReply:
     return ChatReply(
         tuple(_chat_choice(choice, start) for choice in choices),
         start,
-        usage_from_wire(wire.get("usage")),
+        usage_from_wire(wire.get("usage"), wire.get("timings")),
         timings_from_wire(wire.get("timings")),
     )
 
@@ -187,7 +187,7 @@ def completion_reply(wire: Any) -> CompletionReply:
             for c in choices
         ),
         start_from_wire(wire),
-        usage_from_wire(wire.get("usage")),
+        usage_from_wire(wire.get("usage"), wire.get("timings")),
         timings_from_wire(wire.get("timings")),
     )
 

@@ -158,7 +158,7 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
         if self._start is None:
             start = self._start = start_from_wire(chunk, self._repairs)
         if usage or timings or progress:
-            usage, timings = usage_from_wire(usage), timings_from_wire(timings)
+            usage, timings = usage_from_wire(usage, timings), timings_from_wire(timings)
             progress = progress_from_wire(progress)
         for choice in choices or _NO_CHOICE:
             get = choice.get
@@ -239,7 +239,7 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
         if "choices" not in chunk:
             deltas.append(self._native(chunk)._replace(timings=timings, progress=progress, start=start))
             return
-        usage = usage_from_wire(chunk.get("usage"))
+        usage = usage_from_wire(chunk.get("usage"), chunk.get("timings"))
         for choice in chunk["choices"] or [{}]:
             index = number_of(choice.get("index"))
             if usage and index % self._each:

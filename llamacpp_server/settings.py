@@ -107,7 +107,9 @@ def _is_address(text: str) -> bool:
         _ = parts.port
     except ValueError:
         return False
-    named = bool(parts.hostname) and not parts.netloc.endswith(":") and not any(c.isspace() for c in text)
+    named = bool(parts.hostname) and not parts.netloc.endswith(":") and text.isprintable() and " " not in text
+    # A query is dropped, and what seems to be one may be the end of a password.
+    named = named and "@" not in parts.query + parts.fragment
     return named and parts.scheme in ("http", "https", "http+unix")
 
 

@@ -6,9 +6,11 @@ build lacks the feature. Nothing else may come out of it.
 
 import json
 import os
+import re
 import time
 from base64 import b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,8 @@ def a_forced_tool(get: Get) -> None:
 
 def a_json_schema(get: Get) -> None:
     form = {"type": "json_schema", "json_schema": {"schema": SCHEMA | {"properties": {"x": {"enum": [1, 2]}}}}}
-    assert json.loads(plain(get).chat(ask("hi", max_tokens=60, response_format=form)).content)["x"] in (1, 2)
+    text = plain(get).chat(ask("hi", max_tokens=400, response_format=form)).content
+    assert re.fullmatch(r"\{\s*\"x\"\s*:\s*[12]\s*\}", text), text
 
 
 def a_grammar(get: Get) -> None:
@@ -149,12 +152,13 @@ def tokens(get: Get) -> None:
 
 
 def filling_in(get: Get) -> None:
-    server = get("serve")("fim.gguf", parallel=1, ctx_size=2048)
-    assert (
-        server.client()
-        .infill(InfillRequest(prefix="def f(", suffix="):", params={"max_tokens": 4}))
-        .usage.completion_tokens
-    )
+    client = get("serve")("fim.gguf", parallel=1, ctx_size=2048).client()
+    for seed in range(20):
+        request = InfillRequest(prefix="def f(", suffix="):", params={"max_tokens": 1, "seed": seed})
+        with suppress(ServerFaultError):  # half a character
+            assert client.infill(request).usage.completion_tokens == 1
+            return
+    raise AssertionError("none of 20 was taken")
 
 
 def embeddings(get: Get) -> None:
@@ -240,9 +244,9 @@ def odd_schemas(get: Get) -> None:
     node = {"type": "object", "properties": {"a": {"$ref": "#/$defs/n"}, "b": {"pattern": "x"}, "c": {"not": {}}}}
     tools = [{"type": "function", "function": {"name": "f", "parameters": node | {"$defs": {"n": node}}}}]
     try:
-        plain(get).chat(ask("hi", *tools, choice="f", max_tokens=60))
+        plain(get).chat(ask("hi", *tools, max_tokens=2))
     except ServerFaultError as error:  # half a call, which is no fault of the schema
-        assert "does not match the expected" in str(error)
+        assert any(words in str(error) for words in ("does not match the expected", "Failed to parse input at pos"))
 
 
 def a_router(get: Get) -> None:
@@ -260,7 +264,7 @@ FEATURES: dict[str, tuple[Callable[[Get], None], str]] = {
     "chat, streamed and whole": (chat, ""),
     "token counts in streams": (usage_of_streams, "no `usage`"),
     "cached tokens in the counts": (cached_tokens, "`cached_tokens` is None"),
-    "thinking apart from the text": (thinking_apart, "cut out of the text by us"),
+    "thinking apart from the text": (thinking_apart, "cut out of the text by us, if its opening tag is there"),
     "a budget for thinking": (thinking_with_a_budget, "`thinking_ends` is None: the server ignores the field"),
     "ending a thought while it runs": (ending_a_thought, "NotFoundError"),
     "a tool call": (a_tool_call, ""),

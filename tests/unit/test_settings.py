@@ -64,7 +64,8 @@ def test_base_url_is_reduced_to_the_servers_root(given_url, root):
 @pytest.mark.parametrize(
     "bad",
     ["", "   ", "/v1", "http://", "http:///v1", "ftp://host", "file:///etc/passwd", "unix:", "unix:///", "http+unix://",
-     "http://host:port", "http://host:99999", "http://two words", "http://[::1", "http://[zz]:80"],
+     "http://host:port", "http://host:99999", "http://two words", "http://[::1", "http://[zz]:80", "http://host\x7f",
+     "http://us/er:12?word@host", "http://host/x#a@b"],
 )  # fmt: skip
 def test_a_base_url_without_a_host_is_refused_and_the_right_form_is_shown(bad):
     with pytest.raises(ValueError, match=r"base_url .*") as caught:
