@@ -41,8 +41,8 @@ def _plain(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: int
         return told({"type": "object"}, "Of the same form again.")
     flat = {key: value for key, value in flat.items() if _KIND_OF.get(key, flat["type"]) == flat["type"]}
     if isinstance(flat.get("properties"), Mapping):
-        properties = {name: _plain(value, definitions, depth + 1) for name, value in flat["properties"].items()}
-        flat = {**flat, "properties": properties}
+        given = {k: v if isinstance(v, Mapping) else _PLAIN_ITEM for k, v in flat["properties"].items()}
+        flat = {**flat, "properties": {name: _plain(value, definitions, depth + 1) for name, value in given.items()}}
     if isinstance(flat.get("additionalProperties"), Mapping):
         flat = {**flat, "additionalProperties": _plain(flat["additionalProperties"], definitions, depth + 1)}
     if flat["type"] == "array":

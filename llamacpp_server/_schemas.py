@@ -251,7 +251,8 @@ class _Cleaner:
             return self.typed({k: v for k, v in flat.items() if k != key}, path, depth)
         if set(outside) - {"type"} or (outside and not all(_has_own_type(one) for one in alternatives)):
             self.repair("union_siblings", path, f"what stands beside `{key}` was put into its alternatives")
-            alternatives = [merged(self.flattener.flatten(one, path), outside, ignore) for one in alternatives]
+            schemas = [one if isinstance(one, Mapping) else {} for one in alternatives]
+            alternatives = [merged(self.flattener.flatten(one, path), outside, ignore) for one in schemas]
             flat = {k: v for k, v in flat.items() if k in ANNOTATIONS or k == key}
         cleaned = [self.node(one, f"{path}.{key}[{n}]", depth + 1) for n, one in enumerate(alternatives)]
         return {**flat, key: cleaned}

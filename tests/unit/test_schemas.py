@@ -364,3 +364,18 @@ def without_patterns(schema):
     if isinstance(schema, dict):
         return {key: without_patterns(value) for key, value in schema.items() if key != "pattern"}
     return [without_patterns(value) for value in schema] if isinstance(schema, list) else schema
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"properties": {"a": {"anyOf": [{"x": None}, None, 5], "b": None}}},
+        {"properties": {"not": {"const": {}, "properties": {"a": {}, "role": None, "additionalProperties": None}}}},
+    ],
+)
+def test_what_is_no_schema_within_one_is_taken_for_any(parameters):
+    """A fuzzer found these."""
+    done, _ = clean_tools([tool("f", parameters)])
+    (name,) = parameters["properties"]
+    assert name in done[0]["function"]["parameters"]["properties"]
+    assert name in plain_tools(done)[0][0]["function"]["parameters"]["properties"]
