@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, UsageMetadata
 from langchain_core.messages import ToolCall as LangchainToolCall
-from langchain_core.messages.ai import InputTokenDetails
+from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails
 from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
@@ -269,6 +269,8 @@ def usage_metadata(usage: Usage) -> UsageMetadata:
     )
     if usage.cached_tokens is not None:
         counts["input_token_details"] = InputTokenDetails(cache_read=usage.cached_tokens)
+    if usage.reasoning_tokens is not None:
+        counts["output_token_details"] = OutputTokenDetails(reasoning=usage.reasoning_tokens)
     return counts
 
 
@@ -281,6 +283,8 @@ def token_usage(usage: Usage) -> dict[str, Any]:
     }
     if usage.cached_tokens is not None:
         counts["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if usage.reasoning_tokens is not None:
+        counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
     return counts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -9,25 +10,29 @@ from langchain_core.load.serializable import Serializable
 
 
 def register() -> None:
-    """Lets LangChain's `init_chat_model` make this class: `init_chat_model("llamacpp:any-name", base_url=...)`.
+    """Lets LangChain's `init_chat_model` and `init_embeddings` make this package's classes.
 
-    It writes into a private table of the `langchain` package, which has no public way in, so it is done on request.
+    After it, `init_chat_model("llamacpp:any-name", base_url=...)` is a `ChatLlamaServer`. It writes into private tables
+    of the `langchain` package, which has no public way in, so it is done on request.
 
     Raises:
-        RuntimeError: When this version of `langchain` has no such table.
+        RuntimeError: When this version of `langchain` has no such tables.
     """
-    from langchain.chat_models import base
+    import langchain.chat_models.base
+    import langchain.embeddings.base
 
-    from .chat_models import ChatLlamaServer
+    for module, model in (
+        (langchain.chat_models.base, "ChatLlamaServer"),
+        (langchain.embeddings.base, "LlamaServerEmbeddings"),
+    ):
+        table = getattr(module, "_BUILTIN_PROVIDERS", None)
+        if not isinstance(table, dict):
+            raise RuntimeError(f"this version of langchain has no table of providers; use {model} itself")
+        for name in ("llamacpp", "llamacpp_server"):
+            table[name] = (__package__, model, _make)
 
-    table = getattr(base, "_BUILTIN_PROVIDERS", None)
-    if not isinstance(table, dict):
-        raise RuntimeError("this version of langchain has no table of providers; use ChatLlamaServer itself")
-    for name in ("llamacpp", "llamacpp_server"):
-        table[name] = (__package__, ChatLlamaServer.__name__, _make)
 
-
-def _make(cls: type[Serializable], **kwargs: Any) -> Serializable:
+def _make(cls: Callable[..., Any], **kwargs: Any) -> Any:
     return cls(**kwargs)
 
 

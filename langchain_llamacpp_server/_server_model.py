@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 from langchain_core.language_models import BaseLanguageModel
@@ -21,6 +22,14 @@ class ServerModel(ConnectionFields, BaseLanguageModel[Any]):
             return self.custom_get_token_ids(text)
         with langchain_errors:
             return self.tokenizer(text)
+
+    def _apart(self, *more: str | None) -> dict[str, str]:
+        """What tells this model from others on its server to LangChain's cache: a gateway may choose by a header.
+
+        A digest, since a header may be secret, and caches and traces are stored.
+        """
+        told = (self.default_headers, self.default_query, *(text for text in more if text))
+        return {"apart": sha256(repr(told).encode()).hexdigest()} if any(told) else {}
 
     @classmethod
     def is_lc_serializable(cls) -> bool:

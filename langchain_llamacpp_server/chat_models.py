@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput, ModelProfile
@@ -346,11 +346,11 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
     @property
     def _identifying_params(self) -> dict[str, Any]:
         params: dict[str, Any] = {"model_name": self.model, "base_url": redact_url(self.base_url), **self.given()}
-        for name in ("thinking", "model_kwargs", "extra_body", "disabled_params"):
+        for name in _OTHERS_THAT_MATTER:
             value = getattr(self, name)
-            if value is not None and value != {}:
+            if value != type(self).model_fields[name].get_default(call_default_factory=True):
                 params[name] = value
-        return params
+        return {**params, **self._apart(self.cache_salt)}
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         """The key of LangChain's cache: tells servers, models and parameters apart, as they are at this moment."""
@@ -389,6 +389,11 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
         return ["langchain_llamacpp_server", "chat_models"]
 
 
+# What changes answers and is no field of the request; traces see it, and it is part of the cache's key.
+_OTHERS_THAT_MATTER: Final = (
+    *("thinking", "max_thinking_seconds", "model_kwargs", "extra_body", "disabled_params"),
+    *("history_repair", "clean_schemas", "check_calls", "forced_round", "forced_call_within"),
+)
 _NONE_IS_A_VALUE = frozenset({"connect_timeout", "read_timeout", "total_timeout"})
 
 

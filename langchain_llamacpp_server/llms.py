@@ -19,6 +19,7 @@ from llamacpp_server.settings import redact_url
 from ._clients import async_client_for, client_for
 from ._completions import ChunkConverter, CompletionCall, read_call, result
 from ._errors import langchain_errors
+from ._registration import let_load_find
 from ._server_model import ServerModel
 from ._vector_arguments import LLM_NAMES, model_arguments
 
@@ -178,6 +179,7 @@ class LlamaServerLLM(SamplingFields, ServerModel, BaseLLM):
             params["suffix"] = self.suffix
         if self.extra_body:
             params["extra_body"] = self.extra_body
+        params |= self._apart()
         return params if self._call is None else {**params, "call": dict(self._call)}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
@@ -205,3 +207,6 @@ def _folded(chunks: list[GenerationChunk]) -> LLMResult:
     info = dict(whole.generation_info or {})
     output = {"model_name": info.pop("model_name"), "token_usage": info.pop("token_usage", {})}
     return LLMResult(generations=[[GenerationChunk(text=whole.text, generation_info=info)]], llm_output=output)
+
+
+let_load_find(LlamaServerLLM)

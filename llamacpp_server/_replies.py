@@ -90,16 +90,25 @@ def logprobs_of(wire: Any) -> Any:
     return wire or None
 
 
-def usage_from_wire(wire: Mapping[str, Any] | None, timings: Mapping[str, Any] | None = None) -> Usage | None:
-    """Token counts; None when there are none. Builds before April 2026 tell of cached tokens among the timings only."""
+def usage_from_wire(
+    wire: Mapping[str, Any] | None, timings: Mapping[str, Any] | None = None, thought: int | None = None
+) -> Usage | None:
+    """Token counts; None when there are none.
+
+    Args:
+        wire: As the server sends it.
+        timings: Builds before April 2026 tell of cached tokens among the timings only.
+        thought: Tokens of the thinking as counted here, for servers that don't say it.
+    """
     if not wire:
         return None
-    details = wire.get("prompt_tokens_details") or {}
-    cached = details.get("cached_tokens", (timings or {}).get("cache_n"))
+    cached = (wire.get("prompt_tokens_details") or {}).get("cached_tokens", (timings or {}).get("cache_n"))
+    reasoning = (wire.get("completion_tokens_details") or {}).get("reasoning_tokens")
     return Usage(
         number_of(wire.get("prompt_tokens")),
         number_of(wire.get("completion_tokens")),
         None if cached is None else number_of(cached),
+        thought if reasoning is None else number_of(reasoning),
     )
 
 

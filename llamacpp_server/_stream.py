@@ -150,6 +150,7 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
         super().__init__(repairs)
         self._calls: dict[tuple[int, int], tuple[str, str]] = {}
         self._moved: dict[tuple[int, int], int] = {}
+        self._thought: dict[int, int] = {}  # tokens of each choice when its thinking was last heard of
 
     def _read(self, chunk: dict[str, Any], deltas: list[ChatDelta]) -> None:
         get = chunk.get
@@ -158,7 +159,8 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
         if self._start is None:
             start = self._start = start_from_wire(chunk, self._repairs)
         if usage or timings or progress:
-            usage, timings = usage_from_wire(usage, timings), timings_from_wire(timings)
+            thought = sum(self._thought.values()) or None
+            usage, timings = usage_from_wire(usage, timings, thought), timings_from_wire(timings)
             progress = progress_from_wire(progress)
         for choice in choices or _NO_CHOICE:
             get = choice.get
@@ -174,6 +176,8 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
             thinking = text_of(delta.get("reasoning_content") or delta.get("reasoning"))
             finish, logprobs, calls = text_of(finish) or None, logprobs_of(logprobs), delta.get("tool_calls")
             fragments = self._fragments(index, calls) if calls else ()
+            if thinking and timings:
+                self._thought[index] = timings.predicted_n
             if content or thinking or fragments or finish or logprobs or usage or timings or progress or start:
                 deltas.append(
                     ChatDelta(content, thinking, fragments, finish, index, logprobs, usage, timings, progress, start)
@@ -347,7 +351,8 @@ def fold_chat(deltas: Iterable[ChatDelta]) -> ChatReply:
     if usages:
         # One usage comes for each choice, all of them for the same prompt; older builds sent some twice.
         usages = usages[-len(choices) :]
-        usage = Usage(usages[0].prompt_tokens, sum(u.completion_tokens for u in usages), usages[0].cached_tokens)
+        told, thought = usages[0], usages[-1].reasoning_tokens
+        usage = Usage(told.prompt_tokens, sum(u.completion_tokens for u in usages), told.cached_tokens, thought)
     return ChatReply(
         tuple(
             ChatChoice(

@@ -72,13 +72,11 @@ class ChatRequest:
         history_repair: Repairs of messages that would wedge the chat template: True for all, False for none, names
             of those to do, or names with a minus before them of those to leave out. See docs/repairs.md.
         clean_schemas: Whether schemas are rewritten where the server's grammar converter refuses or mis-serves them.
-        max_thinking_seconds: How long the model may think, from its first thought on; then the thinking is ended and
-            the answer follows. None sets no limit.
+        max_thinking_seconds: How long the model may think, from its first thought on; then it answers. None: no limit.
         thinking_control: Ends the thinking when asked to, while the reply runs.
         cache_salt: Put in brackets at the head of the system message, so that the prompts of sessions with different
             salts have no beginning in common, and a server with default flags finds each session's own cache. The model
-            sees it, and each session reads the system message and the tools anew; where the server's RAM cache is off
-            or too small for all sessions it makes everything worse. None adds nothing. See docs/prompt-cache.md.
+            sees it, and it can make everything worse: see docs/prompt-cache.md. None adds nothing.
         media: What may be read, fetched and converted for the messages.
         check_calls: Whether the reply's tool calls are held to what the request allows; False takes them as they are.
         forced_round: Whether a demanded call that did not come is asked for once more, as an answer that the grammar
@@ -155,11 +153,13 @@ class Usage:
         prompt_tokens: Tokens of the rendered prompt, cached ones included.
         completion_tokens: Tokens generated, thinking included.
         cached_tokens: Prompt tokens that came from the cache; None where the build does not say.
+        reasoning_tokens: Completion tokens of the thinking; None without `timings_per_token` (b11434).
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
     @property
     def total_tokens(self) -> int:

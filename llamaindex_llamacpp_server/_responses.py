@@ -250,6 +250,8 @@ def _details(reply: ChatReply | CompletionReply) -> dict[str, Any]:
         details["total_tokens"] = reply.usage.total_tokens
         if reply.usage.cached_tokens is not None:
             details["cached_tokens"] = reply.usage.cached_tokens
+        if reply.usage.reasoning_tokens is not None:
+            details["reasoning_tokens"] = reply.usage.reasoning_tokens
     if reply.timings is not None:
         details["timings"] = reply.timings.as_dict()
     if reply.start.repairs:
@@ -316,6 +318,8 @@ def _measured(usage: Usage | None, timings: Timings | None) -> dict[str, Any]:
         }
         if usage.cached_tokens is not None:
             measured["usage"]["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+        if usage.reasoning_tokens is not None:
+            measured["usage"]["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
     if timings is not None:
         measured["timings"] = timings.as_dict()
     return measured

@@ -182,6 +182,11 @@ def test_the_counts_of_several_prompts_add_up(nonsense: ChatLlamaServer) -> None
     assert result.llm_output is not None
     assert result.llm_output["token_usage"]["completion_tokens"] == 6
     assert result.llm_output["model_name"] == "random"
+    twice = nonsense.generate([[HumanMessage("Hi")], [HumanMessage("Ho")]], n=2, max_tokens=3, ignore_eos=True)
+    messages = [generation.message for answers in twice.generations for generation in answers]  # type: ignore[union-attr]
+    assert sum(m.usage_metadata["output_tokens"] for m in messages if m.usage_metadata) == 12  # type: ignore[attr-defined]
+    assert twice.llm_output is not None
+    assert twice.llm_output["token_usage"]["completion_tokens"] == 12
 
 
 def test_probabilities_timings_and_progress_where_asked_for(nonsense: ChatLlamaServer) -> None:

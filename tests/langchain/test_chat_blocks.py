@@ -77,9 +77,24 @@ async def test_awaited_events(llm: ChatLlamaServer) -> None:
 
 
 async def test_events_of_the_version_before(llm: ChatLlamaServer) -> None:
-    events = [event async for event in llm.astream_events("Hi", version="v2")]
+    heard = Heard()
+    config: Any = {"callbacks": [heard]}
+    events = [event async for event in llm.astream_events("Hi", version="v2", config=config)]
     chunks = [event["data"]["chunk"] for event in events if event["event"] == "on_chat_model_stream"]
     assert "".join(chunk.text for chunk in chunks) == "Hello there, friend!"
+    thoughts = [block["reasoning"] for c in chunks for block in c.content_blocks if block["type"] == "reasoning"]
+    assert "".join(thoughts) == "A greeting.\n"
+    assert (heard.tokens, heard.events) == (len(chunks), [])
+    assert events[-1]["data"]["output"].usage_metadata["output_tokens"] > 5
+
+
+def test_the_environment_can_ask_for_blocks(llm: ChatLlamaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_OUTPUT_VERSION", "v1")
+    blocks = [{"type": "reasoning", "reasoning": "A greeting.\n"}, {"type": "text", "text": "Hello there, friend!"}]
+    model = ChatLlamaServer(base_url=llm.base_url)
+    one, *rest = model.stream("Hi")
+    assert model.invoke("Hi").content == blocks
+    assert [{**block, "index": i} for i, block in enumerate(blocks)] == (one + rest).content
 
 
 def test_a_cut_off_call_is_an_invalid_block_in_events(llm: ChatLlamaServer) -> None:

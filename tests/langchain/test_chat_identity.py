@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import importlib
 import json
 import pickle
 from typing import Any
@@ -12,7 +13,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.load import dumpd, dumps, load
 from langchain_core.runnables import ConfigurableField
 
-from langchain_llamacpp_server import ChatLlamaServer, register
+from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings, register
 from llamacpp_server import LocalServer
 from tests.langchain.conftest import get_weather
 
@@ -90,6 +91,29 @@ def test_a_cache_tells_servers_and_parameters_apart(llm: ChatLlamaServer, chat_s
     assert cached.invoke("Hi").response_metadata["id"] not in ids
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"thinking": False},
+        {"max_thinking_seconds": 1},
+        {"history_repair": False},
+        {"clean_schemas": False},
+        {"forced_round": False},
+        {"cache_salt": "anna"},
+        {"default_headers": {"X-Model": SECRET}},
+        {"default_query": {"model": SECRET}},
+        {"model_kwargs": {"top_k": 3}},
+        {"extra_body": {"new": 1}},
+        {"output_version": "v1"},
+    ],
+)
+def test_whatever_changes_answers_is_in_the_key_of_the_cache(change: dict[str, Any]) -> None:
+    key = ChatLlamaServer(base_url="http://host:1", **change)._get_llm_string()
+    assert key != ChatLlamaServer(base_url="http://host:1")._get_llm_string()
+    assert SECRET not in key
+    assert key == ChatLlamaServer(base_url="http://host:1", **change)._get_llm_string()
+
+
 def test_fields_can_be_configured_per_call(talker: LocalServer, chat_server: LocalServer) -> None:
     llm = ChatLlamaServer(base_url=chat_server.base_url, max_tokens=5).configurable_fields(
         base_url=ConfigurableField(id="server"), api_key=ConfigurableField(id="key")
@@ -131,15 +155,23 @@ def test_versions_are_told() -> None:
     assert "llamacpp-server" in versions
 
 
-def test_init_chat_model(talker: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_init_chat_model_and_embeddings(
+    talker: LocalServer, embedding_server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = pytest.importorskip("langchain.chat_models.base")
-    monkeypatch.setattr(base, "_BUILTIN_PROVIDERS", dict(base._BUILTIN_PROVIDERS))
+    for name in ("langchain.chat_models.base", "langchain.embeddings.base"):
+        table = importlib.import_module(name)._BUILTIN_PROVIDERS
+        monkeypatch.setattr(f"{name}._BUILTIN_PROVIDERS", dict(table))
     register()
     for how in ({"model": "llamacpp:any"}, {"model": "any", "model_provider": "llamacpp_server"}):
         llm = base.init_chat_model(**how, base_url=talker.base_url)
         assert isinstance(llm, ChatLlamaServer)
         assert llm.model == "any"
         assert llm.invoke("Hi").text == "Hello there, friend!"
+    embeddings = importlib.import_module("langchain.embeddings.base")
+    made = embeddings.init_embeddings("llamacpp:any", base_url=embedding_server.base_url)
+    assert isinstance(made, LlamaServerEmbeddings)
+    assert len(made.embed_query("Hi")) == 64
     chosen = base.init_chat_model(configurable_fields=("model", "model_provider"), base_url=talker.base_url)
     assert chosen.invoke("Hi", config={"configurable": {"model": "llamacpp:any"}}).text == "Hello there, friend!"
 

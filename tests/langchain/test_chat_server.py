@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage, trim_messages
+from langchain_core.messages.utils import count_tokens_approximately
 
 from langchain_llamacpp_server import ChatLlamaServer
 from llamacpp_server import LocalServer
@@ -32,6 +33,16 @@ def test_tokens_are_the_models_own(nonsense: ChatLlamaServer, chat_server: Local
     with chat_server.client() as client:
         assert nonsense.get_token_ids("Hello, wörld") == client.tokenize("Hello, wörld")
     assert nonsense.get_num_tokens("") == 0
+
+
+def test_estimates_are_scaled_by_what_the_server_counted(llm: ChatLlamaServer) -> None:
+    first = llm.invoke("Hi")
+    one, *rest = llm.stream([HumanMessage("Hi"), first, HumanMessage("And now?")])
+    messages = [HumanMessage("Hi"), first, HumanMessage("And now?"), one + rest]
+    scaled = count_tokens_approximately(messages, use_usage_metadata_scaling=True)
+    assert scaled > count_tokens_approximately(messages)
+    messages[1] = first.model_copy(update={"response_metadata": {"model_provider": "other"}})
+    assert count_tokens_approximately(messages, use_usage_metadata_scaling=True) == count_tokens_approximately(messages)
 
 
 def test_a_counter_of_your_own_wins() -> None:

@@ -220,8 +220,9 @@ class TestModel:
         assert not any(word in text + repr(llm) + str(llm) for word in ("s3cr3t", "pa55", "hidden"))
         monkeypatch.setenv("LLAMACPP_API_KEY", "s3cr3t")
         name = "langchain_llamacpp_server"
-        other = load(json.loads(text), valid_namespaces=[name], allowed_objects=[LlamaServerLLM], secrets_from_env=True)
-        assert other.top_k == 3 and other.api_key.get_secret_value() == "s3cr3t"
+        for allowed in ("all", [LlamaServerLLM]):
+            other = load(json.loads(text), valid_namespaces=[name], allowed_objects=allowed, secrets_from_env=True)
+            assert other.top_k == 3 and other.api_key.get_secret_value() == "s3cr3t"
 
     def test_pickle_and_copies_work_after_use(self, chat_server: LocalServer) -> None:
         llm = LlamaServerLLM(base_url=chat_server.base_url, max_tokens=4, temperature=0.0)
@@ -236,7 +237,8 @@ class TestModel:
         llm.invoke("once", top_k=1)
         llm.invoke("once", top_k=1, config={"tags": ["other run"]})
         make(cache=cache, top_k=2).invoke("once")
-        assert len(wire.bodies(PATH)) == 3
+        make(cache=cache, default_headers={"X-Model": "other"}).invoke("once")
+        assert len(wire.bodies(PATH)) == 4
 
     def test_errors_are_langchains(self, make: Any) -> None:
         with pytest.raises(core.ContextOverflowError):

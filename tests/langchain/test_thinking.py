@@ -35,6 +35,23 @@ def test_the_time_of_a_call_wins(thinker: ChatLlamaServer) -> None:
         llm.invoke("Hi", max_thinking_seconds=-1)
 
 
+async def test_tokens_of_the_thinking_are_counted_where_timings_are(thinker: ChatLlamaServer) -> None:
+    asked: dict[str, Any] = {"reasoning_budget_tokens": 20, "timings_per_token": True}
+    one, *rest = thinker.stream("Hi", **asked)
+    awaited = await thinker.ainvoke("Hi", **asked)
+    await thinker.aclose()
+    for message in (one + rest, thinker.invoke("Hi", **asked), awaited):
+        thought = message.additional_kwargs["reasoning_content"]
+        counts = message.usage_metadata
+        assert counts is not None
+        # Each of its tokens is a word here.
+        assert counts["output_token_details"] == {"reasoning": len(thought.split())}
+        assert counts["output_tokens"] == len(thought.split()) + 1 + len(ANSWER.split()) + 1  # and two tags
+    usage = thinker.invoke("Hi", reasoning_budget_tokens=20).usage_metadata
+    assert usage is not None
+    assert "output_token_details" not in usage
+
+
 def test_thinking_is_ended_while_it_is_read(thinker: ChatLlamaServer) -> None:
     llm = thinker.model_copy(update={"reasoning_control": True})
     assert llm.end_thinking() == 0

@@ -31,6 +31,14 @@ def test_the_time_of_a_call_wins(make_llm, pondering_server):
         llm.chat(HI, max_thinking_seconds=-1)
 
 
+def test_tokens_of_the_thinking_are_counted_where_timings_are(make_llm, pondering_server):
+    llm = make_llm(pondering_server, reasoning_budget_tokens=20, timings_per_token=True)
+    for reply in (llm.chat(HI), list(llm.stream_chat(HI))[-1]):
+        assert reply.additional_kwargs["reasoning_tokens"] == 19
+        assert reply.raw["usage"]["completion_tokens_details"] == {"reasoning_tokens": 19}
+    assert "reasoning_tokens" not in llm.chat(HI, timings_per_token=False).additional_kwargs
+
+
 def test_thinking_is_ended_while_it_is_read(make_llm, pondering_server):
     llm = make_llm(pondering_server, reasoning_control=True)
     assert llm.end_thinking() == 0

@@ -128,7 +128,17 @@ class Standard(ChatModelIntegrationTests):
 
     @property
     def supported_usage_metadata_details(self) -> dict[str, list[str]]:
-        return {"invoke": ["cache_read_input"], "stream": ["cache_read_input"]}
+        details = ["cache_read_input", "reasoning_output"]
+        return {"invoke": details, "stream": details}
+
+    def invoke_with_reasoning_output(self, *, stream: bool = False) -> AIMessage:
+        """The server counts tokens as they come."""
+        model = ChatLlamaServer(**{**self.chat_model_params, "max_tokens": 1500}, timings_per_token=True)
+        thinking: Any = {"chat_template_kwargs": {"enable_thinking": True}}
+        if not stream:
+            return model.invoke("What is 2 + 3?", **thinking)
+        first, *rest = model.stream("What is 2 + 3?", **thinking)
+        return first + rest
 
     def invoke_with_cache_read_input(self, *, stream: bool = False) -> AIMessage:
         """The server keeps the prompt of the call before."""

@@ -148,3 +148,9 @@ def test_an_openai_completion():
 @pytest.mark.parametrize("body", [NATIVE, [NATIVE, {**NATIVE, "index": 1}], {"choices": [{"text": "a", "index": 0}]}])
 def test_a_whole_completion_becomes_deltas_that_fold_back(body):
     assert fold_completion(decode_completion(body)) == completion_reply(body)
+
+
+def test_tokens_of_the_thinking_as_a_newer_server_may_say_them():
+    usage = {**REPLY["usage"], "completion_tokens_details": {"reasoning_tokens": 3}}
+    assert chat_reply(REPLY).usage.reasoning_tokens is None
+    assert chat_reply({**REPLY, "usage": usage}).usage.reasoning_tokens == 3
