@@ -40,9 +40,9 @@ def part(block: str | Block) -> Part | None:
     reader = _READERS.get(str(kind))
     if reader is not None:
         return reader(block)
-    if kind in STRUCTURAL:
+    if str(kind) in STRUCTURAL:
         return None
-    if kind in _SERVER_TOOLS:
+    if str(kind) in _SERVER_TOOLS:
         say_once(f"content blocks of type {kind!r} are not sent: they are another provider's own")
         return None
     return dict(block)  # the server says itself what it can't read

@@ -29,7 +29,7 @@ def _roles(messages: list[Message], note: Note) -> list[Message]:
     """`developer` and whatever else is none of the four roles (Granite, Phi, Apertus refuse it)."""
     for at, message in enumerate(messages):
         role = message.get("role")
-        if role not in _KNOWN_ROLES:
+        if not isinstance(role, str) or role not in _KNOWN_ROLES:
             messages[at] = {**message, "role": "system" if role == "developer" else "user"}
             note(f"messages[{at}]", f"role {role!r} is {messages[at]['role']!r} to this template")
     return messages
@@ -63,7 +63,8 @@ def _call_ids(messages: list[Message], note: Note) -> list[Message]:
     return messages
 
 
-def _nine(given: str) -> str:
+def _nine(given: object) -> str:
+    given = given if isinstance(given, str) else str(given)
     if len(given) == 9 and given.isascii() and given.isalnum():
         return given
     return short_id(given)
@@ -282,10 +283,10 @@ def joined(one: Message, other: Message) -> Message:
     if isinstance(first, list) or isinstance(second, list):
         joined["content"] = [*_parts(first), *_parts(second)]
     else:
-        joined["content"] = "\n\n".join(text for text in (first, second) if text)
+        joined["content"] = "\n\n".join(str(text) for text in (first, second) if text)
     thoughts = [m["reasoning_content"] for m in (one, other) if m.get("reasoning_content")]
     if thoughts:
-        joined["reasoning_content"] = "\n\n".join(thoughts)
+        joined["reasoning_content"] = "\n\n".join(map(str, thoughts))
     if calls := [*one.get("tool_calls", ()), *other.get("tool_calls", ())]:
         joined["tool_calls"] = calls
     return joined

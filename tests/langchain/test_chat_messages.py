@@ -205,3 +205,8 @@ def test_a_medium_that_the_server_lacks_is_refused_before_sending(chat_server: L
     assert "--mmproj" in str(caught.value)
     assert caught.value.status is None, "it was not sent"
     assert chat_server.client().metrics()["n_decode_total"] == before
+
+
+def test_a_block_whose_type_is_no_text_is_left_to_the_server() -> None:
+    """A fuzzer found it."""
+    assert to_wire([HumanMessage([{"type": ["a"]}])]) == [{"role": "user", "content": [{"type": ["a"]}]}]

@@ -44,8 +44,9 @@ def asker(server: LocalServer) -> Refusal:
         try:
             client.chat(ChatRequest(messages=[user], params={"max_tokens": 2}, extra_body=body))
         except LlamaServerError as error:
-            # What two tokens can't be parsed as is no refusal of the schema.
-            return None if "does not match the expected" in str(error) else str(error)
+            # What two tokens can't be parsed as is no refusal of the schema; the second words are those of spring 2026.
+            unread = "does not match the expected" in str(error) or "Failed to parse input at pos" in str(error)
+            return None if unread else str(error)
         return None
 
     return refusal

@@ -274,3 +274,18 @@ def test_none_when_nothing_helps():
 
 def test_nothing_is_asked_when_no_repair_would_change_anything():
     assert search([USER], lambda messages: False) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": []}, {"role": "user"}],
+        [{"role": "assistant", "tool_call_id": -13515}, {"role": "user"}],
+        [{"role": "user"}, {"role": "user", "content": -42}],
+    ],
+)
+def test_values_of_another_kind_are_repaired_like_texts(messages):
+    """A fuzzer found these."""
+    repaired, _ = repair_history(messages, TEMPLATE_REPAIRS)
+    assert {message["role"] for message in repaired} <= {"system", "user", "assistant", "tool"}
+    assert all(isinstance(message.get("content"), str | list) for message in repaired)
