@@ -33,6 +33,9 @@ test-scaling: $(VENV)/.dev ## what docs/scaling.md shows; needs haproxy
 docs: $(VENV)/.docs ## the site, in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
+test-builds: $(VENV)/.binary ## the server part of the tests against a year of llama.cpp; writes docs/builds.md (an hour)
+	$(BIN)/python -m tests.builds --write
+
 lint: $(VENV)/.dev ## style, types and the placement rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
