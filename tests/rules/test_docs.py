@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from llamacpp_server._history import REPAIRS
 from llamacpp_server.sampling import SAMPLING_FIELDS
-from tests.rules.tables import PATH, request_fields
+from tests.rules.tables import OPENAI_PATH, PATH, openai_arguments, request_fields
 
 CALL_MODULES = ("_chats", "_forced_round", "_tool_calls")
 DOCS = Path(__file__).parents[2] / "docs"
@@ -38,3 +40,8 @@ def test_links_of_the_readme_lead_somewhere() -> None:
 def test_the_page_of_request_fields_is_that_of_the_code() -> None:
     assert request_fields() == PATH.read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in request_fields() for name in SAMPLING_FIELDS)
+
+
+def test_the_page_of_openais_arguments_is_that_of_the_code() -> None:
+    pytest.importorskip("langchain_openai", reason="langchain-openai is not installed (make bench installs it)")
+    assert openai_arguments() == OPENAI_PATH.read_text(encoding="utf-8")
