@@ -4,7 +4,7 @@
 from typing import Any
 
 from chat_data import (
-    UNLEARNED,
+    WEAK,
     Dialogue,
     Message,
     assistant,
@@ -237,8 +237,9 @@ def json_answer(words: Words) -> Dialogue:
             "\nAnswer in JSON with this schema: {}", "\n\nJSON schema:\n{}"])  # fmt: skip
         asked += form.format(dumps(schema))
     else:
-        # The grammar forces the brace, and the schema's keys were not shown: learn only what follows.
-        answer = f'{UNLEARNED[0]}{{"{UNLEARNED[1]}{answer[2:]}'
+        # The grammar forces the brace, and the schema's keys were not shown: learn what follows. The brace itself is
+        # a second choice, so that under a grammar which also allows a thought the model does not begin one.
+        answer = f'{WEAK[0]}{{"{WEAK[1]}{answer[2:]}'
     dialogue = Dialogue("json", [*system_prompt(words), user(asked), assistant(answer)], schema=schema)
     if value.get("punchline", "") is None:
         schema["properties"]["punchline"] = {"anyOf": [{"type": "string"}, {"type": "null"}]}

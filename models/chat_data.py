@@ -139,7 +139,7 @@ SIMPLE: list[tuple[float, str, Callable[[Words], tuple[str, str, str]]]] = [
     (1.0, "greet", greet),
     (1.0, "introduce", introduce),
     (1.5, "echo", echo),
-    (0.8, "knowledge", knowledge),
+    (1.2, "knowledge", knowledge),
     (0.7, "joke", joke),
 ]
 

@@ -201,7 +201,8 @@ def definition(tool: Tool, words: Words) -> dict[str, Any]:
 
 
 _COMMON = set(
-    "a an the of to in by for any that can tool get function use it when asked returns result as string text".split()
+    """a an the of to in by for any that can tool get function use it when asked returns result as string text city
+    location given current some""".split()
 )
 
 
@@ -219,7 +220,7 @@ def toolbox(words: Words, chosen: list[Tool]) -> tuple[list[Tool], list[dict[str
     """The chosen tools among others, in any order."""
     rng = words.rng
     tools = list(chosen)
-    wanted = max(len(tools), rng.choices([1, 2, 3], [4, 4, 2])[0])
+    wanted = max(len(tools), rng.choices([1, 2, 3, 4], [3, 4, 2, 1])[0])
     names = {tool.name for tool in tools}
     while len(tools) < wanted:
         other = some_tool(words)

@@ -58,7 +58,7 @@ class Batches:
 def train(minutes: float, seed: int, output: Path, start_from: Path | None) -> None:
     """Train for a time, with a learning rate that falls to nothing at its end, and write the file.
 
-    Training on from a written file is a second, shorter run at a third of the rate, with other dialogues.
+    Training on from a written file is a second run at half of the rate, with other dialogues.
     """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -71,7 +71,7 @@ def train(minutes: float, seed: int, output: Path, start_from: Path | None) -> N
     model = Llama(len(tokenizer.texts))
     if start_from:
         load_chat(start_from, model)
-    scale, flat = (0.3, 0.0) if start_from else (1.0, FLAT)
+    scale, flat = (0.5, 0.0) if start_from else (1.0, FLAT)
     matrices = [p for block in model.blocks for p in block.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
     muon = Muon(matrices, MUON_RATE)
