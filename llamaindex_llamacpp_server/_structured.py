@@ -22,6 +22,7 @@ from llamacpp_server import BadRequestError, ChatChoice, LlamaServerError, ToolC
 from llamacpp_server.structured import CONSTRAINTS, LADDER, Ask, Attempts, says_thinking, schema_grammar
 
 from ._errors import UnusableReplyError
+from ._structured_llm import StreamingStructuredLLM
 
 __all__ = ["NativeStructuredOutput"]
 
@@ -144,6 +145,10 @@ class NativeStructuredOutput(FunctionCallingLLM):
             return await self.astream_chat(messages, **_held(output_cls, attempts.ask, llm_kwargs))
 
         return _apartials(ask, attempts, output_cls)
+
+    def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> StreamingStructuredLLM:
+        """An LLM whose every answer is an object of `output_cls`, in `raw`, and its JSON."""
+        return StreamingStructuredLLM(llm=self, output_cls=output_cls, **kwargs)
 
     def _attempts(
         self, output_cls: type[Model], llm_kwargs: Mapping[str, Any] | None, repair_rounds: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, MessageRole
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
@@ -27,6 +27,9 @@ from ._streams import amapped, aresponses, mapped, responses
 from ._structured import NativeStructuredOutput
 from ._tools import selections, tool_dict, with_user_message
 from ._turns import Defaults
+
+if TYPE_CHECKING:
+    from llama_index.core.chat_engine.types import AgentChatResponse
 
 __all__ = ["LlamaServer"]
 
@@ -206,6 +209,32 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
             UnusableReplyError: When there are none and `error_on_no_tool_call`.
         """
         return selections(response, error_on_no_tool_call=error_on_no_tool_call)
+
+    def predict_and_call(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> AgentChatResponse:
+        """Has the model choose a tool, and calls it: LlamaIndex's own, which leaves a model without tools to ReAct.
+
+        Args:
+            tools: Those that the model has.
+            *args: As in LlamaIndex: `user_msg`, `chat_history`, `verbose`.
+            **kwargs: As in LlamaIndex, or of the request. ReAct takes `react_chat_formatter` and `output_parser`.
+
+        Raises:
+            UnusableReplyError: When no call came; with ReAct LlamaIndex answers with the text of any error instead.
+        """
+        return super().predict_and_call(tools, *args, **self._reacting(kwargs))
+
+    async def apredict_and_call(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> AgentChatResponse:
+        """`predict_and_call`, awaited."""
+        return await super().apredict_and_call(tools, *args, **self._reacting(kwargs))
+
+    def _reacting(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The core gives its agent None for a formatter and a parser that nobody gave, and the agent refuses None."""
+        if self.metadata.is_function_calling_model:
+            return kwargs
+        from llama_index.core.agent.react import ReActChatFormatter, ReActOutputParser
+
+        own = {"react_chat_formatter": ReActChatFormatter.from_defaults(), "output_parser": ReActOutputParser()}
+        return own | kwargs
 
     # -- tokens
 

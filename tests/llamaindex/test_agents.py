@@ -155,6 +155,23 @@ async def test_react_agent_with_its_stop_words(make_llm, scripted_server, stream
     await llm.aclose()
 
 
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_a_thought_without_an_answer_does_not_go_round_and_round(make_llm, scripted_server, streaming):
+    """For ReAct it is an empty reply: the model is told so once, sees its thought again, and answers."""
+    says = {
+        "previous response was empty": Script(thinks=["Right."], says=["Thought: I can answer.\nAnswer: It is 3."]),
+        "user": Script(thinks="Hm.", says="Never said.", ponders=True),
+    }
+    llm = make_llm(scripted_server(says), thinking=True, max_tokens=8)
+    handler = ReActAgent(tools=[add], llm=llm, streaming=streaming).run("What is 1 + 2?")
+    outputs = [event async for event in handler.stream_events() if isinstance(event, AgentOutput)]
+    assert str(await handler) == "It is 3."
+    assert outputs[0].response.content == ""
+    assert [block.block_type for block in outputs[0].response.blocks] == ["thinking", "text"]
+    assert len(outputs) == 2
+    await llm.aclose()
+
+
 async def test_an_agent_with_structured_output(make_llm, scripted_server):
     class Report(BaseModel):
         city: str

@@ -134,12 +134,20 @@ class TestInstructions:
 class TestCache:
     """From upstream's tests of embeddings with a cache, and what those do not look at."""
 
-    def test_cached_text_is_not_embedded_again(self, make: Any, wire: Wiretap) -> None:
+    def test_sync_methods_with_cache(self, make: Any, wire: Wiretap) -> None:
         embedding = make(embeddings_cache=SimpleKVStore())
         assert embedding.get_text_embedding("a") == embedding.get_text_embedding("a")
         embedding.get_text_embedding_batch(["a", "b"])
         assert [body["input"] for body in wire.bodies(PATH)] == [["a"], ["b"]]
         assert embedding.embeddings_cache.get(key="a", collection="embeddings") is not None
+
+    async def test_async_methods_with_cache(self, make: Any, wire: Wiretap) -> None:
+        embedding = make(embeddings_cache=SimpleKVStore())
+        vector = await embedding.aget_text_embedding("a")
+        assert (await embedding.aget_text_embedding_batch(["a", "b"]))[0] == vector
+        assert [body["input"] for body in wire.bodies(PATH)] == [["a"], ["b"]]
+        (kept,) = embedding.embeddings_cache.get(key="a", collection="embeddings").values()
+        assert kept == vector
 
     def test_query_and_text_do_not_collide(self, make: Any, wire: Wiretap) -> None:
         embedding = make(embeddings_cache=SimpleKVStore(), query_instruction="ask: ")

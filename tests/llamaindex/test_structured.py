@@ -10,6 +10,7 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.program.utils import FlexibleModel
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode
@@ -75,17 +76,36 @@ def test_the_prompt_of_the_caller_stays_as_it_is(llm):
     assert messages == [ChatMessage(content="a")]
 
 
-# StructuredLLM of llama-index-core 0.14 calls the deprecated `.json()` on what it streams.
-@pytest.mark.filterwarnings("ignore:The `json` method is deprecated")
 async def test_as_structured_llm(llm):
     structured = llm.as_structured_llm(Llama)
+    assert isinstance(structured, StructuredLLM)
     messages = [ChatMessage(content="Hello")]
     assert isinstance(structured.chat(messages, max_tokens=200).raw, Llama)
     assert isinstance((await structured.achat(messages, max_tokens=200)).raw, Llama)
     assert Llama.model_validate_json(structured.complete("Hello", max_tokens=200).text)
-    *_, last = structured.stream_chat(messages, max_tokens=200)
-    assert isinstance(last.raw, Llama)
+    assert Llama.model_validate_json((await structured.acomplete("Hello", max_tokens=200)).text)
     await llm.aclose()
+
+
+async def test_a_structured_llm_streams_in_all_four_ways(make_llm, scripted_server):
+    """The core's own has no streamed completion."""
+    says = ["{", '"colour"', ": ", '"white"', ', "tame"', ": true", "}"]
+    structured = make_llm(scripted_server(Script(says=says)), thinking=False).as_structured_llm(Llama)
+    messages, whole = [ChatMessage(content="Hello")], Llama(colour="white", tame=True)
+    streams = [
+        list(structured.stream_chat(messages)),
+        [item async for item in await structured.astream_chat(messages)],
+        list(structured.stream_complete("Hello")),
+        [item async for item in await structured.astream_complete("Hello")],
+    ]
+    for items in streams:
+        assert ("white", None) in [(item.raw.colour, item.raw.tame) for item in items]
+        assert items[-1].raw == whole
+        assert "".join(item.delta for item in items) == whole.model_dump_json()
+    assert streams[0][-1].message.content == streams[2][-1].text == whole.model_dump_json()
+    prompt = PromptTemplate("Hello")
+    assert "".join(structured.stream(prompt)) == structured.predict(prompt) == whole.model_dump_json()
+    await structured.llm.aclose()
 
 
 def test_thinking_does_not_get_into_the_object(make_llm, scripted_server):
@@ -327,5 +347,14 @@ async def test_leaving_a_stream_frees_the_slot(make_llm, scripted_server, idle):
     awaited = await llm.astream_structured_predict(Adult, PROMPT, thing="it")
     assert [await anext(awaited) for _ in range(3)][-1].name
     await awaited.aclose()
+    await asyncio.to_thread(idle, server)
+    structured = llm.as_structured_llm(Adult)
+    completions = structured.stream_complete("Hello")
+    assert [next(completions) for _ in range(3)][-1].raw.name
+    completions.close()
+    idle(server)
+    chats = await structured.astream_chat([ChatMessage(content="Hello")])
+    assert [await anext(chats) for _ in range(3)][-1].raw.name
+    await chats.aclose()
     await asyncio.to_thread(idle, server)
     await llm.aclose()

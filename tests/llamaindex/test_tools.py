@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from llama_index.core.agent.react import ReActOutputParser
+from llama_index.core.agent.react.types import BaseReasoningStep
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
 from llama_index.core.tools import FunctionTool
 
@@ -177,6 +179,25 @@ async def test_predict_and_call(calling):
     outcome = await calling.apredict_and_call(TOOLS, "go", allow_parallel_tool_calls=True)
     assert outcome.response == "3\n\nsunny in Oslo"
     await calling.aclose()
+
+
+# The workflows package looks at every member of an agent, the deprecated ones of pydantic included.
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211")
+async def test_a_model_without_functions_calls_by_react(make_llm, scripted_server):
+    """The core alone fails here: it gives its agent None where nobody gave a formatter."""
+    acts = 'Thought: I need a tool.\nAction: add\nAction Input: {"a": 1, "b": 2}\n'
+    llm = make_llm(scripted_server(acts), thinking=False, is_function_calling_model=False)
+    outcome = llm.predict_and_call(TOOLS, "What is 1 + 2?")
+    assert (outcome.response, outcome.sources[0].tool_name) == ("3", "add")
+    assert (await llm.apredict_and_call(TOOLS, user_msg="What is 1 + 2?")).response == "3"
+
+    class Louder(ReActOutputParser):
+        def parse(self, output: str, is_streaming: bool = False) -> BaseReasoningStep:
+            return super().parse(output.replace('"b": 2', '"b": 20'), is_streaming)
+
+    assert llm.predict_and_call(TOOLS, "What is 1 + 2?", output_parser=Louder()).response == "21"
+    await llm.aclose()
 
 
 def test_a_tool_keeps_its_name(recorded, caller):

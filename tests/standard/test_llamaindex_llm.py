@@ -7,7 +7,7 @@ integrations and from the core's tests of callbacks and function calling.
 import pytest
 from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata, ThinkingBlock
-from llama_index.core.callbacks import CallbackManager
+from llama_index.core.callbacks import CallbackManager, EventPayload, LlamaDebugHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.llms.function_calling import FunctionCallingLLM
@@ -259,6 +259,60 @@ def test_secrets_never_in_payload(llm, events):
     assert "secret" not in str([event.model_dump() for event in events])
 
 
+def test_llm_stream_complete_prompt_arg(llm):
+    assert "".join(response.delta for response in llm.stream_complete("test prompt")) == "I am a llama."
+
+
+def test_llm_stream_complete_prompt_kwarg(llm):
+    assert "".join(response.delta for response in llm.stream_complete(prompt="test prompt")) == "I am a llama."
+
+
+def test_llm_stream_complete_throws_if_duplicate_prompt(llm):
+    with pytest.raises(TypeError, match="multiple values for argument 'prompt'"):
+        llm.stream_complete("test prompt", prompt="test prompt")
+
+
+def test_llm_stream_complete_throws_if_no_prompt(llm):
+    with pytest.raises(ValueError, match="No prompt"):
+        llm.stream_complete()
+
+
+def test_llm_stream_chat_handles_nonyielding_stream(llm, events):
+    """A reply without a token still ends with an item, and its events with it."""
+    nothing = {"thinking": False, "stop": ["I"]}
+    (only,) = llm.stream_chat([ChatMessage(content="Hello")], **nothing)
+    assert (only.message.content, only.delta, only.additional_kwargs["finish_reason"]) == ("", "", "stop")
+    assert events[-1].class_name() == "LLMChatEndEvent"
+
+
+async def test_llm_astream_chat_handles_nonyielding_stream(llm):
+    stream = await llm.astream_chat([ChatMessage(content="Hello")], thinking=False, stop=["I"])
+    assert [item.message.content async for item in stream] == [""]
+    await llm.aclose()
+
+
+def test_to_payload_excludes_secrets():
+    llm = LlamaServer(model="m", api_key="secret", default_headers={"X-Key": "secret"})
+    payload = llm.to_payload()
+    assert "api_key" not in payload
+    assert "secret" not in str(payload)
+    assert payload["class_name"] == "LlamaServer"
+
+
+def test_to_payload_falls_back_to_metadata_model_name(llm):
+    assert llm.model is None
+    assert llm.to_payload()["model"] == llm.metadata.model_name != "unknown"
+
+
+def test_callback_serialized_excludes_secrets(llm):
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    llm.api_key, llm.callback_manager = "sesame", CallbackManager([debug])
+    llm.complete("Hello")
+    ((start, _),) = debug.get_llm_inputs_outputs()
+    assert start.payload[EventPayload.SERIALIZED]["class_name"] == "LlamaServer"
+    assert "sesame" not in str(start.payload)
+
+
 # -- the core's tests of function calling
 
 
@@ -272,6 +326,31 @@ def test_prepare_chat_with_tools_copies_the_history(llm):
 def test_predict_and_call(llm):
     response = llm.predict_and_call(tools=[tool], user_msg="a song")
     assert response.sources[0].raw_output == Song(artist_name="Bad Bunny", song_name="Caro")
+
+
+async def test_apredict_and_call(llm):
+    response = await llm.apredict_and_call(tools=[tool], user_msg="a song")
+    assert response.sources[0].raw_output == Song(artist_name="Bad Bunny", song_name="Caro")
+    await llm.aclose()
+
+
+def _fails(artist_name: str, song_name: str) -> None:
+    """Fails."""
+    raise RuntimeError("no such song")
+
+
+failing = FunctionTool.from_defaults(fn=_fails, name="generate_song")
+
+
+def test_predict_and_call_throws_if_error_on_tool(llm):
+    with pytest.raises(ValueError, match="no such song"):
+        llm.predict_and_call(tools=[failing], user_msg="a song", error_on_tool_error=True)
+
+
+async def test_apredict_and_call_throws_if_error_on_tool(llm):
+    with pytest.raises(ValueError, match="no such song"):
+        await llm.apredict_and_call(tools=[failing], user_msg="a song", error_on_tool_error=True)
+    await llm.aclose()
 
 
 def test_metadata(llm):

@@ -1,0 +1,93 @@
+"""LlamaIndex's `StructuredLLM` with all eight methods: the core's has no streamed completion."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import aclosing, closing
+from typing import Any, TypeVar
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, MessageRole
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.structured_llm import StructuredLLM
+from llama_index.core.prompts import ChatPromptTemplate
+from pydantic import BaseModel
+
+__all__ = ["StreamingStructuredLLM"]
+
+R = TypeVar("R")
+
+
+class StreamingStructuredLLM(StructuredLLM):
+    """What `as_structured_llm` gives.
+
+    Each item of a stream has the object so far in `raw`, and its JSON as text. One does not continue the other, so the
+    JSON is the `delta` of a last item alone: what joins the deltas gets the JSON of the whole object.
+    """
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
+        """The object as it grows."""
+        return _items(self._objects(messages, kwargs), _chat_item)
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
+        """`stream_chat`, awaited: gives an async generator."""
+        return _aitems(await self._aobjects(messages, kwargs), _chat_item)
+
+    @llm_completion_callback()
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> Generator[CompletionResponse, None, None]:
+        """`stream_chat` with a prompt as the user's message, as in `complete`."""
+        return _items(self._objects(_user(prompt), kwargs), _completion_item)
+
+    @llm_completion_callback()
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> AsyncGenerator[CompletionResponse, None]:
+        """`stream_complete`, awaited: gives an async generator."""
+        return _aitems(await self._aobjects(_user(prompt), kwargs), _completion_item)
+
+    def _objects(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Generator[Any, None, None]:
+        prompt = ChatPromptTemplate(message_templates=list(messages))
+        return self.llm.stream_structured_predict(self.output_cls, prompt, llm_kwargs=kwargs)
+
+    async def _aobjects(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        prompt = ChatPromptTemplate(message_templates=list(messages))
+        return await self.llm.astream_structured_predict(self.output_cls, prompt, llm_kwargs=kwargs)
+
+
+def _items(
+    objects: Generator[BaseModel, None, None], item: Callable[[BaseModel, str, str], R]
+) -> Generator[R, None, None]:
+    so_far, text = None, ""
+    with closing(objects):
+        for so_far in objects:
+            text = so_far.model_dump_json()
+            yield item(so_far, text, "")
+    if so_far is not None:
+        yield item(so_far, text, text)
+
+
+async def _aitems(
+    objects: AsyncGenerator[BaseModel, None], item: Callable[[BaseModel, str, str], R]
+) -> AsyncGenerator[R, None]:
+    so_far, text = None, ""
+    async with aclosing(objects):
+        async for so_far in objects:
+            text = so_far.model_dump_json()
+            yield item(so_far, text, "")
+    if so_far is not None:
+        yield item(so_far, text, text)
+
+
+def _chat_item(so_far: BaseModel, text: str, delta: str) -> ChatResponse:
+    return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=text), raw=so_far, delta=delta)
+
+
+def _completion_item(so_far: BaseModel, text: str, delta: str) -> CompletionResponse:
+    return CompletionResponse(text=text, raw=so_far, delta=delta)
+
+
+def _user(prompt: str) -> list[ChatMessage]:
+    return [ChatMessage(role=MessageRole.USER, content=prompt)]
