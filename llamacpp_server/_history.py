@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn, cast
 from ._history_template import TEMPLATE_REPAIRS, joined
 from ._repairs import enabled, short_id
 from .chat import Repair
+from .errors import BadRequestError
 from .wire import MessageDict
 
 Message = dict[str, Any]
@@ -94,6 +95,9 @@ def _fields(messages: list[Message], note: Note) -> list[Message]:
             clean["tool_calls"] = [{"type": "function", "function": dict(call)}]
         if "tool_calls" in clean and not clean["tool_calls"]:
             del clean["tool_calls"]
+        calls = clean.get("tool_calls", [])
+        if not isinstance(calls, list | tuple) or not all(isinstance(one, Mapping) for one in calls):
+            raise BadRequestError(f"messages[{at}]: tool_calls must be a list of objects, not {calls!r:.80}")
         if isinstance(clean.get("content"), list):
             clean["content"] = [part for part in clean["content"] if part]
         clean.setdefault("content", "")
@@ -119,7 +123,8 @@ def _arguments(messages: list[Message], note: Note) -> list[Message]:
 
 def _whole_call(call: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a call with all the fields that the server demands."""
-    function = {key: value for key, value in dict(call.get("function") or {}).items() if value is not None}
+    given = call.get("function")
+    function = {k: v for k, v in given.items() if v is not None} if isinstance(given, Mapping) else {}
     whole = {key: value for key, value in call.items() if value is not None}
     return {**whole, "type": "function", "function": {"name": "unknown", "arguments": "", **function}}
 

@@ -127,9 +127,11 @@ class _Cleaner:
         alternatives = [self.flattener.expand_whole(one) for one in flat[key] if isinstance(one, Mapping)]
         rest = {k: v for k, v in flat.items() if k != key}
         needed = [listed(one.get("required", [])) for one in alternatives]
-        properties = dict(rest.get("properties") or {})
+        given = rest.get("properties")
+        properties = dict(given) if isinstance(given, Mapping) else {}
         for one in alternatives:
-            for name, value in (one.get("properties") or {}).items():
+            own = one.get("properties")
+            for name, value in (own if isinstance(own, Mapping) else {}).items():
                 known = properties.get(name)
                 if known is None or known == value:
                     properties[name] = value

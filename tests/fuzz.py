@@ -243,7 +243,10 @@ def histories(data: bytes) -> None:
     roles = ["user", "assistant", "tool", "system"]
     messages: Any = maker.list(lambda: {"role": maker.pick(roles), **maker.object(3)})
     before = json.dumps(messages)
-    repaired, _ = repair_history(messages)
+    try:
+        repaired, _ = repair_history(messages)
+    except LlamaServerError:
+        return
     assert json.dumps(messages) == before, "the caller's messages were changed"
     assert repair_history(repaired)[0] == repaired
     program = find_needs(messages)

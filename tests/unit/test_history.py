@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llamacpp_server import BadRequestError
 from llamacpp_server._history import ALWAYS, REPAIRS, find_needs, repair_history
 from llamacpp_server._history_template import TEMPLATE_REPAIRS
 from tests.corpus.histories import ANSWER, HISTORIES, ONE, SYSTEM, TWO, USER, call, calls, result
@@ -289,3 +290,15 @@ def test_values_of_another_kind_are_repaired_like_texts(messages):
     repaired, _ = repair_history(messages, TEMPLATE_REPAIRS)
     assert {message["role"] for message in repaired} <= {"system", "user", "assistant", "tool"}
     assert all(isinstance(message.get("content"), str | list) for message in repaired)
+
+
+@pytest.mark.parametrize("calls", [True, "abc", [["a"]], [None]])
+def test_calls_that_are_no_list_of_objects_are_refused_with_their_place(calls):
+    """A fuzzer found these too."""
+    with pytest.raises(BadRequestError, match=r"messages\[1\]: tool_calls"):
+        repair_history([USER, {"role": "assistant", "tool_calls": calls}])
+
+
+def test_a_call_whose_function_is_no_object_is_one_of_an_unknown_function():
+    (_, message, *_), _ = repair_history([USER, {"role": "assistant", "tool_calls": [{"id": "x", "function": "f"}]}])
+    assert message["tool_calls"][0]["function"] == {"name": "unknown", "arguments": "{}"}

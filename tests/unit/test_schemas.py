@@ -379,3 +379,9 @@ def test_what_is_no_schema_within_one_is_taken_for_any(parameters):
     (name,) = parameters["properties"]
     assert name in done[0]["function"]["parameters"]["properties"]
     assert name in plain_tools(done)[0][0]["function"]["parameters"]["properties"]
+
+
+def test_properties_that_are_no_object_are_none_in_a_union_too():
+    parameters = {"properties": ["a"], "anyOf": [{"properties": ["b"]}, {"properties": {"c": TEXT}}]}
+    done, _ = clean_tools([tool("f", parameters)])
+    assert list(done[0]["function"]["parameters"]["properties"]) == ["c"]
