@@ -248,6 +248,8 @@ class Attempts(Generic[T]):
     def _correction(self, problem: ValueError) -> str:
         schema = "" if self._schema is None else f" It has to follow this JSON schema:\n{json.dumps(self._schema)}"
         again = "Give the whole answer again, corrected, as JSON and nothing else."
+        if self.ask.way == "tool":  # words that ask for text would speak against the forced call
+            again = f"Call {self._name} again, with all of its arguments, corrected."
         return f"That answer does not fit:\n{_words_of(problem)}\n{again}{schema}"
 
     def _move_down(self, why: str) -> None:

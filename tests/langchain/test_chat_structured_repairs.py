@@ -36,6 +36,7 @@ def clerk(scripted_server: Any) -> LocalServer:
     """Gets it right once it is told what was wrong."""
     return scripted_server(
         {
+            "Call Adult again": tool_call("Adult", ADULT),
             "does not fit": ADULT,
             "prose": f"Sure, here she is:\n{ADULT}\nAnything else?",
             "nonsense": "I would rather not.",
