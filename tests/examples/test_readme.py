@@ -1,4 +1,4 @@
-"""The Python of the README runs as it stands there, on real servers; only the addresses are others."""
+"""The Python of the README runs as it stands there, on real servers: only addresses differ, and nothing is chance."""
 
 import ast
 import re
@@ -37,6 +37,7 @@ def run(serve: Any, embedding_server: LocalServer, rerank_server: LocalServer, m
     def run(words: str, **names: Any) -> dict[str, Any]:
         (block,) = [block for block in BLOCKS if words in block]
         block = re.sub(r"http://localhost:(\d+)", lambda match: others[match[1]], block)
+        block = block.replace("LlamaServer()", "LlamaServer(temperature=0)")
         tree = ast.parse(block.replace('"model.gguf"', repr(str(MODEL))))
         names["values"] = {}
         exec(compile(_KeepValues().visit(tree), "README.md", "exec"), names)
@@ -79,7 +80,7 @@ def test_langchain(run: Run) -> None:
     assert of(names, "usage_metadata")["input_token_details"]["cache_read"] >= 0
     assert of(names, "timings")["predicted_n"] > 0
     assert isinstance(of(names, "with_structured_output").invoke("Ada is 36 years old."), Person)
-    asked = of(names, "bind_tools").invoke("Tell me a story.", thinking=False)
+    asked = of(names, "bind_tools").invoke("Tell me a story.")
     assert [call["name"] for call in asked.tool_calls] == ["get_weather"]
     for words in ("choices=", "dry_multiplier"):
         answer = of(names, words)
