@@ -12,6 +12,7 @@ from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import patch_config
+from langchain_core.runnables.utils import AddableDict
 
 from llamacpp_server import ChatChoice, LlamaServerError, ToolCall, UnfitAnswerError
 from llamacpp_server.structured import Ask, Attempts
@@ -51,7 +52,32 @@ class StructuredChain(Runnable[LanguageModelInput, Any]):
         **kwargs: Any,
     ) -> Iterator[Any]:
         """The object as it grows."""
+        yield from self._transform_stream_with_config(iter([input]), self._grown, config, **kwargs)
+
+    async def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[Any]:
+        """`stream`, awaited."""
+        async with aclosing(
+            cast(Any, self._atransform_stream_with_config(_one(input), self._agrown, config, **kwargs))
+        ) as parts:
+            async for part in parts:
+                yield part
+
+    # -- streams
+
+    def _grown(
+        self,
+        inputs: Iterator[LanguageModelInput],
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: Any,
+    ) -> Iterator[Any]:
         # Not a sequence of runnables: LangChain reads the model's stream to its end when one is left early.
+        (input,) = inputs
         attempts, seen = self._goal.attempts(repair_rounds=0), list[AIMessage]()
         while True:
             reader = self._goal.reader(attempts.ask.way)
@@ -67,13 +93,14 @@ class StructuredChain(Runnable[LanguageModelInput, Any]):
                 attempts.refused(error)
         yield from self._last(attempts, seen, reader)
 
-    async def astream(
+    async def _agrown(
         self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
+        inputs: AsyncIterator[LanguageModelInput],
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
-        """`stream`, awaited."""
+        input = await anext(inputs)
         attempts, seen = self._goal.attempts(repair_rounds=0), list[AIMessage]()
         while True:
             reader = self._goal.reader(attempts.ask.way)
@@ -163,14 +190,12 @@ class StructuredChain(Runnable[LanguageModelInput, Any]):
             return attempts.value
         return {"raw": _with_repairs(message, attempts), "parsed": attempts.value, "parsing_error": None}
 
-    # -- streams
-
     def _parts(self, chunk: AIMessage, found: Any) -> Iterator[Any]:
         """What to give for one chunk of the model."""
         if self._include_raw:
-            yield {"raw": chunk}
+            yield AddableDict(raw=chunk)
         if found is not None:
-            yield {"parsed": found} if self._include_raw else found
+            yield AddableDict(parsed=found) if self._include_raw else found
 
     def _last(self, attempts: Attempts[Any], seen: list[AIMessage], reader: Reader) -> Iterator[Any]:
         """The end of a stream: the object as it was checked, where it is not what was given before."""
@@ -181,12 +206,16 @@ class StructuredChain(Runnable[LanguageModelInput, Any]):
             own = unfit(error, next((reason for reason in reasons if reason), None))
             if not self._include_raw:
                 raise own from error.__cause__
-            yield {"parsed": None, "parsing_error": own}
+            yield AddableDict(parsed=None, parsing_error=own)
             return
         if not reader.gave(attempts.value):
-            yield {"parsed": attempts.value} if self._include_raw else attempts.value
+            yield AddableDict(parsed=attempts.value) if self._include_raw else attempts.value
         if self._include_raw:
-            yield {"parsing_error": None}
+            yield AddableDict(parsing_error=None)
+
+
+async def _one(input: LanguageModelInput) -> AsyncIterator[LanguageModelInput]:
+    yield input
 
 
 def _tell(attempts: Attempts[Any], messages: list[AIMessage], *, whole: bool = True) -> ChatChoice:

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from langchain_core.exceptions import OutputParserException
+from langchain_core.tracers.context import collect_runs
 from pydantic import BaseModel, Field, field_validator
 
 from langchain_llamacpp_server import ChatLlamaServer, TruncatedOutputError, UnfitAnswerError
@@ -214,6 +215,27 @@ def test_a_chain_is_traced_and_composed_as_before(asked: ChatLlamaServer) -> Non
     chain = ChatPromptTemplate.from_messages([("user", "{question}")]) | asked.with_structured_output(Adult)
     assert chain.invoke({"question": "Who?"}).age == 36
     assert [one.age for one in chain.batch([{"question": "Who?"}] * 2)] == [36, 36]
+
+
+async def test_a_stream_is_a_run_with_the_object_at_its_end(asked: ChatLlamaServer) -> None:
+    chain = asked.with_structured_output(Adult)
+    events = [event async for event in chain.astream_events("call me: does not fit", version="v2")]
+    names = [(event["event"], event["name"]) for event in events if event["name"] != "llamacpp_progress"]
+    assert names[:2] == [("on_chain_start", "StructuredChain"), ("on_chat_model_start", "ChatLlamaServer")]
+    assert names[-1] == ("on_chain_end", "StructuredChain")
+    assert events[-1]["data"]["output"] == Adult(name="Ann", age=36)
+    assert ("on_chain_stream", "StructuredChain") in names
+    with collect_runs() as runs:
+        first, *rest = asked.with_structured_output(Adult, include_raw=True).stream("does not fit")
+    whole = first
+    for part in rest:
+        whole += part
+    assert whole["parsed"] == Adult(name="Ann", age=36)
+    assert whole["raw"].text == ADULT
+    (run,) = runs.traced_runs
+    assert [child.name for child in run.child_runs] == ["ChatLlamaServer"]
+    assert run.outputs is not None
+    assert run.outputs["parsed"] == whole["parsed"]
 
 
 def test_no_tool_is_tried_where_the_template_is_known_to_have_none(serve: Any) -> None:
