@@ -1,5 +1,6 @@
 """The Python of the guides runs as it stands there, from the first block to the last; only the addresses are others."""
 
+import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,22 @@ def test_llamaindex(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for ours in ("llm", "embed_model", "rerank"):
         names[ours].close()
     names["reacting"].llm.close()
+
+
+def test_langchain(run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("langchain.chat_models.base", "langchain.embeddings.base"):
+        table = importlib.import_module(module)._BUILTIN_PROVIDERS
+        monkeypatch.setattr(f"{module}._BUILTIN_PROVIDERS", dict(table))
+    names = run("langchain.md")
+    assert [block["type"] for block in names["reply"].content_blocks] == ["reasoning", "text"]
+    assert capsys.readouterr().out.split()[-2] == "stop"
+    assert [message.type for message in names["state"]["messages"]] == ["human", "ai", "tool", "ai"]
+    assert "Lisbon" in names["answer"]
+    assert isinstance(names["person"], names["Person"])
+    assert "4711" in names["best"][0].page_content
+    assert 0 <= names["best"][0].metadata["relevance_score"] <= 1
+    assert names["text"].strip()
+    assert isinstance(names["made"], names["ChatLlamaServer"])
 
 
 def test_the_client(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
