@@ -4,6 +4,7 @@ Subclass `LLMTests`, say which class with which parameters, and pytest finds the
 """
 
 import asyncio
+import copy
 import pickle
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.language_models.llms import BaseLLM
-from langchain_core.load import dumpd
+from langchain_core.load import dumpd, load
 from langchain_core.outputs import LLMResult
 from langchain_core.prompts import ChatPromptTemplate, PromptTemplate
 from langchain_core.runnables import RunnableLambda
+from pydantic import SecretStr
 
 
 class Recorder(BaseCallbackHandler):
@@ -64,6 +66,11 @@ class LLMTests:
     def supports_model_name(self) -> bool:
         return True
 
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        """Environment, arguments, and the attributes that they make; secrets in clear."""
+        return {}, {}, {}
+
     @pytest.fixture
     def llm(self) -> BaseLLM:
         return self.llm_class(**self.llm_params)
@@ -101,6 +108,11 @@ class LLMTests:
         prompts = ["Hello", "World", "Hello"]
         assert llm.batch(prompts) == [llm.invoke(prompt) for prompt in prompts]
         assert llm.batch(prompts, config={"max_concurrency": 2}) == llm.batch(prompts)
+
+    async def test_agenerate(self, llm: BaseLLM) -> None:
+        made, awaited = llm.generate(["Hello", "World"]), await llm.agenerate(["Hello", "World"])
+        assert [g[0].text for g in awaited.generations] == [g[0].text for g in made.generations]
+        assert (awaited.llm_output or {})["token_usage"] == (made.llm_output or {})["token_usage"]
 
     async def test_abatch(self, llm: BaseLLM) -> None:
         prompts = ["Hello", "World", "Hello"]
@@ -156,6 +168,16 @@ class LLMTests:
         texts = {cached.invoke("Hello", config={"callbacks": [recorder]}) for _ in range(3)}
         assert len(texts) == 1 and recorder.starts == 1
 
+    async def test_cache_of_awaited_calls(self, llm: BaseLLM) -> None:
+        cached = llm.model_copy(update={"cache": InMemoryCache()})
+        recorder = AsyncRecorder()
+        texts = {await cached.ainvoke("Hello", config={"callbacks": [recorder]}) for _ in range(3)}
+        assert texts == {cached.invoke("Hello")} and len(recorder.results) == 1
+
+    def test_fallbacks(self, llm: BaseLLM) -> None:
+        broken = llm.bind(no_such_parameter=1)
+        assert broken.with_fallbacks([llm]).invoke("Hello") == llm.invoke("Hello")
+
     def test_counts_tokens(self, llm: BaseLLM) -> None:
         ids = llm.get_token_ids("Hello, world")
         assert ids and all(isinstance(number, int) for number in ids)
@@ -170,12 +192,37 @@ class LLMTests:
         params = llm._get_ls_params()
         assert params["ls_model_type"] == "llm" and params["ls_provider"]
 
+    def test_standard_params_of_a_call(self, llm: BaseLLM) -> None:
+        assert llm._get_ls_params(stop=["x"])["ls_stop"] == ["x"]
+        if self.supports_model_name:
+            assert llm._get_ls_params(model="other")["ls_model_name"] == "other"
+
+    def test_init_from_env(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        environment, arguments, expected = self.init_from_env_params
+        if not environment:
+            pytest.skip("init_from_env_params not specified.")
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        made = self.llm_class(**arguments)
+        for name, value in expected.items():
+            found = getattr(made, name)
+            assert (found.get_secret_value() if isinstance(found, SecretStr) else found) == value
+
+    @pytest.mark.filterwarnings("ignore:The function `load` is in beta")
+    def test_serdes(self, llm: BaseLLM) -> None:
+        namespace = self.llm_class.get_lc_namespace()[0]
+        again = load(dumpd(llm), allowed_objects=[self.llm_class], valid_namespaces=[namespace])
+        assert again.asdict() == llm.asdict()
+        assert again.invoke("Hello") == llm.invoke("Hello")
+
     def test_serializable(self, llm: BaseLLM) -> None:
         dumped = dumpd(llm)
         assert dumped["type"] == "constructor" and dumped["id"][-1] == self.llm_class.__name__
 
-    def test_pickle(self, llm: BaseLLM) -> None:
+    def test_copies(self, llm: BaseLLM) -> None:
         text = llm.invoke("Hello")
+        assert copy.deepcopy(llm).invoke("Hello") == text
+        assert llm.model_copy().invoke("Hello") == text
         assert pickle.loads(pickle.dumps(llm)).invoke("Hello") == text
 
     def test_event_loop_after_event_loop(self, llm: BaseLLM) -> None:

@@ -4,13 +4,15 @@ Subclass `RerankerTests`, say which class with which parameters, and pytest find
 """
 
 import asyncio
+import copy
 import pickle
 from typing import Any
 
 import pytest
-from langchain_core.callbacks import CallbackManagerForRetrieverRun
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManagerForRetrieverRun
 from langchain_core.documents import BaseDocumentCompressor, Document
 from langchain_core.retrievers import BaseRetriever
+from pydantic import SecretStr
 
 QUERY = "Where does the cat sleep?"
 TEXTS = ["The cat sleeps on the sofa.", "Bread is baked in an oven.", "Paris lies at the Seine.", "A dog barks.", "x"]
@@ -25,6 +27,19 @@ class Shelf(BaseRetriever):
         return self.documents
 
 
+class Recorder(BaseCallbackHandler):
+    """Queries and documents of the runs."""
+
+    def __init__(self) -> None:
+        self.begun, self.ended = list[str](), list[list[Document]]()
+
+    def on_chain_start(self, serialized: Any, inputs: Any, **kwargs: Any) -> None:
+        self.begun.append(inputs["query"])
+
+    def on_chain_end(self, outputs: Any, **kwargs: Any) -> None:
+        self.ended.append(outputs["documents"])
+
+
 class RerankerTests:
     """Standard tests of a reranker with `top_n` that puts `relevance_score` into the metadata."""
 
@@ -35,6 +50,11 @@ class RerankerTests:
     @property
     def reranker_params(self) -> dict[str, Any]:
         return {}
+
+    @property
+    def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
+        """Environment, arguments, and the attributes that they make; secrets in clear."""
+        return {}, {}, {}
 
     @pytest.fixture
     def reranker(self) -> Any:
@@ -86,10 +106,32 @@ class RerankerTests:
         assert len(retriever.invoke(QUERY)) == 3
         assert len(retriever.batch([QUERY, QUERY])) == 2
 
-    def test_pickle(self, reranker: Any, documents: list[Document]) -> None:
+    def test_all_come_back_without_top_n(self, documents: list[Document]) -> None:
+        reranker: Any = self.reranker_class(**{**self.reranker_params, "top_n": None})
         found = reranker.compress_documents(documents, QUERY)
-        again = pickle.loads(pickle.dumps(reranker)).compress_documents(documents, QUERY)
-        assert [document.page_content for document in again] == [document.page_content for document in found]
+        assert {document.metadata["number"] for document in found} == set(range(len(TEXTS)))
+
+    def test_callbacks(self, reranker: Any, documents: list[Document]) -> None:
+        recorder = Recorder()
+        found = reranker.compress_documents(documents, QUERY, callbacks=[recorder])
+        assert recorder.begun == [QUERY] and recorder.ended == [found]
+
+    def test_init_from_env(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        environment, arguments, expected = self.init_from_env_params
+        if not environment:
+            pytest.skip("init_from_env_params not specified.")
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        made = self.reranker_class(**arguments)
+        for name, value in expected.items():
+            found = getattr(made, name)
+            assert (found.get_secret_value() if isinstance(found, SecretStr) else found) == value
+
+    def test_copies(self, reranker: Any, documents: list[Document]) -> None:
+        found = [document.page_content for document in reranker.compress_documents(documents, QUERY)]
+        for other in (pickle.loads(pickle.dumps(reranker)), copy.deepcopy(reranker), reranker.model_copy()):
+            again = other.compress_documents(documents, QUERY)
+            assert [document.page_content for document in again] == found
 
     def test_event_loop_after_event_loop(self, reranker: Any, documents: list[Document]) -> None:
         for _ in range(3):
