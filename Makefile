@@ -11,12 +11,13 @@ demo: $(VENV)/.runtime ## chat, an agent with tools, and RAG in the terminal
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.dev ## the tests that people run daily
-	$(BIN)/python -m pytest -m "not binary and not notebook and not scaling" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or long)" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
 test-binary: $(VENV)/.binary ## what only the llama-server binary can do: routers, keys, start-up
 	$(BIN)/python -m pytest -m binary
 
-test-long: $(VENV)/.dev ## one thread of 200 turns with a fault in every second one, in both frameworks
+test-long: $(VENV)/.dev ## crowds of 2,000 requests, and threads of 200 turns with a fault in every second one
+	$(BIN)/python -m pytest -m long
 	LONG_RUN_TURNS=200 $(BIN)/python -m pytest tests/langchain/test_long_run.py tests/llamaindex/test_long_run.py
 
 test-notebooks: $(VENV)/.notebooks ## each notebook, from its first cell to its last
