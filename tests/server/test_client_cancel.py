@@ -5,7 +5,6 @@ import gc
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import aclosing, suppress
 
