@@ -5,12 +5,15 @@ BIN := $(VENV)/bin
 # What the llama-server binary is compiled with: the server alone.
 CMAKE_ARGS ?= -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_UI=OFF
 
-.PHONY: demo test test-long test-binary test-notebooks test-scaling notebooks docs lint format bench clean
+.PHONY: demo test coverage test-long test-binary test-notebooks test-scaling notebooks docs lint format bench clean
 
 demo: $(VENV)/.runtime ## chat, an agent with tools, and RAG in the terminal
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.dev ## the tests that people run daily
+	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or long)" -n auto --maxprocesses 4 --dist loadfile
+
+coverage: $(VENV)/.dev ## the same, and which lines they run
 	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or long)" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
 test-binary: $(VENV)/.binary ## what only the llama-server binary can do: routers, keys, start-up
