@@ -91,6 +91,9 @@ _RULES: Final = (
           "raise healthCheckTimeout in llama-swap's configuration, or see its log: the model took too long to load"),
     _rule(r"unable to start process", ServerFaultError,
           "llama-swap could not start the model's server: see its log"),
+    # Between a router's choice of a model and the end of that model, which makes room for another (b11434).
+    _rule(r"model name=\S+ is not running", ServerLoadingError,
+          "the router has just unloaded this model; raise load_timeout, or --models-max of the router"),
     _rule(r"model name=\S+ failed to load", ServerFaultError,
           "the router could not load this model: see its log, and models() for the exit code"),
     _rule(r"model is not loaded", BadRequestError, "load_model() loads it, or start the router with --models-autoload"),

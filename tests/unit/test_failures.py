@@ -40,6 +40,8 @@ ROWS = [
     (400, INVALID, "unsupported content[].type", BadRequestError, None),
     (400, INVALID, "Failed to load image or audio file", BadRequestError, None),
     (400, INVALID, "model name is missing from the request", BadRequestError, "name a model"),
+    (400, INVALID, "model name=two is not running", ServerLoadingError, "--models-max"),
+    (400, INVALID, "model is not running", BadRequestError, None),
     (400, INVALID, "model is not loaded", BadRequestError, None),
     (400, INVALID, "model 'zz' not found", NotFoundError, "models()"),
     (400, INVALID, "Cannot use custom grammar constraints with tools.", BadRequestError, None),
