@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,9 @@ def _joined(outputs: list[Any]) -> list[Any]:
     for output in joined:
         if output.output_type == "stream":
             output.text = "\n".join(line.rpartition("\r")[2] for line in output.text.split("\n"))
-    return joined
+            # Warnings of libraries name the folders of this machine, and the line of code behind them.
+            output.text = re.sub(r".*site-packages.*\n(?:  .*\n)?", "", output.text)
+    return [output for output in joined if output.get("text") != ""]
 
 
 if __name__ == "__main__":
