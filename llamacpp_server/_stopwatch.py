@@ -29,9 +29,15 @@ class Stopwatch(Generic[D]):
     def feed(self, data: bytes) -> list[D]:
         """Deltas that `data` completes."""
         deltas = self._inner.feed(data)
-        if self._first is None and any(_speaks(delta) for delta in deltas):
+        if self._first is None:
+            if not any(_speaks(delta) for delta in deltas):
+                return deltas
             self._first = round((time.monotonic() - self._started) * 1000, 3)
-        return self._timed(deltas)
+        # On every token's path: most have no timings.
+        for delta in cast(list[ChatDelta], deltas):
+            if delta.timings is not None:
+                return self._timed(deltas)
+        return deltas
 
     def close(self) -> list[D]:
         """Deltas that were left; raises when the stream is not at its end."""
@@ -42,9 +48,10 @@ class Stopwatch(Generic[D]):
         return self._inner.with_partial(error)
 
     def _timed(self, deltas: list[D]) -> list[D]:
+        if self._first is None:  # such as a router's events, which have no timings either
+            return deltas
         for at, delta in enumerate(cast(list[ChatDelta], deltas)):
-            # Looked at first: what has no first token (a router's event) has no timings either.
-            if self._first is not None and delta.timings is not None:
+            if delta.timings is not None:
                 timed = delta._replace(timings=replace(delta.timings, first_token_ms=self._first))
                 deltas[at] = cast(D, timed)
         return deltas

@@ -16,7 +16,7 @@ CLIENT_NAMES = {
 
 TRANSPORT_NAMES = {
     "AsyncClient": "Client", "AsyncIterator": "Iterator", "aclose": "close",
-    "aiter_bytes": "iter_bytes", "_abounded": "_bounded", "_aadmit": "_admit", "atogether": "together", "awork": "work",
+    "_apieces": "_pieces", "_abounded": "_bounded", "_aadmit": "_admit", "atogether": "together", "awork": "work",
     "anyio": "time",
 }  # fmt: skip
 
