@@ -19,13 +19,18 @@ def notebooks() -> list[Path]:
     return sorted(HERE.glob("[0-9]*.ipynb"))
 
 
+def read(path: Path) -> Any:
+    """The notebook as it is kept."""
+    return nbformat.read(path, as_version=4)
+
+
 def executed(path: Path) -> Any:
     """The notebook with the outputs of a run in a kernel of its own.
 
     Raises:
         CellExecutionError: For the first cell that fails.
     """
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read(path)
     resources = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=LONGEST_CELL, kernel_name="python3", resources=resources).execute()
     for cell in notebook.cells:

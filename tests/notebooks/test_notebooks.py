@@ -2,11 +2,11 @@
 
 import importlib.util
 import warnings
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import nbformat
 import pytest
 
 DIRECTORY = Path(__file__).parents[2] / "notebooks"
@@ -14,7 +14,9 @@ DIRECTORY = Path(__file__).parents[2] / "notebooks"
 pytestmark = [pytest.mark.notebook, pytest.mark.timeout(600)]
 
 
-def _load() -> ModuleType:
+@cache
+def execute() -> ModuleType:
+    """`notebooks/execute.py`; loaded when it is needed, as what it imports is installed for these tests only."""
     spec = importlib.util.spec_from_file_location("notebooks_execute", DIRECTORY / "execute.py")
     assert spec is not None
     assert spec.loader is not None
@@ -22,8 +24,6 @@ def _load() -> ModuleType:
     spec.loader.exec_module(module)
     return module
 
-
-execute = _load()
 
 SAID = {
     "01-quickstart": [
@@ -81,13 +81,12 @@ SAID = {
 
 
 def test_every_notebook_is_looked_at() -> None:
-    assert [path.stem for path in execute.notebooks()] == list(SAID)
+    assert [path.stem for path in execute().notebooks()] == list(SAID)
 
 
 @pytest.mark.parametrize("name", SAID)
 def test_a_reader_sees_the_outputs_of_a_whole_run(name: str) -> None:
-    notebook = nbformat.read(DIRECTORY / f"{name}.ipynb", as_version=4)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    cells = [cell for cell in execute().read(DIRECTORY / f"{name}.ipynb").cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     _is_what_it_says(name, cells)
 
@@ -96,11 +95,11 @@ def test_a_reader_sees_the_outputs_of_a_whole_run(name: str) -> None:
 def test_runs(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the kernel's own machinery
-        notebook = execute.executed(DIRECTORY / f"{name}.ipynb")
+        notebook = execute().executed(DIRECTORY / f"{name}.ipynb")
     _is_what_it_says(name, [cell for cell in notebook.cells if cell.cell_type == "code"])
 
 
 def _is_what_it_says(name: str, cells: list[Any]) -> None:
     assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
-    text = "\n".join(execute.shown(cell) for cell in cells)
+    text = "\n".join(execute().shown(cell) for cell in cells)
     assert [said for said in SAID[name] if said not in text] == []
