@@ -225,8 +225,8 @@ def test_a_certificate_of_the_client(strict_front: Front, authority: trustme.CA,
     assert ("email", "me@example.org") in strict_front.names[0]["subjectAltName"]
 
 
-# Where the server hangs up while the request is written, httpcore leaves httpx's generator of its body to the collector,
-# which trio complains of.
+# Where the server hangs up while the request is written, httpcore leaves httpx's generator of its body to the
+# collector, which trio complains of.
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*ByteStream:pytest.PytestUnraisableExceptionWarning")
 @ways
 def test_a_server_that_wants_a_certificate_and_gets_none(strict_front: Front, authority: trustme.CA, way: str) -> None:
