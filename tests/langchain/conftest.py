@@ -42,8 +42,8 @@ def llm(talker: LocalServer) -> ChatLlamaServer:
 
 @pytest.fixture
 def nonsense(chat_server: LocalServer) -> ChatLlamaServer:
-    """A random model: constraints, counts and errors are real on it."""
-    return ChatLlamaServer(base_url=chat_server.base_url, max_tokens=16, thinking=False)
+    """A random model, that says the same again: what it obeys and counts is real."""
+    return ChatLlamaServer(base_url=chat_server.base_url, max_tokens=16, thinking=False, temperature=0)
 
 
 @pytest.fixture

@@ -191,7 +191,7 @@ def test_the_counts_of_several_prompts_add_up(nonsense: ChatLlamaServer) -> None
 
 def test_probabilities_timings_and_progress_where_asked_for(nonsense: ChatLlamaServer) -> None:
     asked = {"logprobs": True, "top_logprobs": 2, "timings_per_token": True, "return_progress": True}
-    message = whole(list(nonsense.stream("Hello " * 50, max_tokens=4, cache_prompt=False, **asked)))
+    message = whole(list(nonsense.stream("Hello " * 50, max_tokens=4, ignore_eos=True, cache_prompt=False, **asked)))
     metadata = message.response_metadata
     assert len(metadata["logprobs"]["content"][0]["top_logprobs"]) == 2
     assert metadata["token_timings"]
