@@ -127,8 +127,14 @@ def test_300_chats_of_llamaindex(four: LocalServer, caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.usefixtures("steady")
-def test_2000_texts_of_many_callers(embedding_server: LocalServer) -> None:
-    """From both frameworks, threads and an event loop at once; two slots."""
+def test_2000_texts_of_many_callers(serve: Any) -> None:
+    """From both frameworks, threads and an event loop at once; two slots.
+
+    With a thread for each connection: the server's threads wait five seconds at a kept one before they serve another.
+    """
+    embedding_server = serve(
+        "encoder.gguf", embeddings=True, pooling="mean", parallel=2, ctx_size=1024, threads_http=16
+    )
     ours = LlamaServerEmbeddings(base_url=embedding_server.base_url, batch_size=25)
     theirs = LlamaServerEmbedding(base_url=embedding_server.base_url, request_batch_size=25)
     texts = [f"text {number}" for number in range(200)]
