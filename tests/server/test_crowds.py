@@ -30,6 +30,15 @@ def four(serve: Any) -> LocalServer:
     return server
 
 
+@pytest.fixture(scope="module")
+def two(serve: Any) -> LocalServer:
+    """With a thread for each connection: a thread waits five seconds at a kept one before it serves another."""
+    server: LocalServer = serve(
+        "encoder.gguf", embeddings=True, pooling="mean", parallel=2, ctx_size=1024, threads_http=16
+    )
+    return server
+
+
 class Watched:
     """The most requests that a server had at once, by its own account, over a connection of our own."""
 
@@ -123,20 +132,16 @@ def test_300_chats_of_llamaindex(four: LocalServer, caplog: pytest.LogCaptureFix
     with Watched(four) as watched, caplog.at_level("INFO"):
         assert asyncio.run(main()) == 300
     assert watched.most <= SLOTS
-    assert not [line for line in caplog.messages if "can't be asked" in line or "waiting" in line]
+    # A kept connection that the server closes after its hundredth answer is told as a retry.
+    waits = [line for line in caplog.messages if "waiting" in line and " is retry" not in line]
+    assert not waits + [line for line in caplog.messages if "can't be asked" in line]
 
 
 @pytest.mark.usefixtures("steady")
-def test_2000_texts_of_many_callers(serve: Any) -> None:
-    """From both frameworks, threads and an event loop at once; two slots.
-
-    With a thread for each connection: the server's threads wait five seconds at a kept one before they serve another.
-    """
-    embedding_server = serve(
-        "encoder.gguf", embeddings=True, pooling="mean", parallel=2, ctx_size=1024, threads_http=16
-    )
-    ours = LlamaServerEmbeddings(base_url=embedding_server.base_url, batch_size=25)
-    theirs = LlamaServerEmbedding(base_url=embedding_server.base_url, request_batch_size=25)
+def test_2000_texts_of_many_callers(two: LocalServer) -> None:
+    """From both frameworks, threads and an event loop at once; two slots."""
+    ours = LlamaServerEmbeddings(base_url=two.base_url, batch_size=25)
+    theirs = LlamaServerEmbedding(base_url=two.base_url, request_batch_size=25)
     texts = [f"text {number}" for number in range(200)]
     expected = ours.embed_documents(texts[:1])[0]
 
