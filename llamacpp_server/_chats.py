@@ -106,17 +106,8 @@ def _chat(
             return None
         return _forced_chat(settings, request, choice, (), error)
 
-    if settings.on_progress is not None:
-        decoder = told(settings.on_progress, decoder, body)
-    chat = StreamCall(
-        settings=settings,
-        call=Call(method="POST", path=_PATH, body=body, takes_slot=True),
-        decoder=decoder,
-        recover=recover,
-        follow=follow if rules is not None and rules.round_follows else None,
-        watch=_watch(settings, request),
-    )
-    return named_loras(chat)
+    goes_on = follow if rules is not None and rules.round_follows else None
+    return _asked(settings, body, decoder, recover=recover, follow=goes_on, watch=_watch(settings, request))
 
 
 def _later(settings: ServerSettings, first: Callable[[], Program[Chat]]) -> Chat:
@@ -159,16 +150,15 @@ def _forced_chat(
         worth_it = yield from learn(settings, asked, body, error)
         return _forced_chat(settings, request, choice, before, first) if worth_it else None
 
-    decoder: Decoder = partial(CallsChecked, answer, rules)
+    return _asked(settings, body, partial(CallsChecked, answer, rules), recover=recover)
+
+
+def _asked(settings: ServerSettings, body: dict[str, Any], decoder: Decoder, **steps: Any) -> Chat:
+    """The request of a body, with its progress told and its adapters named; `steps` are those of `StreamCall`."""
     if settings.on_progress is not None:
         decoder = told(settings.on_progress, decoder, body)
-    chat = StreamCall(
-        settings=settings,
-        call=Call(method="POST", path=_PATH, body=body, takes_slot=True),
-        decoder=decoder,
-        recover=recover,
-    )
-    return named_loras(chat)
+    call = Call(method="POST", path=_PATH, body=body, takes_slot=True)
+    return named_loras(StreamCall(settings=settings, call=call, decoder=decoder, **steps))
 
 
 def _decoder(fitted: ChatRequest, body: Mapping[str, Any], repairs: tuple[Repair, ...], answers: int) -> Decoder:
