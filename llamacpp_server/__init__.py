@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ._lazy import lazy
 
 if TYPE_CHECKING:
-    from ._stream import fold_chat, fold_completion
+    from ._fold import fold_chat, fold_completion
     from .async_client import AsyncLlamaServerClient
     from .cache_report import CacheReport, CacheTurn
     from .chat import (
@@ -152,7 +152,7 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "_stream": (
+        "_fold": (
             "fold_chat",
             "fold_completion",
         ),

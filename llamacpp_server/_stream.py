@@ -1,4 +1,4 @@
-"""Bytes of a reply's stream -> deltas, and deltas -> a whole reply.
+"""Bytes of a reply's stream -> deltas.
 
 A decoder has `feed(bytes) -> list of deltas` and `close()`. `close` raises `StreamCutOffError` when the stream ended
 before its end mark, because a short answer and a dead server must not look alike.
@@ -7,13 +7,14 @@ before its end mark, because a short answer and a dead server must not look alik
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from pydantic_core import from_json
 
+from ._alike import reader_like
 from ._failures import event_failure, not_a_stream, not_this_api
+from ._fold import fold_chat, fold_completion
 from ._replies import (
     fallback_call_id,
     logprobs_of,
@@ -29,15 +30,12 @@ from ._replies import (
 )
 from ._sse import SSEDecoder
 from .chat import (
-    ChatChoice,
     ChatDelta,
     ChatReply,
-    CompletionChoice,
     CompletionDelta,
     CompletionReply,
     Repair,
     ReplyStart,
-    ToolCall,
     ToolCallFragment,
     Usage,
 )
@@ -49,9 +47,12 @@ D = TypeVar("D", ChatDelta, CompletionDelta)
 
 _NOTHING: dict[str, Any] = {}
 _NO_CHOICE: tuple[dict[str, Any]] = (_NOTHING,)
-# Not `ChatDelta(...)`: its defaults, filled in by Python code, cost more than the rest of a token's way through here.
-_tuple = tuple.__new__
-_NOTHING_MORE: tuple[Any, ...] = ChatDelta()[5:]
+# Events that were taken for a model in vain before none is taken any more.
+_VAIN_MODELS: Final = 8
+
+
+def _unlike(payload: bytes) -> None:
+    return None
 
 
 class StreamDecoder(Protocol[S]):
@@ -76,6 +77,8 @@ class _ReplyDecoder(Generic[D]):
         self._start: ReplyStart | None = None
         self._deltas: list[D] = []
         self._done = False
+        # Reads an event that differs from an earlier one in its text alone; None for others.
+        self._alike: Callable[[bytes], D | None] = _unlike
 
     def feed(self, data: bytes) -> list[D]:
         """Deltas that `data` completes."""
@@ -113,7 +116,10 @@ class _ReplyDecoder(Generic[D]):
         deltas: list[D] = []
         try:
             for payload in payloads:
-                if payload == b"[DONE]":
+                delta = self._alike(payload)
+                if delta is not None:
+                    deltas.append(delta)
+                elif payload == b"[DONE]":
                     self._done = True
                 else:
                     self._decode_one(payload, deltas)
@@ -151,6 +157,20 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
         self._calls: dict[tuple[int, int], tuple[str, str]] = {}
         self._moved: dict[tuple[int, int], int] = {}
         self._thought: dict[int, int] = {}  # tokens of each choice when its thinking was last heard of
+        self._model_at, self._vain_models = 0, 0
+
+    def _decode_one(self, payload: bytes, deltas: list[ChatDelta]) -> None:
+        before = len(deltas)
+        super()._decode_one(payload, deltas)
+        # What is not like the others may change what they mean, such as the call that a number stands for.
+        self._alike = _unlike
+        if len(deltas) != before + 1 or self._vain_models == _VAIN_MODELS:
+            return
+        reader = reader_like(payload, deltas[-1])
+        if reader is not None:
+            at = len(self._deltas) + len(deltas)
+            self._vain_models = 0 if at > self._model_at + _VAIN_MODELS else self._vain_models + 1
+            self._alike, self._model_at = reader, at
 
     def _read(self, chunk: dict[str, Any], deltas: list[ChatDelta]) -> None:
         get = chunk.get
@@ -169,10 +189,6 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
             content, index = delta.get("content") or "", get("index") or 0
             if type(content) is not str or type(index) is not int:
                 raise TypeError("a text is a text, and an index a number")
-            # The one line that nearly every token of an answer takes.
-            if content and not (start or usage or timings or progress or logprobs or finish) and len(delta) == 1:
-                deltas.append(_tuple(ChatDelta, (content, "", (), None, index, *_NOTHING_MORE)))
-                continue
             thinking = text_of(delta.get("reasoning_content") or delta.get("reasoning"))
             finish, logprobs, calls = text_of(finish) or None, logprobs_of(logprobs), delta.get("tool_calls")
             fragments = self._fragments(index, calls) if calls else ()
@@ -309,95 +325,3 @@ def _own_token(delta: ChatDelta) -> ChatDelta:
     if not delta.logprobs:
         return delta
     return delta._replace(logprobs={"content": [{**token, "top_logprobs": []} for token in delta.logprobs["content"]]})
-
-
-class _Choice:
-    """A choice while it is put together."""
-
-    __slots__ = ("calls", "finish_reason", "logprobs", "text", "thinking", "tokens")
-
-    def __init__(self) -> None:
-        self.text: list[str] = []
-        self.thinking: list[str] = []
-        self.tokens: list[int] = []
-        self.calls: dict[int, list[str]] = {}
-        self.logprobs: list[Any] = []
-        self.finish_reason: str | None = None
-
-    def add(self, delta: ChatDelta | CompletionDelta) -> None:
-        if delta.finish_reason:
-            self.finish_reason = delta.finish_reason
-        if delta.logprobs:
-            self.logprobs += delta.logprobs.get("content") or ()
-        if isinstance(delta, CompletionDelta):
-            self.text.append(delta.text)
-            self.tokens += delta.tokens
-            return
-        self.text.append(delta.content)
-        self.thinking.append(delta.reasoning_content)
-        for index, *pieces in delta.tool_calls:
-            call = self.calls.setdefault(index, ["", "", ""])
-            for place, piece in enumerate(pieces):
-                call[place] += piece
-
-    def all_logprobs(self) -> Any:
-        return {"content": self.logprobs} if self.logprobs else None
-
-
-def fold_chat(deltas: Iterable[ChatDelta]) -> ChatReply:
-    """The whole reply that a stream of deltas adds up to."""
-    choices, start, usages, timings = _fold(deltas)
-    usage = None
-    if usages:
-        # One usage comes for each choice, all of them for the same prompt; older builds sent some twice.
-        usages = usages[-len(choices) :]
-        told, thought = usages[0], usages[-1].reasoning_tokens
-        usage = Usage(told.prompt_tokens, sum(u.completion_tokens for u in usages), told.cached_tokens, thought)
-    return ChatReply(
-        tuple(
-            ChatChoice(
-                "".join(choice.text),
-                "".join(choice.thinking),
-                tuple(ToolCall(*pieces) for _, pieces in sorted(choice.calls.items())),
-                choice.finish_reason,
-                choice.all_logprobs(),
-            )
-            for choice in choices
-        ),
-        start,
-        usage,
-        timings,
-    )
-
-
-def fold_completion(deltas: Iterable[CompletionDelta]) -> CompletionReply:
-    """The whole completion that a stream of deltas adds up to."""
-    choices, start, usages, timings = _fold(deltas)
-    usage = None
-    if usages:
-        cached = [u.cached_tokens for u in usages if u.cached_tokens is not None]
-        usage = Usage(
-            sum(u.prompt_tokens for u in usages),
-            sum(u.completion_tokens for u in usages),
-            sum(cached) if cached else None,
-        )
-    return CompletionReply(
-        tuple(CompletionChoice("".join(c.text), tuple(c.tokens), c.finish_reason, c.all_logprobs()) for c in choices),
-        start,
-        usage,
-        timings,
-    )
-
-
-def _fold(deltas: Iterable[ChatDelta | CompletionDelta]) -> tuple[list[_Choice], ReplyStart, list[Usage], Any]:
-    choices: dict[int, _Choice] = {}
-    usages: list[Usage] = []
-    start, timings = ReplyStart(), None
-    for delta in deltas:
-        choices.setdefault(delta.choice, _Choice()).add(delta)
-        if delta.usage:
-            usages.append(delta.usage)
-        start, timings = delta.start or start, delta.timings or timings
-        if isinstance(delta, ChatDelta) and delta.repairs:
-            start = replace(start, repairs=(*start.repairs, *delta.repairs))
-    return [choices[index] for index in sorted(choices)] or [_Choice()], start, usages, timings

@@ -11,7 +11,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from . import _chats, _embedding, _endpoints, _lora, _prompt_cache, _ranking, _router
-from ._stream import fold_chat, fold_completion
+from ._fold import fold_chat, fold_completion
 from .chat import (
     ChatDelta,
     ChatReply,
