@@ -48,7 +48,8 @@ def test_an_event_like_another_is_read(model, delta, other, expected):
     "other",
     [text("Ho", index=1), text(""), chunk({"content": None}), text(5), chunk({"reasoning_content": "Ho"}), DONE, b"",
      b"{}", text("Ho").replace(b'"Ho"', b'"Ho","content":"no"'), text("Ho").replace(b'"Ho"', b'"Ho'),
-     text("Ho", usage={}), text("Ho").replace(b'"Ho"', b'"H\no"'), text("Ho").replace(b'"Ho"', b'"\\ud83d"'), PLAIN[:-2], PLAIN[1:]],
+     text("Ho", usage={}), text("Ho").replace(b'"Ho"', b'"H\no"'), text("Ho").replace(b'"Ho"', b'"\\ud83d"'),
+     PLAIN[:-2], PLAIN[1:]],
     ids=range(15),
 )  # fmt: skip
 def test_what_is_not_like_it_is_left_to_the_parser(other):
