@@ -21,16 +21,18 @@ LLAMAINDEX = (
     "from llama_index.core.base.embeddings.base import BaseEmbedding; "
     "from llama_index.core.postprocessor.types import BaseNodePostprocessor; import httpx"
 )
+FOUR = "ChatLlamaServer, LlamaServerEmbeddings, LlamaServerLLM, LlamaServerReranker"
+THREE = "LlamaServer, LlamaServerEmbedding, LlamaServerRerank"
 STATEMENTS = {
     "LangChain's base classes and httpx": LANGCHAIN,
     "langchain_llamacpp_server": "import langchain_llamacpp_server",
     "ChatLlamaServer": "from langchain_llamacpp_server import ChatLlamaServer",
     "LlamaServerEmbeddings": "from langchain_llamacpp_server import LlamaServerEmbeddings",
-    "all four classes for LangChain": "from langchain_llamacpp_server import *",
+    "all four classes for LangChain": f"from langchain_llamacpp_server import {FOUR}",
     "ChatOpenAI": "from langchain_openai import ChatOpenAI",
     "ChatLlama (langchain-llama-cpp)": "from langchain_llama_cpp import ChatLlama",
     "LlamaIndex's base classes and httpx": LLAMAINDEX,
-    "all three classes for LlamaIndex": "from llamaindex_llamacpp_server import *",
+    "all three classes for LlamaIndex": f"from llamaindex_llamacpp_server import {THREE}",
     "OpenAILike": "from llama_index.llms.openai_like import OpenAILike",
 }
 CODE = """

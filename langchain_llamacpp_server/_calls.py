@@ -18,7 +18,6 @@ from llamacpp_server.wire import ToolDict
 from ._answers import answer_tool
 from ._arguments import MEANINGLESS, MEANINGLESS_IN_CALLS, ignore, read_timeouts, reasoning_effort, renamed
 from ._messages import to_wire
-from ._structured import wire_format, with_schema
 from ._tools import wire_tools
 
 
@@ -92,6 +91,8 @@ def prepare(
     wire = to_wire(messages)
     (info or ServerInfo()).check_media(media_of(wire))
     if shown := schema_shown if isinstance(schema_shown, Mapping) else schema_shown and params.get("response_format"):
+        from ._structured import with_schema  # few calls have an answer's form
+
         wire = with_schema(wire, shown)
     answer = None
     if tools and word != "none" and params.get("response_format"):
@@ -142,6 +143,8 @@ def _params(given: dict[str, Any], defaults: Defaults, extra_body: dict[str, Any
             ignore(name, given.pop(name), reasons)
     params = merged_params(params, given)
     if "response_format" in params:
+        from ._structured import wire_format
+
         params["response_format"] = wire_format(params["response_format"])
     return {name: value for name, value in params.items() if not _disabled(name, value, defaults.disabled_params)}
 

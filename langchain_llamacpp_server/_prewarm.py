@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage, SystemMessage
-from langchain_core.tools import BaseTool
 
 from llamacpp_server.connection import ConnectionFields
 
@@ -16,7 +15,7 @@ from ._errors import langchain_errors
 if TYPE_CHECKING:
     from llamacpp_server import PromptRead, ServerInfo
 
-Tools = Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool]
+    from ._tools import ToolLike
 
 
 class Prewarming(ConnectionFields):
@@ -30,7 +29,7 @@ class Prewarming(ConnectionFields):
     def prewarm(
         self,
         system: str | SystemMessage | None = None,
-        tools: Tools = (),
+        tools: Sequence[ToolLike] = (),
         *,
         messages: Sequence[BaseMessage] = (),
         **kwargs: Any,
@@ -54,7 +53,7 @@ class Prewarming(ConnectionFields):
     async def aprewarm(
         self,
         system: str | SystemMessage | None = None,
-        tools: Tools = (),
+        tools: Sequence[ToolLike] = (),
         *,
         messages: Sequence[BaseMessage] = (),
         **kwargs: Any,
@@ -67,7 +66,10 @@ class Prewarming(ConnectionFields):
 
 
 def _given(
-    system: str | SystemMessage | None, tools: Tools, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]
+    system: str | SystemMessage | None,
+    tools: Sequence[ToolLike],
+    messages: Sequence[BaseMessage],
+    kwargs: Mapping[str, Any],
 ) -> tuple[list[BaseMessage], dict[str, Any]]:
     first = SystemMessage(system) if isinstance(system, str) else system
     return [*([first] if first else []), *messages], {**kwargs, "tools": list(tools)}

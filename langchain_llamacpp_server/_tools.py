@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
-from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.json import parse_partial_json
 
 from llamacpp_server import BadRequestError
 from llamacpp_server.wire import ToolDict
 
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool  # dear to import
+
+    ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
+
 _NOT_WHOLE: Final = "<not whole>"
 # For an object or a list, or a text in one of them, that was left open.
 _MARKS: Final = tuple(f"{quote}{_NOT_WHOLE}{brace}" for quote in (" ", '"', '\\"') for brace in "]}")
-
-ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
 
 def wire_tools(tools: Sequence[ToolLike], strict: bool | None = None) -> list[ToolDict]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -13,7 +13,6 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
-from langchain_core.tools import BaseTool
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
@@ -23,7 +22,7 @@ from llamacpp_server.connection import MediaFields, RepairFields, ThinkingFields
 from llamacpp_server.settings import redact_url
 from llamacpp_server.tool_choice import resolve_tool_choice
 
-from . import _structured, _translator  # noqa: F401  # the translator registers itself
+from . import _translator  # noqa: F401  # the translator registers itself
 from ._answers import answered
 from ._arguments import constructor_arguments
 from ._calls import Call, Defaults, fitting, prepare
@@ -36,11 +35,13 @@ from ._profile import profile
 from ._progress import HeardStreams
 from ._registration import let_load_find
 from ._server_model import ServerModel
-from ._structured_chain import StructuredChain
 from ._tools import wire_tools
 
 if TYPE_CHECKING:
     from llamacpp_server import ChatReply, Fit, ServerInfo
+
+    from ._structured import Method
+    from ._tools import ToolLike
 
 __all__ = ["ChatLlamaServer"]
 
@@ -230,7 +231,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
 
     def bind_tools(
         self,
-        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        tools: Sequence[ToolLike],
         *,
         tool_choice: dict[str, Any] | str | bool | None = None,
         strict: bool | None = None,
@@ -265,7 +266,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
         self,
         schema: dict[str, Any] | type | None = None,
         *,
-        method: _structured.Method = "json_schema",
+        method: Method = "json_schema",
         include_raw: bool = False,
         strict: bool | None = None,
         **kwargs: Any,
@@ -285,7 +286,10 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
         The chain raises an `UnfitAnswerError` for what does not fit the schema, a `TruncatedOutputError` for what was
         cut off, and a `MissingToolCallError` for a call that did not come. See docs/structured-output.md.
         """
-        return StructuredChain(_structured.goal(self, schema, method, strict, kwargs), include_raw=include_raw)
+        from ._structured import goal
+        from ._structured_chain import StructuredChain
+
+        return StructuredChain(goal(self, schema, method, strict, kwargs), include_raw=include_raw)
 
     # -- counting tokens, on the server
 

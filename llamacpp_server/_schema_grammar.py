@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ._constraints import quoted
+from ._grammars import quoted
 from ._patterns import MOST_REPEATS
 from ._schemas import clean_schema
 
