@@ -6,6 +6,9 @@ from typing import Any
 
 import httpx
 
+# A kept connection may have been closed by the server, and what was posted on it is then posted once more.
+NOTHING_KEPT = httpx.Limits(max_keepalive_connections=0)
+
 
 class Wiretap:
     """Two clients, for `http_client` and `http_async_client`, with one record.
@@ -20,9 +23,10 @@ class Wiretap:
         self.most_at_once: dict[str, int] = {}
         self._open: dict[str, int] = {}
         self._lock = threading.Lock()
-        self.client = httpx.Client(event_hooks={"request": [self._sent], "response": [self._answered]}, trust_env=False)
+        plain: dict[str, Any] = {"trust_env": False, "limits": NOTHING_KEPT}
+        self.client = httpx.Client(event_hooks={"request": [self._sent], "response": [self._answered]}, **plain)
         self.async_client = httpx.AsyncClient(
-            event_hooks={"request": [self._asent], "response": [self._aanswered]}, trust_env=False
+            event_hooks={"request": [self._asent], "response": [self._aanswered]}, **plain
         )
 
     def bodies(self, path: str) -> list[Any]:
