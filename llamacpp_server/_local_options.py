@@ -86,6 +86,7 @@ class LocalServerOptions(TypedDict, total=False):
         reasoning_format: How thinking is sent: `none`, `deepseek`, `deepseek-legacy` or `auto`.
         reasoning_budget: Tokens of thinking; -1 sets no limit, 0 ends it at once.
         reasoning_budget_message: Text put before the end of a thought that is cut off.
+        seed: Start of chance for requests that give none, so that the same prompt gets the same answer; -1 is any.
         sse_ping_interval: Seconds between signs of life on a silent stream; -1 sends none.
         sleep_idle_seconds: Seconds without a request after which the model's memory is freed; -1 never.
         models_dir: Directory of models for a router (binary only, and no model then).
@@ -135,6 +136,7 @@ class LocalServerOptions(TypedDict, total=False):
     reasoning_format: Literal["none", "auto", "deepseek", "deepseek-legacy"] | None
     reasoning_budget: int | None
     reasoning_budget_message: str | None
+    seed: int | None
     sse_ping_interval: int | None
     sleep_idle_seconds: int | None
     models_dir: FilePath | None
@@ -282,6 +284,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     ),
     "reasoning_budget": Option("--reasoning-budget", "sampling.reasoning_budget_tokens", _value),
     "reasoning_budget_message": Option("--reasoning-budget-message", "sampling.reasoning_budget_message", _value),
+    "seed": Option("--seed", "sampling.seed", _value, _set("sampling.seed", lambda seed: seed % 2**32)),
     "sse_ping_interval": Option("--sse-ping-interval", "sse_ping_interval", _value),
     "sleep_idle_seconds": Option("--sleep-idle-seconds", "sleep_idle_seconds", _value),
     "models_dir": Option("--models-dir", None, _value),

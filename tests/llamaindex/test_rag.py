@@ -17,6 +17,8 @@ CORPUS = {
     "llamas.txt": "Llamas live in the Andes. They carry up to thirty kilograms.",
     "whales.txt": "Whales live in the sea. They sing.",
 }
+# What the small encoder tells apart by far.
+NOTES = {"code.txt": "The code of the garage is 4711.", "meeting.txt": "The meeting is on Thursday at noon."}
 
 
 @pytest.fixture
@@ -24,6 +26,7 @@ def rag_llm(make_llm, scripted_server):
     llm = make_llm(
         scripted_server(
             {
+                "garage": "It is 4711 [1].",
                 "JSON schema": '{"animal": "llama", "kilograms": 30}',
                 "Source 1": "They live in the Andes [1].",
                 "user": "Thirty kilograms.",
@@ -68,16 +71,17 @@ async def test_all_three_of_ours_together(rag_llm, serve):
     ranks = serve(encoder, reranking=True, parallel=2, ctx_size=512)
     embedding = LlamaServerEmbedding(base_url=embeds.base_url)
     rerank = LlamaServerRerank(base_url=ranks.base_url, top_n=1)
-    documents = [Document(text=text, metadata={"file_name": name}) for name, text in CORPUS.items()]
+    documents = [Document(text=text, metadata={"file_name": name}) for name, text in NOTES.items()]
     index = VectorStoreIndex.from_documents(documents, embed_model=embedding)
     engine = CitationQueryEngine.from_args(
         index, llm=rag_llm, similarity_top_k=2, node_postprocessors=[rerank], embed_model=embedding
     )
-    for response in (engine.query("Where do llamas live?"), await engine.aquery("Where do llamas live?")):
-        assert str(response) == "They live in the Andes [1]."
+    question = "What is the code of the garage?"
+    for response in (engine.query(question), await engine.aquery(question)):
+        assert str(response) == "It is 4711 [1]."
         (source,) = response.source_nodes
-        assert source.node.metadata["file_name"] == "llamas.txt"
-        assert "Llamas live in the Andes" in source.node.get_content()
+        assert source.node.metadata["file_name"] == "code.txt"
+        assert "The code of the garage" in source.node.get_content()
     for ours in (rag_llm, embedding, rerank):
         await ours.aclose()
 

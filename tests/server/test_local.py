@@ -526,6 +526,7 @@ def test_options_reach_the_server(models_dir: Path, tmp_path: Path, backend: Any
         "reasoning_format": "none",
         "reasoning_budget": 5,
         "reasoning_budget_message": "enough",
+        "seed": 3,
         "sse_ping_interval": 7,
         "sleep_idle_seconds": 60,
         "models_dir": None,
@@ -549,6 +550,19 @@ def test_options_reach_the_server(models_dir: Path, tmp_path: Path, backend: Any
         client.chat(HELLO)
         assert client.save_slot(0, "slot.bin").n_bytes
         assert (tmp_path / "slot.bin").exists()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_seed_is_that_of_requests_without_one(models_dir: Path, backend: Any) -> None:
+    def said(seed: int) -> set[str]:
+        with LocalServer(models_dir / "random.gguf", backend=backend, seed=seed, ctx_size=512, threads=1) as server:
+            request = ChatRequest(messages=HELLO.messages, params={"max_tokens": 8, "cache_prompt": False})
+            replies = [server.client().chat(request) for _ in range(3)]
+            return {reply.reasoning_content + reply.content for reply in replies}
+
+    assert said(3) == said(3) != said(4)
+    assert len(said(3)) == 1
+    assert len(said(-1)) > 1
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
