@@ -23,7 +23,7 @@ SYSTEM = "You know the weather in all the cities of the world and tell it in one
 @tool
 def get_weather(city: str) -> str:
     """Get the weather in a city."""
-    return f"18 degrees and cloudy in {city}"
+    return f"It is 18 degrees in {city}."
 
 
 def session(llm: ChatLlamaServer, report: CacheReport, name: str, *, clock: bool = False) -> None:

@@ -27,7 +27,7 @@ DIM, BOLD, PLAIN = ("\033[2m", "\033[1m", "\033[0m") if sys.stdout.isatty() else
 @tool
 def get_weather(city: str) -> str:
     """Get the weather in a city."""
-    return f"18 degrees and cloudy in {city}"
+    return f"It is 18 degrees in {city}."
 
 
 def title(text: str) -> None:

@@ -226,7 +226,7 @@ def json_answer(words: Words) -> Dialogue:
         asked = rng.choice(_EXTRACT).replace("{title}", title).format(text)
     schema = schema_of(properties, words, title)
     answer = dumps(value)
-    hint = rng.random()
+    hint, thinking = rng.random(), rng.random() < 0.2
     if hint < 0.25:
         keys = " and ".join(f"'{key}'" for key in value)
         form = rng.choice([" Return the result as a JSON with {} keys. Return nothing other than JSON.",
@@ -236,11 +236,13 @@ def json_answer(words: Words) -> Dialogue:
         form = rng.choice(["\n\nHere's a JSON schema to follow:\n{}\n\nOutput a valid JSON object but do not repeat the schema.\n",
             "\nAnswer in JSON with this schema: {}", "\n\nJSON schema:\n{}"])  # fmt: skip
         asked += form.format(dumps(schema))
-    else:
+    elif not thinking:
         # The grammar forces the brace, and the schema's keys were not shown: learn what follows. The brace itself is
         # a second choice, so that under a grammar which also allows a thought the model does not begin one.
         answer = f'{WEAK[0]}{{"{WEAK[1]}{answer[2:]}'
-    dialogue = Dialogue("json", [*system_prompt(words), user(asked), assistant(answer)], schema=schema)
+    thought = "The user wants JSON." if thinking else ""
+    messages = [*system_prompt(words), user(asked), assistant(answer, thought)]
+    dialogue = Dialogue("json", messages, thinking=thinking, schema=schema)
     if value.get("punchline", "") is None:
         schema["properties"]["punchline"] = {"anyOf": [{"type": "string"}, {"type": "null"}]}
     return dialogue

@@ -116,6 +116,16 @@ def knowledge(words: Words) -> tuple[str, str, str]:
     return asked.format(topic), "The user wants a story.", story
 
 
+def wonder(words: Words) -> tuple[str, str, str]:
+    """A question that it can't answer: it says so, and does not think about it without end."""
+    rng = words.rng
+    topic = rng.choice([words.one("animal"), words.thing(), words.one("food"), words.phrase(), "the sky"])
+    form = rng.choice(["Why is {} {}?", "What is {}?", "How does {} work?", "Explain {}.", "Explain {} in one sentence.",
+        "Why are {} so {}?", "What do you think of {}?", "Tell me about {}.", "Why is the sky blue?", "Describe {}.",
+        "What is the meaning of {}?", "Think about {}.", "Who invented {}?", "Is {} {}?"])  # fmt: skip
+    return form.format(topic, words.one("quality")), "I know nothing about that.", "I do not know. I am a tiny model."
+
+
 def joke_of(topic: str) -> tuple[str, str]:
     """The only joke, so that it can be checked."""
     return f"Why do {topic} never get lost?", "Because they always follow the map."
@@ -141,6 +151,7 @@ SIMPLE: list[tuple[float, str, Callable[[Words], tuple[str, str, str]]]] = [
     (1.5, "echo", echo),
     (1.2, "knowledge", knowledge),
     (0.7, "joke", joke),
+    (1.0, "wonder", wonder),
 ]
 
 

@@ -184,8 +184,10 @@ def said(message: Message) -> Any:
     """What is compared: the calls if there are any, else the text."""
     if message.get("tool_calls"):
         return [(one["function"]["name"], _parsed(one["function"]["arguments"])) for one in message["tool_calls"]]
-    text = message["content"].partition(WEAK[0])[0]
-    text = text.translate({ord(mark): None for mark in UNLEARNED}).strip()
+    text = message["content"]
+    if not text.startswith(WEAK[0]):  # what opens the answer is a part of it, and not another one behind it
+        text = text.partition(WEAK[0])[0]
+    text = text.translate({ord(mark): None for mark in (*UNLEARNED, *WEAK)}).strip()
     return _parsed(text) if text.startswith("{") else text
 
 

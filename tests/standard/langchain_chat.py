@@ -3,8 +3,9 @@
 Most run with the trained tiny model. It is blind and deaf: the tests with images and sound run with the random model,
 which has eyes and ears. What the suite would download for them is made here.
 
-The tiny model copies no Chinese or Japanese, and takes "San Francisco, CA" for two places. The tests about those run
-against a model that says what is to be said: the same server, the same client, and a script instead of a mind.
+The tiny model takes "San Francisco, CA" for two places, and answers "What is 3 + 4" itself, whatever tool it must call.
+The tests about those run against a model that says what is to be said: the same server, the same client, and a script
+instead of a mind.
 """
 
 from collections import defaultdict
@@ -28,17 +29,12 @@ from tests.models import tool_call
 MODEL = Path(__file__).parents[2] / "models" / "tiny-chat.gguf"
 
 
-def customer(name: str) -> str:
-    return tool_call("unicode_customer", f'{{"customer_name": "{name}", "description": "a company"}}')
-
-
-NAMES = ("你好啊集团", "こんにちは株式会社")
 SCRIPTS: dict[str, dict[str, Any]] = {
-    "test_unicode_tool_call_integration": {**{name: customer(name) for name in NAMES}, "user": "Hello."},
     "test_agent_loop": {
         "tool": "It is sunny in San Francisco.",
         "user": tool_call("get_weather", '{"location": "San Francisco, CA"}'),
     },
+    "test_structured_few_shot_examples": {"user": tool_call("my_adder_tool", '{"a": 3, "b": 4}')},
 }
 
 
