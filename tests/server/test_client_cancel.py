@@ -246,7 +246,8 @@ def test_a_cancel_scope_of_anyio(slow_server, watch, backend):
 
 
 INTERRUPTED = """
-import asyncio, sys, time
+import asyncio, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are deaf to it
 from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient
 url, way = sys.argv[1:]
 request = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
