@@ -38,7 +38,7 @@ SAID = {
     "02-rag-langchain": [
         "The old lighthouse was built in 1884.  [harbour.md]",
         "Marta Lind lives in Lisbon.  [people.md]",
-        "When does the bakery open? -> The bakery opens at 5 o'clock.",
+        "How much is the red bicycle? -> The red bicycle costs 45 euros.",
     ],
     "03-rag-llamaindex": [
         "The old lighthouse was built in 1884.  [harbour.md",
