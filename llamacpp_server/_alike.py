@@ -31,8 +31,10 @@ def reader_like(payload: bytes, delta: ChatDelta) -> Reader | None:
         delta: What was made of it: no model when it is more than one piece of text.
     """
     make = _maker(delta)
-    found = _TEXT.search(payload) if make is not None else None
-    if make is None or found is None:
+    if make is None:
+        return None
+    found = _TEXT.search(payload)
+    if found is None:
         return None
     before, behind = payload[: found.start(1)], payload[found.end(1) :]
     # That the text stands there, and nowhere else, is tried and not assumed.

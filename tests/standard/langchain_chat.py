@@ -3,8 +3,8 @@
 Most run with the trained tiny model. It is blind and deaf: the tests with images and sound run with the random model,
 which has eyes and ears. What the suite would download for them is made here.
 
-The tiny model takes "San Francisco, CA" for two places, and answers "What is 3 + 4" itself, whatever tool it must call.
-The tests about those run against a model that says what is to be said: the same server, the same client, and a script
+The tiny model takes "San Francisco, CA" for two places, and calls a tool with 1 and 4 for "What is 3 + 4". The tests
+about those run against a model that says what is to be said: the same server, the same client, and a script
 instead of a mind.
 """
 
