@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llamacpp_server._lazy import lazy
+from llamacpp_server.integration import (
+    lazy,
+)
 
 if TYPE_CHECKING:
     from ._errors import MissingToolCallError, TruncatedOutputError, UnfitAnswerError

@@ -9,10 +9,15 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from llamacpp_server import ChatRequest, ServerInfo
+from llamacpp_server._tools import (
+    resolve_tool_choice,
+)
 from llamacpp_server.info import media_of
+from llamacpp_server.integration import (
+    Thinking,
+    thinking_params,
+)
 from llamacpp_server.sampling import SAMPLING_FIELDS, merged_params
-from llamacpp_server.thinking import Thinking, thinking_params
-from llamacpp_server.tool_choice import resolve_tool_choice
 from llamacpp_server.wire import ToolDict
 
 from ._answers import answer_tool

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage, SystemMessage
 
-from llamacpp_server.connection import ConnectionFields
+from llamacpp_server.integration import (
+    ConnectionFields,
+)
 
 from ._calls import Call
 from ._errors import langchain_errors

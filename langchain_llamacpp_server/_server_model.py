@@ -7,7 +7,9 @@ from typing import Any
 
 from langchain_core.language_models import BaseLanguageModel
 
-from llamacpp_server.connection import ConnectionFields
+from llamacpp_server.integration import (
+    ConnectionFields,
+)
 from llamacpp_server.settings import redact_url
 
 from ._errors import langchain_errors

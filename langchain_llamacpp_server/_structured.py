@@ -15,7 +15,15 @@ from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
 from pydantic_core import from_json
 
-from llamacpp_server.structured import CONSTRAINTS, LADDER, Attempts, Way, json_checker, says_thinking, schema_grammar
+from llamacpp_server.integration import (
+    CONSTRAINTS,
+    LADDER,
+    Attempts,
+    Way,
+    json_checker,
+    says_thinking,
+    schema_grammar,
+)
 from llamacpp_server.wire import MessageDict
 
 from ._errors import BadRequestError as LangchainBadRequestError

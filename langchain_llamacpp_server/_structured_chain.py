@@ -15,7 +15,10 @@ from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import AddableDict
 
 from llamacpp_server import ChatChoice, LlamaServerError, ToolCall, UnfitAnswerError
-from llamacpp_server.structured import Ask, Attempts
+from llamacpp_server.integration import (
+    Ask,
+    Attempts,
+)
 
 from ._errors import unfit
 from ._structured import Goal, Reader

@@ -10,7 +10,8 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
-from llamacpp_server import ChatRequest, Timings, Usage, cache_report
+from llamacpp_server import ChatRequest, Timings, Usage
+from llamacpp_server.diagnostics import cache_report
 
 from ._messages import to_wire
 from ._tools import wire_tools

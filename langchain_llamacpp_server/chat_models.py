@@ -18,9 +18,15 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 import llamacpp_server
 from llamacpp_server import LlamaServerError
 from llamacpp_server._notices import say_once
-from llamacpp_server.connection import MediaFields, RepairFields, ThinkingFields
+from llamacpp_server._tools import (
+    resolve_tool_choice,
+)
+from llamacpp_server.integration import (
+    MediaFields,
+    RepairFields,
+    ThinkingFields,
+)
 from llamacpp_server.settings import redact_url
-from llamacpp_server.tool_choice import resolve_tool_choice
 
 from . import _translator  # noqa: F401  # the translator registers itself
 from ._answers import answered

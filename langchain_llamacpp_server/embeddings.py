@@ -10,7 +10,9 @@ from langchain_core.embeddings import Embeddings
 from pydantic import Field, model_validator
 
 from llamacpp_server import EmbedRequest
-from llamacpp_server.vector_fields import EmbeddingFields
+from llamacpp_server.integration import (
+    EmbeddingFields,
+)
 from llamacpp_server.vectors import DEFAULT_BATCH_SIZE, image_input
 
 from ._errors import langchain_errors

@@ -9,7 +9,9 @@ from langchain_core.callbacks import AsyncCallbackManager, CallbackManager, Call
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import Field, model_validator
 
-from llamacpp_server.vector_fields import RankFields
+from llamacpp_server.integration import (
+    RankFields,
+)
 
 from ._arguments import constructor_arguments
 from ._errors import langchain_errors

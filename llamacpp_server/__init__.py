@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._lazy import lazy
+from .integration import (
+    lazy,
+)
 
 if TYPE_CHECKING:
-    from ._fold import fold_chat, fold_completion
+    from ._replies import (
+        fold_chat,
+        fold_completion,
+    )
     from .async_client import AsyncLlamaServerClient
-    from .cache_report import CacheReport, CacheTurn
     from .chat import (
         ChatChoice,
         ChatDelta,
@@ -31,6 +35,10 @@ if TYPE_CHECKING:
     )
     from .client import LlamaServerClient
     from .controls import ThinkingControl
+    from .diagnostics import (
+        CacheReport,
+        CacheTurn,
+    )
     from .errors import (
         AuthenticationFailedError,
         BadRequestError,
@@ -51,7 +59,15 @@ if TYPE_CHECKING:
         UnreadableOutputError,
     )
     from .info import ServerInfo
-    from .local import LocalModel, LocalServer, LocalServerError, find_models
+    from .integration import (
+        LlamaServerTokenizer,
+    )
+    from .local import (
+        LocalModel,
+        LocalServer,
+        LocalServerError,
+        find_models,
+    )
     from .progress import ModelEvent, Progress, ProgressBar
     from .results import (
         Embeddings,
@@ -70,7 +86,6 @@ if TYPE_CHECKING:
     )
     from .sampling import SamplingFields
     from .settings import DEFAULT_BASE_URL, ServerSettings, WaitState
-    from .tokenizer import LlamaServerTokenizer
     from .vectors import EmbedRequest, RankRequest, ScoreScale
 
 __version__ = "0.1.0"
@@ -152,12 +167,12 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "_fold": (
+        "_replies.fold": (
             "fold_chat",
             "fold_completion",
         ),
         "async_client": ("AsyncLlamaServerClient",),
-        "cache_report": (
+        "diagnostics.cache_report": (
             "CacheReport",
             "CacheTurn",
         ),
@@ -202,7 +217,7 @@ __getattr__, __dir__ = lazy(
             "UnreadableOutputError",
         ),
         "info": ("ServerInfo",),
-        "local": (
+        "local.server": (
             "LocalModel",
             "LocalServer",
             "LocalServerError",
@@ -234,7 +249,7 @@ __getattr__, __dir__ = lazy(
             "ServerSettings",
             "WaitState",
         ),
-        "tokenizer": ("LlamaServerTokenizer",),
+        "integration.tokenizer": ("LlamaServerTokenizer",),
         "vectors": (
             "EmbedRequest",
             "RankRequest",

@@ -20,13 +20,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import __version__
-from ._preflight import CAPABILITIES, Finding, preflight
 from .chat import ChatRequest
 from .client import LlamaServerClient
+from .diagnostics import (
+    CAPABILITIES,
+    Finding,
+    preflight,
+)
 from .errors import LlamaServerError
-from .local import LocalServer, LocalServerOptions
+from .integration import (
+    Thinking,
+    thinking_params,
+)
+from .local import (
+    LocalServer,
+    LocalServerOptions,
+)
 from .settings import DEFAULT_BASE_URL, DEFAULT_LOAD_TIMEOUT, WaitState
-from .thinking import Thinking, thinking_params
 from .wire import MessageDict
 
 __all__ = ["main"]

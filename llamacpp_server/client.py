@@ -1,6 +1,6 @@
 """A method for each endpoint of llama-server, with calls that block.
 
-`async_client.py` is its twin; both run the programs of `_endpoints.py`, and a test keeps the two equal.
+`async_client.py` is its twin; both run the programs of `_endpoints/`, and a test keeps the two equal.
 """
 
 from __future__ import annotations
@@ -10,8 +10,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from . import _chats, _embedding, _endpoints, _lora, _prompt_cache, _ranking, _router
-from ._fold import fold_chat, fold_completion
+from ._endpoints import (
+    chat as _chats,
+)
+from ._endpoints import (
+    embeddings as _embedding,
+)
+from ._endpoints import (
+    lora as _lora,
+)
+from ._endpoints import (
+    reranking as _ranking,
+)
+from ._endpoints import (
+    router as _router,
+)
+from ._endpoints import (
+    server as _endpoints,
+)
+from ._endpoints import (
+    slots as _prompt_cache,
+)
+from ._replies import (
+    fold_chat,
+    fold_completion,
+)
 from .chat import (
     ChatDelta,
     ChatReply,
@@ -39,7 +62,9 @@ from .results import (
     Token,
 )
 from .settings import ServerSettings
-from .transport import Transport
+from .transport import (
+    Transport,
+)
 from .vectors import EmbedRequest, RankRequest
 
 if TYPE_CHECKING:

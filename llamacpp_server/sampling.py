@@ -9,14 +9,31 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ._constraints import CONSTRAINTS, read_grammar
+from ._schemas import (
+    CONSTRAINTS,
+)
 from .errors import BadRequestError
 
 __all__ = ["SAMPLING_FIELDS", "SamplingFields", "check_params", "merged_params"]
+
+
+def read_grammar(given: Any) -> Any:
+    """The text of a grammar; a path is read.
+
+    Raises:
+        ValueError: When the file can't be read.
+    """
+    if not isinstance(given, Path):
+        return given
+    try:
+        return given.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"the grammar can't be read: {error}") from error
 
 
 class SamplingFields(BaseModel):

@@ -1,6 +1,6 @@
 """Embedding and reranking as values: what is asked for, and what is checked, cut and scaled of the answer.
 
-Pure functions, without a socket. `_embedding.py` and `_ranking.py` make requests out of these.
+Pure functions, without a socket. `_endpoints/embeddings.py` and `_endpoints/reranking.py` make requests out of these.
 """
 
 from __future__ import annotations

@@ -13,7 +13,9 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from llamacpp_server import ServerInfo, ServerSettings
 from llamacpp_server._notices import say_once
-from llamacpp_server.connection import ConnectionFields
+from llamacpp_server.integration import (
+    ConnectionFields,
+)
 
 from ._events import announcing
 from ._known_names import refuse_unknown

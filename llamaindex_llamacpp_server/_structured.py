@@ -1,4 +1,4 @@
-"""Structured output in all the ways that LlamaIndex asks for it. How it is had is `llamacpp_server.structured`'s."""
+"""Structured output in LlamaIndex's four forms. The attempts are made in `llamacpp_server.integration`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
 from llamacpp_server import BadRequestError, ChatChoice, LlamaServerError, ToolCall, UnfitAnswerError
-from llamacpp_server.structured import CONSTRAINTS, LADDER, Ask, Attempts, says_thinking, schema_grammar
+from llamacpp_server.integration import (
+    CONSTRAINTS,
+    LADDER,
+    Ask,
+    Attempts,
+    says_thinking,
+    schema_grammar,
+)
 
 from ._errors import UnusableReplyError
 from ._structured_llm import StreamingStructuredLLM

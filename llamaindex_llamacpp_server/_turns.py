@@ -10,8 +10,11 @@ from llama_index.core.base.llms.types import ChatMessage
 
 from llamacpp_server import ChatRequest, CompletionRequest, InfillRequest, ServerInfo
 from llamacpp_server.info import media_of
+from llamacpp_server.integration import (
+    Thinking,
+    thinking_params,
+)
 from llamacpp_server.sampling import merged_params
-from llamacpp_server.thinking import Thinking, thinking_params
 
 from ._messages import to_wire
 from ._tools import tool_dict

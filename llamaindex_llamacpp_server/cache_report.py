@@ -13,8 +13,9 @@ from llama_index.core.instrumentation.events.exception import ExceptionEvent
 from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMChatStartEvent
 from pydantic import PrivateAttr
 
-from llamacpp_server import ChatRequest, Timings, Usage, cache_report
+from llamacpp_server import ChatRequest, Timings, Usage
 from llamacpp_server._notices import say_once
+from llamacpp_server.diagnostics import cache_report
 
 from ._messages import to_wire
 from ._tools import tool_dict

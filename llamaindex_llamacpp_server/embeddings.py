@@ -15,7 +15,9 @@ from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, model_validator
 
 from llamacpp_server import EmbedRequest
-from llamacpp_server.vector_fields import EmbeddingFields
+from llamacpp_server.integration import (
+    EmbeddingFields,
+)
 from llamacpp_server.vectors import image_input
 
 from ._known_names import refuse_unknown

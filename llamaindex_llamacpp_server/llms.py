@@ -12,7 +12,11 @@ from llama_index.core.tools.types import BaseTool
 from pydantic import Field
 
 from llamacpp_server import ChatRequest, Fit, InfillRequest, PromptRead
-from llamacpp_server.connection import MediaFields, RepairFields, ThinkingFields
+from llamacpp_server.integration import (
+    MediaFields,
+    RepairFields,
+    ThinkingFields,
+)
 
 from ._metadata import ServerMetadata
 from ._responses import (

@@ -14,7 +14,9 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 from pydantic import Field, model_validator
 
-from llamacpp_server.vector_fields import RankFields
+from llamacpp_server.integration import (
+    RankFields,
+)
 
 from ._known_names import refuse_unknown
 

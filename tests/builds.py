@@ -24,7 +24,9 @@ from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
 
-from llamacpp_server.local import find_binary
+from llamacpp_server.local import (
+    find_binary,
+)
 from tests.server.test_features import FEATURES
 
 ROOT = Path(__file__).parents[1]

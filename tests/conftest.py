@@ -36,7 +36,9 @@ from typing import Any, Protocol
 import pytest
 
 from llamacpp_server import LocalServer
-from llamacpp_server.local import find_binary
+from llamacpp_server.local import (
+    find_binary,
+)
 from tests.models import (
     PLAIN_TEMPLATE,
     Script,

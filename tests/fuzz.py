@@ -34,18 +34,34 @@ with atheris.instrument_imports(include=["llamacpp_server", "langchain_llamacpp_
     from langchain_llamacpp_server._chunks import StreamConverter, result
     from langchain_llamacpp_server._messages import to_wire as from_langchain
     from llamacpp_server import ChatRequest, LlamaServerError, ServerSettings
-    from llamacpp_server._failures import event_failure, failure
-    from llamacpp_server._fold import fold_chat, fold_completion
-    from llamacpp_server._history import find_needs, repair_history
-    from llamacpp_server._patterns import server_pattern
-    from llamacpp_server._replies import parse_embeddings
-    from llamacpp_server._requests import chat_body, encode
-    from llamacpp_server._schema_plain import plain_tools
-    from llamacpp_server._schemas import clean_tools
-    from llamacpp_server._stream import ChatStreamDecoder, CompletionStreamDecoder
-    from llamacpp_server._whole import WholeChatDecoder, WholeCompletionDecoder
+    from llamacpp_server._endpoints import (
+        chat_body,
+    )
+    from llamacpp_server._history import (
+        find_needs,
+        repair_history,
+    )
+    from llamacpp_server._replies import (
+        ChatStreamDecoder,
+        CompletionStreamDecoder,
+        WholeChatDecoder,
+        WholeCompletionDecoder,
+        event_failure,
+        failure,
+        fold_chat,
+        fold_completion,
+        parse_embeddings,
+    )
+    from llamacpp_server._schemas import (
+        clean_tools,
+        plain_tools,
+        server_pattern,
+    )
     from llamacpp_server.results import Health, LoraAdapter, Metrics, ModelCard, ServerProps, SlotAction, SlotState
     from llamacpp_server.settings import redact_url
+    from llamacpp_server.transport import (
+        encode,
+    )
     from llamaindex_llamacpp_server._messages import to_wire as from_llamaindex
     from llamaindex_llamacpp_server._responses import ChatState, chat_response
 

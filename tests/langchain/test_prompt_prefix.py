@@ -12,7 +12,9 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from langchain_llamacpp_server import ChatLlamaServer
 from llamacpp_server import LocalServer
-from llamacpp_server._history import NO_RESULT
+from llamacpp_server._history import (
+    NO_RESULT,
+)
 from tests.langchain.conftest import OSLO, ROME, get_weather
 from tests.models import Script, tool_call
 from tests.prefixes import assert_grow

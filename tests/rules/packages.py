@@ -20,9 +20,16 @@ def name_of(path):
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+# Packages of the core whose door is public; what lies behind a door never is.
+DOORS = ("integration", "diagnostics", "local")
+
+
 def is_public(path):
     """Whether users may import it."""
-    return not any(part.startswith("_") for part in name_of(path).split("."))
+    name = name_of(path)
+    if path.parent.parent.name == "llamacpp_server":
+        return path.name == "__init__.py" and path.parent.name in DOORS
+    return not any(part.startswith("_") for part in name.split("."))
 
 
 def imports_of(path):

@@ -7,25 +7,25 @@ from tests.rules.packages import FILES, imports_of, name_of, parsed
 # They cut at U+2028, U+2029 and U+0085, which are legal inside JSON strings.
 LINE_SPLITTERS = {"iter_lines", "aiter_lines", "splitlines"}
 # They read logs and what people type, where no JSON is torn.
-LOG_READERS = {"llamacpp_server.local", "llamacpp_server._local_child", "llamacpp_server.cli"}
+LOG_READERS = {"llamacpp_server.local.server", "llamacpp_server.local.child", "llamacpp_server.cli"}
 
 NETWORK = ("httpx", "httpcore", "socket", "urllib.request", "http.client", "requests", "aiohttp", "openai")
 # Who may import which of them, and why.
 ALLOWED = {
-    ("llamacpp_server.transport", "httpx"): "the one module that does the I/O",
-    ("llamacpp_server._httpx_errors", "httpx"): "for its exceptions",
-    ("llamacpp_server._httpx_errors", "socket"): "to know an unknown host's error",
-    ("llamacpp_server._httpx_clients", "httpx"): "to set its clients up",
-    ("llamacpp_server._httpx_clients", "urllib.request"): "to know the environment's proxies",
-    ("llamacpp_server._hosts", "urllib.request"): "to know the environment's proxies",
-    ("llamacpp_server._hosts", "socket"): "to look up a host of an image's address",
+    ("llamacpp_server.transport.shells", "httpx"): "the one module that does the I/O",
+    ("llamacpp_server.transport.httpx_errors", "httpx"): "for its exceptions",
+    ("llamacpp_server.transport.httpx_errors", "socket"): "to know an unknown host's error",
+    ("llamacpp_server.transport.httpx_setup", "httpx"): "to set its clients up",
+    ("llamacpp_server.transport.httpx_setup", "urllib.request"): "to know the environment's proxies",
+    ("llamacpp_server._media.hosts", "urllib.request"): "to know the environment's proxies",
+    ("llamacpp_server._media.hosts", "socket"): "to look up a host of an image's address",
     ("llamacpp_server.client", "httpx"): "for the type of http_client",
     ("llamacpp_server.async_client", "httpx"): "for the type of http_client",
-    ("llamacpp_server.connection", "httpx"): "for the type of a field",
+    ("llamacpp_server.integration.fields", "httpx"): "for the type of a field",
     ("langchain_llamacpp_server._arguments", "httpx"): "to read an httpx.Timeout, which ChatOpenAI takes",
-    ("llamacpp_server._local_options", "socket"): "to find a free port",
-    ("llamacpp_server._local_child", "socket"): "to find a free port",
-    ("llamacpp_server.local", "socket"): "to find a free port",
+    ("llamacpp_server.local.options", "socket"): "to find a free port",
+    ("llamacpp_server.local.child", "socket"): "to find a free port",
+    ("llamacpp_server.local.server", "socket"): "to find a free port",
 }
 TYPES_ONLY = ("llamacpp_server.client", "llamacpp_server.async_client")
 
@@ -46,7 +46,7 @@ def test_no_text_is_split_into_lines_by_a_method_that_knows_too_many_ends():
 
 def test_the_network_is_touched_where_it_is_allowed():
     touched = {(name_of(path), word) for path in FILES for name, _ in imports_of(path) if (word := is_network(name))}
-    assert ("llamacpp_server.transport", "httpx") in touched
+    assert ("llamacpp_server.transport.shells", "httpx") in touched
     assert touched <= set(ALLOWED)
 
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from llamacpp_server._history import REPAIRS
+from llamacpp_server._history import (
+    REPAIRS,
+)
 from llamacpp_server.sampling import SAMPLING_FIELDS
 from tests.rules.tables import OPENAI_PATH, PATH, openai_arguments, request_fields
 
-CALL_MODULES = ("_chats", "_forced_round", "_tool_calls")
+CALL_MODULES = ("_endpoints/chat", "_tools/forced_round", "_tools/checks")
 DOCS = Path(__file__).parents[2] / "docs"
 
 

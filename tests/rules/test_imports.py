@@ -52,17 +52,22 @@ def test_what_only_a_call_needs_is_not_imported_with_the_classes(package):
     code = f"import json, sys; from {package} import *; print(json.dumps(sorted(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     loaded = set(json.loads(run.stdout))
-    assert "llamacpp_server.connection" in loaded
-    assert not loaded & {"llamacpp_server.client", "llamacpp_server.transport", "llamacpp_server.local"}
+    assert "llamacpp_server.integration.fields" in loaded
+    assert not loaded & {"llamacpp_server.client", "llamacpp_server.transport.shells", "llamacpp_server.local.server"}
     if package == "langchain_llamacpp_server":
         # Nor what only some calls need; LlamaIndex has structured output in the base class of its LLM.
-        assert not loaded & {f"{package}._structured", "llamacpp_server.structured", "langchain_core.tools.base"}
+        assert not loaded & {
+            f"{package}._structured",
+            "llamacpp_server.integration.structured",
+            "langchain_core.tools.base",
+        }
 
 
 ADAPTER_FILES = [path for path in FILES if not name_of(path).startswith("llamacpp_server")]
 # Private modules of the client that adapters may use, and what for.
 SHARED = {
     "llamacpp_server._lazy": "to import a class when it is asked for",
+    "llamacpp_server._tools": "to read a tool choice",
     "llamacpp_server._notices": "to say a thing once in the whole process",
 }
 

@@ -97,8 +97,8 @@ def methods(path, name, names):
 TWINS = [
     pytest.param(("client.py", "LlamaServerClient"), ("async_client.py", "AsyncLlamaServerClient"), CLIENT_NAMES, set(),
                  id="client"),
-    pytest.param(("transport.py", "Transport"), ("transport.py", "AsyncTransport"), TRANSPORT_NAMES, OWN_WAYS,
-                 id="transport"),
+    pytest.param(("transport/shells.py", "Transport"), ("transport/shells.py", "AsyncTransport"), TRANSPORT_NAMES,
+                 OWN_WAYS, id="transport"),
 ]  # fmt: skip
 
 

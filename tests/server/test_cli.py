@@ -19,8 +19,10 @@ from typing import Any
 import pytest
 
 from llamacpp_server import LocalServer
-from llamacpp_server._preflight import CAPABILITIES
 from llamacpp_server.cli import main
+from llamacpp_server.diagnostics import (
+    CAPABILITIES,
+)
 from tests.conftest import ServeScript
 from tests.models import Script
 from tests.server.test_local import is_gone, wait_until

@@ -7,7 +7,9 @@ import threading
 import trio
 
 from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient, LocalServer
-from llamacpp_server.transport import AsyncTransport
+from llamacpp_server.transport import (
+    AsyncTransport,
+)
 
 
 def pool_size(transport: AsyncTransport) -> int:

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from llamacpp_server import BadRequestError, ChatRequest, LlamaServerClient, LocalServer, _fitting
+from llamacpp_server import BadRequestError, ChatRequest, LlamaServerClient, LocalServer
+from llamacpp_server._endpoints import adapt as _fitting
 from tests.models import build_random
 
 USER = {"role": "user", "content": "Hello"}

@@ -7,8 +7,17 @@ from collections.abc import Callable
 
 import pytest
 
-from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient, LocalServer, RequestTimeoutError
-from llamacpp_server._gate import Gate, gate_for
+from llamacpp_server import (
+    AsyncLlamaServerClient,
+    ChatRequest,
+    LlamaServerClient,
+    LocalServer,
+    RequestTimeoutError,
+)
+from llamacpp_server.transport import (
+    Gate,
+    gate_for,
+)
 
 REQUEST = ChatRequest(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 8, "temperature": 0})
 ENDLESS = ChatRequest(messages=[{"role": "user", "content": "Hello"}])

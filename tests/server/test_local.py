@@ -32,8 +32,11 @@ from llamacpp_server import (
     WaitState,
     find_models,
 )
-from llamacpp_server._local_options import OPTIONS
-from llamacpp_server.local import LocalServerOptions, find_binary
+from llamacpp_server.local import (
+    OPTIONS,
+    LocalServerOptions,
+    find_binary,
+)
 from tests.conftest import ServeScript
 from tests.models import Script, build_random, build_scripted
 

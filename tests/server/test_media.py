@@ -19,11 +19,13 @@ from llamacpp_server import (
     LlamaServerError,
     LocalServer,
     MediaPolicy,
-    _fitting,
-    _hosts,
-    _media,
 )
-from llamacpp_server._media_formats import transcode
+from llamacpp_server._endpoints import adapt as _fitting
+from llamacpp_server._media import hosts as _hosts
+from llamacpp_server._media import parts as _media
+from llamacpp_server._media import (
+    transcode,
+)
 from llamacpp_server.vectors import image_input
 from tests.media import Web, picture, sound, web_server
 from tests.models import build_random

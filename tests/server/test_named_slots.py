@@ -23,7 +23,9 @@ from llamacpp_server import (
     LocalServer,
     RequestTimeoutError,
 )
-from llamacpp_server._gate import gate_for
+from llamacpp_server.transport import (
+    gate_for,
+)
 from tests.models import Script, build_scripted
 
 ALICE = [{"role": "user", "content": "Who is she? " * 20 + "Alice"}]

@@ -29,8 +29,12 @@ from llamacpp_server import (
     Usage,
 )
 from llamacpp_server.cli import main
-from llamacpp_server.connection import ConnectionFields
-from llamacpp_server.local import find_models
+from llamacpp_server.integration import (
+    ConnectionFields,
+)
+from llamacpp_server.local import (
+    find_models,
+)
 from tests.models import Script, tool_call
 from tests.unit.events import DONE, call, chunk, event, role, text, usage
 from tests.wire.scripted_server import LOADING, Answer, ScriptedServer, error, free_port, head, reply, stream

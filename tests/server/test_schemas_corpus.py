@@ -15,10 +15,19 @@ from typing import Any
 import pytest
 
 from llamacpp_server import ChatRequest, LlamaServerError
-from llamacpp_server._fitting import tools_at_fault
-from llamacpp_server._schemas import clean_tools
-from llamacpp_server.local import LocalServer, find_binary
-from llamacpp_server.transport import Transport
+from llamacpp_server._endpoints import (
+    tools_at_fault,
+)
+from llamacpp_server._schemas import (
+    clean_tools,
+)
+from llamacpp_server.local import (
+    LocalServer,
+    find_binary,
+)
+from llamacpp_server.transport import (
+    Transport,
+)
 from tests.corpus import TOOLS
 from tests.models import CHAT_TEMPLATE, build_random
 

@@ -6,7 +6,9 @@ import jsonschema
 import pytest
 
 from llamacpp_server import ChatRequest, LlamaServerClient
-from llamacpp_server.structured import schema_grammar
+from llamacpp_server.integration import (
+    schema_grammar,
+)
 from tests.models import SECOND_SPELLINGS
 
 BIAS = [[byte, False] for byte in SECOND_SPELLINGS]

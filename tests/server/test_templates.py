@@ -13,12 +13,21 @@ from typing import Any
 import pytest
 
 from llamacpp_server import LlamaServerError, LocalServer
-from llamacpp_server._fitting import template_needs
-from llamacpp_server._history import repair_history
-from llamacpp_server._programs import Call, ask
-from llamacpp_server._schema_plain import plain_tools
-from llamacpp_server._schemas import clean_tools
-from llamacpp_server.transport import Transport
+from llamacpp_server._endpoints import (
+    template_needs,
+)
+from llamacpp_server._history import (
+    repair_history,
+)
+from llamacpp_server._schemas import (
+    clean_tools,
+    plain_tools,
+)
+from llamacpp_server.transport import (
+    Call,
+    Transport,
+    ask,
+)
 from tests.corpus import TOOLS
 from tests.corpus.histories import HISTORIES
 from tests.models import CHAT_TEMPLATE

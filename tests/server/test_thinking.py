@@ -7,8 +7,17 @@ from typing import Any
 
 import pytest
 
-from llamacpp_server import ChatRequest, LlamaServerClient, LocalServer, ServerInfo, ThinkingControl, fold_chat
-from llamacpp_server.thinking import thinking_params
+from llamacpp_server import (
+    ChatRequest,
+    LlamaServerClient,
+    LocalServer,
+    ServerInfo,
+    ThinkingControl,
+    fold_chat,
+)
+from llamacpp_server.integration import (
+    thinking_params,
+)
 from tests.models import Script
 from tests.unit.events import DONE, chunk
 from tests.wire.scripted_server import MISSING, ScriptedServer, stream

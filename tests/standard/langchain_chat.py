@@ -21,8 +21,11 @@ from langchain_core.messages import AIMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from langchain_llamacpp_server import ChatLlamaServer
-from llamacpp_server import LocalServer, _media
-from llamacpp_server._effects import Send
+from llamacpp_server import LocalServer
+from llamacpp_server._media import parts as _media
+from llamacpp_server.transport import (
+    Send,
+)
 from tests.media import Web, picture, sound, web_server
 from tests.models import tool_call
 

@@ -4,7 +4,11 @@ import json
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
-from llamacpp_server._effects import Read, Send, Sleep
+from llamacpp_server.transport import (
+    Read,
+    Send,
+    Sleep,
+)
 
 
 @dataclass

@@ -7,8 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamacpp_server import ChatDelta, MalformedReplyError, StreamCutOffError, ToolCallFragment
-from llamacpp_server._alike import reader_like
-from llamacpp_server._stream import _VAIN_MODELS, ChatStreamDecoder
+from llamacpp_server._replies import (
+    ChatStreamDecoder,
+    reader_like,
+)
+from llamacpp_server._replies.stream import (
+    _VAIN_MODELS,
+)
 from tests.unit.events import DONE, TOP, call, chunk, event, role, text, usage
 
 
@@ -135,7 +140,7 @@ def taken(monkeypatch):
         deltas.append(delta)
         return reader_like(payload, delta)
 
-    monkeypatch.setattr("llamacpp_server._stream.reader_like", noted)
+    monkeypatch.setattr("llamacpp_server._replies.stream.reader_like", noted)
     return deltas
 
 

@@ -12,8 +12,12 @@ from llamacpp_server import (
     Usage,
     fold_completion,
 )
-from llamacpp_server._endpoints import stream_complete
-from llamacpp_server._stream import CompletionStreamDecoder
+from llamacpp_server._endpoints import (
+    stream_complete,
+)
+from llamacpp_server._replies import (
+    CompletionStreamDecoder,
+)
 from tests.unit.events import DONE, TOP, event
 
 ENTRY = {"id": 66, "token": "?", "logprob": -4.8, "top_logprobs": []}

@@ -3,10 +3,16 @@
 import pytest
 
 from llamacpp_server import BadRequestError, ChatRequest, CompletionRequest
-from llamacpp_server._constraints import rules_thinking
-from llamacpp_server._fitting import fit
-from llamacpp_server._grammars import choices_grammar, regex_grammar
-from llamacpp_server._requests import chat_body, completion_body
+from llamacpp_server._endpoints import (
+    chat_body,
+    completion_body,
+    fit,
+)
+from llamacpp_server._schemas import (
+    choices_grammar,
+    regex_grammar,
+    rules_thinking,
+)
 from llamacpp_server.sampling import SamplingFields, check_params, merged_params
 from llamacpp_server.settings import ServerSettings
 

@@ -11,8 +11,15 @@ from llama_index.core.base.llms.types import ChatMessage as IndexMessage
 
 from langchain_llamacpp_server._messages import to_wire as from_langchain
 from llamacpp_server import BadRequestError, ChatRequest
-from llamacpp_server._history import repair_history
-from llamacpp_server._requests import chat_body, encode
+from llamacpp_server._endpoints import (
+    chat_body,
+)
+from llamacpp_server._history import (
+    repair_history,
+)
+from llamacpp_server.transport import (
+    encode,
+)
 from llamaindex_llamacpp_server._messages import to_wire as from_llamaindex
 
 WORDS = st.sampled_from(

@@ -17,10 +17,10 @@ from llamacpp_server import (
     ServerLoadingError,
     ServerSettings,
     Usage,
-    _endpoints,
-    _lora,
-    _router,
 )
+from llamacpp_server._endpoints import lora as _lora
+from llamacpp_server._endpoints import router as _router
+from llamacpp_server._endpoints import server as _endpoints
 from tests.unit.driver import Answer, Conversation
 
 HOST = "http://user:secret@host"

@@ -20,7 +20,11 @@ from llamacpp_server import (
     ServerLoadingError,
     UnreadableOutputError,
 )
-from llamacpp_server._failures import event_failure, failure, not_this_api
+from llamacpp_server._replies import (
+    event_failure,
+    failure,
+    not_this_api,
+)
 
 URL = "http://localhost:8080/v1/chat/completions"
 

@@ -2,10 +2,22 @@
 
 import pytest
 
-from llamacpp_server import ChatRequest, ContextOverflowError, MissingToolCallError, UnreadableOutputError, fold_chat
-from llamacpp_server._forced_round import CallFromAnswer, can_follow, forced_request
-from llamacpp_server._stream import ChatStreamDecoder
-from llamacpp_server._tool_calls import missing_call
+from llamacpp_server import (
+    ChatRequest,
+    ContextOverflowError,
+    MissingToolCallError,
+    UnreadableOutputError,
+    fold_chat,
+)
+from llamacpp_server._replies import (
+    ChatStreamDecoder,
+)
+from llamacpp_server._tools import (
+    CallFromAnswer,
+    can_follow,
+    forced_request,
+    missing_call,
+)
 from tests.unit.events import DONE, call, chunk, role, text, usage
 
 USER = {"role": "user", "content": "Go."}

@@ -8,8 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamacpp_server import BadRequestError
-from llamacpp_server._history import ALWAYS, REPAIRS, find_needs, repair_history
-from llamacpp_server._history_template import TEMPLATE_REPAIRS
+from llamacpp_server._history import (
+    ALWAYS,
+    REPAIRS,
+    TEMPLATE_REPAIRS,
+    find_needs,
+    repair_history,
+)
 from tests.corpus.histories import ANSWER, HISTORIES, ONE, SYSTEM, TWO, USER, call, calls, result
 
 ALL = tuple(TEMPLATE_REPAIRS)

@@ -16,7 +16,9 @@ from llamacpp_server import (
     RequestTimeoutError,
     StreamCutOffError,
 )
-from llamacpp_server._httpx_errors import translate
+from llamacpp_server.transport import (
+    translate,
+)
 
 URL = "http://host/v1"
 RAISED = [cls for _, cls in inspect.getmembers(httpx) if inspect.isclass(cls) and issubclass(cls, httpx.TransportError)]

@@ -7,10 +7,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llamacpp_server import BadRequestError, ChatRequest, LlamaServerError, MediaPolicy
-from llamacpp_server._effects import Work
-from llamacpp_server._hosts import is_public
-from llamacpp_server._media import holds_media, with_media
-from llamacpp_server._media_formats import format_of
+from llamacpp_server._media import (
+    format_of,
+    holds_media,
+    is_public,
+    with_media,
+)
+from llamacpp_server.transport import (
+    Work,
+)
 from tests.media import picture, sound
 
 TYPES = ("image_url", "input_audio", "input_video", "video_url", "file", "text", "odd")

@@ -19,7 +19,11 @@ from llamacpp_server import (
     ServerSettings,
     StreamCutOffError,
 )
-from llamacpp_server._policy import MAX_RETRY_AFTER, Attempts, next_wait
+from llamacpp_server.transport import (
+    MAX_RETRY_AFTER,
+    Attempts,
+    next_wait,
+)
 
 REFUSED = ConnectionFailedError(reason="refused")
 CLOSED = ConnectionFailedError(reason="closed")

@@ -2,8 +2,10 @@
 
 import pytest
 
-from llamacpp_server._history import repair_history
-from llamacpp_server._history_template import TEMPLATE_REPAIRS
+from llamacpp_server._history import (
+    TEMPLATE_REPAIRS,
+    repair_history,
+)
 from tests.corpus.histories import HISTORIES
 
 NEEDS = [(), *((name,) for name in TEMPLATE_REPAIRS), tuple(TEMPLATE_REPAIRS)]

@@ -17,9 +17,14 @@ from llamacpp_server import (
     fold_chat,
     fold_completion,
 )
-from llamacpp_server._chats import stream_chat
-from llamacpp_server._endpoints import stream_complete
-from llamacpp_server._replies import chat_reply, completion_reply
+from llamacpp_server._endpoints import (
+    stream_chat,
+    stream_complete,
+)
+from llamacpp_server._replies import (
+    chat_reply,
+    completion_reply,
+)
 
 CALL = {"type": "function", "function": {"name": "get_w", "arguments": '{"city" : "a"\n}'}, "id": "uDddpp"}
 REPLY = {

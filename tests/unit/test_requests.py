@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamacpp_server import BadRequestError, ChatRequest, CompletionRequest, InfillRequest, _notices
-from llamacpp_server._requests import chat_body, completion_body, encode, infill_body
-from llamacpp_server.tool_choice import resolve_tool_choice
+from llamacpp_server._endpoints import (
+    chat_body,
+    completion_body,
+    infill_body,
+)
+from llamacpp_server._tools import (
+    resolve_tool_choice,
+)
+from llamacpp_server.transport import (
+    encode,
+)
 
 USER = {"role": "user", "content": "Hello"}
 

@@ -4,9 +4,22 @@ import math
 
 import pytest
 
-from llamacpp_server import BadRequestError, ChatRequest, CompletionRequest, InfillRequest, SamplingFields
-from llamacpp_server._requests import chat_body, completion_body, encode, infill_body
+from llamacpp_server import (
+    BadRequestError,
+    ChatRequest,
+    CompletionRequest,
+    InfillRequest,
+    SamplingFields,
+)
+from llamacpp_server._endpoints import (
+    chat_body,
+    completion_body,
+    infill_body,
+)
 from llamacpp_server.sampling import SAMPLING_FIELDS, check_params
+from llamacpp_server.transport import (
+    encode,
+)
 
 # A value for each field that is not the server's default. `tests/server` sends the same ones to a real server.
 VALUES = {

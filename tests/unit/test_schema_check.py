@@ -3,7 +3,9 @@
 import jsonschema
 import pytest
 
-from llamacpp_server._schema_check import misfits
+from llamacpp_server._schemas import (
+    misfits,
+)
 
 TREE = {
     "$defs": {

@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamacpp_server._schema_plain import plain_tools
-from llamacpp_server._schema_types import ANY_ITEM
-from llamacpp_server._schemas import clean_schema, clean_tools, find_guilty
+from llamacpp_server._schemas import (
+    ANY_ITEM,
+    clean_schema,
+    clean_tools,
+    find_guilty,
+    plain_tools,
+)
 from tests.corpus import TOOLS
 
 jsonschema = pytest.importorskip("jsonschema", reason="the validator that schemas are compared with is not installed")

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamacpp_server._patterns import server_pattern
+from llamacpp_server._schemas import (
+    server_pattern,
+)
 
 
 def json_text(value):

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llamacpp_server import MalformedReplyError, _sse
-from llamacpp_server._sse import SSEDecoder
+from llamacpp_server import MalformedReplyError
+from llamacpp_server._replies import (
+    SSEDecoder,
+)
+from llamacpp_server._replies import sse as _sse
 
 
 def decode(*pieces):

@@ -20,7 +20,9 @@ from llamacpp_server import (
     Usage,
     fold_chat,
 )
-from llamacpp_server._stream import ChatStreamDecoder
+from llamacpp_server._replies import (
+    ChatStreamDecoder,
+)
 from tests.unit.events import DONE, TOP, call, chunk, event, role, text, usage
 
 

@@ -10,7 +10,12 @@ from llamacpp_server import (
     ToolCall,
     UnfitAnswerError,
 )
-from llamacpp_server.structured import LADDER, Attempts, find_json, json_checker
+from llamacpp_server.integration import (
+    LADDER,
+    Attempts,
+    find_json,
+    json_checker,
+)
 
 SCHEMA = {
     "type": "object",

@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from llamacpp_server import BadRequestError, NotSupportedError, ServerInfo
-from llamacpp_server.thinking import Thinking, thinking_params
+from llamacpp_server.integration import (
+    Thinking,
+    thinking_params,
+)
 
 ON = {"chat_template_kwargs": {"enable_thinking": True}}
 OFF = {"chat_template_kwargs": {"enable_thinking": False}}

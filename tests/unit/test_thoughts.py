@@ -7,8 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamacpp_server import ChatRequest, ServerSettings, StreamCutOffError, ToolCall, fold_chat
-from llamacpp_server._chats import stream_chat
-from llamacpp_server._thoughts import ThoughtSplitter
+from llamacpp_server._endpoints import (
+    stream_chat,
+)
+from llamacpp_server._replies import (
+    ThoughtSplitter,
+)
 from tests.unit.events import DONE, call, chunk, role, text, usage
 
 MESSAGES = [{"role": "user", "content": "Hello"}]

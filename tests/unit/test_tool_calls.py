@@ -3,8 +3,15 @@
 import pytest
 
 from llamacpp_server import MissingToolCallError, fold_chat
-from llamacpp_server._stream import ChatStreamDecoder
-from llamacpp_server._tool_calls import CallRules, CallsChecked, ids_of, is_limited
+from llamacpp_server._replies import (
+    ChatStreamDecoder,
+)
+from llamacpp_server._tools import (
+    CallRules,
+    CallsChecked,
+    ids_of,
+    is_limited,
+)
 from tests.unit.events import DONE, call, chunk, role, text, usage
 
 

@@ -3,8 +3,12 @@
 import pytest
 
 from llamacpp_server import BadRequestError, ChatRequest
-from llamacpp_server._requests import chat_body
-from llamacpp_server.tool_choice import resolve_tool_choice
+from llamacpp_server._endpoints import (
+    chat_body,
+)
+from llamacpp_server._tools import (
+    resolve_tool_choice,
+)
 
 
 def tools(*names):

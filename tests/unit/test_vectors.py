@@ -10,10 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamacpp_server import _notices
-from llamacpp_server._effects import Sleep, Together
-from llamacpp_server._together import atogether, together
 from llamacpp_server.errors import BadRequestError, BadVectorError, ServerFaultError
 from llamacpp_server.prefixes import PREFIXES, family_of
+from llamacpp_server.transport import (
+    Sleep,
+    Together,
+    atogether,
+    together,
+)
 from llamacpp_server.vectors import ScoreScale, batches, check_vectors, image_input, media_input, shorten, sigmoid
 
 

@@ -12,10 +12,10 @@ from llamacpp_server import (
     NotFoundError,
     ServerFaultError,
     StreamCutOffError,
-    _sse,
-    _whole,
-    transport,
 )
+from llamacpp_server._replies import single_body as _whole
+from llamacpp_server._replies import sse as _sse
+from llamacpp_server.transport import shells as transport
 from tests.unit.events import DONE, chunk, text
 from tests.wire.scripted_server import Answer, ScriptedServer, head, reply
 from tests.wire.scripted_server import chunk as piece

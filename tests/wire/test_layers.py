@@ -15,7 +15,8 @@ from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 from langchain_llamacpp_server import ChatLlamaServer
-from llamacpp_server import ChatRequest, LlamaServerClient, LlamaServerError, ServerBusyError, _policy
+from llamacpp_server import ChatRequest, LlamaServerClient, LlamaServerError, ServerBusyError
+from llamacpp_server.transport import retry as _policy
 from llamaindex_llamacpp_server import LlamaServer
 from tests.unit.events import DONE, chunk, text
 from tests.wire.scripted_server import Answer, ScriptedServer, error, stream

@@ -8,7 +8,9 @@ import pytest
 from llama_index.core.llms import ChatMessage
 
 from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient
-from llamacpp_server._gate import gate_for
+from llamacpp_server.transport import (
+    gate_for,
+)
 from llamaindex_llamacpp_server import LlamaServer
 from tests.unit.events import DONE, chunk, text
 from tests.wire.scripted_server import Answer, ScriptedServer, error, reply, stream

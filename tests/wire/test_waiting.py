@@ -15,9 +15,11 @@ from llamacpp_server import (
     ServerFaultError,
     ServerLoadingError,
 )
-from llamacpp_server._policy import Wait
-from llamacpp_server._told import tell_wait
 from llamacpp_server.settings import ServerSettings
+from llamacpp_server.transport import (
+    Wait,
+    log_wait,
+)
 from tests.unit.events import DONE, chunk, text
 from tests.wire.scripted_server import LOADING, MISSING, Answer, ScriptedServer, error, free_port, reply, stream
 
@@ -237,7 +239,7 @@ def test_the_log_counts_the_seconds_of_a_wait(caplog):
     caplog.set_level("INFO", logger="llamacpp_server")
     settings = ServerSettings(base_url="http://user:pw@localhost:1")
     for elapsed in range(0, 40, 2):
-        tell_wait(Wait(2.0, "loading", 600.0), elapsed, settings, first=elapsed == 0)
+        log_wait(Wait(2.0, "loading", 600.0), elapsed, settings, first=elapsed == 0)
     assert [record.getMessage() for record in caplog.records] == [
         f"http://localhost:1 is loading; waiting ({elapsed} s so far)" for elapsed in (0, 8, 18, 28, 38)
     ]

@@ -1,0 +1,27 @@
+"""One program for each method of the client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
+
+if TYPE_CHECKING:
+    from .adapt import fit as fit
+    from .adapt import template_needs as template_needs
+    from .adapt import tools_at_fault as tools_at_fault
+    from .bodies import chat_body as chat_body
+    from .bodies import completion_body as completion_body
+    from .bodies import infill_body as infill_body
+    from .chat import stream_chat as stream_chat
+    from .server import stream_complete as stream_complete
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "adapt": ("fit", "template_needs", "tools_at_fault"),
+        "bodies": ("chat_body", "completion_body", "infill_body"),
+        "chat": ("stream_chat",),
+        "server": ("stream_complete",),
+    },
+)

@@ -1,0 +1,242 @@
+"""Makes a chat request one that this server takes: its schemas, and the conversation for its template.
+
+What every build and template refuses is rewritten before anything is sent. What only this server's template refuses is
+found out when it has refused, by asking it, and remembered for as long as this process runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, cast
+
+from .._history import (
+    MEDIA_PARTS,
+    find_needs,
+    repair_history,
+)
+from .._repairs import tell
+from .._schemas import (
+    clean_schema,
+    clean_tools,
+    guilty_tools,
+    plain_tools,
+    without_thinking,
+)
+from ..chat import ChatRequest, Repair
+from ..errors import (
+    BadRequestError,
+    ContextOverflowError,
+    LlamaServerError,
+    NotFoundError,
+    ServerFaultError,
+)
+from ..info import ServerInfo
+from ..results import ServerProps
+from ..settings import ServerSettings
+from ..transport import (
+    Call,
+    Program,
+    ask,
+)
+
+# Seconds for one question about a refusal. Rendering takes milliseconds, a token for a tool may have to wait.
+_PATIENCE: Final = 30.0
+_SHORT_PATIENCE: Final = 5.0
+_REFUSALS: Final = (BadRequestError, ServerFaultError)
+# What of a chat request a template sees.
+_RENDERED: Final = ("model", "tools", "tool_choice", "chat_template_kwargs", "reasoning_effort", "parallel_tool_calls",
+                    "add_generation_prompt", "continue_final_message", "reasoning_format")  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was found out about one model of one server.
+
+    Attributes:
+        needs: Repairs that its template needs.
+        plain: Whether it wants one type for each node of a tool's schema.
+        tools: Whether its template knows tools at all; None where that is not known.
+        looked: Whether the server was asked for the template.
+    """
+
+    needs: frozenset[str] = frozenset()
+    plain: bool = False
+    tools: bool | None = None
+    looked: bool = False
+
+
+_KNOWN: dict[tuple[str, str | None], _Known] = {}
+
+
+def known_of(settings: ServerSettings, model: str | None) -> _Known:
+    """What is known of a model; None stands for that of the settings, or a server's only one."""
+    return _KNOWN.setdefault((settings.base_url, model or settings.model), _Known())
+
+
+def look_at_template(settings: ServerSettings, request: ChatRequest) -> Program[None]:
+    """Finds out whether the template knows tools, once for each model of a server. Never makes a router load one."""
+    known, name = known_of(settings, request.model), request.model or settings.model
+    query = {"model": name, "autoload": "false"} if name else {}
+    patience = min(_SHORT_PATIENCE, settings.read_timeout or _SHORT_PATIENCE)
+    once = settings.replace(read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    try:
+        props = yield from ask(once, Call(method="GET", path="/props", query=query), ServerProps.from_wire)
+    except LlamaServerError as error:
+        known.looked = not error.retryable  # while it loads it says nothing
+        return
+    known.looked = not props.is_router
+    known.tools = ServerInfo.build_from(props, (), name).tools
+
+
+def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tuple[Repair, ...]]:
+    """The request as this server is known to take it, and what was rewritten; said once in the log.
+
+    Raises:
+        BadRequestError: For a name in `history_repair` that no repair has.
+    """
+    known = known_of(settings, request.model)
+    try:
+        messages, repairs = repair_history(request.messages, known.needs, wanted=request.history_repair)
+    except ValueError as error:
+        raise BadRequestError(f"history_repair: {error}") from None
+    tools = list(request.tools)
+    params, done = without_thinking(request.params)
+    repairs += done
+    if request.clean_schemas:
+        tools, done = clean_tools(request.tools)
+        repairs += done
+        if known.plain:
+            tools, done = plain_tools(tools)
+            repairs += done
+        repairs += _clean_answer(params)
+    tell(repairs)
+    return replace(request, messages=messages, tools=tools, params=params), repairs
+
+
+def _clean_answer(params: dict[str, Any]) -> tuple[Repair, ...]:
+    """Cleans the schema that the answer has to follow, wherever it stands in the parameters."""
+    if isinstance(schema := params.get("json_schema"), Mapping) and schema:
+        params["json_schema"], repairs = clean_schema(schema, name="json_schema")
+        return repairs
+    given = params.get("response_format")
+    form = given.get("json_schema") if isinstance(given, Mapping) else None
+    if not isinstance(form, Mapping) or not isinstance(form.get("schema"), Mapping):
+        return ()
+    cleaned, repairs = clean_schema(form["schema"], name="response_format")
+    params["response_format"] = {**cast(Mapping[str, Any], given), "json_schema": {**form, "schema": cleaned}}
+    return repairs
+
+
+def learn(settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any], error: Exception) -> Program[bool]:
+    """Whether something was found out after a refusal that makes it worth sending the request anew.
+
+    Where tools are to blame and nothing helps, `error` is made to name them.
+
+    Args:
+        settings: Where the request went.
+        request: It, as the caller gave it.
+        body: It, as it was sent.
+        error: What came back.
+    """
+    if isinstance(error, ContextOverflowError):
+        return False
+    known = known_of(settings, request.model)
+    # The refusal is told at once when there is nobody to ask for its reason.
+    patience = min(_PATIENCE, settings.read_timeout or _PATIENCE)
+    settings = settings.replace(
+        read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False
+    )
+    if request.history_repair is not False and not (yield from _taken(settings, _rendering(body, body["messages"]))):
+        original = {**body, "messages": request.messages}
+        needs = yield from template_needs(settings, original, known.needs, wanted=request.history_repair)
+        if needs != known.needs:
+            known.needs = needs
+            return True
+    if body.get("tools") and isinstance(error, BadRequestError | ServerFaultError):
+        return (yield from _learn_of_tools(settings, request, body, error))
+    return False
+
+
+def _learn_of_tools(
+    settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any], error: LlamaServerError
+) -> Program[bool]:
+    guilty = yield from tools_at_fault(settings, body)
+    if not guilty:
+        return False
+    known = known_of(settings, request.model)
+    if request.clean_schemas and not known.plain:
+        tools, _ = plain_tools(body["tools"])
+        known.plain = yield from _taken(settings, _chat({**_least(body), "tools": tools}))
+        if known.plain:
+            return True
+    error.message += f" (the server refuses the tools {', '.join(map(repr, guilty))})"
+    return False
+
+
+def template_needs(
+    settings: ServerSettings, body: Mapping[str, Any], known: Collection[str], *, wanted: bool | Collection[str] = True
+) -> Program[frozenset[str]]:
+    """What the server's template needs, after it refused a chat request; `known` where that can't be found out.
+
+    Args:
+        settings: Where the request went.
+        body: It, with the messages as the caller gave them.
+        known: The needs that the refused messages were repaired for.
+        wanted: As in `repair_history`.
+    """
+    search = find_needs(body["messages"], known, wanted=wanted)
+    try:
+        candidate = next(search)
+        while True:
+            candidate = search.send((yield from _taken(settings, _rendering(body, candidate))))
+    except StopIteration as stop:
+        return frozenset(known) if stop.value is None else frozenset(stop.value)
+    except NotFoundError:
+        return frozenset(known)  # a build without `/apply-template`
+
+
+def tools_at_fault(settings: ServerSettings, body: Mapping[str, Any]) -> Program[list[str]]:
+    """The names of the tools for which the server refused a chat request; none where the tools are not why."""
+    least = _least(body)
+    if (yield from _taken(settings, _chat({**least, "tools": body["tools"]}))):
+        return []
+    search = guilty_tools(body["tools"])
+    try:
+        asked = next(search)
+        while True:
+            asked = search.send(not (yield from _taken(settings, _chat({**least, "tools": list(asked)}))))
+    except StopIteration as stop:
+        return list(stop.value)
+
+
+def _least(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A request that differs from `body` in having no tools and next to no text."""
+    least = {key: body[key] for key in _RENDERED if key in body and key != "tools"}
+    return {**least, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+
+
+def _rendering(body: Mapping[str, Any], messages: Sequence[Any]) -> Call:
+    rendered = {key: body[key] for key in _RENDERED if key in body}
+    # Whether every image has its place in the rendered text is seen only when its tokens are counted.
+    path = "/v1/chat/completions/input_tokens" if _holds_media(messages) else "/apply-template"
+    return Call(method="POST", path=path, body={**rendered, "messages": list(messages)})
+
+
+def _holds_media(messages: Sequence[Any]) -> bool:
+    contents = (message.get("content") for message in messages)
+    return any(part.get("type") in MEDIA_PARTS for parts in contents if isinstance(parts, list) for part in parts)
+
+
+def _chat(body: Mapping[str, Any]) -> Call:
+    return Call(method="POST", path="/v1/chat/completions", body=body)
+
+
+def _taken(settings: ServerSettings, call: Call) -> Program[bool]:
+    try:
+        yield from ask(settings, call, bool)
+    except ContextOverflowError:
+        return True  # it was rendered, or it could not be counted
+    except _REFUSALS:
+        return False
+    return True

@@ -1,0 +1,181 @@
+"""Values -> request bodies. Every quirk of llama-server about a request lives here (b11434)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from .._notices import say_once
+from .._schemas import (
+    as_grammar,
+)
+from .._tools import (
+    resolve_tool_choice,
+)
+from ..chat import ChatRequest, CompletionRequest, InfillRequest
+from ..errors import BadRequestError
+from ..sampling import check_params
+from ..wire import MessageDict, ToolDict
+
+
+def chat_body(request: ChatRequest) -> dict[str, Any]:
+    """The body of `/v1/chat/completions`.
+
+    Raises:
+        BadRequestError: For what the server would refuse, or worse, take and ignore.
+    """
+    body = _parameters(request.params)
+    body["messages"] = [_message(message) for message in request.messages]
+    if request.model is not None:
+        body["model"] = request.model
+    tools, choice, one_call = resolve_tool_choice(request.tools, request.tool_choice)
+    if tools:
+        body["tools"] = [_tool(tool) for tool in tools]
+        if "grammar" in body or "json_schema" in body or "response_format" in body:
+            _refuse_constraint_with_tools(body)
+        if choice is not None:
+            body["tool_choice"] = choice
+        if request.parallel_tool_calls is not None or one_call:
+            body["parallel_tool_calls"] = bool(request.parallel_tool_calls) and not one_call
+    if streamable(body):
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+    if request.max_thinking_seconds is not None or request.thinking_control is not None:
+        body["reasoning_control"] = True
+    body.update(request.extra_body)
+    return body
+
+
+def salted(request: ChatRequest) -> ChatRequest:
+    """The request with its salt where it belongs: as the first line of what the model reads."""
+    if not request.cache_salt:
+        return request
+    line, messages = f"[{request.cache_salt}]", list(request.messages)
+    first = messages[0] if messages else None
+    if first is None or first.get("role") not in ("system", "developer"):
+        messages.insert(0, {"role": "system", "content": line})
+    elif isinstance(content := first.get("content"), list):
+        messages[0] = {**first, "content": [{"type": "text", "text": f"{line}\n"}, *content]}
+    else:
+        messages[0] = {**first, "content": f"{line}\n{content or ''}"}
+    return replace(request, messages=messages, cache_salt=None)
+
+
+def countable(request: ChatRequest) -> ChatRequest:
+    """The request in a form that the server counts: it refuses a conversation that ends in tool calls.
+
+    Their results are counted as empty ones. The next request will have them, and more.
+    """
+    last = request.messages[-1] if request.messages else {}
+    if last.get("role") != "assistant" or not last.get("tool_calls"):
+        return request
+    results: list[MessageDict] = [
+        {"role": "tool", "tool_call_id": call.get("id") or "", "content": ""} for call in last["tool_calls"]
+    ]
+    return replace(request, messages=[*request.messages, *results])
+
+
+def answer_room(params: Mapping[str, Any]) -> int:
+    """Tokens that an answer is allowed to have, by whichever name; one where there is no limit."""
+    for name in ("n_predict", "max_completion_tokens", "max_tokens"):
+        if params.get(name) is not None:
+            return max(int(params[name]), 1)
+    return 1
+
+
+def streamable(body: Mapping[str, Any]) -> bool:
+    """Whether the server streams this: it refuses log probabilities of a stream with tools (b11434)."""
+    return not (body.get("tools") and (body.get("logprobs") or body.get("n_probs")))
+
+
+def completion_body(request: CompletionRequest) -> dict[str, Any]:
+    """The body of `/v1/completions` and of the native `/completion`."""
+    body = _parameters(request.params)
+    body["prompt"] = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
+    if request.model is not None:
+        body["model"] = request.model
+    # A stream leaves out the ids of tokens that are part of a character only (b11549).
+    return {**body, "stream": not body.get("return_tokens"), **request.extra_body}
+
+
+def answers_of(body: Mapping[str, Any]) -> int:
+    """How many answers a completion's body asks for: prompts times `n`. Numbers in a list are tokens of one prompt."""
+    prompt = body.get("prompt")
+    batch = isinstance(prompt, list) and not any(isinstance(part, int) for part in prompt)
+    return max(len(prompt) if batch and prompt else 1, 1) * (body.get("n") or body.get("n_cmpl") or 1)
+
+
+def infill_body(request: InfillRequest) -> dict[str, Any]:
+    """The body of `/infill`."""
+    body = _parameters(request.params)
+    body["input_prefix"] = request.prefix
+    body["input_suffix"] = request.suffix
+    if request.prompt:
+        body["prompt"] = request.prompt
+    if request.extra:
+        body["input_extra"] = [{"filename": name, "text": text} for name, text in request.extra]
+    if request.model is not None:
+        body["model"] = request.model
+    return {**body, "stream": not body.get("return_tokens"), **request.extra_body}
+
+
+def _parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+    body = as_grammar(check_params(params))
+    if "stop" in body:
+        _clean_stop(body)
+    if "response_format" in body:
+        body["response_format"] = _nested_format(body["response_format"])
+    if body.get("top_logprobs") == 0 and body.get("logprobs") is True:
+        body["top_logprobs"] = 1  # for 0 the server leaves out the tokens themselves as well
+    if body.get("top_logprobs") is not None and not body.get("logprobs"):
+        body["logprobs"] = True
+    if body.get("continue_final_message"):
+        body.setdefault("add_generation_prompt", False)  # a new turn and an old one at once is a 400
+    return body
+
+
+def _clean_stop(body: dict[str, Any]) -> None:
+    """An empty stop text matches at once and leaves an empty answer."""
+    given = [body["stop"]] if isinstance(body["stop"], str) else body["stop"]
+    stop = [text for text in given if text]
+    if len(stop) < len(given):
+        say_once("empty texts in `stop` were dropped; the server would end every answer at its first token")
+    body["stop"] = stop
+    if given and not stop:
+        del body["stop"]
+
+
+def _nested_format(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The one form of a schema that is enforced; the flat one is accepted and ignored by the server."""
+    if given.get("type") == "json_schema" and "schema" in given and "json_schema" not in given:
+        return {"type": "json_schema", "json_schema": {"schema": given["schema"]}}
+    return dict(given)
+
+
+def _refuse_constraint_with_tools(body: Mapping[str, Any]) -> None:
+    if "grammar" in body:
+        raise BadRequestError(
+            "llama-server takes a grammar or tools, not both in one request; `regex` and `choices` are grammars, too"
+        )
+
+
+def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message without nulls: `name: null` and the like are answered with 500, `content: null` by old builds."""
+    clean: dict[str, Any] = _without_nulls(message)
+    clean.setdefault("content", "")
+    return clean
+
+
+def _tool(tool: ToolDict) -> dict[str, Any]:
+    """A tool without nulls beside its schema; within a schema a null may be a value."""
+    return {**tool, "function": {name: value for name, value in tool["function"].items() if value is not None}}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        # The arguments of a call are the model's own JSON, where a null is a value.
+        return {k: v if k == "arguments" else _without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_without_nulls(entry) for entry in value]
+    return value

@@ -1,0 +1,211 @@
+"""What is done for one chat: it is fitted to the server, its tool calls are checked, and asked for again if need be.
+
+Programs as in `transport/exchange.py`; what they decide is in `adapt.py` and `_tools/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from .._media import (
+    holds_media,
+    with_media,
+)
+from .._notices import say_once
+from .._replies import (
+    ChatStreamDecoder,
+    NoThoughts,
+    OwnTokensOnly,
+    StreamDecoder,
+    ThoughtsApart,
+    WholeChatDecoder,
+)
+from .._schemas import (
+    rules_thinking,
+)
+from .._tools import (
+    CallFromAnswer,
+    CallRules,
+    CallsChecked,
+    ToolChoice,
+    can_follow,
+    forced_request,
+    ids_of,
+    is_limited,
+    resolve_tool_choice,
+)
+from ..chat import ChatDelta, ChatReply, ChatRequest, Repair
+from ..errors import LlamaServerError, MissingToolCallError, NotSupportedError
+from ..settings import ServerSettings, redact_url
+from ..transport import (
+    Call,
+    Program,
+    StreamCall,
+    named,
+)
+from .adapt import fit, known_of, learn, look_at_template
+from .bodies import answers_of, chat_body, salted
+from .lora import named_loras
+from .server import end_reasoning, told
+from .thinking_watch import ThinkingWatch
+
+Decoder = Callable[[], StreamDecoder[ChatDelta]]
+Chat = StreamCall[ChatDelta]
+
+_PATH: Final = "/v1/chat/completions"
+# Seconds for ending a thought while its stream waits.
+_CONTROL_PATIENCE: Final = 5.0
+_NO_TOOLS: Final = "the model's chat template knows no tools: the server drops them without a word"
+
+
+def stream_chat(settings: ServerSettings, request: ChatRequest) -> Chat:
+    """`/v1/chat/completions`, with its media, fitted to the server; and once more when that is found to be wanting.
+
+    Raises:
+        BadRequestError: For what can't be sent.
+        NotSupportedError: When a call is demanded of a template that is known to have no tools, and no other way is
+            allowed.
+    """
+    request = salted(request)
+    if not holds_media(request.messages):
+        return _tool_chat(settings, request)
+
+    def first() -> Program[Chat]:
+        ready, converted = yield from with_media(request)
+        return _tool_chat(settings, ready, converted)
+
+    return _later(settings, first)
+
+
+def _tool_chat(settings: ServerSettings, request: ChatRequest, before: tuple[Repair, ...] = ()) -> Chat:
+    """A chat whose media are ready, by the way that its tools need; `before` is what was repaired already."""
+    if not request.tools:
+        return _chat(settings, request, None, before)
+    choice, known = resolve_tool_choice(request.tools, request.tool_choice), known_of(settings, request.model)
+    if choice.word == "none" or known.tools is True:
+        return _chat(settings, request, choice, before)
+    if known.tools is None and not known.looked:
+
+        def first() -> Program[Chat]:
+            yield from look_at_template(settings, request)
+            if known.tools is None:
+                return _chat(settings, request, choice, before)
+            return _tool_chat(settings, request, before)
+
+        return _later(settings, first)
+    if known.tools is None:
+        return _chat(settings, request, choice, before)
+    if choice.forced is None:
+        say_once(f"{_NO_TOOLS} ({request.model or settings.model or redact_url(settings.base_url)})")
+        return _chat(settings, request, choice, (*before, Repair("no_tools", "tools", _NO_TOOLS)))
+    if not (request.check_calls and request.forced_round):
+        raise NotSupportedError(_NO_TOOLS, remedy="start the server with a --chat-template-file that knows tools")
+    return _forced_chat(settings, request, choice, before)
+
+
+def _chat(
+    settings: ServerSettings, request: ChatRequest, choice: ToolChoice | None, before: tuple[Repair, ...]
+) -> Chat:
+    fitted, repairs = fit(settings, request)
+    body = {**named(settings, None), **chat_body(fitted)}
+    answers = answers_of(body)
+    decoder = _decoder(fitted, body, before + repairs, answers)
+    rules = None
+    if choice is not None and request.check_calls:
+        rules = _rules(request, choice, body, answers)
+        decoder = partial(CallsChecked, decoder, rules, answers)
+
+    def recover(error: LlamaServerError) -> Program[Chat | None]:
+        worth_it = yield from learn(settings, request, body, error)
+        return _chat(settings, request, choice, before) if worth_it else None
+
+    def follow(error: LlamaServerError) -> Chat | None:
+        if choice is None or not can_follow(error, limited=is_limited(body)):
+            return None
+        return _forced_chat(settings, request, choice, (), error)
+
+    goes_on = follow if rules is not None and rules.round_follows else None
+    return _asked(settings, body, decoder, recover=recover, follow=goes_on, watch=_watch(settings, request))
+
+
+def _later(settings: ServerSettings, first: Callable[[], Program[Chat]]) -> Chat:
+    """A chat that can only be made when something else was done."""
+    return StreamCall(settings=settings, call=Call(method="POST", path=_PATH), decoder=ChatStreamDecoder, first=first)
+
+
+def _rules(request: ChatRequest, choice: ToolChoice, body: Mapping[str, Any], answers: int) -> CallRules:
+    return CallRules(
+        names=frozenset(tool["function"]["name"] for tool in choice.tools),
+        forced=choice.forced,
+        one_call=request.parallel_tool_calls is False or choice.one_call,
+        taken=ids_of(request.messages),
+        within=None if is_limited(body) else request.forced_call_within,
+        limited=is_limited(body),
+        round_follows=request.forced_round and choice.forced is not None and answers == 1,
+        missing_is_error=request.missing_call_is_error,
+    )
+
+
+def _forced_chat(
+    settings: ServerSettings,
+    request: ChatRequest,
+    choice: ToolChoice,
+    before: tuple[Repair, ...],
+    first: LlamaServerError | None = None,
+) -> Chat:
+    """The round that gets the call alone."""
+    forced = choice.forced or "required"
+    ended = isinstance(first, MissingToolCallError) and first.finish_reason == "stop"
+    said = first.partial.content if ended and first is not None and isinstance(first.partial, ChatReply) else ""
+    without = known_of(settings, request.model).tools is False
+    asked = forced_request(request, choice.tools, said, tools_in_text=without)
+    fitted, repairs = fit(settings, asked)
+    body = {**named(settings, None), **chat_body(fitted)}
+    rules = replace(_rules(request, choice, body, 1), within=None, round_follows=False)
+    answer: Decoder = partial(CallFromAnswer, _decoder(fitted, body, before + repairs, 1), forced, first)
+
+    def recover(error: LlamaServerError) -> Program[Chat | None]:
+        worth_it = yield from learn(settings, asked, body, error)
+        return _forced_chat(settings, request, choice, before, first) if worth_it else None
+
+    return _asked(settings, body, partial(CallsChecked, answer, rules), recover=recover)
+
+
+def _asked(settings: ServerSettings, body: dict[str, Any], decoder: Decoder, **steps: Any) -> Chat:
+    """The request of a body, with its progress told and its adapters named; `steps` are those of `StreamCall`."""
+    if settings.on_progress is not None:
+        decoder = told(settings.on_progress, decoder, body)
+    call = Call(method="POST", path=_PATH, body=body, takes_slot=True)
+    return named_loras(StreamCall(settings=settings, call=call, decoder=decoder, **steps))
+
+
+def _decoder(fitted: ChatRequest, body: Mapping[str, Any], repairs: tuple[Repair, ...], answers: int) -> Decoder:
+    """What reads the answer to a body, thoughts apart."""
+    decoder: Decoder = partial(ChatStreamDecoder if body.get("stream") else WholeChatDecoder, repairs)
+    if rules_thinking(body.get("grammar")):
+        decoder = partial(NoThoughts, decoder)
+    elif body.get("reasoning_format") != "none":
+        decoder = partial(ThoughtsApart, decoder, answers)
+    if fitted.params.get("top_logprobs") == 0 and body.get("logprobs"):
+        decoder = partial(OwnTokensOnly, decoder)
+    return decoder
+
+
+def _watch(settings: ServerSettings, request: ChatRequest) -> ThinkingWatch | None:
+    seconds, control = request.max_thinking_seconds, request.thinking_control
+    if seconds is None and control is None:
+        return None
+    return ThinkingWatch(seconds, control, lambda reply_id: _end_thinking(settings, reply_id, request.model))
+
+
+def _end_thinking(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:
+    """`end_reasoning` on behalf of a running stream, which goes on whatever comes of it."""
+    patience = min(_CONTROL_PATIENCE, settings.read_timeout or _CONTROL_PATIENCE)
+    once = settings.replace(read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    try:
+        yield from end_reasoning(once, reply_id, model)
+    except LlamaServerError as error:
+        say_once(f"the thinking of a reply could not be ended, and goes on: {error.server_message or error.message}")

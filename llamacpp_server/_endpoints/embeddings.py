@@ -1,0 +1,137 @@
+"""Any number of texts -> vectors: in batches side by side, cut or refused where too long, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from .._media import (
+    media_parts,
+)
+from .._notices import say_once
+from ..chat import Usage
+from ..errors import BadRequestError, BadVectorError, ContextOverflowError
+from ..prefixes import PREFIXES, family_of
+from ..results import Embeddings
+from ..settings import ServerSettings
+from ..transport import (
+    Program,
+    side_by_side,
+)
+from ..vectors import EmbedRequest, batches, check_vectors, media_input, shorten
+from .oversize import beginning, counts
+from .server import embed, refuse_text
+
+# The limit is known from the first refusal; where a build does not say it, each further try halves.
+_MOST_CUTS: Final = 8
+
+
+def embed_texts(settings: ServerSettings, request: EmbedRequest) -> Program[Embeddings]:
+    """`/v1/embeddings`, as often as it takes."""
+    refuse_text(request.inputs, "the texts to embed")
+    prefix = request.prefix or ""
+    inputs: list[Any] = []
+    for at, one in enumerate(request.inputs):
+        if isinstance(one, str):
+            inputs.append(prefix + one)
+        else:
+            inputs.append(media_input((yield from media_parts(one["content"], request.media, f"inputs[{at}]"))))
+    parts = [_batch(settings, request, first, texts) for first, texts in batches(inputs, request.batch_size)]
+    found = yield from side_by_side(settings, parts)
+    if not found:
+        return Embeddings([])
+    vectors = [vector for part in found for vector in part.vectors]
+    if len(found) > 1:
+        _same_width(found)
+    model = found[0].model
+    if request.prefix is None:
+        _suggest_prefix(model)
+    return Embeddings(shorten(vectors, request.dimensions, normalize=request.normalize), model, _total(found))
+
+
+def _batch(settings: ServerSettings, request: EmbedRequest, first: int, texts: list[Any]) -> Program[Embeddings]:
+    body = {**({} if request.normalize else {"embd_normalize": -1}), **request.extra_body}
+    for _ in range(_MOST_CUTS):
+        try:
+            found = yield from embed(settings, texts, request.model, body)
+            break
+        except ContextOverflowError as error:
+            texts = yield from _without_oversize(settings, request, first, texts, error)
+        except BadRequestError as error:
+            if "empty" in (error.server_message or ""):
+                yield from _name_empty(settings, request, first, texts, error)
+            raise
+    else:
+        raise BadRequestError(f"the texts from number {first} on don't fit, however short they are cut")
+    try:
+        check_vectors(found.vectors, first, normalize=request.normalize)
+    except BadVectorError as error:
+        error.remedy = "a server started with --reranking gives such vectors; else the model's file may be broken"
+        raise
+    return found
+
+
+def _without_oversize(
+    settings: ServerSettings, request: EmbedRequest, first: int, texts: list[Any], error: ContextOverflowError
+) -> Program[list[Any]]:
+    """The texts with those cut that don't fit; or the error, with the position of the first such text."""
+    lengths = yield from counts(settings, texts, request.model, special=True)
+    longest = max(lengths)
+    room = error.n_ctx or longest // 2
+    over = [number for number, length in enumerate(lengths) if length > room]
+    if not over:
+        raise error
+    index = first + over[0]
+    if request.on_oversize == "error":
+        error.n_prompt_tokens, error.n_ctx = lengths[over[0]], error.n_ctx
+        raise locate(error, index, "text", hint="or pass on_oversize='truncate'")
+    say_once(f"texts longer than {room} tokens are cut off there (on_oversize='truncate')")
+    texts = list(texts)
+    for number in over:
+        texts[number] = yield from beginning(settings, texts[number], room, request.model, special=True)
+        if len(texts[number]) <= len(request.prefix or ""):
+            raise locate(error, first + number, "text", hint="not even one character fits")
+    return texts
+
+
+def locate(error: ContextOverflowError, index: int, what: str, hint: str) -> ContextOverflowError:
+    """The error with the position of what it is about."""
+    error.index = index
+    size = f" ({error.n_prompt_tokens} tokens, {error.n_ctx} fit)" if error.n_ctx else ""
+    error.message = f"{what} {index}{size} is too long: {error.message}"
+    error.args = (error.message,)
+    error.remedy = f"{error.remedy}; {hint}" if error.remedy else hint
+    return error
+
+
+def _name_empty(
+    settings: ServerSettings, request: EmbedRequest, first: int, texts: Sequence[Any], error: BadRequestError
+) -> Program[None]:
+    for number, text in enumerate(texts):
+        if isinstance(text, str) and not (yield from counts(settings, [text], request.model, special=True))[0]:
+            error.message = f"text {first + number} is empty: {error.message}"
+            return
+
+
+def _same_width(found: Sequence[Embeddings]) -> None:
+    """Two batches may have been embedded by different models behind one address."""
+    width, first = len(found[0].vectors[0]), 0
+    for part in found:
+        check_vectors(part.vectors[:1], first, width)
+        first += len(part.vectors)
+
+
+def _suggest_prefix(model: str) -> None:
+    family = family_of(model)
+    if family is not None:
+        wanted = PREFIXES[family]
+        say_once(
+            f"{model} looks like a model of the family {family!r}, which retrieves much better with "
+            f"{wanted.query!r} before queries and {wanted.document!r} before documents: pass preset={family!r}, "
+            "or preset='none' to go on without"
+        )
+
+
+def _total(found: Sequence[Embeddings]) -> Usage | None:
+    usages = [part.usage for part in found if part.usage is not None]
+    return Usage(sum(usage.prompt_tokens for usage in usages), 0) if usages else None

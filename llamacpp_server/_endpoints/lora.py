@@ -1,0 +1,70 @@
+"""LoRA adapters by name: requests know them by number only (b11434)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from ..errors import BadRequestError
+from ..results import LoraAdapter
+from ..settings import ServerSettings, redact_url
+from ..transport import (
+    Call,
+    Program,
+    StreamCall,
+    ask,
+)
+
+D = TypeVar("D")
+
+
+def lora_adapters(settings: ServerSettings, model: str | None) -> Program[list[LoraAdapter]]:
+    """`/lora-adapters`."""
+    model = settings.model if model is None else model
+    query = {} if model is None else {"model": model}
+    call = Call(method="GET", path="/lora-adapters", query=query)
+    return (yield from ask(settings, call, lambda answer: [LoraAdapter.from_wire(entry) for entry in answer]))
+
+
+def scales_by_id(
+    settings: ServerSettings, scales: Mapping[int | str, float], model: str | None
+) -> Program[list[dict[str, Any]]]:
+    """Scales as the server takes them. It is asked for its adapters where one is named; numbers are sent as they are.
+
+    Raises:
+        BadRequestError: For a name that no adapter has, or several.
+    """
+    named = any(isinstance(key, str) for key in scales)
+    adapters = (yield from lora_adapters(settings, model)) if named else []
+    return [
+        {"id": key if isinstance(key, int) else _id_of(key, adapters, settings), "scale": scale}
+        for key, scale in scales.items()
+    ]
+
+
+def _id_of(name: str, adapters: Sequence[LoraAdapter], settings: ServerSettings) -> int:
+    found = [adapter.id for adapter in adapters if name in (adapter.name, adapter.path)]
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(f"{adapter.name} ({adapter.id})" for adapter in adapters) or "none"
+    words = "several LoRA adapters are named" if found else "the server has no LoRA adapter"
+    raise BadRequestError(
+        f"{words} {name!r}; it has: {there}",
+        url=redact_url(settings.base_url),
+        remedy="give its number" if found else "start the server with --lora file.gguf",
+    )
+
+
+def named_loras(stream: StreamCall[D]) -> StreamCall[D]:
+    """The request as it is, or where it names adapters, one that first asks the server for their numbers."""
+    body: Any = stream.call.body
+    if not isinstance(body.get("lora"), Mapping):
+        return stream
+
+    def first() -> Program[StreamCall[D]]:
+        lora = yield from scales_by_id(stream.settings, body["lora"], body.get("model"))
+        call = replace(stream.call, body={**body, "lora": lora})
+        return replace(stream, call=call, fallback=stream.fallback and replace(stream.fallback, body=call.body))
+
+    return replace(stream, first=first)

@@ -1,0 +1,74 @@
+"""Any number of documents -> ranks: in batches side by side, cut or refused where too long, and scaled."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .._notices import say_once
+from ..errors import BadRequestError, ContextOverflowError
+from ..results import Ranking
+from ..settings import ServerSettings
+from ..transport import (
+    Program,
+    side_by_side,
+)
+from ..vectors import RankRequest, batches
+from .embeddings import locate
+from .oversize import beginning, counts
+from .server import refuse_text, rerank
+
+_MOST_CUTS: Final = 8
+
+
+def rank(settings: ServerSettings, request: RankRequest) -> Program[list[Ranking]]:
+    """`/v1/rerank`, as often as it takes."""
+    refuse_text(request.documents, "the documents to rank")
+    parts = [_batch(settings, request, first, texts) for first, texts in batches(request.documents, request.batch_size)]
+    found = [ranking for part in (yield from side_by_side(settings, parts)) for ranking in part]
+    model = (settings.base_url, request.model or settings.model)
+    scores = request.scale.apply([ranking.score for ranking in found], request.normalize, model)
+    ranks = [Ranking(ranking.index, score) for ranking, score in zip(found, scores, strict=True)]
+    # Raw scores break ties: far from 0, a sigmoid has none left to tell them by.
+    order = sorted(range(len(found)), key=lambda number: (-found[number].score, found[number].index))
+    kept = [ranks[number] for number in order if request.min_score is None or scores[number] >= request.min_score]
+    return kept if request.top_n is None else kept[: max(request.top_n, 0)]
+
+
+def _batch(settings: ServerSettings, request: RankRequest, first: int, texts: list[str]) -> Program[list[Ranking]]:
+    for _ in range(_MOST_CUTS):
+        try:
+            found = yield from rerank(settings, request.query, texts, None, request.model)
+            return [Ranking(first + ranking.index, ranking.score) for ranking in found]
+        except ContextOverflowError as error:
+            texts = yield from _without_oversize(settings, request, first, texts, error)
+    raise BadRequestError(f"the documents from number {first} on don't fit, however short they are cut")
+
+
+def _without_oversize(
+    settings: ServerSettings, request: RankRequest, first: int, texts: list[str], error: ContextOverflowError
+) -> Program[list[str]]:
+    """The documents with those cut that don't fit beside the query; or the error, with the position of the longest."""
+    lengths = yield from counts(settings, texts, request.model, special=False)
+    longest = lengths.index(max(lengths))
+    # What the server puts around a document (the query, a template) is known once a single one was refused.
+    alone = error if len(texts) == 1 else (yield from _refusal(settings, request, texts[longest]))
+    if request.on_oversize == "error" or alone is None:
+        raise locate(alone or error, first + longest, "document", hint="or pass on_oversize='truncate'")
+    around = (alone.n_prompt_tokens or 0) - lengths[longest]
+    room = alone.n_ctx - around if alone.n_ctx and around > 0 else lengths[longest] // 2
+    if room < 1:
+        raise locate(alone, first + longest, "document", hint="the query leaves no room for one: shorten it")
+    say_once(f"documents longer than {room} tokens are cut off there (on_oversize='truncate')")
+    texts = list(texts)
+    for number, length in enumerate(lengths):
+        if length > room:
+            texts[number] = yield from beginning(settings, texts[number], room, request.model, special=False)
+    return texts
+
+
+def _refusal(settings: ServerSettings, request: RankRequest, text: str) -> Program[ContextOverflowError | None]:
+    try:
+        yield from rerank(settings, request.query, [text], None, request.model)
+    except ContextOverflowError as error:
+        return error
+    return None

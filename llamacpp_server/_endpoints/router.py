@@ -1,0 +1,227 @@
+"""Servers with several models: llama-server's router mode (b11434), and llama-swap where it has the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from pydantic_core import from_json
+
+from .._replies import (
+    SSEDecoder,
+)
+from ..errors import (
+    BadRequestError,
+    LlamaServerError,
+    MalformedReplyError,
+    NotFoundError,
+    NotSupportedError,
+    ServerFaultError,
+    ServerLoadingError,
+)
+from ..progress import ModelEvent
+from ..results import ModelCard
+from ..settings import ServerSettings, redact_url
+from ..transport import (
+    Call,
+    Program,
+    Sleep,
+    StreamCall,
+    ask,
+    ask_text,
+)
+from .server import models
+
+LOADED: Final = ("loaded", "sleeping")
+_ENDS: Final = (*LOADED, "failed", "unloaded")
+# llama-swap's words for what a router calls otherwise.
+_SWAP_STATES: Final = {"ready": "loaded", "starting": "loading", "stopped": "unloaded", "shutdown": "unloaded"}
+
+
+def running_models(settings: ServerSettings) -> Program[list[ModelCard]]:
+    """The models that are in memory, or on their way there."""
+    cards = yield from models(settings)
+    if any(card.status is not None for card in cards):
+        return [card for card in cards if card.status in ("loading", *LOADED)]
+    try:
+        return (yield from ask(settings, Call(method="GET", path="/running"), _swapped_in))
+    except NotFoundError:
+        return cards  # a server with one model
+
+
+def _swapped_in(answer: Any) -> list[ModelCard]:
+    return [
+        ModelCard(entry["model"], status=_SWAP_STATES.get(entry.get("state"), entry.get("state")), raw=entry)
+        for entry in answer["running"]
+    ]
+
+
+def load_model(settings: ServerSettings, model: str, timeout: float | None) -> Program[ModelCard]:
+    """Starts a load and waits for its end; a load that fails is raised at once."""
+    try:
+        yield from _begin(settings, model)
+    except NotFoundError:
+        return (yield from _swap_in(settings, model, timeout))
+    left = settings.load_timeout if timeout is None else timeout
+    while True:
+        card = yield from card_of(settings, model)
+        if card.status in LOADED:
+            return card
+        if card.status == "failed":
+            raise ServerFaultError(
+                f"the model {model!r} failed to load (exit code {card.exit_code})",
+                url=_shown(settings),
+                remedy="see the router's log",
+            )
+        if left <= 0:
+            raise ServerLoadingError(f"the model {model!r} is still {card.status}", url=_shown(settings))
+        yield Sleep(min(0.1, left))
+        left -= 0.1
+
+
+def _begin(settings: ServerSettings, model: str) -> Program[None]:
+    try:
+        yield from ask(settings, Call(method="POST", path="/models/load", body={"model": model}), _any)
+    except BadRequestError as error:
+        if "already" not in (error.server_message or ""):
+            raise
+
+
+def _swap_in(settings: ServerSettings, model: str, timeout: float | None) -> Program[ModelCard]:
+    """llama-swap starts a model when something is asked of it, and answers once it runs."""
+    card = yield from card_of(settings, model)
+    if card.status is not None:
+        raise NotFoundError(f"the server can't load the model {model!r}", url=_shown(settings))
+    patience = settings.load_timeout if timeout is None else timeout
+    try:
+        path = f"/upstream/{quote(card.id, safe='')}/health"
+        yield from ask_text(settings.replace(read_timeout=patience), Call(method="GET", path=path))
+    except NotFoundError:
+        raise _no_router(settings) from None
+    return ModelCard(card.id, aliases=card.aliases, status="loaded", raw=card.raw)
+
+
+def unload_model(settings: ServerSettings, model: str) -> Program[None]:
+    """Returns once the model is unloaded."""
+    try:
+        yield from ask(settings, Call(method="POST", path="/models/unload", body={"model": model}), _any)
+    except NotFoundError:
+        call = Call(method="POST", path=f"/api/models/unload/{quote(model, safe='')}")
+        try:
+            yield from ask_text(settings, call)
+        except NotFoundError:
+            yield from card_of(settings, model)
+            raise _no_router(settings) from None
+        return
+    for _ in range(300):
+        card = yield from card_of(settings, model)
+        if card.status in ("unloaded", "failed"):
+            return
+        yield Sleep(0.1)
+    raise ServerFaultError(f"the model {model!r} is still {card.status}", url=_shown(settings))
+
+
+def card_of(settings: ServerSettings, model: str) -> Program[ModelCard]:
+    """The entry of a model, by its name or an alias."""
+    for card in (yield from models(settings)):
+        if model == card.id or model in card.aliases:
+            return card
+    raise NotFoundError(f"the server lists no model {model!r}", url=_shown(settings))
+
+
+def download_model(settings: ServerSettings, model: str) -> Program[None]:
+    """Starts a download into the router's cache."""
+    yield from ask(settings, Call(method="POST", path="/models", body={"model": model}), _any)
+
+
+def watch_models(settings: ServerSettings) -> StreamCall[ModelEvent]:
+    """`/models/sse`, or the events of llama-swap."""
+    return StreamCall(
+        settings=settings.replace(read_timeout=None),  # nothing may happen for hours
+        call=Call(method="GET", path="/models/sse"),
+        decoder=ModelEventDecoder,
+        fallback=Call(method="GET", path="/api/events"),
+    )
+
+
+def watch_load(settings: ServerSettings, model: str, timeout: float | None) -> StreamCall[ModelEvent]:
+    """A load's events, which are told as they come. It begins once the server listens for watchers."""
+
+    def tell(events: Sequence[ModelEvent]) -> None:
+        for event in events:
+            if event.model == model and event.progress is not None and settings.on_progress is not None:
+                settings.on_progress(event.progress)
+
+    patience = settings.load_timeout if timeout is None else timeout
+    return StreamCall(
+        settings=settings.replace(read_timeout=patience, total_timeout=patience),
+        call=Call(method="GET", path="/models/sse"),
+        decoder=ModelEventDecoder,
+        watch=tell,
+        then=lambda: _begin(settings, model),
+    )
+
+
+def tells_loads(settings: ServerSettings, model: str) -> Program[str | None]:
+    """The model's own name, where its load is to be told and can be; None where not."""
+    if settings.on_progress is None:
+        return None
+    card = yield from card_of(settings, model)
+    return None if card.status is None or card.status in LOADED else card.id
+
+
+def ends_load(event: ModelEvent, model: str) -> bool:
+    """Whether a load is over with this event, one way or the other."""
+    return event.model == model and event.status in _ENDS
+
+
+class ModelEventDecoder:
+    """Bytes of either server's events -> what they say of models. The end of the stream is the end of the server."""
+
+    def __init__(self) -> None:
+        self._sse = SSEDecoder()
+
+    def feed(self, data: bytes) -> list[ModelEvent]:
+        """Events that `data` completes."""
+        return [event for payload in self._sse.feed(data) for event in _events(payload)]
+
+    def close(self) -> list[ModelEvent]:
+        """Nothing is left."""
+        return []
+
+    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
+        """`error` as it is."""
+        return error
+
+
+def _events(payload: bytes) -> list[ModelEvent]:
+    try:
+        event = from_json(payload)
+        if event.get("type") is None:
+            return [ModelEvent.from_wire(event)]
+        if event["type"] != "modelStatus":
+            return []  # llama-swap sends logs and figures as well
+        return [
+            ModelEvent(model["id"], "modelStatus", _SWAP_STATES.get(model.get("state"), model.get("state")), raw=model)
+            for model in from_json(event["data"])
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise MalformedReplyError(f"no event of a model: {payload[:200]!r}") from None
+
+
+def _no_router(settings: ServerSettings) -> NotSupportedError:
+    return NotSupportedError(
+        "the server has one model, and neither loads nor unloads it",
+        url=_shown(settings),
+        remedy="start llama-server without -m and with --models-dir (router mode), or use llama-swap",
+    )
+
+
+def _any(answer: object) -> object:
+    """For answers that say no more than their status."""
+    return answer
+
+
+def _shown(settings: ServerSettings) -> str:
+    return redact_url(settings.base_url)

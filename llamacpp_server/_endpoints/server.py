@@ -1,0 +1,360 @@
+"""One program or stream for each thing that can be asked of the server. The client's methods run them."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from .._media import (
+    holds_media,
+    with_media,
+)
+from .._replies import (
+    CompletionStreamDecoder,
+    StreamDecoder,
+    ToldDecoder,
+    WholeCompletionDecoder,
+    parse_embeddings,
+    usage_from_wire,
+)
+from ..chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
+from ..errors import (
+    BadRequestError,
+    MalformedReplyError,
+    NotFoundError,
+    NotSupportedError,
+    ServerFaultError,
+    ServerLoadingError,
+)
+from ..info import ServerInfo
+from ..progress import Progress
+from ..results import (
+    Embeddings,
+    Fit,
+    Health,
+    Metrics,
+    ModelCard,
+    Ranking,
+    ServerProps,
+    SlotAction,
+    SlotState,
+    Token,
+)
+from ..settings import ServerSettings, redact_url
+from ..transport import (
+    Call,
+    Program,
+    StreamCall,
+    ask,
+    ask_text,
+    named,
+)
+from .adapt import fit, known_of, learn
+from .bodies import (
+    answer_room,
+    answers_of,
+    chat_body,
+    completion_body,
+    countable,
+    infill_body,
+    salted,
+)
+from .lora import named_loras, scales_by_id
+
+T = TypeVar("T")
+D = TypeVar("D", ChatDelta, CompletionDelta)
+
+
+# -- chat and completion
+
+
+def stream_complete(
+    settings: ServerSettings, request: CompletionRequest | InfillRequest
+) -> StreamCall[CompletionDelta]:
+    """`/v1/completions`; `/completion` on a server that has only the native family, and for ids of tokens."""
+    if isinstance(request, InfillRequest):
+        return stream_infill(settings, request)
+    body = {**named(settings, None), **completion_body(request)}
+    decoder = _completion_decoder(body)
+    if settings.on_progress is not None:
+        decoder = told(settings.on_progress, decoder, body)
+    native = Call(method="POST", path="/completion", body=body, takes_slot=True)
+    usual = Call(method="POST", path="/v1/completions", body=body, takes_slot=True)
+    call = native if body.get("return_tokens") else usual
+    return named_loras(StreamCall(settings=settings, call=call, decoder=decoder, fallback=native))
+
+
+def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCall[CompletionDelta]:
+    """`/infill`."""
+    body = {**named(settings, None), **infill_body(request)}
+    call = StreamCall(
+        settings=settings,
+        call=Call(method="POST", path="/infill", body=body, takes_slot=True),
+        decoder=_completion_decoder(body),
+    )
+    return named_loras(call)
+
+
+def told(tell: Callable[[Progress], None], decoder: Callable[[], StreamDecoder[D]], body: dict[str, Any]) -> Any:
+    """The decoder for a request that asks for progress on behalf of somebody who listens."""
+    asked = bool(body.get("return_progress"))
+    body["return_progress"] = bool(body.get("stream"))
+    return partial(ToldDecoder[D], decoder, tell, keep=asked)
+
+
+def _completion_decoder(body: Mapping[str, Any]) -> Callable[[], StreamDecoder[CompletionDelta]]:
+    if not body.get("stream"):
+        return WholeCompletionDecoder
+    return partial(CompletionStreamDecoder, answers_of(body), body.get("n") or body.get("n_cmpl") or 1)
+
+
+def end_reasoning(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:
+    """Raises BadRequestError with the server's words where there was nothing to end."""
+    body = {**named(settings, model), "id": reply_id, "action": "reasoning_end"}
+    call = Call(method="POST", path="/v1/chat/completions/control", body=body)
+    ended, words = yield from ask(settings, call, lambda answer: (answer.get("success"), answer.get("message")))
+    if not ended:
+        raise BadRequestError(
+            f"the thinking could not be ended: {words}",
+            remedy="the request must be running and sent with reasoning_control=True",
+        )
+
+
+# -- the server and its models
+
+
+def health(settings: ServerSettings) -> Program[Health]:
+    """Does not wait. Builds and servers without `/health` are asked for their models."""
+    settings = settings.replace(wait_while_loading=False)
+    try:
+        return (yield from _ready(settings))
+    except ServerLoadingError as error:
+        return Health(ready=False, message=error.server_message or "loading")
+
+
+def wait_until_ready(settings: ServerSettings, timeout: float | None) -> Program[Health]:
+    """Waits for a server that refuses or loads."""
+    timeout = settings.load_timeout if timeout is None else timeout
+    return _ready(settings.replace(wait_while_loading=True, wait_while_refused=True, load_timeout=timeout))
+
+
+def _ready(settings: ServerSettings) -> Program[Health]:
+    try:
+        return Health.from_text((yield from ask_text(settings, Call(method="GET", path="/health"))))
+    except NotFoundError:
+        yield from models(settings)
+        return Health(ready=True, message="ok")
+
+
+def models(settings: ServerSettings) -> Program[list[ModelCard]]:
+    """`/v1/models`."""
+    return (yield from ask(settings, Call(method="GET", path="/v1/models"), ModelCard.list_from_wire))
+
+
+def model_name(settings: ServerSettings) -> Program[str]:
+    """The given name; else that of a loaded model, else of the first one."""
+    if settings.model is not None:
+        return settings.model
+    cards = yield from models(settings)
+    loaded = [card for card in cards if card.status in (None, "loaded", "sleeping")]
+    if not cards:
+        raise BadRequestError("the server lists no model", url=_shown(settings), remedy="give it one")
+    return (loaded or cards)[0].id
+
+
+def props(settings: ServerSettings, model: str | None) -> Program[ServerProps]:
+    """`/props`. Never makes a router load a model."""
+    name = named(settings, model)
+    query = {**name, "autoload": "false"} if name else {}
+    return (yield from ask(settings, Call(method="GET", path="/props", query=query), ServerProps.from_wire))
+
+
+def info(settings: ServerSettings, model: str | None) -> Program[ServerInfo]:
+    """`/v1/models`, then `/props` of the model unless a router would have to load it."""
+    name = model if model is not None else settings.model
+    cards = yield from models(settings)
+    try:
+        found = yield from props(settings, name)
+        if found.is_router and (loaded := ServerInfo.build_from(found, cards, name)).status in ("loaded", "sleeping"):
+            found = yield from props(settings, loaded.model)
+    except (BadRequestError, NotFoundError, NotSupportedError):
+        found = None  # a router's model that is not loaded, or another server that lists models only
+    built = ServerInfo.build_from(found, cards, name)
+    known = known_of(settings, name)
+    known.tools, known.looked = built.tools, built.tools is not None
+    return built
+
+
+def slots(settings: ServerSettings, model: str | None) -> Program[list[SlotState]]:
+    """`/slots`. Wakes a sleeping model."""
+    call = Call(method="GET", path="/slots", query=named(settings, model))
+    return (yield from ask(settings, call, lambda answer: [SlotState.from_wire(entry) for entry in answer]))
+
+
+def slot_action(
+    settings: ServerSettings, id_slot: int, action: str, filename: str | None, model: str | None
+) -> Program[SlotAction]:
+    """`/slots/{id}`."""
+    body = {**named(settings, model), **({"filename": filename} if filename else {})}
+    call = Call(method="POST", path=f"/slots/{id_slot}", body=body, query={"action": action})
+    return (yield from ask(settings, call, SlotAction.from_wire))
+
+
+def set_lora_adapters(settings: ServerSettings, scales: Mapping[int | str, float]) -> Program[None]:
+    """`/lora-adapters`; adapters that are not named get scale 0."""
+    body = yield from scales_by_id(settings, scales, None)
+    yield from ask(settings, Call(method="POST", path="/lora-adapters", body=body), _any)
+
+
+def metrics(settings: ServerSettings, model: str | None) -> Program[Metrics]:
+    """`/metrics`."""
+    text = yield from ask_text(settings, Call(method="GET", path="/metrics", query=named(settings, model)))
+    return Metrics.from_text(text)
+
+
+# -- vectors and ranks
+
+
+def embed(
+    settings: ServerSettings, inputs: Sequence[Any], model: str | None, extra_body: Mapping[str, Any]
+) -> Program[Embeddings]:
+    """`/v1/embeddings`, transferred as base64 float32 (a quarter of the bytes of decimal text)."""
+    refuse_text(inputs, "the texts to embed")
+    if not inputs:
+        return Embeddings([])
+    body = {**named(settings, model), "input": list(inputs), "encoding_format": "base64", **extra_body}
+    call = Call(method="POST", path="/v1/embeddings", body=body, takes_slot=True)
+    found = yield from ask(settings, call, _embeddings, parse_embeddings)
+    if len(found.vectors) != len(inputs):
+        raise MalformedReplyError(
+            f"{len(inputs)} texts were sent and {len(found.vectors)} vectors came back", url=_shown(settings)
+        )
+    return found
+
+
+def _embeddings(answer: Any) -> Embeddings:
+    entries = sorted(answer["data"], key=lambda entry: entry["index"])
+    vectors = [_vector(entry["embedding"]) for entry in entries]
+    return Embeddings(vectors, answer.get("model") or "", usage_from_wire(answer.get("usage")))
+
+
+def refuse_text(texts: Sequence[Any], what: str) -> None:
+    """Refuses one text where a list of texts belongs."""
+    if isinstance(texts, str):
+        raise BadRequestError(f"{what} are a list; one text alone would be taken for its letters")
+
+
+def _vector(wire: bytes | list[float]) -> list[float]:
+    """Little-endian float32, or numbers from a build that does not know base64."""
+    if not isinstance(wire, bytes):
+        return wire
+    numbers = array("f", wire)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
+
+
+def rerank(
+    settings: ServerSettings, query: str, documents: Sequence[str], top_n: int | None, model: str | None
+) -> Program[list[Ranking]]:
+    """`/v1/rerank`."""
+    refuse_text(documents, "the documents to rank")
+    if not documents:
+        return []
+    body: dict[str, Any] = {**named(settings, model), "query": query, "documents": list(documents)}
+    if top_n is not None:
+        body["top_n"] = top_n
+    return (yield from ask(settings, Call(method="POST", path="/v1/rerank", body=body, takes_slot=True), _rankings))
+
+
+def _rankings(answer: Any) -> list[Ranking]:
+    ranks = [Ranking(entry["index"], entry["relevance_score"]) for entry in answer["results"]]
+    return sorted(ranks, key=lambda rank: -rank.score)
+
+
+# -- tokens and templates
+
+
+def tokenize(
+    settings: ServerSettings, text: str, add_special: bool, parse_special: bool, model: str | None
+) -> Program[list[int]]:
+    """`/tokenize`."""
+    body = {**named(settings, model), "content": text, "add_special": add_special, "parse_special": parse_special}
+    return (yield from ask(settings, Call(method="POST", path="/tokenize", body=body), lambda a: list(a["tokens"])))
+
+
+def tokenize_pieces(
+    settings: ServerSettings, text: str, add_special: bool, parse_special: bool, model: str | None
+) -> Program[list[Token]]:
+    """`/tokenize` with pieces."""
+    body = {**named(settings, model), "content": text, "add_special": add_special, "parse_special": parse_special}
+    call = Call(method="POST", path="/tokenize", body={**body, "with_pieces": True})
+    return (yield from ask(settings, call, lambda answer: [Token.from_wire(entry) for entry in answer["tokens"]]))
+
+
+def detokenize(settings: ServerSettings, tokens: Sequence[int], model: str | None) -> Program[str]:
+    """`/detokenize`."""
+    body = {**named(settings, model), "tokens": list(tokens)}
+    return (yield from ask(settings, Call(method="POST", path="/detokenize", body=body), lambda a: str(a["content"])))
+
+
+def apply_template(settings: ServerSettings, request: ChatRequest) -> Program[str]:
+    """`/apply-template`."""
+    return (yield from ask_fitted(settings, "/apply-template", request, lambda answer: str(answer["prompt"])))
+
+
+def count_tokens(settings: ServerSettings, request: ChatRequest) -> Program[int]:
+    """The server's own count; on builds without it the rendered prompt is tokenized (media are not counted then)."""
+    request, path = countable(request), "/v1/chat/completions/input_tokens"
+    try:
+        return (yield from ask_fitted(settings, path, request, lambda answer: int(answer["input_tokens"])))
+    except NotFoundError:
+        prompt = yield from apply_template(settings, request)
+        tokens = yield from tokenize(settings, prompt, True, True, request.model)
+        return len(tokens)
+
+
+def fits(settings: ServerSettings, request: ChatRequest) -> Program[Fit]:
+    """The server's count beside its context. A router may load the model to count, so it is asked for that first."""
+    prompt = yield from count_tokens(settings, request)
+    n_ctx = (yield from info(settings, request.model)).n_ctx
+    if n_ctx is None:
+        raise NotSupportedError("the server does not tell the context of its model", url=_shown(settings))
+    return Fit(prompt, answer_room({**request.params, **request.extra_body}), n_ctx)
+
+
+def ask_fitted(
+    settings: ServerSettings, path: str, request: ChatRequest, read: Callable[[Any], T], *, takes_slot: bool = False
+) -> Program[T]:
+    """Asks something about a chat request as it would be sent, or for its answer in one piece."""
+    request = salted(request)
+    if holds_media(request.messages):
+        request, _ = yield from with_media(request)
+    body = _unstreamed(settings, request)
+    try:
+        return (yield from ask(settings, Call(method="POST", path=path, body=body, takes_slot=takes_slot), read))
+    except (BadRequestError, ServerFaultError) as error:
+        if not (yield from learn(settings, request, body, error)):
+            raise
+    body = _unstreamed(settings, request)
+    return (yield from ask(settings, Call(method="POST", path=path, body=body, takes_slot=takes_slot), read))
+
+
+def _unstreamed(settings: ServerSettings, request: ChatRequest) -> dict[str, Any]:
+    body = {**named(settings, None), **chat_body(fit(settings, request)[0])}
+    body.pop("stream", None)
+    body.pop("stream_options", None)
+    body.pop("lora", None)
+    return body
+
+
+def _any(answer: object) -> object:
+    """For answers that say no more than their status."""
+    return answer
+
+
+def _shown(settings: ServerSettings) -> str:
+    return redact_url(settings.base_url)

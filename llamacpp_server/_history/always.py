@@ -1,0 +1,221 @@
+"""Conversations that can't wedge a chat template.
+
+One bad message is sent again with every later turn, so a conversation that a template refuses once it refuses for
+ever. What every server refuses is repaired always. What only some templates refuse is repaired when the template in
+front of us has refused: `find_needs` finds the fewest repairs with which it takes the messages, and that answer holds
+for the template from then on.
+
+A repair looks at a message and those before it, and never at the turn it is made in, so an old message comes out the
+same on every later turn and the prompt's cache stays good. (The end of the messages is the exception: a call without a
+result gets one there, two answers become one, and `trailing_assistant` adds a message.)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from typing import Any, Final, NoReturn, cast
+
+from .._repairs import enabled, short_id
+from ..chat import Repair
+from ..errors import BadRequestError
+from ..wire import MessageDict
+from .templates import TEMPLATE_REPAIRS, joined
+
+Message = dict[str, Any]
+Note = Callable[[str, str], None]
+Step = Callable[[list[Message], Note], list[Message]]
+
+NO_RESULT: Final = "No result: the call was not carried out."
+RAW_ARGUMENTS: Final = "invalid_arguments"
+"""The key under which the model sees what it wrote as arguments that were no JSON object."""
+
+
+def repair_history(
+    messages: Sequence[MessageDict], needs: Collection[str] = (), *, wanted: bool | Collection[str] = True
+) -> tuple[list[MessageDict], tuple[Repair, ...]]:
+    """Messages that no server refuses, and that a template with these needs takes; and what was done.
+
+    Args:
+        messages: The conversation; not changed.
+        needs: What the template needs besides, of `TEMPLATE_REPAIRS`; see `find_needs`.
+        wanted: Which repairs may be done at all; see `enabled`.
+    """
+    allowed = enabled(REPAIRS, wanted)
+    steps = {**ALWAYS, **{name: step for name, step in TEMPLATE_REPAIRS.items() if name in needs}}
+    repairs = list[Repair]()
+    current: list[Message] = [dict(message) for message in messages]
+    for name, step in steps.items():
+        if name in allowed:
+            current = step(current, lambda where, what, name=name: repairs.append(Repair(name, where, what)))  # type: ignore[misc]  # mypy can't type a lambda's default
+    return cast(list[MessageDict], current), tuple(repairs)
+
+
+def find_needs(
+    messages: Sequence[MessageDict], known: Collection[str] = (), *, wanted: bool | Collection[str] = True
+) -> Generator[list[MessageDict], bool, frozenset[str] | None]:
+    """Finds what a template needs: yields messages to try, is sent whether they were taken, and returns the needs.
+
+    To be used when the template has refused the messages as repaired with the known needs. It tries at most twice as
+    many conversations as there are repairs. The answer is None when none of them helps.
+    """
+    needs = frozenset(known)
+    tried, _ = repair_history(messages, needs, wanted=wanted)
+    for name in TEMPLATE_REPAIRS:
+        repaired, _ = repair_history(messages, needs | {name}, wanted=wanted)
+        if repaired == tried:
+            continue
+        needs, tried = needs | {name}, repaired
+        if (yield tried):
+            break
+    else:
+        return None
+    for name in sorted(needs - set(known)):
+        repaired, _ = repair_history(messages, needs - {name}, wanted=wanted)
+        if repaired == tried or (yield repaired):
+            needs -= {name}
+            tried = repaired
+    return needs
+
+
+# -- what is always done
+
+
+def _fields(messages: list[Message], note: Note) -> list[Message]:
+    """Nulls, missing fields and roles of the past, which servers answer with 400 or 500."""
+    cleaned = []
+    for at, message in enumerate(messages):
+        clean = {key: value for key, value in message.items() if value is not None}
+        if clean.get("role") == "function":
+            note(f"messages[{at}]", "role `function` is `tool` today")
+            clean["role"] = "tool"
+        call = clean.pop("function_call", None)
+        if isinstance(call, Mapping) and not clean.get("tool_calls"):
+            note(f"messages[{at}]", "`function_call` is `tool_calls` today")
+            clean["tool_calls"] = [{"type": "function", "function": dict(call)}]
+        if "tool_calls" in clean and not clean["tool_calls"]:
+            del clean["tool_calls"]
+        calls = clean.get("tool_calls", [])
+        if not isinstance(calls, list | tuple) or not all(isinstance(one, Mapping) for one in calls):
+            raise BadRequestError(f"messages[{at}]: tool_calls must be a list of objects, not {calls!r:.80}")
+        if isinstance(clean.get("content"), list):
+            clean["content"] = [part for part in clean["content"] if part]
+        clean.setdefault("content", "")
+        cleaned.append(clean)
+    return cleaned
+
+
+def _arguments(messages: list[Message], note: Note) -> list[Message]:
+    """Arguments that are no JSON object are a 500 for every request that repeats them (b11434)."""
+    for at, message in enumerate(messages):
+        if "tool_calls" in message:
+            calls = [_whole_call(call) for call in message["tool_calls"]]
+            for number, call in enumerate(calls):
+                given = call["function"]["arguments"]
+                call["function"]["arguments"] = _object_text(given)
+                if call["function"]["arguments"] != given and given:
+                    note(
+                        f"messages[{at}].tool_calls[{number}]", "its arguments were no JSON object; the model sees them"
+                    )
+            messages[at] = {**message, "tool_calls": calls}
+    return messages
+
+
+def _whole_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a call with all the fields that the server demands."""
+    given = call.get("function")
+    function = {k: v for k, v in given.items() if v is not None} if isinstance(given, Mapping) else {}
+    whole = {key: value for key, value in call.items() if value is not None}
+    return {**whole, "type": "function", "function": {"name": "unknown", "arguments": "", **function}}
+
+
+def _object_text(given: Any) -> Any:
+    """Arguments as they are when they are an object; else an object that shows them."""
+    if isinstance(given, Mapping):
+        return given
+    if isinstance(given, str) and not given.strip():
+        return "{}"
+    if isinstance(given, str) and _is_object(given):
+        return given
+    raw = given if isinstance(given, str) else json.dumps(given, default=str)
+    return json.dumps({RAW_ARGUMENTS: raw.encode("utf-8", "replace").decode()}, ensure_ascii=False)
+
+
+def _is_object(text: str) -> bool:
+    """Whether the server's parser reads an object: no NaN, and no half of a surrogate pair."""
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _missing_ids(messages: list[Message], note: Note) -> list[Message]:
+    """A call without an id gets one made of its words, and a result without one that of the call it must answer."""
+    seen: dict[str, int] = {}
+    open_calls: list[str] = []
+    for at, message in enumerate(messages):
+        if "tool_calls" in message:
+            calls = []
+            for call in message["tool_calls"]:
+                words = f"{call['function']['name']} {call['function']['arguments']}"
+                seen[words] = seen.get(words, 0) + 1
+                if not call.get("id"):
+                    note(f"messages[{at}]", "a tool call without an id was given one")
+                calls.append({**call, "id": call.get("id") or short_id(f"{words} {seen[words]}")})
+            open_calls = [call["id"] for call in calls]
+            messages[at] = {**message, "tool_calls": calls}
+        elif message.get("role") == "tool":
+            answered = message.get("tool_call_id") or (open_calls[0] if open_calls else None)
+            if answered in open_calls:
+                open_calls.remove(answered)
+            if answered and not message.get("tool_call_id"):
+                note(f"messages[{at}]", "a tool result without an id was given that of the call before it")
+                messages[at] = {**message, "tool_call_id": answered}
+    return messages
+
+
+def _unanswered_calls(messages: list[Message], note: Note) -> list[Message]:
+    """A history that ends in a call is refused by every server, and one that goes on without results by some."""
+    answered: list[Message] = []
+    waiting: dict[str, str] = {}
+
+    def answer() -> None:
+        for call_id, name in waiting.items():
+            note(f"messages[{len(answered)}]", f"a call of {name} had no result: said so")
+            answered.append({"role": "tool", "tool_call_id": call_id, "name": name, "content": NO_RESULT})
+        waiting.clear()
+
+    for message in messages:
+        if message.get("role") != "tool":
+            answer()
+        answered.append(message)
+        waiting.pop(message.get("tool_call_id", ""), None)
+        if message.get("role") == "assistant":
+            waiting |= {call["id"]: call["function"]["name"] for call in message.get("tool_calls", ())}
+    answer()
+    return answered
+
+
+def _two_endings(messages: list[Message], note: Note) -> list[Message]:
+    """The server continues one answer that the messages end with, and refuses two (b11434)."""
+    while len(messages) > 1 and all(message.get("role") == "assistant" for message in messages[-2:]):
+        note(f"messages[{len(messages) - 1}]", "put to the answer before it, as the server continues only one")
+        messages = [*messages[:-2], joined(messages[-2], messages[-1])]
+    return messages
+
+
+ALWAYS: Final[Mapping[str, Step]] = {
+    "fields": _fields,
+    "invalid_arguments": _arguments,
+    "missing_ids": _missing_ids,
+    "unanswered_calls": _unanswered_calls,
+    "two_endings": _two_endings,
+}
+REPAIRS: Final = (*ALWAYS, *TEMPLATE_REPAIRS)
+"""The names of all repairs."""

@@ -1,0 +1,24 @@
+"""Images, sound and video of messages: read, converted and checked against what the server takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
+
+if TYPE_CHECKING:
+    from .formats import format_of as format_of
+    from .formats import transcode as transcode
+    from .hosts import is_public as is_public
+    from .parts import holds_media as holds_media
+    from .parts import media_parts as media_parts
+    from .parts import with_media as with_media
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "formats": ("format_of", "transcode"),
+        "hosts": ("is_public",),
+        "parts": ("holds_media", "media_parts", "with_media"),
+    },
+)

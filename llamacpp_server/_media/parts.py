@@ -1,0 +1,435 @@
+"""Images, sound, video and files within messages -> parts that the server reads.
+
+Data is sent as it is, or converted where the server can't read its format. Local files are read, and addresses are
+fetched, only where the request says so (`read_files`, `fetch_urls`): messages are often written by others than the
+program that sends them. What is fetched is asked for without key, cookies or headers of the server's.
+"""
+
+from __future__ import annotations
+
+import binascii
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+from urllib.parse import SplitResult, unquote, unquote_to_bytes, urljoin, urlsplit
+
+from .._repairs import tell
+from ..chat import ChatRequest, MediaPolicy, Repair
+from ..errors import (
+    BadRequestError,
+    ConnectionFailedError,
+    LlamaServerError,
+    RequestTimeoutError,
+)
+from ..settings import redact_url
+from ..transport import (
+    Program,
+    Read,
+    Send,
+    Together,
+    Work,
+)
+from ..wire import MessageDict
+from .formats import HEAD, Format, format_of, transcode
+from .hosts import addresses_of, is_public
+
+Part = Mapping[str, Any]
+Medium = Literal["image", "audio", "video", "file"]
+
+MOST_BYTES: Final = 64 * 1024 * 1024
+"""Of one file. In base64 it comes near the 100 MiB that the server takes in one request."""
+_MOST_HOPS: Final = 3
+_MOST_OF_A_REDIRECT: Final = 65536
+_FETCH_SECONDS: Final = 30.0
+_SILENCE_SECONDS: Final = 10.0
+_AT_ONCE: Final = 4
+_HEADERS: Final = {"User-Agent": "llamacpp-server", "Accept": "image/*, audio/*, video/*, */*;q=0.5"}
+_WEB: Final = ("http", "https")
+_NAMES: Final[dict[str, Medium]] = {
+    "image_url": "image",
+    "input_audio": "audio",
+    "input_video": "video",
+    "video_url": "video",
+    "file": "file",
+}
+_TAKEN: Final = {
+    "image": "JPEG, PNG, GIF, BMP or TGA",
+    "audio": "WAV, MP3 or FLAC",
+    "video": "a video file",
+}
+
+
+def holds_media(messages: Iterable[MessageDict]) -> bool:
+    """Whether there is anything here for `with_media` to do."""
+    return any(
+        _is_media(part)
+        for message in messages
+        if isinstance(content := message.get("content"), list)
+        for part in content
+    )
+
+
+def with_media(request: ChatRequest) -> Program[tuple[ChatRequest, tuple[Repair, ...]]]:
+    """The request with everything in it that the server has to see, and what was converted for that.
+
+    Raises:
+        BadRequestError: For what may not be read or fetched, or can't be, or the server could not read.
+        ConnectionFailedError: When an address does not answer.
+    """
+    places = [
+        (at, number, part)
+        for at, message in enumerate(request.messages)
+        if isinstance(content := message.get("content"), list)
+        for number, part in enumerate(content)
+        if _is_media(part)
+    ]
+    programs = [_ready(part, f"messages[{at}].content[{number}]", request.media) for at, number, part in places]
+    done = yield from _all(programs, far=sum(_source(part)[0] in _WEB for _, _, part in places) > 1)
+    messages: list[dict[str, Any]] = [dict(message) for message in request.messages]
+    repairs: list[Repair] = []
+    for (at, number, _), (part, repair) in zip(places, done, strict=True):
+        messages[at]["content"] = [*messages[at]["content"]]
+        messages[at]["content"][number] = part
+        repairs += [] if repair is None else [repair]
+    for at in {at for at, _, given in places if given["type"] == "file"}:
+        parts = messages[at]["content"]
+        if all(part.get("type") == "text" for part in parts):
+            messages[at]["content"] = "\n".join(part["text"] for part in parts)  # some templates take nothing else
+    tell(repairs)
+    return replace(request, messages=cast(Sequence[MessageDict], messages)), tuple(repairs)
+
+
+def media_parts(parts: Sequence[Part], policy: MediaPolicy, where: str) -> Program[list[Part]]:
+    """Parts of an input, as `with_media` makes them of a conversation's."""
+    ready: list[Part] = []
+    for number, part in enumerate(parts):
+        if not _is_media(part):
+            ready.append(part)
+            continue
+        made, repair = yield from _ready(part, f"{where}[{number}]", policy)
+        tell([] if repair is None else [repair])
+        ready.append(made)
+    return ready
+
+
+Made = tuple[Part, Repair | None]
+
+
+def _all(programs: Sequence[Program[Made]], *, far: bool) -> Program[list[Made]]:
+    """What the programs make, in order; side by side where they wait for the network."""
+    if not far:
+        made = []
+        for program in programs:
+            made.append((yield from program))
+        return made
+    results = yield Together(programs, _AT_ONCE)
+    for result in results:
+        if isinstance(result, LlamaServerError):
+            raise result
+    return cast(list[Made], results)
+
+
+def _ready(part: Part, where: str, policy: MediaPolicy) -> Program[Made]:
+    medium, (scheme, source) = _NAMES[part["type"]], _source(part)
+    if (scheme in _WEB and policy.fetch_urls == "server") or (scheme == "file" and policy.read_files == "server"):
+        return _linked(medium, source, where), None
+    data, claimed = yield from _load(source, scheme, medium, where, policy)
+    if not data:
+        raise BadRequestError(f"the {medium} at {where} is empty")
+    found = format_of(data[:HEAD])
+    if medium == "file":
+        family = found.family if found is not None else claimed.partition("/")[0]
+        if family not in ("image", "audio", "video"):
+            return _text(part, data, claimed, where), None
+        medium = cast(Medium, family)
+    if not policy.convert_media:
+        return _embedded(medium, data, claimed), None
+    return (yield from _fitting(medium, data, claimed, found, where))
+
+
+def _fitting(medium: Medium, data: bytes, claimed: str, found: Format | None, where: str) -> Program[Made]:
+    """The part for data of a format that the server reads, or is converted, or is refused here."""
+    if found is None:
+        return _embedded(medium, data, claimed), None  # perhaps TGA, which has no mark; the server will say
+    if found.family != medium:
+        raise BadRequestError(
+            f"the {medium} at {where} is {found.mime_type}", remedy=f"send {_TAKEN[medium]}, or use the part for it"
+        )
+    if found.taken:
+        return _embedded(medium, data, found.mime_type), None
+    if medium != "image":
+        raise BadRequestError(
+            f"the {medium} at {where} is {found.mime_type}, which llama-server can't read",
+            remedy=f"convert it to {_TAKEN[medium]}",
+        )
+    data, mime_type = yield Work(partial(transcode, data, found.mime_type))
+    what = f"{found.mime_type}, which the server can't read, became {mime_type}"
+    return _embedded(medium, data, mime_type), Repair("media_format", where, what)
+
+
+# -- parts
+
+
+def _is_media(part: object) -> bool:
+    return isinstance(part, Mapping) and isinstance(kind := part.get("type"), str) and kind in _NAMES
+
+
+def _source(part: Part) -> tuple[str, Any]:
+    """How a part's data is given (`data`, `http`, `https`, `file`, "" for base64 or bytes), and the data or address."""
+    inner = part.get(part["type"])
+    fields = inner if isinstance(inner, Mapping) else {"url": inner}
+    data = fields.get("data")
+    source = data or fields.get("url") or fields.get("file_data") or ""
+    if not isinstance(source, str | bytes):
+        raise BadRequestError(f"a part of type {part['type']!r} holds neither text nor bytes: {str(source)[:40]}")
+    if data:
+        return "data" if isinstance(source, str) and source.startswith("data:") else "", source
+    return _scheme(source), source
+
+
+def _linked(medium: Medium, url: str, where: str) -> Part:
+    """A part with an address that the server itself looks up."""
+    if medium == "file":
+        raise BadRequestError(f"llama-server reads no files of an unknown kind ({where})", remedy="fetch_urls=True")
+    name = {"image": "image_url", "audio": "input_audio", "video": "input_video"}[medium]
+    return {"type": name, name: {"url": url}}
+
+
+def _embedded(medium: Medium, data: bytes, mime_type: str) -> Part:
+    text = b64encode(data).decode()
+    if medium == "image":
+        # The type has to be an image's, and that is all that the server reads of it.
+        mime_type = mime_type if mime_type.startswith("image/") else "image/png"
+        return {"type": "image_url", "image_url": {"url": f"data:{mime_type};base64,{text}"}}
+    if medium == "audio":
+        # Builds before July 2026 (b10068) demand one of these two words, and look at the bytes for what it really is.
+        known = "mp3" if mime_type == "audio/mpeg" else "wav"
+        return {"type": "input_audio", "input_audio": {"data": text, "format": known}}
+    return {"type": "input_video", "input_video": {"data": text}}
+
+
+def _text(part: Part, data: bytes, mime_type: str, where: str) -> Part:
+    inner = part.get("file")
+    name = inner.get("filename") if isinstance(inner, Mapping) else None
+    try:
+        if data.startswith(b"%PDF-"):
+            raise ValueError("a PDF")
+        text = data.decode()
+    except ValueError:
+        raise BadRequestError(
+            f"the file {name or ''} at {where} ({mime_type or 'of unknown type'}) is not text; llama-server reads none",
+            remedy="put its text into the message, or its pages as images for a model with vision",
+        ) from None
+    return {"type": "text", "text": f"{name}:\n{text}" if name else text}
+
+
+# -- where the bytes come from
+
+
+def _scheme(source: Any) -> str:
+    if isinstance(source, bytes) or not source:
+        return ""
+    head, colon, _ = str(source)[:16].partition(":")
+    scheme = head.lower()
+    if colon and scheme in ("data", "file", *_WEB):
+        return scheme
+    if colon and len(scheme) > 1 and scheme.isalnum():
+        return "other"
+    return "" if _looks_like_base64(str(source)) else "file"
+
+
+def _looks_like_base64(source: str) -> bool:
+    """A path may consist of letters and slashes, so what the letters stand for has to be a known file's beginning."""
+    head = source[: HEAD // 3 * 4]
+    try:
+        return format_of(b64decode(head[: len(head) // 4 * 4], validate=True)) is not None or len(source) > 1024
+    except ValueError:
+        return False
+
+
+def _load(source: Any, scheme: str, medium: Medium, where: str, policy: MediaPolicy) -> Program[tuple[bytes, str]]:
+    """The bytes of a source, and the type that is claimed for them ("" for none)."""
+    if isinstance(source, bytes):
+        return source, ""
+    if scheme == "data":
+        return _from_data_url(source, where)
+    if scheme == "file":
+        return (yield from _read(source, medium, where, policy)), ""
+    if scheme in _WEB:
+        return (yield from _fetch(source, medium, where, policy))
+    if scheme == "other":
+        raise BadRequestError(f"the {medium} at {where} has an address that can't be fetched: {source[:40]!r}")
+    return _decoded(source, where), ""
+
+
+def _from_data_url(source: str, where: str) -> tuple[bytes, str]:
+    head, comma, data = source[len("data:") :].partition(",")
+    if not comma:
+        raise BadRequestError(f"the data URL at {where} has no data")
+    mime_type, *attributes = head.split(";")
+    return _decoded(data, where) if "base64" in attributes else unquote_to_bytes(data), mime_type
+
+
+def _decoded(text: str, where: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        pass
+    try:  # lines of 76, the alphabet for addresses, or no padding
+        plain = "".join(text.split()).translate({ord("-"): "+", ord("_"): "/"}).rstrip("=")
+        return b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadRequestError(f"the data at {where} is not base64: {error}") from None
+
+
+def _read(source: str, medium: Medium, where: str, policy: MediaPolicy) -> Program[bytes]:
+    allowed = policy.read_files
+    if allowed is False or allowed == "server":
+        raise BadRequestError(
+            f"the {medium} at {where} is a local file, and files are not read unless you say so ({source!r})",
+            remedy="read_files=True reads any, read_files=['/a/directory'] those within; or send the data itself",
+        )
+    roots = None if allowed is True else [Path(root) for root in cast(Sequence[Any], allowed)]
+    path = _path(source) if source[:5].lower() == "file:" else Path(source)
+    return cast(bytes, (yield Work(partial(_read_file, path, roots, where))))
+
+
+def _path(url: str) -> Path:
+    parts = _split(url)
+    if parts.netloc not in ("", "localhost"):
+        raise BadRequestError(f"a file URL names a file of this machine, not of {parts.netloc!r}")
+    return Path(unquote(parts.path))
+
+
+def _read_file(path: Path, roots: list[Path] | None, where: str) -> bytes:
+    """The file, if it is one and lies within one of the directories, whatever links lead to it."""
+    try:
+        real = path.expanduser().resolve(strict=True)
+        if roots is not None and not any(real.is_relative_to(root.expanduser().resolve()) for root in roots):
+            raise BadRequestError(f"the file {path} ({where}) lies in none of the directories of read_files")
+        if not real.is_file():
+            raise BadRequestError(f"{path} ({where}) is not a file")
+        if real.stat().st_size > MOST_BYTES:
+            raise _too_long(where)
+        return real.read_bytes()
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, BadRequestError):
+            raise
+        raise BadRequestError(f"the file at {where} can't be read: {error}") from error
+
+
+def _too_long(where: str) -> BadRequestError:
+    return BadRequestError(f"the file at {where} is larger than {MOST_BYTES} bytes", remedy="make it smaller")
+
+
+# -- the web
+
+
+def _fetch(url: str, medium: Medium, where: str, policy: MediaPolicy) -> Program[tuple[bytes, str]]:
+    if policy.fetch_urls is False:
+        raise BadRequestError(
+            f"the {medium} at {where} is an address, and addresses are not fetched unless you say so "
+            f"({redact_url(url)})",
+            remedy="fetch_urls=True fetches it here, fetch_urls=['host.name'] from those hosts only, and "
+            "fetch_urls='server' lets the server do it; or send the data itself",
+        )
+    hosts = None if policy.fetch_urls is True else policy.fetch_urls
+    deadline = time.monotonic() + _FETCH_SECONDS
+    for _ in range(_MOST_HOPS + 1):
+        try:
+            send = yield from _addressed(url, hosts)
+            reply = yield send
+            if reply.status_code // 100 == 3 and "location" in reply.headers:
+                yield Read(reply, deadline, _MOST_OF_A_REDIRECT)
+                url = _joined(url, reply.headers["location"])
+                continue
+            body = yield Read(reply, deadline, MOST_BYTES)
+        except (ConnectionFailedError, RequestTimeoutError) as error:
+            error.message = f"the {medium} at {where} can't be fetched: {_why(error)}"
+            error.remedy, error.url = None, redact_url(url)
+            raise
+        except LlamaServerError as error:
+            words = f"the {medium} at {where} can't be fetched: {error.message}"
+            raise BadRequestError(words, remedy=error.remedy) from error
+        claimed = str(reply.headers.get("content-type", "")).partition(";")[0].strip().lower()
+        if reply.status_code != 200:
+            raise BadRequestError(
+                f"the {medium} at {where} can't be fetched: HTTP {reply.status_code} from {redact_url(url)}"
+            )
+        if claimed == "text/html" and medium != "file":
+            raise BadRequestError(f"the {medium} at {where} is a web page ({redact_url(url)})")
+        return body, claimed
+    raise BadRequestError(f"the {medium} at {where} is behind more than {_MOST_HOPS} redirects")
+
+
+def _why(error: LlamaServerError) -> str:
+    if isinstance(error, RequestTimeoutError):
+        return f"it took longer than {_FETCH_SECONDS:.0f} s"
+    return str(error.__cause__ or error.message)
+
+
+def _addressed(url: str, hosts: Sequence[str] | None) -> Program[Send]:
+    """The request for a URL, bound to an address that was looked at.
+
+    A name is looked up once, and the connection goes to what was found: a name that points elsewhere a moment later
+    gains nothing.
+
+    Raises:
+        BadRequestError: For hosts that may not be asked.
+    """
+    parts = _split(url)
+    host = parts.hostname or ""
+    if parts.scheme not in _WEB or not host:
+        raise BadRequestError(f"{redact_url(url)} is no address of the web")
+    if hosts is not None and not any(fnmatchcase(host, pattern.lower()) for pattern in hosts):
+        raise BadRequestError(f"{host} is none of the hosts of fetch_urls", remedy=f"add {host!r} to fetch_urls")
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        addresses = yield Work(partial(_lookup, host, port, parts.scheme))
+    except ValueError as error:
+        raise BadRequestError(f"{redact_url(url)} is no address of the web: {error}") from error
+    private = [address for address in addresses if not is_public(address)]
+    if hosts is None and private:
+        raise BadRequestError(
+            f"{host} is not public ({private[0]}): messages may not reach into private networks",
+            remedy=f"name the hosts that may be fetched from: fetch_urls=[{host!r}]",
+        )
+    return _send(parts, host, port, addresses[0] if addresses else None)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise BadRequestError(f"{url[:80]!r} is no address: {error}") from None
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError as error:
+        raise BadRequestError(f"it leads to no address: {error}") from None
+
+
+def _lookup(host: str, port: int, scheme: str) -> list[str]:
+    try:
+        return addresses_of(host, port, scheme)
+    except OSError as error:
+        raise ConnectionFailedError(f"the host {host} is unknown ({error})", reason="name") from error
+
+
+def _send(parts: SplitResult, host: str, port: int, address: str | None) -> Send:
+    headers = dict(_HEADERS)
+    if address is not None:
+        headers["Host"] = parts.netloc.rpartition("@")[2]
+        pinned = f"[{address}]" if ":" in address else address
+        user = parts.netloc.rpartition("@")[0]
+        parts = parts._replace(netloc=f"{user}@{pinned}:{port}" if user else f"{pinned}:{port}")
+    return Send(
+        "GET", parts._replace(fragment="").geturl(), headers, None, _SILENCE_SECONDS, _SILENCE_SECONDS, foreign=host
+    )

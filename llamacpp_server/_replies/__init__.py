@@ -1,0 +1,51 @@
+"""Bytes and bodies of the server, decoded into replies, deltas and errors; no I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
+
+if TYPE_CHECKING:
+    from .failures import START_HINT as START_HINT
+    from .failures import event_failure as event_failure
+    from .failures import failure as failure
+    from .failures import is_web_page as is_web_page
+    from .failures import not_this_api as not_this_api
+    from .fast_path import reader_like as reader_like
+    from .first_token import Stopwatch as Stopwatch
+    from .fold import fold_chat as fold_chat
+    from .fold import fold_completion as fold_completion
+    from .parse import chat_reply as chat_reply
+    from .parse import completion_reply as completion_reply
+    from .parse import fallback_call_id as fallback_call_id
+    from .parse import parse_embeddings as parse_embeddings
+    from .parse import usage_from_wire as usage_from_wire
+    from .progress_filter import ToldDecoder as ToldDecoder
+    from .single_body import WholeChatDecoder as WholeChatDecoder
+    from .single_body import WholeCompletionDecoder as WholeCompletionDecoder
+    from .sse import MAX_EVENT_BYTES as MAX_EVENT_BYTES
+    from .sse import SSEDecoder as SSEDecoder
+    from .stream import ChatStreamDecoder as ChatStreamDecoder
+    from .stream import CompletionStreamDecoder as CompletionStreamDecoder
+    from .stream import OwnTokensOnly as OwnTokensOnly
+    from .stream import StreamDecoder as StreamDecoder
+    from .thoughts import NoThoughts as NoThoughts
+    from .thoughts import ThoughtsApart as ThoughtsApart
+    from .thoughts import ThoughtSplitter as ThoughtSplitter
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "failures": ("START_HINT", "event_failure", "failure", "is_web_page", "not_this_api"),
+        "fast_path": ("reader_like",),
+        "first_token": ("Stopwatch",),
+        "fold": ("fold_chat", "fold_completion"),
+        "parse": ("chat_reply", "completion_reply", "fallback_call_id", "parse_embeddings", "usage_from_wire"),
+        "progress_filter": ("ToldDecoder",),
+        "single_body": ("WholeChatDecoder", "WholeCompletionDecoder"),
+        "sse": ("MAX_EVENT_BYTES", "SSEDecoder"),
+        "stream": ("ChatStreamDecoder", "CompletionStreamDecoder", "OwnTokensOnly", "StreamDecoder"),
+        "thoughts": ("NoThoughts", "ThoughtSplitter", "ThoughtsApart"),
+    },
+)

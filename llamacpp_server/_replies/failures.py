@@ -1,0 +1,259 @@
+"""Status, headers and body of an answer -> the error that it means. No HTTP library appears here.
+
+llama-server reports many mistakes of the caller as 500 `server_error` (b11434), so the server's words decide before
+its status does. Wording of older builds is matched as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from pydantic_core import from_json
+
+from ..errors import (
+    AuthenticationFailedError,
+    BadRequestError,
+    ContextOverflowError,
+    LlamaServerError,
+    MalformedReplyError,
+    NotFoundError,
+    NotSupportedError,
+    ServerBusyError,
+    ServerFaultError,
+    ServerLoadingError,
+    UnreadableOutputError,
+)
+
+START_HINT: Final = "start it with: llama-server -m model.gguf --port 8080"
+_BODY_SHOWN = 2000
+_WORDS_SHOWN = 600
+# What the server's parser stumbled over stands behind the place; newer builds tell neither.
+_UNREAD: Final = re.compile(r"failed to parse input at pos \d+: ?(.+)", re.IGNORECASE | re.DOTALL)
+
+
+class _Rule(NamedTuple):
+    """Words of the server, the error they mean, and what helps."""
+
+    words: re.Pattern[str]
+    error: type[LlamaServerError]
+    remedy: str | None = None
+
+
+def _rule(words: str, error: type[LlamaServerError], remedy: str | None = None) -> _Rule:
+    return _Rule(re.compile(words, re.IGNORECASE | re.DOTALL), error, remedy)
+
+
+_SHORTEN = (
+    "shorten the conversation, or start the server with more context for each slot (-c divided by -np is what one has)"
+)
+
+_RULES: Final = (
+    _rule(r"exceeds? the available context|context size has been exceeded|context shift is disabled"
+          r"|exceeds the context size|prompt is too long", ContextOverflowError, _SHORTEN),
+    _rule(r"too large to process", ContextOverflowError,
+          "shorten the text, or start the server with a larger -ub (and -b) than the longest input"),
+    _rule(r"(?:image|audio|video)s? input is not supported|does not support (?:multimodal|image|audio|vision)",
+          NotSupportedError, "start the server with --mmproj projector.gguf, made for this model"),
+    _rule(r"failed to load (?:image|audio|video)", BadRequestError,
+          "the file is broken, or of a format that the server can't read; for video it needs ffmpeg on its host"),
+    _rule(r"failed to tokenize prompt", BadRequestError,
+          "the chat template loses an image's place, or there is a media marker in a text"),
+    _rule(r"requires? --jinja|does not support tools|tools.* --jinja", NotSupportedError,
+          "start the server with --jinja"),
+    _rule(r"does not support embeddings|--embeddings", NotSupportedError,
+          "start the server with --embeddings (and --pooling mean, cls or last)"),
+    _rule(r"pooling type 'none'", NotSupportedError, "start the server with --pooling mean, cls or last"),
+    _rule(r"does not support reranking|--reranking", NotSupportedError,
+          "start the server with --reranking and a reranker's model"),
+    _rule(r"infill is not supported", NotSupportedError, "use a code model with fill-in-the-middle tokens"),
+    _rule(r"--slot-save-path", NotSupportedError, "start the server with --slot-save-path DIRECTORY"),
+    _rule(r"--metrics", NotSupportedError, "start the server with --metrics"),
+    _rule(r"failed to parse grammar|failed to initialize samplers", BadRequestError,
+          "the server could not read the grammar, or make one from the schema"),
+    _rule(r"jinja|must alternate|raise_exception|prefill is incompatible|Cannot pass both content and thinking"
+          r"|Tool call IDs should be", BadRequestError, "the model's chat template refuses these messages"),
+    _rule(r"JSON schema error|Automatic parser generation failed|Error resolving ref|Unrecognized schema"
+          r"|Pattern must start|JSON schema conversion failed", BadRequestError,
+          "the server's grammar converter can't take this JSON schema"),
+    _rule(r"failed to parse tool call arguments", BadRequestError,
+          "an earlier tool call in the messages has arguments that are not valid JSON"),
+    _rule(r"failed to parse (?:tools|messages|tool_choice)|Cannot (?:use both|use custom|specify grammar)|but not both"
+          r"|type must be|Missing '|missing required|Invalid (?:type|base64|tool_choice|input)"
+          r"|Unknown reasoning|_range_check|out of (?:range|vocab)|invalid tokens"
+          r"|cannot make GET request|key '\w+' not found",
+          BadRequestError),
+    # llama-swap, which answers with plain text: while a model goes, and when one does not come.
+    _rule(r"can ?not ProxyRequest, state is (?!shutdown)|processe?s? was in state \w+ when", ServerLoadingError,
+          "llama-swap is swapping models; raise load_timeout"),
+    _rule(r"unable to start process: .*health check timed out", ServerFaultError,
+          "raise healthCheckTimeout in llama-swap's configuration, or see its log: the model took too long to load"),
+    _rule(r"unable to start process", ServerFaultError,
+          "llama-swap could not start the model's server: see its log"),
+    # Between a router's choice of a model and the end of that model, which makes room for another (b11434).
+    _rule(r"model name=\S+ is not running", ServerLoadingError,
+          "the router has just unloaded this model; raise load_timeout, or --models-max of the router"),
+    _rule(r"model name=\S+ failed to load", ServerFaultError,
+          "the router could not load this model: see its log, and models() for the exit code"),
+    _rule(r"model is not loaded", BadRequestError, "load_model() loads it, or start the router with --models-autoload"),
+    _rule(r"model name is missing", BadRequestError, "this is a router: name a model"),
+    _rule(r"^model '.*' not found", NotFoundError, "the router does not know this model: see models()"),
+    _rule(r"does not match the expected|failed to parse input at pos|empty grammar stack", UnreadableOutputError,
+          "the model wrote what its template's parser can't read; ask again, or with reasoning_format='none'"),
+)  # fmt: skip
+
+
+def failure(status: int, headers: Mapping[str, str], body: bytes, url: str) -> LlamaServerError:
+    """The error that an answer other than 2xx means.
+
+    Args:
+        status: HTTP status.
+        headers: Of the answer, with lower-case lookup.
+        body: What was read of it.
+        url: The address that was asked, without credentials.
+    """
+    text = body[:_BODY_SHOWN].decode("utf-8", "replace")
+    if 300 <= status < 400:
+        return MalformedReplyError(
+            "the server redirects to another address, which is not followed with a key",
+            url=url, status=status, remedy=f"use {headers.get('location', 'that address')} as base_url", body=text,
+        )  # fmt: skip
+    details = _error_object(body)
+    words = _words(details, text)
+    error = _from_words(words, details, status)
+    if error is None:
+        error = _from_status(status, headers, words, details.get("type"))
+    error.url, error.status, error.body = url, status, text or None
+    return error
+
+
+def event_failure(details: Any) -> LlamaServerError:
+    """The error that an `error` event in a stream means; `details` is its value."""
+    details = details if isinstance(details, dict) else {"message": str(details)}
+    code = details.get("code")
+    status = code if isinstance(code, int) else 500
+    words = _words(details, "")
+    return _from_words(words, details, status) or _from_status(status, {}, words, details.get("type"))
+
+
+def not_a_stream(body: bytes) -> LlamaServerError:
+    """The error for a 2xx answer that should be a stream of events and is not; some report errors so."""
+    try:
+        wire = from_json(body)
+    except ValueError:
+        wire = None
+    if isinstance(wire, dict) and wire.get("error"):
+        return event_failure(wire["error"])
+    return not_this_api(body, "", "")
+
+
+def not_this_api(body: bytes, content_type: str, url: str, status: int = 200) -> MalformedReplyError:
+    """The error for a 2xx answer that can't be read."""
+    text = body[:_BODY_SHOWN].decode("utf-8", "replace")
+    if is_web_page(body, content_type):
+        return MalformedReplyError(
+            "this looks like a web page, not the API",
+            url=url, status=status, body=text, remedy="base_url must be the server's root or its /v1",
+        )  # fmt: skip
+    return MalformedReplyError(
+        f"the answer is not what this endpoint gives: {text[:200]!r}",
+        url=url, status=status, body=text, remedy="is this a llama-server, and is nothing between cutting answers off?",
+    )  # fmt: skip
+
+
+def is_web_page(body: bytes, content_type: str) -> bool:
+    """Whether this is for people to look at: the address of a web UI, or of something else altogether."""
+    return "html" in content_type or body.lstrip()[:15].lower().startswith((b"<!doctype", b"<html"))
+
+
+def _error_object(body: bytes) -> dict[str, Any]:
+    """The `error` object of the usual shape; {} for any other body."""
+    try:
+        parsed = from_json(body)
+    except ValueError:
+        return {}
+    if not isinstance(parsed, dict):
+        return {}
+    error = parsed.get("error", parsed)
+    if isinstance(error, str):
+        return {"message": error}
+    if not isinstance(error, dict):
+        return {}
+    # Builds of early 2024 answered {"status": "loading model"}; FastAPI-like servers in between say "detail".
+    message = error.get("message") or error.get("status") or error.get("detail")
+    return {**error, "message": str(message)} if message else error
+
+
+def _words(details: Mapping[str, Any], text: str) -> str:
+    words = details.get("message")
+    if isinstance(words, str) and words:
+        return words[:_WORDS_SHOWN]
+    if text.lstrip()[:1] == "<":
+        return "a web page instead of an answer of the API"
+    return text.strip()[:_WORDS_SHOWN]
+
+
+def _from_words(words: str, details: Mapping[str, Any], status: int) -> LlamaServerError | None:
+    kind = details.get("type")
+    for rule in _RULES:
+        if rule.words.search(words) or (rule.error is ContextOverflowError and kind == "exceed_context_size_error"):
+            return _build(rule.error, words, kind, rule.remedy, details)
+    if "loading" in words.lower() and status == 503:
+        return _build(ServerLoadingError, words, kind, None, details)
+    return None
+
+
+def _from_status(status: int, headers: Mapping[str, str], words: str, kind: str | None) -> LlamaServerError:
+    if kind == "feature_disabled" or status == 501:
+        return _build(NotSupportedError, words or "not supported", kind, None)
+    if status in (401, 403):
+        remedy = "pass api_key=..., or set LLAMACPP_API_KEY, as the server was started with --api-key"
+        return _build(AuthenticationFailedError, words or "the server refuses the key", kind, remedy)
+    if status == 404:
+        remedy = "is base_url right, and this build of llama-server recent enough?"
+        return _build(NotFoundError, words or "no such endpoint", kind, remedy)
+    if status in (429, 503):
+        after = _seconds(headers.get("retry-after"))
+        return ServerBusyError(
+            f"the server is busy: {words}", server_message=words, server_type=kind, retry_after=after
+        )
+    if 400 <= status < 500:
+        return _build(BadRequestError, words or "the server refuses the request", kind, None)
+    return _build(ServerFaultError, words or "the server failed without a word", kind, None)
+
+
+def _build(
+    cls: type[LlamaServerError],
+    words: str,
+    kind: str | None,
+    remedy: str | None,
+    details: Mapping[str, Any] | None = None,
+) -> LlamaServerError:
+    message = f"llama-server says: {words}"
+    if cls is ContextOverflowError:
+        needed, room = _overflow_numbers(words, details or {})
+        return ContextOverflowError(
+            message, server_message=words, server_type=kind, remedy=remedy, n_prompt_tokens=needed, n_ctx=room
+        )
+    error = cls(message, server_message=words, server_type=kind, remedy=remedy)
+    if isinstance(error, UnreadableOutputError):
+        found = _UNREAD.search(str((details or {}).get("message") or words))
+        error.raw = found[1] if found else None
+    return error
+
+
+def _overflow_numbers(words: str, details: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    needed, room = details.get("n_prompt_tokens"), details.get("n_ctx")
+    found = re.search(r"\((\d+) tokens\).*?(?:size|size:)\D*\((\d+)|\((\d+) tokens\).*?batch size: (\d+)", words)
+    if found and needed is None:
+        numbers = [int(number) for number in found.groups() if number]
+        needed, room = numbers[0], numbers[1]
+    return needed, room
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    try:
+        return max(0.0, float(retry_after)) if retry_after else None
+    except ValueError:
+        return None  # an HTTP date: no llama-server sends one, and clocks differ

@@ -1,0 +1,87 @@
+"""Events of a chat that are alike but for one text, as nearly all of a stream are: only the text is parsed again.
+
+A text in JSON can be put in the place of another without a change to anything around it. So an event that starts and
+ends with the bytes of one that was read, and has a JSON string between, says what that one said, with another text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+from ..chat import ChatDelta, ToolCallFragment
+
+Reader = Callable[[bytes], ChatDelta | None]
+
+_TEXT: Final = re.compile(rb'"(?:content|reasoning_content|reasoning|arguments)"\s*:\s*("(?:[^"\\]|\\.)+")')
+_PROBE: Final = b'"?"'
+_NOTHING_ELSE: Final = ChatDelta()[5:]
+# Not the constructors: their defaults, filled in by Python code, cost more than the rest.
+_tuple: Final = tuple.__new__
+
+
+def reader_like(payload: bytes, delta: ChatDelta) -> Reader | None:
+    """What reads the events that are like this one, and gives None for others; None when this is no model for any.
+
+    Args:
+        payload: A whole event.
+        delta: What was made of it: no model when it is more than one piece of text.
+    """
+    make = _maker(delta)
+    if make is None:
+        return None
+    found = _TEXT.search(payload)
+    if found is None:
+        return None
+    before, behind = payload[: found.start(1)], payload[found.end(1) :]
+    # That the text stands there, and nowhere else, is tried and not assumed.
+    if from_json(before + _PROBE + behind) != _probed(from_json(payload)):
+        return None
+    start, end = len(before), -len(behind)
+
+    def read(payload: bytes) -> ChatDelta | None:
+        if not (payload.startswith(before) and payload.endswith(behind)):
+            return None
+        try:
+            text = from_json(payload[start:end])
+        except ValueError:
+            return None
+        return make(text) if type(text) is str and text else None
+
+    return read
+
+
+def _probed(chunk: dict[str, Any]) -> dict[str, Any] | None:
+    """The event with the probe in the place of its text."""
+    if len(chunk["choices"]) != 1:
+        return None
+    holder = chunk["choices"][0]["delta"]
+    if holder.get("tool_calls"):
+        holder, key = holder["tool_calls"][0]["function"], "arguments"
+    else:
+        key = next(key for key in ("content", "reasoning_content", "reasoning") if holder.get(key))
+    holder[key] = from_json(_PROBE)
+    return chunk
+
+
+def _maker(delta: ChatDelta) -> Callable[[str], ChatDelta] | None:
+    """Makes the same delta with another text; None for one that is more than one piece of text."""
+    content, thinking, fragments, finish, choice, *others = delta
+    if finish or tuple(others) != _NOTHING_ELSE or bool(content) + bool(thinking) + len(fragments) != 1:
+        return None
+    if content:
+        return lambda text: _tuple(ChatDelta, (text, "", (), None, choice, *_NOTHING_ELSE))
+    if thinking:
+        return lambda text: _tuple(ChatDelta, ("", text, (), None, choice, *_NOTHING_ELSE))
+    index, call_id, name, arguments = fragments[0]
+    if call_id or name or not arguments:
+        return None
+
+    def piece_of_call(text: str) -> ChatDelta:
+        fragment: ToolCallFragment = _tuple(ToolCallFragment, (index, "", "", text))
+        return _tuple(ChatDelta, ("", "", (fragment,), None, choice, *_NOTHING_ELSE))
+
+    return piece_of_call

@@ -1,0 +1,327 @@
+"""Bytes of a reply's stream -> deltas.
+
+A decoder has `feed(bytes) -> list of deltas` and `close()`. `close` raises `StreamCutOffError` when the stream ended
+before its end mark, because a short answer and a dead server must not look alike.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from pydantic_core import from_json
+
+from ..chat import (
+    ChatDelta,
+    ChatReply,
+    CompletionDelta,
+    CompletionReply,
+    Repair,
+    ReplyStart,
+    ToolCallFragment,
+    Usage,
+)
+from ..errors import LlamaServerError, MalformedReplyError, StreamCutOffError
+from .failures import event_failure, not_a_stream, not_this_api
+from .fast_path import reader_like
+from .fold import fold_chat, fold_completion
+from .parse import (
+    fallback_call_id,
+    logprobs_of,
+    native_finish_reason,
+    native_logprobs,
+    native_usage,
+    number_of,
+    progress_from_wire,
+    start_from_wire,
+    text_of,
+    timings_from_wire,
+    usage_from_wire,
+)
+from .sse import SSEDecoder
+
+S = TypeVar("S")
+D = TypeVar("D", ChatDelta, CompletionDelta)
+
+
+_NOTHING: dict[str, Any] = {}
+_NO_CHOICE: tuple[dict[str, Any]] = (_NOTHING,)
+# Events that were taken for a model in vain before none is taken any more.
+_VAIN_MODELS: Final = 8
+
+
+def _unlike(payload: bytes) -> None:
+    return None
+
+
+class StreamDecoder(Protocol[S]):
+    """What the transport needs of a decoder."""
+
+    def feed(self, data: bytes) -> list[S]:
+        """Deltas that `data` completes."""
+
+    def close(self) -> list[S]:
+        """Deltas that were left; raises when the stream is not at its end."""
+
+    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
+        """`error`, with what had arrived attached."""
+
+
+class _ReplyDecoder(Generic[D]):
+    """Events of one reply: JSON, end mark, `error` events. Subclasses read one chunk."""
+
+    def __init__(self, repairs: tuple[Repair, ...] = ()) -> None:
+        self._repairs = repairs
+        self._sse = SSEDecoder()
+        self._start: ReplyStart | None = None
+        self._deltas: list[D] = []
+        self._done = False
+        # Reads an event that differs from an earlier one in its text alone; None for others.
+        self._alike: Callable[[bytes], D | None] = _unlike
+
+    def feed(self, data: bytes) -> list[D]:
+        """Deltas that `data` completes."""
+        return self._decode(self._sse.feed(data))
+
+    def close(self) -> list[D]:
+        """Deltas that were left without their blank line.
+
+        Raises:
+            StreamCutOffError: When the end mark did not come.
+            LlamaServerError: When this was no stream at all.
+        """
+        try:
+            deltas = self._decode(self._sse.close())
+        except MalformedReplyError:
+            deltas = []  # half an event
+        if not (self._done or self._deltas) and self._sse.foreign:
+            raise not_a_stream(self._sse.foreign)
+        if not self._done:
+            raise self.with_partial(
+                StreamCutOffError(
+                    "the stream ended before the reply did: the server stopped or something between cut it off",
+                    remedy="see the server's log; ask again once it is up",
+                )
+            )
+        return deltas
+
+    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
+        """`error`, with what had arrived attached."""
+        if self._deltas:
+            error.partial = self._fold(self._deltas)
+        return error
+
+    def _decode(self, payloads: list[bytes]) -> list[D]:
+        deltas: list[D] = []
+        try:
+            for payload in payloads:
+                delta = self._alike(payload)
+                if delta is not None:
+                    deltas.append(delta)
+                elif payload == b"[DONE]":
+                    self._done = True
+                else:
+                    self._decode_one(payload, deltas)
+        except LlamaServerError as error:
+            self._deltas += deltas
+            raise self.with_partial(error) from None
+        self._deltas += deltas
+        return deltas
+
+    def _decode_one(self, payload: bytes, deltas: list[D]) -> None:
+        try:
+            chunk = from_json(payload)
+            # `data: null` starts the second and later prompts of a batch.
+            if type(chunk) is not dict:
+                return
+            if not chunk.get("error"):
+                self._read(chunk, deltas)
+                return
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise not_this_api(payload, "", "") from None
+        raise event_failure(chunk["error"])
+
+    @abstractmethod
+    def _read(self, chunk: dict[str, Any], deltas: list[D]) -> None: ...
+
+    @abstractmethod
+    def _fold(self, deltas: list[D]) -> Any: ...
+
+
+class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
+    """Events of `/v1/chat/completions` with `stream: true`."""
+
+    def __init__(self, repairs: tuple[Repair, ...] = ()) -> None:
+        super().__init__(repairs)
+        self._calls: dict[tuple[int, int], tuple[str, str]] = {}
+        self._moved: dict[tuple[int, int], int] = {}
+        self._thought: dict[int, int] = {}  # tokens of each choice when its thinking was last heard of
+        self._model_at, self._vain_models = 0, 0
+
+    def _decode_one(self, payload: bytes, deltas: list[ChatDelta]) -> None:
+        before = len(deltas)
+        super()._decode_one(payload, deltas)
+        # What is not like the others may change what they mean, such as the call that a number stands for.
+        self._alike = _unlike
+        if len(deltas) != before + 1 or self._vain_models == _VAIN_MODELS:
+            return
+        reader = reader_like(payload, deltas[-1])
+        if reader is not None:
+            at = len(self._deltas) + len(deltas)
+            self._vain_models = 0 if at > self._model_at + _VAIN_MODELS else self._vain_models + 1
+            self._alike, self._model_at = reader, at
+
+    def _read(self, chunk: dict[str, Any], deltas: list[ChatDelta]) -> None:
+        get = chunk.get
+        choices, usage, timings, progress = get("choices"), get("usage"), get("timings"), get("prompt_progress")
+        start = None
+        if self._start is None:
+            start = self._start = start_from_wire(chunk, self._repairs)
+        if usage or timings or progress:
+            thought = sum(self._thought.values()) or None
+            usage, timings = usage_from_wire(usage, timings, thought), timings_from_wire(timings)
+            progress = progress_from_wire(progress)
+        for choice in choices or _NO_CHOICE:
+            get = choice.get
+            delta = get("delta") or _NOTHING
+            finish, logprobs = get("finish_reason"), get("logprobs")
+            content, index = delta.get("content") or "", get("index") or 0
+            if type(content) is not str or type(index) is not int:
+                raise TypeError("a text is a text, and an index a number")
+            thinking = text_of(delta.get("reasoning_content") or delta.get("reasoning"))
+            finish, logprobs, calls = text_of(finish) or None, logprobs_of(logprobs), delta.get("tool_calls")
+            fragments = self._fragments(index, calls) if calls else ()
+            if thinking and timings:
+                self._thought[index] = timings.predicted_n
+            if content or thinking or fragments or finish or logprobs or usage or timings or progress or start:
+                deltas.append(
+                    ChatDelta(content, thinking, fragments, finish, index, logprobs, usage, timings, progress, start)
+                )
+                start = usage = timings = progress = None
+
+    def _fragments(self, choice: int, calls: list[dict[str, Any]]) -> tuple[ToolCallFragment, ...]:
+        """Pieces to concatenate. The server may send id and name again, or a name that grew (b11434).
+
+        Some servers number all calls 0; another id with a name is another call then.
+        """
+        fragments = []
+        for position, call in enumerate(calls):
+            index = position if call.get("index") is None else number_of(call["index"])
+            given, function = text_of(call.get("id")), call.get("function") or {}
+            name, arguments = text_of(function.get("name")), text_of(function.get("arguments"))
+            index = self._moved.get((choice, index), index)
+            known, known_id = self._calls.get((choice, index), (None, ""))
+            if known is not None and given and known_id and name and given != known_id:
+                index, known = self._next_index(choice, index), None
+            call_id = ""
+            if known is None:
+                call_id = given or fallback_call_id(self._start or ReplyStart(), choice, index)
+                self._calls[choice, index] = name, given
+            elif name:
+                whole = name if name.startswith(known) else known + name
+                self._calls[choice, index] = whole, known_id
+                name = whole.removeprefix(known)
+            fragments.append(ToolCallFragment(index, call_id, name, arguments))
+        return tuple(fragments)
+
+    def _next_index(self, choice: int, index: int) -> int:
+        """A number of its own for a call whose number is taken, which later pieces with the old number go to."""
+        free = 1 + max(taken for answer, taken in self._calls if answer == choice)
+        first = next((old for (answer, old), new in self._moved.items() if (answer, new) == (choice, index)), index)
+        self._moved[choice, first] = free
+        return free
+
+    def _fold(self, deltas: list[ChatDelta]) -> ChatReply:
+        return fold_chat(deltas)
+
+
+class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
+    """Events of `/v1/completions`, and of the native endpoints, which have no `[DONE]`.
+
+    Args:
+        answers: How many answers were asked for. A native stream is whole once each has had its last event.
+        each: How many of them are to one prompt, whose tokens are counted once.
+    """
+
+    def __init__(self, answers: int = 1, each: int = 1) -> None:
+        super().__init__()
+        self._answers = answers
+        self._each = each
+        self._ended: set[int] = set()
+
+    def _read(self, chunk: dict[str, Any], deltas: list[CompletionDelta]) -> None:
+        start = None
+        if self._start is None:
+            start = self._start = start_from_wire(chunk)
+        timings = timings_from_wire(chunk.get("timings"))
+        progress = progress_from_wire(chunk.get("prompt_progress"))
+        if "choices" not in chunk:
+            deltas.append(self._native(chunk)._replace(timings=timings, progress=progress, start=start))
+            return
+        usage = usage_from_wire(chunk.get("usage"), chunk.get("timings"))
+        for choice in chunk["choices"] or [{}]:
+            index = number_of(choice.get("index"))
+            if usage and index % self._each:
+                usage = Usage(0, usage.completion_tokens, 0)
+            deltas.append(
+                CompletionDelta(
+                    text_of(choice.get("text")),
+                    (),
+                    text_of(choice.get("finish_reason")) or None,
+                    index,
+                    logprobs_of(choice.get("logprobs")),
+                    usage,
+                    timings,
+                    progress,
+                    start,
+                )
+            )
+            start = usage = timings = progress = None
+
+    def _native(self, chunk: dict[str, Any]) -> CompletionDelta:
+        index = number_of(chunk.get("index"))
+        text, tokens = text_of(chunk.get("content")), tuple(chunk.get("tokens") or ())
+        if not chunk.get("stop"):
+            return CompletionDelta(text, tokens, None, index, native_logprobs(chunk))
+        self._ended.add(index)
+        self._done = len(self._ended) >= self._answers
+        # The last event repeats the probabilities (and with `return_tokens` the tokens) of the whole reply.
+        usage = native_usage(chunk)
+        if index % self._each:
+            usage = Usage(0, usage.completion_tokens, 0)
+        return CompletionDelta(text, (), native_finish_reason(chunk), index, None, usage)
+
+    def _fold(self, deltas: list[CompletionDelta]) -> CompletionReply:
+        return fold_completion(deltas)
+
+
+class OwnTokensOnly:
+    """A decoder of chats that leaves the likeliest tokens out of the log probabilities: `top_logprobs=0`.
+
+    The server gives none at all for 0 (b11434), so it was asked for one.
+
+    Args:
+        decoder: Makes the decoder of what the server sends.
+    """
+
+    def __init__(self, decoder: Callable[[], StreamDecoder[ChatDelta]]) -> None:
+        self._inner = decoder()
+
+    def feed(self, data: bytes) -> list[ChatDelta]:
+        """Deltas that `data` completes."""
+        return [_own_token(delta) for delta in self._inner.feed(data)]
+
+    def close(self) -> list[ChatDelta]:
+        """Deltas that were left; raises when the stream is not at its end."""
+        return [_own_token(delta) for delta in self._inner.close()]
+
+    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
+        """`error`, with what had arrived attached."""
+        return self._inner.with_partial(error)
+
+
+def _own_token(delta: ChatDelta) -> ChatDelta:
+    if not delta.logprobs:
+        return delta
+    return delta._replace(logprobs={"content": [{**token, "top_logprobs": []} for token in delta.logprobs["content"]]})

@@ -1,0 +1,40 @@
+"""JSON schemas and regular expressions: cleaned for the server, validated, written as grammars; no I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
+
+if TYPE_CHECKING:
+    from .clean import clean_schema as clean_schema
+    from .clean import clean_tools as clean_tools
+    from .clean import find_guilty as find_guilty
+    from .clean import guilty_tools as guilty_tools
+    from .clean_types import ANY_ITEM as ANY_ITEM
+    from .constraints import CONSTRAINTS as CONSTRAINTS
+    from .constraints import as_grammar as as_grammar
+    from .constraints import rules_thinking as rules_thinking
+    from .constraints import says_thinking as says_thinking
+    from .constraints import without_thinking as without_thinking
+    from .grammars import choices_grammar as choices_grammar
+    from .grammars import regex_grammar as regex_grammar
+    from .regex import server_pattern as server_pattern
+    from .simplify import plain_tools as plain_tools
+    from .to_gbnf import schema_grammar as schema_grammar
+    from .validate import Misfit as Misfit
+    from .validate import misfits as misfits
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "clean": ("clean_schema", "clean_tools", "find_guilty", "guilty_tools"),
+        "clean_types": ("ANY_ITEM",),
+        "constraints": ("CONSTRAINTS", "as_grammar", "rules_thinking", "says_thinking", "without_thinking"),
+        "grammars": ("choices_grammar", "regex_grammar"),
+        "regex": ("server_pattern",),
+        "simplify": ("plain_tools",),
+        "to_gbnf": ("schema_grammar",),
+        "validate": ("Misfit", "misfits"),
+    },
+)

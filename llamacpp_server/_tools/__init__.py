@@ -1,0 +1,28 @@
+"""Tool choice, checks of tool calls, and the second round for a required tool call; no I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
+
+if TYPE_CHECKING:
+    from .checks import CallRules as CallRules
+    from .checks import CallsChecked as CallsChecked
+    from .checks import ids_of as ids_of
+    from .checks import is_limited as is_limited
+    from .checks import missing_call as missing_call
+    from .choice import ToolChoice as ToolChoice
+    from .choice import resolve_tool_choice as resolve_tool_choice
+    from .forced_round import CallFromAnswer as CallFromAnswer
+    from .forced_round import can_follow as can_follow
+    from .forced_round import forced_request as forced_request
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "checks": ("CallRules", "CallsChecked", "ids_of", "is_limited", "missing_call"),
+        "choice": ("ToolChoice", "resolve_tool_choice"),
+        "forced_round": ("CallFromAnswer", "can_follow", "forced_request"),
+    },
+)

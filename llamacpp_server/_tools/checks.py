@@ -1,0 +1,264 @@
+"""Holds the tool calls of a reply to what the request allows, which the server does not do by itself. Pure.
+
+llama-server forbids a reply to *end* before a demanded call, and no more: text may run on until `max_tokens`, a
+template without tools drops the demand, and `parallel_tool_calls: false` did not stop a second call (b11434). Builds
+before and gateways repeat ids, or send none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from .._repairs import short_id, tell
+from .._replies import (
+    StreamDecoder,
+)
+from ..chat import ChatDelta, ChatReply, Repair, ToolCallFragment
+from ..errors import LlamaServerError, MissingToolCallError
+
+_LIMITS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
+_TEXT_SHOWN: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRules:
+    """What a reply's calls are held to.
+
+    Attributes:
+        names: Names of the tools that were sent.
+        forced: A tool's name, or `required` for any of them; None when no call is demanded.
+        one_call: Whether calls after the first are left out.
+        taken: Ids of calls that the conversation has already.
+        within: Tokens of text and thinking after which a demanded call has to have begun; None sets no limit.
+        limited: Whether the request says itself how long its reply may get.
+        round_follows: Whether a demanded call that did not come is asked for once more.
+        missing_is_error: Whether a demanded call that did not come in the end is an error.
+    """
+
+    names: frozenset[str]
+    forced: str | None = None
+    one_call: bool = False
+    taken: frozenset[str] = frozenset()
+    within: int | None = None
+    limited: bool = False
+    round_follows: bool = False
+    missing_is_error: bool = True
+
+
+def ids_of(messages: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The ids of all calls in a conversation."""
+    return frozenset(call.get("id") or "" for message in messages for call in message.get("tool_calls") or ())
+
+
+def is_limited(body: Mapping[str, Any]) -> bool:
+    """Whether a request says itself how long its reply may get."""
+    return any((body.get(name) or -1) > 0 for name in _LIMITS)
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call while it comes. Its first pieces are held back until its name is known to be one of a tool."""
+
+    known: bool = False
+    dropped: bool = False
+    held: ToolCallFragment = field(default_factory=lambda: ToolCallFragment(0))
+
+
+class CallsChecked:
+    """A decoder of chats that holds tool calls to rules.
+
+    Args:
+        decoder: Makes the decoder of what the server sends.
+        rules: What to hold them to.
+        answers: How many answers there are. A demanded call is looked for in each.
+    """
+
+    def __init__(self, decoder: Callable[[], StreamDecoder[ChatDelta]], rules: CallRules, answers: int = 1) -> None:
+        self._inner = decoder()
+        self._rules = rules
+        self._answers = answers
+        self._calls: dict[tuple[int, int], _Call] = {}
+        self._kept: set[int] = set()
+        self._ids = set(rules.taken)
+        self._start_id = ""
+        self._repairs: list[Repair] = []
+        self._told = 0
+        self._waiting = rules.forced is not None
+        self._said = 0
+        self._ran_on = False
+        self._finish: str | None = None
+        self._held: list[ChatDelta] = []
+
+    def feed(self, data: bytes) -> list[ChatDelta]:
+        """Deltas that `data` completes.
+
+        Raises:
+            MissingToolCallError: When a demanded call has not begun within its limit.
+        """
+        if self._ran_on:
+            raise missing_call(self._rules.forced, None, self._said)
+        return self._checked(self._inner.feed(data))
+
+    def close(self) -> list[ChatDelta]:
+        """Deltas that were left.
+
+        Raises:
+            MissingToolCallError: When a demanded call did not come.
+            StreamCutOffError: When the stream is not at its end.
+        """
+        deltas = self._checked(self._inner.close())
+        if not self._waiting:
+            return deltas
+        room = self._finish != "length" or not self._rules.limited
+        if self._rules.missing_is_error or (self._rules.round_follows and room):
+            raise missing_call(self._rules.forced, self._finish)
+        return [*deltas, *self._held]
+
+    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
+        """`error`, with what had arrived attached; for a missing call the text is told in its message, too."""
+        error = self._inner.with_partial(error)
+        if not isinstance(error.partial, ChatReply):
+            return error
+        start = error.partial.start
+        error.partial = replace(error.partial, start=replace(start, repairs=(*start.repairs, *self._repairs)))
+        if isinstance(error, MissingToolCallError) and "its text" not in error.message:
+            error.message += f"; its text is {error.partial.content[:_TEXT_SHOWN]!r}"
+        return error
+
+    def _checked(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
+        checked: list[ChatDelta] = []
+        for delta in deltas:
+            if delta.start is not None:
+                self._start_id = delta.start.id or str(delta.start.created)
+            if delta.tool_calls:
+                delta = delta._replace(tool_calls=tuple(self._fragments(delta.choice, delta.tool_calls)))
+            elif self._waiting:
+                self._count(delta)
+            elif delta.finish_reason is None:
+                checked.append(delta)
+                continue
+            if delta.finish_reason is not None:
+                delta = self._ended(delta)
+            self._pass(delta, checked)
+        return checked
+
+    def _pass(self, delta: ChatDelta, checked: list[ChatDelta]) -> None:
+        """Passes a delta on, or holds back what must not be said while another round may follow."""
+        if self._waiting and (self._finish is not None or delta.usage is not None):
+            said = delta._replace(finish_reason=None, usage=None, timings=None, repairs=())
+            self._held.append(delta._replace(content="", reasoning_content="", start=None, logprobs=None))
+            delta = said
+        if delta != ChatDelta(choice=delta.choice):
+            checked.append(delta)
+
+    def _count(self, delta: ChatDelta) -> None:
+        """Stops a reply that runs on. The server sends about one event for each token."""
+        self._said += bool(delta.content or delta.reasoning_content)
+        if self._rules.within is not None and self._said > self._rules.within:
+            self._ran_on = True  # what came of it until now is passed on first
+
+    def _ended(self, delta: ChatDelta) -> ChatDelta:
+        """The last delta of an answer: with calls that were held back, and the word about what was repaired."""
+        late = [
+            fragment
+            for (choice, _), call in self._calls.items()
+            if choice == delta.choice and not call.known
+            for fragment in self._decided(choice, call)
+        ]
+        self._finish = delta.finish_reason
+        repairs, self._told = tuple(self._repairs[self._told :]), len(self._repairs)
+        tell(repairs)
+        return delta._replace(tool_calls=(*delta.tool_calls, *late), repairs=repairs)
+
+    def _fragments(self, choice: int, fragments: Iterable[ToolCallFragment]) -> Iterable[ToolCallFragment]:
+        for fragment in fragments:
+            call = self._calls.get((choice, fragment.call_index))
+            if call is None:
+                call = self._calls[choice, fragment.call_index] = _Call()
+                call.held = ToolCallFragment(fragment.call_index)
+            if call.known:
+                if not call.dropped:
+                    yield fragment
+                continue
+            held = call.held
+            call.held = ToolCallFragment(
+                held.call_index, held.id + fragment.id, held.name + fragment.name, held.arguments + fragment.arguments
+            )
+            # A name is whole when it is one of ours, or when arguments follow it.
+            if call.held.name in self._rules.names or call.held.arguments:
+                yield from self._decided(choice, call)
+
+    def _decided(self, choice: int, call: _Call) -> Iterable[ToolCallFragment]:
+        """What was held back of a call, once its name is known; nothing for a call that is left out."""
+        call.known = True
+        held, rules = call.held, self._rules
+        name = self._name_of(held)
+        if name is None or (rules.one_call and choice in self._kept):
+            call.dropped = True
+            if name is not None:
+                where = f"tool_calls[{held.call_index}]"
+                self._note("one_call", where, "left out: one call was allowed, and the server keeps to no such limit")
+            return
+        self._kept.add(choice)
+        self._waiting = self._waiting and len(self._kept) < self._answers
+        yield held._replace(name=name, id=self._unique(held, choice))
+
+    def _name_of(self, held: ToolCallFragment) -> str | None:
+        """The tool that a call means; None for a call that does not count."""
+        rules, where = self._rules, f"tool_calls[{held.call_index}]"
+        if held.name in rules.names:
+            return held.name
+        alike = [name for name in rules.names if _bare(name) == _bare(held.name)]
+        if len(alike) == 1:
+            self._note("tool_name", where, f"the call of {held.name!r} is taken as one of {alike[0]!r}")
+            return alike[0]
+        if rules.forced is None:
+            self._note("unknown_tool", where, f"there is no tool {held.name!r}: left for the agent to answer")
+            return held.name
+        self._note("unknown_tool", where, f"left out: {held.name!r} was not offered where a call was demanded")
+        return None
+
+    def _unique(self, held: ToolCallFragment, choice: int) -> str:
+        """The call's id, unless the conversation has it already: results would be told apart no more."""
+        call_id, tries = held.id, 0
+        while not call_id or call_id in self._ids:
+            tries += 1
+            call_id = short_id(f"{self._start_id} {choice} {held.call_index} {tries} {len(self._ids)}")
+        if tries:
+            where = f"tool_calls[{held.call_index}]"
+            self._note("call_id", where, "its id was that of an earlier call; it was given another one")
+        self._ids.add(call_id)
+        return call_id
+
+    def _note(self, name: str, where: str, what: str) -> None:
+        self._repairs.append(Repair(name, where, what))
+
+
+def _bare(name: str) -> str:
+    """A name without what models put around it: `functions.get-Weather` is `get_weather`."""
+    return re.sub(r"[\W_]", "", re.split(r"[./:]", name)[-1]).casefold()
+
+
+def missing_call(forced: str | None, finish_reason: str | None, said: int | None = None) -> MissingToolCallError:
+    """The error for a demanded call that did not come.
+
+    Args:
+        forced: As in `CallRules`.
+        finish_reason: Why the reply ended; None when it was stopped.
+        said: Tokens of a reply that was stopped.
+    """
+    wanted = "a tool call" if forced in (None, "required") else f"a call of {forced!r}"
+    if finish_reason == "length":
+        why = "it was cut off by max_tokens or the end of the context"
+        remedy = "raise max_tokens, or turn thinking off or limit it"
+    elif said is not None:
+        why = f"it was stopped after {said} tokens of text and thinking"
+        remedy = "turn thinking off or limit it, give max_tokens, or raise forced_call_within"
+    else:
+        why = f"it ended with finish_reason={finish_reason!r}"
+        remedy = "does the model's chat template know tools? `llamacpp-server check` tells"
+    message = f"{wanted} was demanded and the reply has none; {why}"
+    return MissingToolCallError(message, finish_reason=finish_reason, remedy=remedy)

@@ -1,0 +1,197 @@
+"""What the server's prompt cache did for each turn of each session, and what changed where it could do nothing.
+
+Each adapter has a `CacheReport` that fills this one from its framework's own events. Adding a turn compares counts and
+messages. What changed is found out when the report is read: by comparing the requests, and where these agree, the
+prompts that the server's template makes of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import Any, Final
+
+from ..chat import ChatReply, ChatRequest, Timings, Usage
+from ..errors import LlamaServerError
+from .cache_changes import Change, compare
+
+__all__ = ["CacheReport", "CacheTurn"]
+
+# The end of a prompt opens the answer, and a template may write it otherwise once the answer is there.
+_TOLERANCE: Final = 16
+_HEAD: Final = ("turn", "session", "prompt", "reused", "read", "again", "what changed first")
+
+Render = Callable[[ChatRequest], str]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheTurn:
+    """One answer, and what its prompt cost.
+
+    Attributes:
+        number: Position in the report, from 1.
+        session: Its session: the name that was given, else "#1", "#2" and so on.
+        tokens: Tokens of the prompt.
+        reused: Those that were in the cache.
+        again: Those that were read though the session's turn before this one had them in its prompt.
+        change: What changed first, where that is more than the few that open an answer; None where nothing was lost.
+    """
+
+    number: int
+    session: str
+    tokens: int
+    reused: int
+    again: int
+    change: Change | None = None
+
+    @property
+    def read(self) -> int:
+        """Tokens that were not in the cache."""
+        return self.tokens - self.reused
+
+
+@dataclass(slots=True)
+class _Session:
+    name: str
+    key: str | None
+    request: ChatRequest
+    words: tuple[str, ...]
+    tokens: int
+    number: int
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A turn of which is not known yet why it read again what it had."""
+
+    turn: CacheTurn
+    before: ChatRequest
+    now: ChatRequest
+    others: int
+
+
+@dataclass(eq=False)
+class CacheReport:
+    """Turns of any number of sessions; `print(report)` shows a table.
+
+    Sessions are told apart by the name that each turn comes with, and within one name by what they say: a turn belongs
+    to the session with which it has most messages in common. Safe to use from several threads.
+
+    Args:
+        render: Makes the prompt of a request, such as `LlamaServerClient.apply_template`; called when the report is
+            read, for turns that lost something though their messages and tools stayed. None compares requests only.
+    """
+
+    render: Render | None = None
+    _turns: list[CacheTurn | _Pending] = field(default_factory=list, init=False, repr=False)
+    _sessions: list[_Session] = field(default_factory=list, init=False, repr=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
+
+    def add(self, request: ChatRequest, reply: ChatReply, session: str | None = None) -> None:
+        """Adds the turn that a client made.
+
+        Args:
+            request: What was asked.
+            reply: What came; nothing is added where the server told no counts.
+            session: Its name; None goes by the messages alone.
+        """
+        self.add_counts(request, reply.usage, reply.timings, session)
+
+    def add_counts(
+        self, request: ChatRequest, usage: Usage | None, timings: Timings | None, session: str | None = None
+    ) -> None:
+        """`add`, for those who have the counts apart; the timings win, as they tell of every build what was read."""
+        if usage is None and timings is None:
+            return
+        tokens = usage.prompt_tokens if usage else (timings.cache_n or 0) + timings.prompt_n if timings else 0
+        reused = tokens - timings.prompt_n if timings else (usage and usage.cached_tokens) or 0
+        request = replace(request, thinking_control=None)  # it is for a reply that runs
+        words = tuple(_words(message) for message in request.messages if message.get("role") != "system")
+        with self._lock:
+            self._add(request, words, (tokens, max(reused, 0)), session)
+
+    def _add(self, request: ChatRequest, words: tuple[str, ...], counts: tuple[int, int], key: str | None) -> None:
+        tokens, reused = counts
+        number = len(self._turns) + 1
+        known = self._session_of(words, key)
+        again = 0 if known is None else max(0, min(known.tokens, tokens) - reused)
+        name = known.name if known is not None else self._new_name(key)
+        turn = CacheTurn(number, name, tokens, reused, again)
+        if known is None or again <= _TOLERANCE:
+            self._turns.append(turn)
+        else:
+            others = number - known.number - 1
+            self._turns.append(_Pending(turn, known.request, request, others))
+        if known is not None:
+            self._sessions.remove(known)
+        self._sessions.append(_Session(name, key, request, words, tokens, number))
+
+    def _session_of(self, words: tuple[str, ...], key: str | None) -> _Session | None:
+        """The one that began the same, or else has most in common: beginnings are trimmed."""
+        mine = [known for known in self._sessions if known.key == key]
+        likeness = {known.name: (_begun(known.words, words), len({*known.words} & {*words})) for known in mine}
+        best = max(mine, key=lambda known: likeness[known.name], default=None)
+        return best if best is not None and likeness[best.name] > (0, 0) else None
+
+    def _new_name(self, key: str | None) -> str:
+        if key is None:
+            return f"#{sum(known.key is None for known in self._sessions) + 1}"
+        same = sum(known.key == key for known in self._sessions)
+        return f"{key} ({same + 1})" if same else key
+
+    @property
+    def turns(self) -> list[CacheTurn]:
+        """All turns so far, in the order in which they ended. May ask the server to render prompts."""
+        with self._lock:
+            turns = list(self._turns)
+        told = [turn if isinstance(turn, CacheTurn) else self._explained(turn) for turn in turns]
+        with self._lock:
+            self._turns[: len(told)] = told
+        return told
+
+    def _explained(self, pending: _Pending) -> CacheTurn:
+        change = compare(pending.before, pending.now, self._rendered, pending.others)
+        turn = pending.turn
+        return CacheTurn(turn.number, turn.session, turn.tokens, turn.reused, turn.again, change)
+
+    def _rendered(self, request: ChatRequest) -> str | None:
+        try:
+            return self.render(request) if self.render is not None else None
+        except LlamaServerError:
+            return None  # the server has gone since; the report goes on without it
+
+    def __str__(self) -> str:
+        turns = self.turns
+        rows = [_HEAD, *(_row(turn) for turn in turns)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD) - 1)]
+        lines = ["  ".join([*map(_cell, row, widths, range(len(widths))), row[-1]]).rstrip() for row in rows]
+        read, again = sum(turn.read for turn in turns), sum(turn.again for turn in turns)
+        hints = dict[str, list[str]]()
+        for turn in turns:
+            if turn.change is not None:
+                hints.setdefault(turn.change.hint, []).append(str(turn.number))
+        notes = [f"turn {', '.join(numbers)}: {hint}" for hint, numbers in hints.items()]
+        return "\n".join([*lines, f"{read} tokens were read, {again} of them again", *notes])
+
+
+def _begun(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _words(message: Any) -> str:
+    return json.dumps(message, sort_keys=True, default=str)
+
+
+def _row(turn: CacheTurn) -> tuple[str, ...]:
+    counts = (turn.tokens, turn.reused, turn.read, turn.again)
+    return (str(turn.number), turn.session, *map(str, counts), _told(turn.change))
+
+
+def _told(change: Change | None) -> str:
+    return "" if change is None else f"{change.where}: {change.what}"
+
+
+def _cell(text: str, width: int, column: int) -> str:
+    return text.ljust(width) if column == 1 else text.rjust(width)

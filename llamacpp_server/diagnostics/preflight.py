@@ -1,0 +1,173 @@
+"""What a server can do and what it lacks, found out by asking it: `llamacpp-server check`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from ..chat import ChatRequest
+from ..client import LlamaServerClient
+from ..errors import LlamaServerError, NotSupportedError
+from ..info import ServerInfo
+from ..settings import redact_url
+
+CAPABILITIES: Final = (
+    "chat", "embeddings", "rerank", "images", "audio", "tools", "thinking", "slots", "metrics",
+)  # fmt: skip
+"""What a server may have or not, and a check may demand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What it is about.
+        status: `ok`; `off`: not switched on, or the model can't; `unknown`: the build does not say; `failed`.
+        detail: What was found.
+        remedy: What to do about it; None where nothing needs doing or no help is known.
+    """
+
+    name: str
+    status: Literal["ok", "off", "unknown", "failed"]
+    detail: str
+    remedy: str | None = None
+
+
+def preflight(client: LlamaServerClient, needed: Collection[str] = ()) -> Iterator[Finding]:
+    """Looks at one thing after another, and stops where the rest is pointless. It waits for a loading model.
+
+    Args:
+        client: The server. A sleeping model is woken, and a router loads the model.
+        needed: Of `CAPABILITIES`; what of it is not `ok` is `failed`.
+    """
+    for name, look in (("reachable", _reach), ("ready", _load), ("key", _authenticate), ("model", _choose)):
+        try:
+            finding = Finding(name, *look(client))
+        except LlamaServerError as error:
+            finding = _failed(name, error)
+        yield finding
+        if finding.status == "failed":
+            return
+    client = client.with_settings(model=client.model_name())
+    for finding in (*_answers(client), *_abilities(client)):
+        lacking = finding.name in needed and finding.status != "ok"
+        yield replace(finding, status="failed") if lacking else finding
+
+
+# -- what everything else needs
+
+
+Found = tuple[Literal["ok", "failed"], str] | tuple[Literal["ok", "failed"], str, str]
+
+
+def _reach(client: LlamaServerClient) -> Found:
+    # One attempt: a server that needs several is not well.
+    client.with_settings(max_retries=0).health()
+    return "ok", redact_url(client.settings.base_url)
+
+
+def _load(client: LlamaServerClient) -> Found:
+    started = time.monotonic()
+    client.wait_until_ready()
+    took = time.monotonic() - started
+    return "ok", "the server can answer" + (f", after {took:.0f} s of loading" if took > 1 else "")
+
+
+def _authenticate(client: LlamaServerClient) -> Found:
+    client.models()
+    return "ok", "accepted, or not asked for" if client.settings.api_key else "none is asked for"
+
+
+def _choose(client: LlamaServerClient) -> Found:
+    cards, name = client.models(), client.settings.model
+    listed = ", ".join(card.id for card in cards) or "none at all"
+    if name is not None:
+        if any(name == card.id or name in card.aliases for card in cards):
+            return "ok", f"{name} is listed"
+        return "failed", f"{name} is not listed; the server has {listed}", "correct --model or LLAMACPP_MODEL"
+    loaded = [card.id for card in cards if card.status in (None, "loaded", "sleeping")]
+    if loaded:
+        return "ok", loaded[0]
+    remedy = "name one with --model or LLAMACPP_MODEL" if cards else "start the server with -m model.gguf"
+    return "failed", f"none is loaded; the server has {listed}", remedy
+
+
+# -- what it answers
+
+
+def _answers(client: LlamaServerClient) -> list[Finding]:
+    """One small request of each kind."""
+    hello = ChatRequest(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 1})
+    chat = _probe("chat", lambda: client.chat(hello))
+    if chat.status == "failed" and "logits" in chat.detail:
+        chat = Finding("chat", "off", "this model does not generate")
+    rerank = _probe("rerank", lambda: client.rerank("query", ["document"]))
+    embeddings = _probe("embeddings", lambda: client.embed(["text"]))
+    if rerank.status == embeddings.status == "ok":
+        # Such a server does answer, with vectors that are not even numbers (b11434).
+        embeddings = Finding("embeddings", "off", "it reranks", "start the server without --reranking")
+    return [chat, embeddings, rerank]
+
+
+def _probe(name: str, ask: Callable[[], object]) -> Finding:
+    started = time.monotonic()
+    try:
+        ask()
+    except NotSupportedError as error:
+        # The words of a 501 only say what the remedy says.
+        words = "not switched on" if error.status == 501 and error.remedy else error.server_message
+        return Finding(name, "off", words or error.message, error.remedy)
+    except LlamaServerError as error:
+        return _failed(name, error)
+    return Finding(name, "ok", f"answers in {_ms(started)}")
+
+
+# -- what it says of itself
+
+
+def _abilities(client: LlamaServerClient) -> list[Finding]:
+    try:
+        info = client.info()
+    except LlamaServerError as error:
+        return [_failed("properties", error)]
+    mmproj = "start the server with --mmproj projector.gguf, made for this model"
+    template = "use a model whose chat template knows them, or give one with --chat-template-file (and --jinja)"
+    thinking = None if info.thinking is None else info.thinking != "none"
+    return [
+        Finding("build", "ok" if info.build else "unknown", info.build or _UNKNOWN),
+        _context(info),
+        _ability("images", info.vision, "can be sent", mmproj),
+        _ability("audio", info.audio, "can be sent", mmproj),
+        _ability("tools", info.tools, "the chat template knows them", template),
+        _ability("thinking", thinking, f"the chat template knows it ({info.thinking})", template),
+        _probe("slots", client.slots),
+        _probe("metrics", client.metrics),
+    ]
+
+
+_UNKNOWN: Final = "the server does not say"
+
+
+def _context(info: ServerInfo) -> Finding:
+    if info.n_ctx is None:
+        return Finding("context", "unknown", _UNKNOWN)
+    slots = "" if info.total_slots is None else f" in each of {info.total_slots} slots"
+    trained = "" if info.n_ctx_train is None else f" (trained with {info.n_ctx_train})"
+    return Finding("context", "ok", f"{info.n_ctx} tokens{slots}{trained}")
+
+
+def _ability(name: str, there: bool | None, detail: str, remedy: str) -> Finding:
+    if there is None:
+        return Finding(name, "unknown", _UNKNOWN)
+    return Finding(name, "ok", detail) if there else Finding(name, "off", "this model can't", remedy)
+
+
+def _failed(name: str, error: LlamaServerError) -> Finding:
+    return Finding(name, "failed", error.message, error.remedy)
+
+
+def _ms(started: float) -> str:
+    return f"{(time.monotonic() - started) * 1000:.0f} ms"

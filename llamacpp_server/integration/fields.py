@@ -1,0 +1,340 @@
+"""The connection's fields, which every model class of both adapters inherits beside `SamplingFields`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer
+
+from ..chat import FORCED_CALL_WITHIN, MediaPolicy
+from ..controls import RunningReplies, ThinkingControl
+from ..errors import BadRequestError
+from ..progress import Progress
+from ..sampling import SamplingFields
+from ..settings import (
+    DEFAULT_BASE_URL,
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_LOAD_TIMEOUT,
+    DEFAULT_MAX_RETRIES,
+    DEFAULT_READ_TIMEOUT,
+    ServerSettings,
+    WaitState,
+    redact_url,
+)
+from .thinking import Thinking
+from .tokenizer import LlamaServerTokenizer
+
+if TYPE_CHECKING:
+    from ..async_client import AsyncLlamaServerClient
+    from ..client import LlamaServerClient
+    from ..info import ServerInfo
+    from ..transport import (
+        AsyncTransport,
+        Transport,
+    )
+
+__all__ = ["ConnectionFields", "MediaFields", "RepairFields", "ThinkingFields"]
+
+
+def _secret_from_env() -> SecretStr | None:
+    key = os.environ.get("LLAMACPP_API_KEY")
+    return SecretStr(key) if key else None
+
+
+class ConnectionFields(BaseModel):
+    """Where the server is and how patient to be with it; times in seconds. See `ServerSettings` for each.
+
+    Constructing touches no network. Connections are opened on first use, shared by copies of a model, and left out
+    of pickles. Fields may be changed at any time: the next request follows them. Dumps (`model_dump`) hold no secret:
+    neither the key, nor headers and queries, nor credentials within the address.
+    """
+
+    # Only its subclasses are ever made, so pydantic need not build this one.
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=True)
+
+    base_url: str = Field(
+        default_factory=lambda: os.environ.get("LLAMACPP_BASE_URL") or DEFAULT_BASE_URL,
+        description="The server: host, host/v1, or with an --api-prefix. From LLAMACPP_BASE_URL.",
+    )
+    api_key: SecretStr | None = Field(
+        default_factory=_secret_from_env,
+        exclude=True,
+        description="Key of a server started with --api-key; None sends none. From LLAMACPP_API_KEY.",
+    )
+    model: str | None = Field(
+        default_factory=lambda: os.environ.get("LLAMACPP_MODEL") or None,
+        description="Name of the model. Only routers need it. From LLAMACPP_MODEL.",
+    )
+    connect_timeout: float | None = Field(DEFAULT_CONNECT_TIMEOUT, ge=0, description="For a connection.")
+    read_timeout: float | None = Field(
+        DEFAULT_READ_TIMEOUT, ge=0, description="Longest silence between two bytes; None waits forever."
+    )
+    total_timeout: float | None = Field(None, ge=0, description="For a whole request with waits and retries.")
+    max_retries: int = Field(DEFAULT_MAX_RETRIES, ge=0, description="Repeats where repeating can help.")
+    retry_read_timeout: bool = Field(False, description="Whether silence (read_timeout) is repeated as well.")
+    load_timeout: float = Field(DEFAULT_LOAD_TIMEOUT, ge=0, description="How long to wait for a loading server.")
+    wait_while_loading: bool = Field(True, description="Whether requests wait for a server that is loading.")
+    wait_while_refused: bool = Field(False, description="Whether requests wait for a server that starts up.")
+    max_concurrency: Annotated[int, Field(ge=1)] | Literal["slots"] | None = Field(
+        "slots", description="Requests of this process that run at once on the server; None sets no limit."
+    )
+    default_headers: dict[str, str] = Field(
+        default_factory=dict, exclude=True, repr=False, description="Sent with each request."
+    )
+    default_query: dict[str, str] = Field(
+        default_factory=dict, exclude=True, repr=False, description="Added to each address."
+    )
+    verify: Any = Field(True, exclude=True, repr=False, description="False, or an ssl.SSLContext of your own.")
+    on_wait: Callable[[WaitState], None] | None = Field(
+        None, exclude=True, repr=False, description="Called before each wait."
+    )
+    on_progress: Callable[[Progress], None] | None = Field(
+        None,
+        exclude=True,
+        repr=False,
+        description="Called while a model loads, a server is waited for, and a prompt is read: `ProgressBar()`, say.",
+    )
+    http_client: httpx.Client | None = Field(
+        None, exclude=True, repr=False, description="Your own connections for blocking calls; never closed by us."
+    )
+    http_async_client: httpx.AsyncClient | None = Field(
+        None, exclude=True, repr=False, description="Your own connections for awaited calls; never closed by us."
+    )
+
+    _transport: Transport | None = PrivateAttr(None)
+    _async_transport: AsyncTransport | None = PrivateAttr(None)
+    _info: tuple[Any, ServerInfo] | None = PrivateAttr(None)
+    _tokenizers: dict[Any, LlamaServerTokenizer] = PrivateAttr(default_factory=dict)
+
+    def server_settings(self) -> ServerSettings:
+        """The fields as settings of a client.
+
+        Raises:
+            ValueError: For a base URL or a header that can't be used.
+        """
+        return ServerSettings(
+            base_url=self.base_url,
+            api_key=self.api_key,
+            model=self.model,
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
+            total_timeout=self.total_timeout,
+            max_retries=self.max_retries,
+            retry_read_timeout=self.retry_read_timeout,
+            load_timeout=self.load_timeout,
+            wait_while_loading=self.wait_while_loading,
+            wait_while_refused=self.wait_while_refused,
+            max_concurrency=self.max_concurrency,
+            headers=self.default_headers,
+            query=self.default_query,
+            verify=self.verify,
+            on_wait=self.on_wait,
+            on_progress=self.on_progress,
+        )
+
+    @property
+    def client(self) -> LlamaServerClient:
+        """The server, with all that it can do, over this model's connections; calls block."""
+        from ..client import LlamaServerClient  # not before the server is asked for something
+        from ..transport import (
+            Transport,
+        )
+
+        if self._transport is None:
+            self._transport = Transport(self.http_client, self.verify)
+        return LlamaServerClient(settings=self.server_settings(), transport=self._transport)
+
+    @property
+    def async_client(self) -> AsyncLlamaServerClient:
+        """The server, with all that it can do, over this model's connections; calls are awaited."""
+        from ..async_client import AsyncLlamaServerClient
+        from ..transport import (
+            AsyncTransport,
+        )
+
+        if self._async_transport is None:
+            self._async_transport = AsyncTransport(self.http_async_client, self.verify)
+        return AsyncLlamaServerClient(settings=self.server_settings(), transport=self._async_transport)
+
+    def server_info(self, *, refresh: bool = False) -> ServerInfo:
+        """What the server and its model can do; fetched once, and again for another address or model.
+
+        Args:
+            refresh: Ask again, after a restart with other flags.
+
+        Raises:
+            LlamaServerError: When the server can't be asked; nothing is remembered then.
+        """
+        known = None if refresh else self._known_info()
+        if known is None:
+            client = self.client
+            # Of a crowd that starts at once, one asks.
+            with client._transport.turn():
+                known = None if refresh else self._known_info()
+                return known or self._remember(client.info())
+        return known
+
+    async def aserver_info(self, *, refresh: bool = False) -> ServerInfo:
+        """`server_info`, awaited."""
+        known = None if refresh else self._known_info()
+        if known is None:
+            client = self.async_client
+            async with client._transport.turn():
+                known = None if refresh else self._known_info()
+                return known or self._remember(await client.info())
+        return known
+
+    @property
+    def tokenizer(self) -> LlamaServerTokenizer:
+        """The tokenizer of this server and model, with a cache of texts: a function, `count`, `encode` and `decode`."""
+        return self._tokenizers.setdefault(self._info_key(), LlamaServerTokenizer(self.client))
+
+    def close(self) -> None:
+        """Closes the connections of blocking calls. Usable again afterwards."""
+        if self._transport is not None:
+            self._transport.close()
+
+    async def aclose(self) -> None:
+        """Closes the connections of this event loop, and those of blocking calls. Usable again afterwards."""
+        if self._async_transport is not None:
+            await self._async_transport.aclose()
+        self.close()
+
+    @field_serializer("base_url")
+    def _without_credentials(self, base_url: str) -> str:
+        return redact_url(base_url)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, redact_url(value) if name == "base_url" else value
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """A copy of its own, except for connections and TLS settings of yours: those can't be copied."""
+        memo = {} if memo is None else memo
+        for shared in (self.http_client, self.http_async_client, self.verify):
+            memo[id(shared)] = shared
+        return super().__deepcopy__(memo)
+
+    def _remember(self, info: ServerInfo) -> ServerInfo:
+        # Of a model that a router has not loaded yet, little is known: ask again next time.
+        if info.n_ctx is not None or not info.is_router:
+            self._info = (self._info_key(), info)
+        return info
+
+    def _info_key(self) -> tuple[str, str | None]:
+        return self.base_url, self.model
+
+    def _known_info(self) -> ServerInfo | None:
+        return self._info[1] if self._info is not None and self._info[0] == self._info_key() else None
+
+
+class MediaFields(BaseModel):
+    """What may be done for the media of a message, per model and per call. See docs/multimodal.md."""
+
+    read_files: bool | Literal["server"] | list[str | Path] = Field(
+        False,
+        description="Local files that messages name: True reads any, a list of directories those within, `server` "
+        "leaves `file://` addresses to the server (--media-path). Otherwise they are refused.",
+    )
+    fetch_urls: bool | Literal["server"] | list[str] = Field(
+        False,
+        description="Addresses that messages name: True fetches from public hosts, a list of host names from those, "
+        "`server` has the server fetch them. Otherwise they are refused.",
+    )
+    convert_media: bool = Field(
+        True, description="Convert images that the server can't read (needs Pillow), and refuse what it can't at all."
+    )
+
+    def media_policy(self, call: dict[str, Any] | None = None) -> MediaPolicy:
+        """The fields as a request takes them, with those of a call, which are taken out of it."""
+        call = {} if call is None else call
+        given = {name: call.pop(name, getattr(self, name)) for name in MediaFields.model_fields}
+        if isinstance(files := given["read_files"], list | tuple):
+            given["read_files"] = [str(directory) for directory in files]
+        return MediaPolicy(**given)
+
+
+class RepairFields(BaseModel):
+    """What of a chat may be repaired, on its way out and back. Each repair is logged once and told in the reply."""
+
+    history_repair: bool | list[str] = Field(
+        True,
+        description="Repairs of messages that would wedge the chat template: True, False, names of those to do, or "
+        "names with a minus before them of those to leave out.",
+    )
+    clean_schemas: bool = Field(
+        True, description="Whether schemas are rewritten where the server's grammar converter would refuse them."
+    )
+    check_calls: bool = Field(
+        True, description="Whether tool calls are held to what was asked: names, ids, one call, and a demanded call."
+    )
+    forced_round: bool = Field(
+        True, description="Whether a demanded call that did not come is asked for once more, held to a JSON schema."
+    )
+    forced_call_within: int | None = Field(
+        FORCED_CALL_WITHIN,
+        ge=1,
+        description="Tokens after which a demanded call has to have begun, without `max_tokens`; None: no limit.",
+    )
+    cache_salt: str | None = Field(
+        None,
+        description="Put in brackets at the head of the system message, to keep the prompts of sessions apart in the "
+        "server's cache. The model sees it, and it can make things worse: see docs/prompt-cache.md.",
+    )
+
+    def repair_fields(self, call: dict[str, Any]) -> dict[str, Any]:
+        """Fields of a `ChatRequest`, for the keyword arguments of a call, which are taken out of it."""
+        return {name: call.pop(name, getattr(self, name)) for name in RepairFields.model_fields}
+
+
+class ThinkingFields(SamplingFields):
+    """A chat model's request fields, with how it thinks, and for how long. What is given with a call wins."""
+
+    thinking: Thinking | None = Field(
+        None, description="One switch for every model: True, False, an effort such as `low`, or a budget in tokens."
+    )
+    max_thinking_seconds: float | None = Field(
+        None, ge=0, description="Ends the thinking after this time, from its first token on; the answer follows."
+    )
+
+    _controls: RunningReplies = PrivateAttr(default_factory=RunningReplies)
+
+    def end_thinking(self) -> int:
+        """Ends the thinking of every reply that this model is giving; their answers follow.
+
+        May be called from any thread, while a stream is read or `invoke` waits. It takes effect with the next token
+        that arrives. Replies can be ended when `reasoning_control=True` was given to the model or to the call.
+
+        Returns:
+            How many replies it was: 0 when none is running.
+
+        Raises:
+            BadRequestError: When none can be running, because `reasoning_control` is off.
+        """
+        running = [control for control in list(self._controls) if not control.over]
+        if not running and not self.reasoning_control:
+            raise BadRequestError(
+                "no reply is running whose thinking could be ended", remedy="give reasoning_control=True"
+            )
+        for control in running:
+            control.end()
+        return len(running)
+
+    def thinking_limits(self, call: dict[str, Any]) -> dict[str, Any]:
+        """Fields of a `ChatRequest`, for the keyword arguments of a call, which are taken out of it.
+
+        Raises:
+            BadRequestError: For a time that can't be meant.
+        """
+        seconds = call.pop("max_thinking_seconds", self.max_thinking_seconds)
+        if seconds is not None and not seconds >= 0:
+            raise BadRequestError(f"max_thinking_seconds must not be negative, got {seconds!r}")
+        limits: dict[str, Any] = {"max_thinking_seconds": seconds}
+        if call.get("reasoning_control", self.reasoning_control):
+            limits["thinking_control"] = control = ThinkingControl()
+            self._controls.add(control)
+        return limits

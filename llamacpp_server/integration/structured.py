@@ -1,0 +1,322 @@
+"""Answers that are objects of a schema: how they are asked for, what counts as one, and what is asked next. Pure.
+
+There are three ways to have one: the server's own JSON schema, a grammar written here, and one forced tool. A server
+may refuse the first, or take it and not keep to it; so what comes is always checked against the caller's own schema.
+JSON beside words, or in the thinking of an answer that is nothing else, is found. What does not fit is asked for once
+more, with what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from pydantic_core import from_json
+
+from .._repairs import tell
+from .._schemas import (
+    CONSTRAINTS,
+    Misfit,
+    misfits,
+    says_thinking,
+    schema_grammar,
+)
+from ..chat import ChatChoice, Repair
+from ..errors import (
+    BadRequestError,
+    ContextOverflowError,
+    LlamaServerError,
+    NotSupportedError,
+    UnfitAnswerError,
+)
+
+__all__ = [
+    "CONSTRAINTS",
+    "LADDER",
+    "Ask",
+    "Attempts",
+    "Way",
+    "find_json",
+    "json_checker",
+    "says_thinking",
+    "schema_grammar",
+]
+
+T = TypeVar("T")
+Way = Literal["json_schema", "json_object", "grammar", "tool"]
+LADDER: Final[tuple[Way, ...]] = ("json_schema", "grammar", "tool")
+"""The ways, best first."""
+
+# What a grammar made of the schema would have prevented, on any build.
+_HELD: Final = frozenset({"type", "required", "enum", "const"})
+_MOST_STARTS: Final = 200
+_MOST_REMEMBERED: Final = 1000
+_KNOWN: dict[object, Way] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What to ask.
+
+    Attributes:
+        way: How to hold the answer to its schema.
+        correction: The answer before, and what to say about it; None where there was none.
+        thinking: False asks without thinking; None leaves it as it is.
+    """
+
+    way: Way
+    correction: tuple[str, str] | None = None
+    thinking: Literal[False] | None = None
+
+
+def json_checker(schema: Any) -> Callable[[str], Any]:
+    """A check of a JSON text: gives what it says, and raises a ValueError where that does not fit `schema`."""
+
+    def check(text: str) -> Any:
+        value = from_json(text)
+        if wrong := misfits(schema, value):
+            raise MisfitError(wrong)
+        return value
+
+    return check
+
+
+class MisfitError(ValueError):
+    """JSON that does not fit its schema."""
+
+    def __init__(self, wrong: Sequence[Misfit]) -> None:
+        super().__init__("; ".join(map(str, wrong[:5])))
+
+
+class Attempts(Generic[T]):
+    """One answer, asked for as often as it takes: do what `ask` says, tell how it went, until `done`.
+
+    Attributes:
+        ask: What to ask next.
+        done: Whether `value` is there.
+        value: The object.
+        text: Its JSON.
+        repairs: What had to be done for it.
+
+    Args:
+        name: Of what is asked for.
+        ways: What to try, in order.
+        check: Gives the object of a JSON text, or raises a ValueError that says what is wrong.
+        schema: For which the server was asked, to tell whether it kept to it; None where there is none.
+        repair_rounds: How often an answer that does not fit is asked for again.
+        thinking_is_given: Whether the caller has said something about thinking, which is then kept to.
+        key: What to remember the way by that worked; None remembers nothing.
+    """
+
+    value: T
+    text: str
+
+    def __init__(
+        self,
+        name: str,
+        ways: Sequence[Way],
+        check: Callable[[str], T],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        repair_rounds: int = 1,
+        thinking_is_given: bool = False,
+        key: object = None,
+    ) -> None:
+        known = _KNOWN.get(key) if key is not None else None
+        self._ways = list(ways[ways.index(known) :] if known in ways else ways)
+        self._name, self._check, self._schema, self._key = name, check, schema, key
+        self._rounds = repair_rounds
+        self._may_stop_thinking = not thinking_is_given
+        self._first_refusal: LlamaServerError | None = None
+        self._unfit_answer: UnfitAnswerError | None = None
+        self.ask = Ask(self._ways[0])
+        self.done = False
+        self.repairs: list[Repair] = []
+
+    def refused(self, error: LlamaServerError) -> None:
+        """The server gave an error.
+
+        Raises:
+            UnfitAnswerError: The answer before, where this was about another one.
+            LlamaServerError: The first refusal, where no other way is left to try.
+        """
+        if self._unfit_answer is not None and not isinstance(error, UnfitAnswerError):
+            raise self._unfit_answer from error
+        self._first_refusal = self._first_refusal or error
+        if not _is_about_the_form(error):
+            raise error
+        if len(self._ways) == 1:
+            raise self._first_refusal
+        self._move_down(f"the server refuses it: {error.server_message or error.message}")
+
+    def answered(self, choice: ChatChoice, *, whole: bool = True, tokens: int | None = None) -> None:
+        """The server gave an answer.
+
+        Args:
+            choice: The answer.
+            whole: False for one that was streamed: it was shown already, so it is not asked for anew, and JSON among
+                words is not looked for.
+            tokens: How many it took, where that is known.
+
+        Raises:
+            UnfitAnswerError: When it holds no such object, and there is nothing left to try.
+        """
+        text, place = self._json_of(choice, whole=whole)
+        shown = text if text is not None else choice.content
+        try:
+            self.value = self._check(shown)
+        except ValueError as misfit:
+            error = self._error(choice, text, misfit, tokens)
+            if not whole or not self._ask_anew(choice, error, misfit):
+                raise error from misfit
+        else:
+            self._take(shown, place)
+
+    def _take(self, text: str, place: str | None) -> None:
+        self.done, self.text = True, text
+        if place is not None:
+            self._repaired(Repair("found_json", self._name, f"the JSON stood {place}"))
+        if self._key is not None and self._first_refusal is not None:
+            if len(_KNOWN) >= _MOST_REMEMBERED:
+                _KNOWN.clear()
+            _KNOWN[self._key] = self.ask.way
+
+    def _json_of(self, choice: ChatChoice, *, whole: bool) -> tuple[str | None, str | None]:
+        """The JSON of an answer, and where it stood if that is not its place."""
+        if self.ask.way == "tool" and choice.tool_calls:
+            return choice.tool_calls[0].arguments, None
+        if choice.content.strip():
+            text = choice.content.strip()
+            if self.ask.way != "tool" and _is_json(text):
+                return text, None
+            found = find_json(text) if whole else None
+            return found, None if found is None else "in the text of the answer"
+        if choice.reasoning_content and not choice.tool_calls:
+            found = find_json(choice.reasoning_content)
+            return found, None if found is None else "in the thinking, and there was no text behind it"
+        return None, None
+
+    def _error(self, choice: ChatChoice, text: str | None, problem: ValueError, tokens: int | None) -> UnfitAnswerError:
+        what = f"the answer is no {self._name}"
+        said = choice.content.strip() or "".join(call.arguments for call in choice.tool_calls)
+        if choice.finish_reason == "length" and not (said and self.ask.way != "tool" and not _begins_json(said)):
+            after = f"it was cut off after {tokens or 'the last possible'} tokens"
+            if not said and choice.reasoning_content:
+                return UnfitAnswerError(
+                    f"{what}: {after}, and all of it went into thinking",
+                    reason="thinking",
+                    remedy="raise max_tokens, turn thinking off (thinking=False) or limit it (thinking=512)",
+                    text=choice.reasoning_content,
+                )
+            remedy = "raise max_tokens, or give the server a longer context (-c)"
+            return UnfitAnswerError(f"{what}: {after}", reason="cut_off", remedy=remedy, text=said)
+        if self.ask.way == "tool" and not choice.tool_calls:
+            error = UnfitAnswerError(f"{what}: the forced tool call did not come", reason="no_call", text=said)
+            error.remedy = "does the model's chat template know tools? `llamacpp-server check` tells"
+            return error
+        if text is None:
+            words = "it holds no JSON, so the server did not hold it to the schema"
+            return UnfitAnswerError(f"{what}: {words}; it is {said[:500]!r}", reason="not_held", text=said)
+        held = self._was_held(text)
+        words = ("" if held else "the server did not hold it to the schema: ") + _words_of(problem)
+        return UnfitAnswerError(
+            f"{what}: {words}; it is {text[:500]!r}", reason="invalid" if held else "not_held", text=text
+        )
+
+    def _was_held(self, text: str) -> bool:
+        """Whether JSON fits its schema as far as any grammar sees to."""
+        if self._schema is None:
+            return _is_json(text)
+        return _is_json(text) and not any(wrong.keyword in _HELD for wrong in misfits(self._schema, from_json(text)))
+
+    def _ask_anew(self, choice: ChatChoice, error: UnfitAnswerError, problem: ValueError) -> bool:
+        """Whether there is something left to try."""
+        if error.reason in ("not_held", "no_call") and len(self._ways) > 1:
+            self._first_refusal = self._first_refusal or error
+            self._move_down("the server took it and did not keep to it")
+            return True
+        if self._rounds <= 0 or error.reason == "cut_off":
+            return False
+        if error.reason == "thinking":
+            if not self._may_stop_thinking:
+                return False
+            self._may_stop_thinking = False
+            self.ask = replace(self.ask, thinking=False)
+            what = "all of max_tokens went into thinking: asked again without"
+        else:
+            said = error.text[:4000] or "(nothing)"
+            self.ask = replace(self.ask, correction=(said, self._correction(problem)))
+            what = f"did not fit, asked again: {_words_of(problem)}"
+        self._rounds -= 1
+        self._unfit_answer = error
+        self._repaired(Repair("repair_round", self._name, what))
+        return True
+
+    def _correction(self, problem: ValueError) -> str:
+        schema = "" if self._schema is None else f" It has to follow this JSON schema:\n{json.dumps(self._schema)}"
+        again = "Give the whole answer again, corrected, as JSON and nothing else."
+        if self.ask.way == "tool":  # words that ask for text would speak against the forced call
+            again = f"Call {self._name} again, with all of its arguments, corrected."
+        return f"That answer does not fit:\n{_words_of(problem)}\n{again}{schema}"
+
+    def _move_down(self, why: str) -> None:
+        before = self._ways.pop(0)
+        self.ask = replace(self.ask, way=self._ways[0])
+        words = f"asked for as {_WORDS[self._ways[0]]}, not as {_WORDS[before]}, as {why}"
+        self._repaired(Repair("structured_way", self._name, words))
+
+    def _repaired(self, repair: Repair) -> None:
+        self.repairs.append(repair)
+        tell([repair])
+
+
+_WORDS: Final = {"json_schema": "a JSON schema", "json_object": "JSON", "grammar": "a grammar", "tool": "a tool's call"}
+
+
+def _words_of(problem: ValueError) -> str:
+    """What is wrong, without pydantic's address of a page about it."""
+    return re.sub(r"\n\s*For further information visit \S+", "", str(problem))
+
+
+def _is_about_the_form(error: LlamaServerError) -> bool:
+    """Whether a refusal may be of the schema, so that another way is worth a try."""
+    if isinstance(error, NotSupportedError):
+        return True
+    return (
+        isinstance(error, BadRequestError) and not isinstance(error, ContextOverflowError) and error.status is not None
+    )
+
+
+def _begins_json(text: str) -> bool:
+    try:
+        from_json(text, allow_partial=True)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_json(text: str) -> bool:
+    try:
+        from_json(text)
+    except ValueError:
+        return False
+    return True
+
+
+def find_json(text: str) -> str | None:
+    """The longest JSON object among other words; None where there is none."""
+    decoder, best, start = json.JSONDecoder(), "", text.find("{")
+    for _ in range(_MOST_STARTS):
+        if start < 0:
+            break
+        try:
+            _, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            best = max(best, text[start:end], key=len)
+        start = text.find("{", end)
+    return best or None

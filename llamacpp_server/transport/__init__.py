@@ -1,0 +1,50 @@
+"""Connections, waiting, retries and the number of requests at once: everything that does I/O."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
+
+if TYPE_CHECKING:
+    from .concurrency import atogether as atogether
+    from .concurrency import together as together
+    from .effects import Program as Program
+    from .effects import Read as Read
+    from .effects import Send as Send
+    from .effects import Sleep as Sleep
+    from .effects import Together as Together
+    from .effects import Work as Work
+    from .encoding import encode as encode
+    from .exchange import Call as Call
+    from .exchange import admission as admission
+    from .exchange import ask as ask
+    from .exchange import ask_text as ask_text
+    from .exchange import log_wait as log_wait
+    from .exchange import named as named
+    from .exchange import side_by_side as side_by_side
+    from .gate import Gate as Gate
+    from .gate import gate_for as gate_for
+    from .httpx_errors import translate as translate
+    from .retry import MAX_RETRY_AFTER as MAX_RETRY_AFTER
+    from .retry import Attempts as Attempts
+    from .retry import Wait as Wait
+    from .retry import next_wait as next_wait
+    from .shells import AsyncTransport as AsyncTransport
+    from .shells import Transport as Transport
+    from .streaming import StreamCall as StreamCall
+
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "concurrency": ("atogether", "together"),
+        "effects": ("Program", "Read", "Send", "Sleep", "Together", "Work"),
+        "encoding": ("encode",),
+        "exchange": ("Call", "admission", "ask", "ask_text", "log_wait", "named", "side_by_side"),
+        "gate": ("Gate", "gate_for"),
+        "httpx_errors": ("translate",),
+        "retry": ("MAX_RETRY_AFTER", "Attempts", "Wait", "next_wait"),
+        "shells": ("AsyncTransport", "Transport"),
+        "streaming": ("StreamCall",),
+    },
+)

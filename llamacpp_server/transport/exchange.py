@@ -1,0 +1,316 @@
+"""What is done for a request, as generators that do no I/O themselves.
+
+A program yields effects (`Send`, `Read`, `Sleep`, `Work` …), is sent their results, and returns the answer. The two
+shells in `shells.py` carry the effects out, one with blocking calls and one with awaits, so that retries, waiting
+for a model to load and the making of errors exist once. Programs are put together with `yield from`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final, Literal, TypeVar
+
+from pydantic_core import from_json
+
+from .._notices import logger, say_once
+from .._replies import (
+    failure,
+    is_web_page,
+    not_this_api,
+)
+from ..errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError
+from ..progress import Progress
+from ..settings import ServerSettings, WaitState, redact_url
+from .effects import Admit, OpenReply, Program, Read, Send, Sleep, Together
+from .encoding import encode
+from .gate import UNLIMITED, Gate, Ticket, gate_for
+from .recent_failures import Repeats
+from .retry import Attempts, Wait, next_wait
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+_OPEN: Final = Gate()
+# The server has four HTTP threads more than slots, and its system queues five connections (b11434): beyond that, those
+# of a crowd that counts tokens or asks what the model can do would not be taken any more.
+_ASIDE: Final = "\0"
+_MOST_ASIDE: Final = 4
+# What `_total_slots` gives for a router.
+_ROUTER: Final = UNLIMITED + 1
+_REPEATS: Final = Repeats()
+# Threads, where the server has very many slots or does not tell.
+_MOST_AT_ONCE: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to one endpoint.
+
+    Attributes:
+        method: HTTP method.
+        path: Path below the server's root, such as `/v1/models`.
+        body: Sent as JSON; None sends none.
+        query: Added to the address.
+        takes_slot: Whether the server runs it in a slot; such requests pass the gate.
+    """
+
+    method: str
+    path: str
+    body: object = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    takes_slot: bool = False
+
+
+def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
+    """An answer with status 2xx, after as many waits and repeats as the settings allow.
+
+    Raises:
+        LlamaServerError: The error of the last attempt; those before it are in `earlier`.
+    """
+    send = _request(settings, call)
+    shown = redact_url(send.url)
+    tried, earlier = Attempts(), list[LlamaServerError]()
+    started, deadline = time.monotonic(), deadline_in(settings.total_timeout)
+    while True:
+        elapsed = time.monotonic() - started
+        try:
+            reply = yield from _sent(_bounded(send, settings.total_timeout, elapsed), settings, call)
+            if 200 <= reply.status_code < 300:
+                _REPEATS.forget(send.url, send.content)
+                return reply
+            body = yield Read(reply, deadline)
+            raise failure(reply.status_code, reply.headers, body, shown)
+        except LlamaServerError as error:
+            elapsed = time.monotonic() - started
+            tried.above = tried.above or _REPEATS.known(send.url, send.content)
+            wait = next_wait(error, tried, elapsed, settings, random.random())  # noqa: S311 (not for secrets)
+            if wait is None:
+                if tried.retries or tried.resent or tried.above:
+                    _REPEATS.note(send.url, send.content)
+                error.earlier = tuple(earlier)
+                raise error.at(shown) from error.__cause__
+            # A wait for a loading model asks hundreds of times for the same answer: keep the first of a kind.
+            if not earlier or type(earlier[-1]) is not type(error):
+                earlier.append(error.at(shown).with_traceback(None))
+            log_wait(wait, elapsed, settings, first=tried.polls == 1)
+        send = replace(send, fresh=tried.resent)
+        if wait.seconds:
+            yield Sleep(wait.seconds)
+
+
+def _sent(send: Send, settings: ServerSettings, call: Call) -> Program[OpenReply]:
+    """The head of the answer. What needs no slot has no gate of its own, and must not run the server over."""
+    reply: OpenReply
+    if call.takes_slot or settings.max_concurrency is None:
+        reply = yield send
+        return reply
+    gate = gate_for(settings.base_url, _ASIDE)
+    ticket = gate.enter()
+    try:
+        gate.resize(_MOST_ASIDE)
+        if not ticket.granted:
+            yield Admit(ticket, settings.total_timeout)
+        reply = yield send
+    finally:
+        ticket.leave()
+    return reply
+
+
+def ask(
+    settings: ServerSettings, call: Call, read: Callable[[Any], T], parse: Callable[[bytes], Any] = from_json
+) -> Program[T]:
+    """What `read` makes of the JSON that answers `call`, as `parse` reads it.
+
+    Raises:
+        MalformedReplyError: When it is no JSON, or of a shape that `read` does not know.
+    """
+    deadline = deadline_in(settings.total_timeout)
+    ticket = yield from admission(settings, call)
+    try:
+        reply = yield from open_reply(within(settings, deadline), call)
+        body = yield Read(reply, deadline)
+    finally:
+        ticket.leave()
+    try:
+        return read(parse(body))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        shown = redact_url(settings.base_url + call.path)
+        raise not_this_api(body, reply.headers.get("content-type", ""), shown, reply.status_code) from None
+
+
+def admission(settings: ServerSettings, call: Call) -> Program[Ticket]:
+    """A granted ticket for `call`, which the caller gives back. Only what runs in a slot has to wait for one."""
+    limit = settings.max_concurrency
+    slot = named_slot(call)
+    if not call.takes_slot or (limit is None and slot is None):
+        return Ticket(_OPEN)
+    deadline = deadline_in(settings.total_timeout)
+    model = str(call.body.get("model", "")) if isinstance(call.body, Mapping) else ""
+    gate = gate_for(settings.base_url)
+    if slot:
+        # The server takes the number modulo its slots (b11434), so two numbers may be one slot.
+        total = yield from _total_slots(settings, model or None)
+        slot = slot % total if total and 0 < total < UNLIMITED else slot
+    counted = limit is not None
+    ticket = yield from _entered(gate.enter(model, slot, counted=counted), settings, None)
+    if gate.is_router and not isinstance(limit, int):
+        # Slots are the model's. Who was let in to find that out queues again, in the same order.
+        ticket.leave()
+        own = gate_for(settings.base_url, model)
+        ticket = yield from _entered(own.enter(model, slot, counted=counted), within(settings, deadline), model)
+    return ticket
+
+
+def _entered(ticket: Ticket, settings: ServerSettings, model: str | None) -> Program[Ticket]:
+    gate = ticket.gate
+    try:
+        if isinstance(settings.max_concurrency, int):
+            gate.resize(settings.max_concurrency)
+        if not ticket.granted:
+            yield from _measure(gate, settings, model)
+        if not ticket.granted:
+            yield from _wait_for_place(ticket, settings)
+            yield from _measure(gate, settings, model)
+    except BaseException:
+        ticket.leave()
+        raise
+    return ticket
+
+
+def named_slot(call: Call) -> int | None:
+    """The slot that a request names; None for one that leaves it to the server."""
+    named = call.body.get("id_slot") if isinstance(call.body, Mapping) else None
+    return named if isinstance(named, int) and named >= 0 else None
+
+
+def _wait_for_place(ticket: Ticket, settings: ServerSettings) -> Program[None]:
+    deadline = deadline_in(settings.total_timeout)
+    while not ticket.granted:
+        yield Admit(ticket, within(settings, deadline).total_timeout)
+        # The server does not wait for readers: a stream that nobody reads may have left its slot long ago.
+        if not ticket.granted and ticket.gate.is_held_up_by_readers(ticket):
+            if (yield from _is_free(settings, ticket)):
+                ticket.gate.admit(ticket)
+            else:
+                say_once(f"a request waits for slot {ticket.slot}, where a stream runs that nobody reads or closes")
+
+
+def _is_free(settings: ServerSettings, ticket: Ticket) -> Program[bool]:
+    once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    query = {"model": ticket.model} if ticket.model else {}
+    try:
+        slots = yield from ask(once, Call(method="GET", path="/slots", query=query), list)
+    except LlamaServerError:
+        return False
+    return any(entry.get("id") == ticket.slot and not entry.get("is_processing", True) for entry in slots)
+
+
+def _measure(gate: Gate, settings: ServerSettings, model: str | None) -> Program[None]:
+    if gate.should_ask():
+        size = None
+        try:
+            size = yield from _total_slots(settings, model)
+        finally:
+            gate.is_router = False
+            if size == _ROUTER:
+                gate.hand_over(partial(gate_for, settings.base_url))
+            gate.resize(size)
+
+
+def _total_slots(settings: ServerSettings, model: str | None = None) -> Program[int | None]:
+    """The server's slots, or those of a model of a router (which is not loaded for that).
+
+    `UNLIMITED` where it has none to tell of, `_ROUTER` for a router as a whole; None when it could not be asked, or the
+    model is not loaded.
+    """
+    once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    query = {} if model is None else {"model": model, "autoload": "false"}
+    try:
+        props = yield from ask(once, Call(method="GET", path="/props", query=query), dict)
+    except (NotFoundError, NotSupportedError, BadRequestError):
+        return UNLIMITED if model is None else None
+    except LlamaServerError:
+        return None
+    return _ROUTER if props.get("role") == "router" else props.get("total_slots") or UNLIMITED
+
+
+def side_by_side(settings: ServerSettings, programs: Sequence[Program[T]]) -> Program[list[T]]:
+    """The results of programs of which each fills a slot: as many at once as the server has slots.
+
+    Raises:
+        LlamaServerError: The error of the first that failed; no further ones are started then.
+    """
+    if not programs:
+        return []
+    if len(programs) == 1:
+        return [(yield from programs[0])]
+    limit = settings.max_concurrency
+    slots = limit if isinstance(limit, int) else (yield from _total_slots(settings)) or 1
+    results = yield Together(programs, min(slots, len(programs), _MOST_AT_ONCE))
+    for result in results:
+        if isinstance(result, LlamaServerError):
+            raise result
+    return results  # type: ignore[no-any-return]  # what a yield gives back has no type
+
+
+def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
+    """The text of the answer to `call`."""
+    deadline = deadline_in(settings.total_timeout)
+    reply = yield from open_reply(settings, call)
+    body: bytes = yield Read(reply, deadline)
+    kind = reply.headers.get("content-type", "")
+    if is_web_page(body, kind):
+        raise not_this_api(body, kind, redact_url(settings.base_url + call.path), reply.status_code)
+    return body.decode("utf-8", "replace")
+
+
+def named(settings: ServerSettings, model: str | None) -> dict[str, str]:
+    """The model for a request, where there is a name: routers demand one, other servers ignore it."""
+    name = model if model is not None else settings.model
+    return {} if name is None else {"model": name}
+
+
+def _request(settings: ServerSettings, call: Call) -> Send:
+    url = settings.address(call.path, call.query)
+    headers = settings.request_headers()
+    content = None
+    if call.body is not None:
+        headers["Content-Type"] = "application/json"
+        content = encode(call.body)
+    return Send(call.method, url, headers, content, settings.connect_timeout, settings.read_timeout)
+
+
+def deadline_in(seconds: float | None) -> float | None:
+    """The time on the monotonic clock in some seconds; None sets none."""
+    return None if seconds is None else time.monotonic() + seconds
+
+
+def within(settings: ServerSettings, deadline: float | None) -> ServerSettings:
+    """Settings for what is left of the whole time, after a wait for a place."""
+    return settings if deadline is None else settings.replace(total_timeout=max(deadline - time.monotonic(), 0.001))
+
+
+def _bounded(send: Send, total: float | None, elapsed: float) -> Send:
+    """`send` with no silence allowed that is longer than what is left of the whole time."""
+    if total is None:
+        return send
+    left = max(total - elapsed, 0.001)
+    connect, read = (left if limit is None else min(limit, left) for limit in (send.connect_timeout, send.read_timeout))
+    return replace(send, connect_timeout=connect, read_timeout=read)
+
+
+def log_wait(wait: Wait, elapsed: float, settings: ServerSettings, *, first: bool) -> None:
+    """Report a wait: to the log at first and every ten seconds, to `on_wait` and `on_progress` each time."""
+    shown = redact_url(settings.base_url)
+    if first or wait.reason in ("busy", "retry") or int(elapsed + wait.seconds) // 10 > int(elapsed) // 10:
+        logger.info("%s is %s; waiting (%.0f s so far)", shown, wait.reason, elapsed)
+    if settings.on_wait is not None:
+        settings.on_wait(WaitState(wait.reason, elapsed, wait.budget, shown))
+    if settings.on_progress is not None:
+        stage: Literal["loading", "waiting"] = "loading" if wait.reason == "loading" else "waiting"
+        settings.on_progress(Progress(stage, elapsed, wait.budget, "seconds", model=settings.model or ""))

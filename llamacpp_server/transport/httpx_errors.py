@@ -1,0 +1,98 @@
+"""What httpx raises -> the errors of this package. The words and the causes decide what was wrong with a connection."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Final
+
+import httpx
+
+from .._replies import (
+    START_HINT,
+)
+from ..errors import (
+    BadRequestError,
+    ConnectionFailedError,
+    ConnectionFailure,
+    LlamaServerError,
+    MalformedReplyError,
+    RequestTimeoutError,
+    StreamCutOffError,
+)
+
+FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError)
+"""What a request may end in. An alert of TLS 1.3 comes with the first read, where httpx lets it through as it is."""
+
+
+def translate(failed: Exception, url: str | None, *, before_reply: bool) -> LlamaServerError:
+    """The error that an exception of httpx means.
+
+    Args:
+        failed: The exception.
+        url: What was asked, without credentials.
+        before_reply: Whether the head of an answer had not come yet.
+    """
+    words = str(failed) or type(failed).__name__
+    match failed:
+        case httpx.ConnectError():
+            error: LlamaServerError = _connect_error(failed, url)
+        case httpx.ConnectTimeout():
+            error = ConnectionFailedError("no connection within connect_timeout", reason="timeout")
+            error.remedy = "is the host up, and the address right?"
+        case httpx.TimeoutException():
+            error = RequestTimeoutError("the server sent nothing for as long as read_timeout allows")
+            error.remedy = "raise read_timeout, or start the server with more slots (-np): a queued request is silent"
+        case httpx.RemoteProtocolError() if before_reply and "disconnected" not in words:
+            error = MalformedReplyError(f"the answer is no HTTP: {words}")
+            error.remedy = "is the port right, and http or https?"
+        case httpx.NetworkError() | ssl.SSLError() if before_reply and _alert(failed):
+            error = ConnectionFailedError(f"the server ended the TLS connection: {words}", reason="tls")
+            error.remedy = "does it want a certificate of the client? Pass verify=ssl_context with load_cert_chain()"
+        case httpx.NetworkError() | httpx.RemoteProtocolError() | ssl.SSLError() if before_reply:
+            error = ConnectionFailedError(f"the server closed the connection unanswered ({words})", reason="closed")
+            error.remedy = "did it crash? see its log"
+        case httpx.NetworkError() | httpx.RemoteProtocolError() | ssl.SSLError():
+            error = StreamCutOffError(f"the connection broke before the reply was whole ({words})")
+            error.remedy = "did the server crash? see its log"
+        case httpx.DecodingError():
+            error = MalformedReplyError(f"the answer's encoding is broken: {words}")
+        case httpx.LocalProtocolError() | httpx.UnsupportedProtocol() | httpx.InvalidURL():
+            error = BadRequestError(f"the request can't be sent: {words}")
+        case _:
+            error = ConnectionFailedError(f"{type(failed).__name__}: {words}")
+    error.url = url
+    return error
+
+
+def _connect_error(failed: Exception, url: str | None) -> ConnectionFailedError:
+    causes = list(_causes(failed))
+    reason: ConnectionFailure = "other"
+    words, remedy = str(failed), START_HINT
+    if any(isinstance(cause, ssl.SSLError) for cause in causes) or "CERTIFICATE" in words:
+        reason, remedy = "tls", "http or https? For an own certificate authority, pass verify=ssl_context"
+    elif any(isinstance(cause, socket.gaierror) for cause in causes):
+        reason, remedy = "name", "is the host name in base_url right?"
+    elif any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes):
+        reason, words = "refused", "connection refused"
+    elif any(isinstance(cause, FileNotFoundError) for cause in causes):
+        # A unix socket that is not there: its server makes it when it starts.
+        reason, words, remedy = "refused", "no such socket", "start it with: llama-server -m model.gguf --host x.sock"
+    return ConnectionFailedError(f"llama-server is not reachable: {words}", url=url, remedy=remedy, reason=reason)
+
+
+def _alert(failed: Exception) -> bool:
+    """Whether the other side broke off for a reason of TLS, and not just closed a connection that was idle."""
+    return any(isinstance(cause, ssl.SSLError) and "alert" in str(cause).lower() for cause in _causes(failed))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """What lies under an exception; async connects put one error for each address into a group."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for inner in error.exceptions:
+                yield from _causes(inner)
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,432 @@
+"""The one module that touches the network: a sync and an async shell that carry out programs.
+
+What is decided (retry or not, ready or not, which error, where an event ends) is decided in pure modules beside this
+one. Here are sockets and sleeping. The shells are siblings and a test keeps them the same program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import threading
+import time
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, Self, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+import anyio
+import httpx
+
+from .._replies import (
+    MAX_EVENT_BYTES,
+    StreamDecoder,
+)
+from ..errors import LlamaServerError, MalformedReplyError, RequestTimeoutError
+from ..settings import redact_url, split_unix
+from .concurrency import atogether, awork, together, work
+from .effects import Admit, Effect, Program, Read, Send, Together, Work
+from .exchange import deadline_in
+from .httpx_errors import FAILURES, translate
+from .httpx_setup import build, fit, limits, options, shown, way
+from .streaming import StreamCall, next_round, open_stream
+
+__all__ = ["AsyncTransport", "Transport"]
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+# A stream whose reader pauses for this many seconds does not hold up others.
+_GATE_PATIENCE: Final = 1.0
+
+# Process, and the way: "near" (this machine), "far" (perhaps through a proxy), a unix socket; "foreign" is no server.
+# And whether each request gets a connection of its own.
+_Key = tuple[int, str, bool]
+_Clients = dict[_Key, httpx.AsyncClient]
+_Loops = WeakKeyDictionary[Any, _Clients]
+
+
+class Transport:
+    """Carries out programs with blocking calls. Safe to use from several threads, after a fork, and pickled.
+
+    Args:
+        http_client: Used instead of clients of our own, and never closed by us. Its timeouts are overridden.
+        verify: As in `ServerSettings`.
+    """
+
+    def __init__(self, http_client: httpx.Client | None = None, verify: bool | ssl.SSLContext = True) -> None:
+        self._given = http_client
+        self._verify = verify
+        self._lock = threading.Lock()
+        self._clients: dict[_Key, httpx.Client] = {}
+        self._turn = threading.Lock()
+        # A model that is dropped without a word leaves no socket open.
+        weakref.finalize(self, _close_all, self._clients)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _refuse_given(self._given)
+        return type(self), (None, self._verify)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return type(self)(self._given, self._verify)
+
+    def run(self, program: Program[T]) -> T:
+        """The result of a program."""
+        result: Any = None
+        error: LlamaServerError | None = None
+        while True:
+            try:
+                effect = program.send(result) if error is None else program.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]  # StopIteration has no type for it
+            result = error = None
+            try:
+                result = self._perform(effect)
+            except (*FAILURES, LlamaServerError) as failed:
+                error = _error(failed, effect)
+            except BaseException:
+                # Cancelled or interrupted: the program gives back what it holds.
+                program.close()
+                raise
+
+    def stream(self, call: StreamCall[D]) -> Iterator[D]:
+        """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
+        deadline = deadline_in(call.settings.total_timeout)
+        following: StreamCall[D] | None = call
+        while following is not None:
+            opened, ticket, asked = self.run(open_stream(following))
+            reply, decoder, following = cast(httpx.Response, opened), asked.decoder(), None
+            feed, watch = decoder.feed, asked.watch
+            try:
+                for data in _pieces(reply):
+                    deltas = feed(data)
+                    if watch is not None and (aside := watch(deltas)) is not None:
+                        self.run(aside)
+                    ticket.parked = True
+                    yield from deltas
+                    ticket.parked = False
+                    if deadline is not None:
+                        _check(deadline)
+                yield from decoder.close()
+            except (*FAILURES, LlamaServerError) as failed:
+                error = _stream_error(failed, reply, decoder)
+                following = next_round(asked, error, deadline)
+                if following is None:
+                    raise error from error.__cause__
+            finally:
+                try:
+                    reply.close()
+                finally:
+                    ticket.leave()
+
+    def turn(self) -> threading.Lock:
+        """A lock for what need not be asked by many at once."""
+        return self._turn
+
+    def close(self) -> None:
+        """Closes the connections of our own. The transport can be used again afterwards."""
+        with self._lock:
+            clients = dict(self._clients)
+            self._clients.clear()
+        _close_all(clients)
+
+    def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Send):
+            client = self._client(effect)
+            return client.send(build(client, effect), stream=True, follow_redirects=False)
+        if isinstance(effect, Read):
+            return b"".join(_bounded(cast(httpx.Response, effect.reply), effect))
+        if isinstance(effect, Admit):
+            return _admit(effect)
+        if isinstance(effect, Together):
+            return together(self.run, effect)
+        if isinstance(effect, Work):
+            return work(effect.function)
+        return time.sleep(effect.seconds)
+
+    def _client(self, send: Send) -> httpx.Client:
+        socket = split_unix(send.url)[1]
+        if self._given is not None and not send.foreign:
+            return fit(self._given, socket)
+        # A forked child must not share its parent's sockets.
+        key = (os.getpid(), socket or way(send), send.fresh)
+        client = self._clients.get(key)
+        if client is None:
+            with self._lock:
+                client = self._clients.get(key)
+                if client is None:
+                    uds = None if socket is None else httpx.HTTPTransport(uds=socket, limits=limits(send.fresh))
+                    client = httpx.Client(transport=uds, **options(key[1], self._verify, fresh=send.fresh))
+                    self._clients[key] = client
+        return client
+
+
+class AsyncTransport:
+    """Carries out programs with awaits, on asyncio and trio; one set of connections for each event loop.
+
+    Args:
+        http_client: Used instead of clients of our own, and never closed by us. Its timeouts are overridden.
+        verify: As in `ServerSettings`.
+    """
+
+    def __init__(self, http_client: httpx.AsyncClient | None = None, verify: bool | ssl.SSLContext = True) -> None:
+        self._given = http_client
+        self._verify = verify
+        self._lock = threading.Lock()
+        self._loops: _Loops = WeakKeyDictionary()
+        self._turns: WeakKeyDictionary[Any, anyio.Lock] = WeakKeyDictionary()
+        self._keepers: WeakKeyDictionary[Any, AsyncGenerator[None]] = WeakKeyDictionary()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _refuse_given(self._given)
+        return type(self), (None, self._verify)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return type(self)(self._given, self._verify)
+
+    async def run(self, program: Program[T]) -> T:
+        """The result of a program."""
+        result: Any = None
+        error: LlamaServerError | None = None
+        while True:
+            try:
+                effect = program.send(result) if error is None else program.throw(error)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]  # StopIteration has no type for it
+            result = error = None
+            try:
+                result = await self._perform(effect)
+            except (*FAILURES, LlamaServerError) as failed:
+                error = _error(failed, effect)
+            except BaseException:
+                # Cancelled or interrupted: the program gives back what it holds.
+                program.close()
+                raise
+
+    async def stream(self, call: StreamCall[D]) -> AsyncIterator[D]:
+        """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
+        deadline = deadline_in(call.settings.total_timeout)
+        following: StreamCall[D] | None = call
+        while following is not None:
+            opened, ticket, asked = await self.run(open_stream(following))
+            reply, decoder, following = cast(httpx.Response, opened), asked.decoder(), None
+            feed, watch = decoder.feed, asked.watch
+            try:
+                async for data in _apieces(reply):
+                    deltas = feed(data)
+                    if watch is not None and (aside := watch(deltas)) is not None:
+                        await self.run(aside)
+                    ticket.parked = True
+                    for delta in deltas:
+                        yield delta
+                    ticket.parked = False
+                    if deadline is not None:
+                        _check(deadline)
+                for delta in decoder.close():
+                    yield delta
+            except (*FAILURES, LlamaServerError) as failed:
+                error = _stream_error(failed, reply, decoder)
+                following = next_round(asked, error, deadline)
+                if following is None:
+                    raise error from error.__cause__
+            finally:
+                try:
+                    await reply.aclose()
+                finally:
+                    ticket.leave()
+
+    def turn(self) -> anyio.Lock:
+        """A lock of this event loop, for what need not be asked by many at once."""
+        with self._lock:
+            return self._turns.setdefault(_current_loop(), anyio.Lock())
+
+    async def aclose(self) -> None:
+        """Closes the connections of this event loop. The transport can be used again afterwards."""
+        with self._lock:
+            keeper = self._keepers.pop(_current_loop(), None)
+        if keeper is not None:
+            await keeper.aclose()
+
+    async def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Send):
+            client = self._client(effect)
+            return await client.send(build(client, effect), stream=True, follow_redirects=False)
+        if isinstance(effect, Read):
+            return b"".join([data async for data in _abounded(cast(httpx.Response, effect.reply), effect)])
+        if isinstance(effect, Admit):
+            return await _aadmit(effect)
+        if isinstance(effect, Together):
+            return await atogether(self.run, effect)
+        if isinstance(effect, Work):
+            return await awork(effect.function)
+        return await anyio.sleep(effect.seconds)
+
+    def _client(self, send: Send) -> httpx.AsyncClient:
+        socket = split_unix(send.url)[1]
+        if self._given is not None and not send.foreign:
+            return fit(self._given, socket)
+        # Sockets belong to the event loop that opened them, and a forked child must not share its parent's.
+        loop = _current_loop()
+        key = (os.getpid(), socket or way(send), send.fresh)
+        with self._lock:
+            clients = self._loops.get(loop)
+            if clients is None:
+                clients = self._loops[loop] = {}
+                self._keepers[loop] = _keep(clients, self._loops)
+            client = clients.get(key)
+            if client is None:
+                uds = None if socket is None else httpx.AsyncHTTPTransport(uds=socket, limits=limits(send.fresh))
+                client = httpx.AsyncClient(transport=uds, **options(key[1], self._verify, fresh=send.fresh))
+                clients[key] = client
+        return client
+
+
+def _admit(effect: Admit) -> None:
+    """Waits for a place, and looks once a second whether those in front have stopped reading."""
+    ticket, event = effect.ticket, threading.Event()
+    deadline = deadline_in(effect.timeout)
+    ticket.wake = event.set
+    while not ticket.granted:
+        if not event.wait(_GATE_PATIENCE):
+            ticket.gate.overtake(ticket)
+            if ticket.slot is not None:
+                return
+        if deadline is not None:
+            _check(deadline)
+
+
+async def _aadmit(effect: Admit) -> None:
+    """`_admit`, awaited; the one who leaves may run in another thread."""
+    ticket, event = effect.ticket, anyio.Event()
+    deadline = deadline_in(effect.timeout)
+    loop = _current_loop()
+    ticket.wake = partial(getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon, event.set)
+    while not ticket.granted:
+        with anyio.move_on_after(_GATE_PATIENCE) as scope:
+            await event.wait()
+        if scope.cancelled_caught:
+            ticket.gate.overtake(ticket)
+            if ticket.slot is not None:
+                return
+        if deadline is not None:
+            _check(deadline)
+
+
+def _close_all(clients: dict[_Key, httpx.Client]) -> None:
+    for client in clients.values():
+        client.close()
+
+
+def _current_loop() -> Any:
+    """The running event loop (asyncio) or its token (trio), one object for as long as it runs.
+
+    `anyio.lowlevel.current_token` makes a new object at each call, so a weak dictionary would forget it at once.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        import trio  # only where trio runs the caller
+
+        return trio.lowlevel.current_trio_token()
+
+
+def _refuse_given(http_client: object) -> None:
+    if http_client is not None:
+        raise TypeError("an http_client of your own can't be pickled; leave it out, or set headers and verify instead")
+
+
+def _keep(clients: _Clients, loops: _Loops) -> AsyncGenerator[None]:
+    """Closes clients when it is closed, which an event loop does with its generators before it ends.
+
+    So `asyncio.run` leaves no open sockets behind, though nobody called `aclose`.
+    """
+
+    async def keeper() -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            loops.pop(_current_loop(), None)
+            for client in clients.values():
+                await client.aclose()
+
+    started = keeper()
+    with suppress(StopIteration):
+        started.__anext__().send(None)  # runs up to its yield; that is when the loop takes note of it
+    return started
+
+
+def _pieces(reply: httpx.Response) -> Iterator[bytes]:
+    """The body as it comes. What is not packed need not go through httpx's unpacking, which costs with each token."""
+    return reply.iter_bytes() if "content-encoding" in reply.headers else reply.iter_raw()
+
+
+def _apieces(reply: httpx.Response) -> AsyncIterator[bytes]:
+    """`_pieces`, awaited."""
+    return reply.aiter_bytes() if "content-encoding" in reply.headers else reply.aiter_raw()
+
+
+def _bounded(reply: httpx.Response, effect: Read) -> Iterator[bytes]:
+    """The body, as long as it is not absurdly long, in size and in time: an endless one would fill the memory."""
+    size = 0
+    try:
+        for data in reply.iter_bytes():
+            size += len(data)
+            _check_body(size, effect)
+            yield data
+    finally:
+        reply.close()
+
+
+async def _abounded(reply: httpx.Response, effect: Read) -> AsyncIterator[bytes]:
+    """`_bounded`, awaited."""
+    size = 0
+    try:
+        async for data in reply.aiter_bytes():
+            size += len(data)
+            _check_body(size, effect)
+            yield data
+    finally:
+        await reply.aclose()
+
+
+def _check_body(size: int, effect: Read) -> None:
+    most = effect.most or MAX_EVENT_BYTES
+    if size > most:
+        raise MalformedReplyError(f"the answer is longer than {most} bytes", url=_asked(effect))
+    if effect.deadline is not None:
+        _check(effect.deadline, _asked(effect))
+
+
+def _asked(effect: Effect) -> str | None:
+    """The address that an effect is about, without credentials."""
+    if isinstance(effect, Send):
+        return redact_url(effect.url)
+    return shown(cast(httpx.Response, effect.reply)) if isinstance(effect, Read) else None
+
+
+def _check(deadline: float, url: str | None = None) -> None:
+    if time.monotonic() > deadline:
+        raise RequestTimeoutError("the reply took longer than total_timeout", url=url)
+
+
+def _error(failed: Exception, effect: Effect) -> LlamaServerError:
+    """Our error for one of httpx, with that as its cause."""
+    if isinstance(failed, LlamaServerError):
+        return failed
+    error = translate(failed, _asked(effect), before_reply=isinstance(effect, Send))
+    error.__cause__ = failed
+    return error
+
+
+def _stream_error(failed: Exception, reply: httpx.Response, decoder: StreamDecoder[Any]) -> LlamaServerError:
+    """The error that ends a stream, with what had arrived."""
+    url = shown(reply)
+    if isinstance(failed, LlamaServerError):
+        error = failed
+    else:
+        error = translate(failed, url, before_reply=False)
+        error.__cause__ = failed
+    return decoder.with_partial(error.at(url))

@@ -1,0 +1,120 @@
+"""A request whose answer is decoded while it comes: what may come before it, instead of it and after it.
+
+Programs as in `exchange.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Generic, TypeVar
+
+from .._replies import (
+    Stopwatch,
+    StreamDecoder,
+    not_this_api,
+)
+from ..errors import BadRequestError, LlamaServerError, NotFoundError, ServerFaultError
+from ..settings import ServerSettings, redact_url
+from .effects import OpenReply, Program, Read
+from .exchange import Call, admission, deadline_in, open_reply, within
+from .gate import Ticket
+
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamCall(Generic[D]):
+    """A request whose answer is decoded while it comes.
+
+    Attributes:
+        settings: Where it goes.
+        call: The request.
+        decoder: Makes a decoder for one answer.
+        fallback: Asked instead when the server has no such endpoint.
+        recover: After a refusal, another request that the server may take; None where there is none.
+        watch: Called with the deltas as they come; what it gives is done before they are passed on.
+        first: What has to be done before there is a request: its result is taken instead of this one.
+        then: Run once the answer has begun, before anything of it is read.
+        follow: After an answer that ended in an error, another request whose answer goes on from it, or None.
+        earlier: What the rounds before this one ended in.
+    """
+
+    settings: ServerSettings
+    call: Call
+    decoder: Callable[[], StreamDecoder[D]]
+    fallback: Call | None = None
+    recover: Callable[[LlamaServerError], Program[StreamCall[D] | None]] | None = None
+    watch: Callable[[Sequence[D]], Program[None] | None] | None = None
+    first: Callable[[], Program[StreamCall[D]]] | None = None
+    then: Callable[[], Program[None]] | None = None
+    follow: Callable[[LlamaServerError], StreamCall[D] | None] | None = None
+    earlier: tuple[LlamaServerError, ...] = ()
+
+
+def open_stream(stream: StreamCall[D]) -> Program[tuple[OpenReply, Ticket, StreamCall[D]]]:
+    """An answer that is a stream of events (or a whole reply where no stream was asked for), its ticket and request."""
+    started, deadline = time.monotonic(), deadline_in(stream.settings.total_timeout)
+    earlier = stream.earlier
+    while stream.first is not None:
+        stream = yield from stream.first()
+    ticket = yield from admission(stream.settings, stream.call)
+    try:
+        reply, stream = yield from _answer(stream, deadline)
+        kind = reply.headers.get("content-type", "")
+        if "html" in kind:
+            body = yield Read(reply, deadline)
+            shown = redact_url(stream.settings.base_url + stream.call.path)
+            raise not_this_api(body, kind, shown, reply.status_code)
+        if stream.then is not None:
+            yield from stream.then()
+    except LlamaServerError as error:
+        ticket.leave()
+        error.earlier = (*earlier, *error.earlier)
+        raise
+    except BaseException:
+        ticket.leave()
+        raise
+    return reply, ticket, replace(stream, earlier=earlier, decoder=partial(_timed, stream.decoder, started, earlier))
+
+
+def _timed(
+    decoder: Callable[[], StreamDecoder[D]], started: float, earlier: Sequence[LlamaServerError]
+) -> StreamDecoder[D]:
+    """A decoder that tells when the first token came; of a reply in several rounds, that of the first."""
+    return decoder() if earlier else Stopwatch(decoder(), started)
+
+
+def _answer(stream: StreamCall[D], deadline: float | None) -> Program[tuple[OpenReply, StreamCall[D]]]:
+    """The answer to a request, or to the one that took its place."""
+    try:
+        return (yield from open_reply(within(stream.settings, deadline), stream.call)), stream
+    except NotFoundError:
+        if stream.fallback is None:
+            raise
+        return (yield from open_reply(within(stream.settings, deadline), stream.fallback)), stream
+    except (BadRequestError, ServerFaultError) as error:
+        other = yield from _recovered(stream, error)
+        if other is None:
+            raise
+        if other.first is not None:
+            other = yield from other.first()
+        return (yield from open_reply(within(other.settings, deadline), other.call)), other
+
+
+def next_round(stream: StreamCall[D], error: LlamaServerError, deadline: float | None) -> StreamCall[D] | None:
+    """What to ask after an answer that ended in an error; None raises it."""
+    other = stream.follow(error) if stream.follow is not None else None
+    if other is None:
+        error.earlier = (*stream.earlier, *error.earlier)
+        return None
+    return replace(other, settings=within(other.settings, deadline), earlier=(*stream.earlier, error))
+
+
+def _recovered(stream: StreamCall[D], error: LlamaServerError) -> Program[StreamCall[D] | None]:
+    try:
+        return (yield from stream.recover(error)) if stream.recover is not None else None
+    except LlamaServerError:
+        return None  # the reason could not be found out, so the refusal itself is what is told
