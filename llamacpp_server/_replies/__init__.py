@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .single_body import WholeCompletionDecoder as WholeCompletionDecoder
     from .sse import MAX_EVENT_BYTES as MAX_EVENT_BYTES
     from .sse import SSEDecoder as SSEDecoder
+    from .stream import VAIN_TEMPLATES as VAIN_TEMPLATES
     from .stream import ChatStreamDecoder as ChatStreamDecoder
     from .stream import CompletionStreamDecoder as CompletionStreamDecoder
     from .stream import OwnTokensOnly as OwnTokensOnly
@@ -45,7 +46,7 @@ __getattr__, __dir__ = lazy(
         "progress_filter": ("ToldDecoder",),
         "single_body": ("WholeChatDecoder", "WholeCompletionDecoder"),
         "sse": ("MAX_EVENT_BYTES", "SSEDecoder"),
-        "stream": ("ChatStreamDecoder", "CompletionStreamDecoder", "OwnTokensOnly", "StreamDecoder"),
+        "stream": ("VAIN_TEMPLATES", "ChatStreamDecoder", "CompletionStreamDecoder", "OwnTokensOnly", "StreamDecoder"),
         "thoughts": ("NoThoughts", "ThoughtSplitter", "ThoughtsApart"),
     },
 )

@@ -48,7 +48,7 @@ D = TypeVar("D", ChatDelta, CompletionDelta)
 _NOTHING: dict[str, Any] = {}
 _NO_CHOICE: tuple[dict[str, Any]] = (_NOTHING,)
 # Events that were taken for a model in vain before none is taken any more.
-_VAIN_MODELS: Final = 8
+VAIN_TEMPLATES: Final = 8
 
 
 def _unlike(payload: bytes) -> None:
@@ -164,12 +164,12 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
         super()._decode_one(payload, deltas)
         # What is not like the others may change what they mean, such as the call that a number stands for.
         self._alike = _unlike
-        if len(deltas) != before + 1 or self._vain_models == _VAIN_MODELS:
+        if len(deltas) != before + 1 or self._vain_models == VAIN_TEMPLATES:
             return
         reader = reader_like(payload, deltas[-1])
         if reader is not None:
             at = len(self._deltas) + len(deltas)
-            self._vain_models = 0 if at > self._model_at + _VAIN_MODELS else self._vain_models + 1
+            self._vain_models = 0 if at > self._model_at + VAIN_TEMPLATES else self._vain_models + 1
             self._alike, self._model_at = reader, at
 
     def _read(self, chunk: dict[str, Any], deltas: list[ChatDelta]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("llamacpp_server", "langchain_llamacpp_server", "llamaindex_llamacpp_server")
+TEST_FILES = sorted((ROOT / "tests").rglob("*.py"))
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
@@ -41,3 +42,15 @@ def imports_of(path):
         elif isinstance(node, ast.ImportFrom):
             base = package.rsplit(".", node.level - 1)[0] + "." if node.level else ""
             yield (base + (node.module or "")).rstrip("."), node.lineno
+
+
+def imported_names(path):
+    """Like `imports_of`, with each name that is imported from a module: `package.module.name`."""
+    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            yield from ((f"{module}.{alias.name}", node.lineno) for alias in node.names)

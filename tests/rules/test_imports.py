@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.rules.packages import FILES, ROOT, imports_of, name_of
+from tests.rules.packages import FILES, ROOT, TEST_FILES, imported_names, imports_of, name_of
 
 # Packages hand out their names lazily, so each is asked for.
 LOADED = (
@@ -75,3 +75,32 @@ SHARED = {
 def test_adapters_use_the_clients_public_modules():
     used = {name for path in ADAPTER_FILES for name, _ in imports_of(path) if name.startswith("llamacpp_server._")}
     assert used <= set(SHARED)
+
+
+CORE = ROOT / "llamacpp_server"
+INSIDE = {path.parent.name for path in CORE.glob("*/__init__.py")}
+CLIENTS = ("llamacpp_server.client", "llamacpp_server.async_client")
+# Tests that still patch a module behind a door.
+PATCHING = {"tests.server.test_fitting", "tests.server.test_media", "tests.standard.langchain_chat"}
+
+
+def behind_doors(path):
+    """Modules of another package's inside that a file imports."""
+    for name, line in imported_names(path):
+        parts = name.split(".")
+        if name_of(path) in CLIENTS and name.startswith("llamacpp_server._endpoints."):
+            continue  # its modules are what that door offers the clients
+        if parts[0] == "llamacpp_server" and len(parts) > 2 and parts[1] in INSIDE:
+            module = CORE / parts[1] / f"{parts[2]}.py"
+            if module.exists() and CORE / parts[1] not in path.parents:
+                yield f"{name_of(path)}:{line} {name}"
+
+
+def test_nobody_imports_past_a_door():
+    assert {"transport", "_replies", "_endpoints", "integration"} <= INSIDE
+    found = [text for path in [*FILES, *TEST_FILES] for text in behind_doors(path)]
+    assert [text for text in found if text.partition(":")[0] not in PATCHING] == []
+
+
+def test_an_import_past_a_door_is_seen():
+    assert any("_endpoints.adapt" in text for text in behind_doors(ROOT / "tests" / "server" / "test_fitting.py"))

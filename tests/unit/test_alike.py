@@ -7,13 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamacpp_server import ChatDelta, MalformedReplyError, StreamCutOffError, ToolCallFragment
-from llamacpp_server._replies import (
-    ChatStreamDecoder,
-    reader_like,
-)
-from llamacpp_server._replies.stream import (
-    _VAIN_MODELS,
-)
+from llamacpp_server._replies import VAIN_TEMPLATES, ChatStreamDecoder, reader_like
 from tests.unit.events import DONE, TOP, call, chunk, event, role, text, usage
 
 
@@ -85,7 +79,7 @@ class Parsing(ChatStreamDecoder):
 
     def __init__(self):
         super().__init__()
-        self._vain_models = _VAIN_MODELS
+        self._vain_models = VAIN_TEMPLATES
 
 
 def outcome(decoder, pieces):
@@ -151,7 +145,7 @@ def test_a_model_is_taken_where_it_is_of_use(taken):
 
 def test_models_in_vain_are_given_up(taken):
     outcome(ChatStreamDecoder(), [text("x", created=number) for number in range(100)])
-    assert len(taken) == 1 + _VAIN_MODELS  # the first says where the reply starts
+    assert len(taken) == 1 + VAIN_TEMPLATES  # the first says where the reply starts
 
 
 def test_models_go_on_where_one_was_of_use(taken):

@@ -13,9 +13,6 @@ from llamacpp_server import (
     ServerFaultError,
     StreamCutOffError,
 )
-from llamacpp_server._replies import single_body as _whole
-from llamacpp_server._replies import sse as _sse
-from llamacpp_server.transport import shells as transport
 from tests.unit.events import DONE, chunk, text
 from tests.wire.scripted_server import Answer, ScriptedServer, head, reply
 from tests.wire.scripted_server import chunk as piece
@@ -110,7 +107,7 @@ def test_half_a_gzip_answer_is_malformed_or_cut(connect):
 
 
 def test_an_endless_body_is_given_up_and_its_connection_closed(connect, monkeypatch):
-    monkeypatch.setattr(transport, "MAX_EVENT_BYTES", 100_000)
+    monkeypatch.setattr("llamacpp_server.transport.shells.MAX_EVENT_BYTES", 100_000)
     endless = Answer((head("application/json"), *[piece(b"[" * 10_000)] * 30), "hang")
     with ScriptedServer(endless) as server:
         with pytest.raises(MalformedReplyError, match="longer than") as caught:
@@ -120,7 +117,7 @@ def test_an_endless_body_is_given_up_and_its_connection_closed(connect, monkeypa
 
 
 def test_an_endless_answer_in_one_piece_is_given_up_and_its_connection_closed(connect, monkeypatch):
-    monkeypatch.setattr(_whole, "MAX_EVENT_BYTES", 100_000)
+    monkeypatch.setattr("llamacpp_server._replies.single_body.MAX_EVENT_BYTES", 100_000)
     endless = Answer((head("application/json"), *[piece(b"[" * 10_000)] * 30), "hang")
     with ScriptedServer(endless) as server:
         with pytest.raises(MalformedReplyError, match="longer than"):
@@ -129,7 +126,7 @@ def test_an_endless_answer_in_one_piece_is_given_up_and_its_connection_closed(co
 
 
 def test_an_endless_line_of_a_stream_is_given_up_and_its_connection_closed(connect, monkeypatch):
-    monkeypatch.setattr(_sse, "MAX_EVENT_BYTES", 100_000)
+    monkeypatch.setattr("llamacpp_server._replies.sse.MAX_EVENT_BYTES", 100_000)
     endless = Answer((head(), *[piece(b"data: " + b"x" * 10_000)] * 30), "hang")
     with ScriptedServer(endless) as server:
         with pytest.raises(MalformedReplyError, match="longer than"):

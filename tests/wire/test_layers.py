@@ -16,7 +16,6 @@ from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 from langchain_llamacpp_server import ChatLlamaServer
 from llamacpp_server import ChatRequest, LlamaServerClient, LlamaServerError, ServerBusyError
-from llamacpp_server.transport import retry as _policy
 from llamaindex_llamacpp_server import LlamaServer
 from tests.unit.events import DONE, chunk, text
 from tests.wire.scripted_server import Answer, ScriptedServer, error, stream
@@ -28,7 +27,7 @@ CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch):
-    monkeypatch.setattr(_policy, "_FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("llamacpp_server.transport.retry._FIRST_BACKOFF", 0.01)
 
 
 def alone(url):
