@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
 from llamacpp_server import ChatRequest, Timings, Usage
-from llamacpp_server.diagnostics import cache_report
+from llamacpp_server.diagnostics import CacheReport as CoreCacheReport
 
 from ._messages import to_wire
 from ._tools import wire_tools
@@ -26,7 +26,7 @@ _RENDERED = ("tools", "tool_choice", "parallel_tool_calls", "thinking", "chat_te
              "cache_salt", "model")  # fmt: skip
 
 
-class CacheReport(cache_report.CacheReport, BaseCallbackHandler):
+class CacheReport(CoreCacheReport, BaseCallbackHandler):
     """For each turn of each session: tokens of the prompt, those reused, those read again, and what changed first.
 
     Examples:

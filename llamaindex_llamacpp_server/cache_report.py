@@ -15,7 +15,7 @@ from pydantic import PrivateAttr
 
 from llamacpp_server import ChatRequest, Timings, Usage
 from llamacpp_server._notices import say_once
-from llamacpp_server.diagnostics import cache_report
+from llamacpp_server.diagnostics import CacheReport as CoreCacheReport
 
 from ._messages import to_wire
 from ._tools import tool_dict
@@ -24,7 +24,7 @@ from .llms import LlamaServer
 __all__ = ["CacheReport"]
 
 
-class CacheReport(cache_report.CacheReport):
+class CacheReport(CoreCacheReport):
     """For each turn of each session: tokens of the prompt, those reused, those read again, and what changed first.
 
     Examples:

@@ -9,7 +9,7 @@ from .._lazy import lazy
 if TYPE_CHECKING:
     from .cache_changes import compare
     from .cache_report import CacheReport, CacheTurn
-    from .preflight import CAPABILITIES, Finding, preflight
+    from .checks import CAPABILITIES, Finding, preflight
 
 __all__ = [
     "CAPABILITIES",
@@ -25,6 +25,6 @@ __getattr__, __dir__ = lazy(
     {
         "cache_changes": ("compare",),
         "cache_report": ("CacheReport", "CacheTurn"),
-        "preflight": ("CAPABILITIES", "Finding", "preflight"),
+        "checks": ("CAPABILITIES", "Finding", "preflight"),
     },
 )
