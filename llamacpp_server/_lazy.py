@@ -1,4 +1,4 @@
-"""Packages whose names are imported when they are first asked for."""
+"""Lazy packages: a name is imported when it is first used."""
 
 from __future__ import annotations
 

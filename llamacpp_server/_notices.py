@@ -1,4 +1,4 @@
-"""Says a thing once per process: what was repaired, dropped, clamped or can't be enforced.
+"""Warnings that are logged once per process: what was repaired, dropped, clamped or can't be enforced.
 
 To switch it off: `logging.getLogger("llamacpp_server").setLevel(logging.ERROR)`.
 """

@@ -1,4 +1,4 @@
-"""Which repairs are wanted, and the word about those that were made."""
+"""Repairs: which are enabled, and how they are logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A method for each endpoint of llama-server, with calls that are awaited: the twin of `client.py`."""
+"""The async client: one method for each endpoint of llama-server. The twin of `client.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked of the model and what comes back: plain frozen values that no framework and no HTTP appear in.
+"""Requests to a model and its replies: frozen values, free of HTTP and of frameworks.
 
 A reply is either whole (`ChatReply`, `CompletionReply`) or a stream of deltas (`ChatDelta`, `CompletionDelta`).
 Concatenating a stream's deltas, choice by choice, gives the whole reply (`llamacpp_server.fold_chat`).

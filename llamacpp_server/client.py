@@ -1,4 +1,4 @@
-"""A method for each endpoint of llama-server, with calls that block.
+"""The blocking client: one method for each endpoint of llama-server.
 
 `async_client.py` is its twin; both run the programs of `_endpoints/`, and a test keeps the two equal.
 """

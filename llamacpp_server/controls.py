@@ -1,4 +1,4 @@
-"""What can be done to a reply while it runs."""
+"""Controls of a running reply: ending its reasoning early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can go wrong when talking to llama-server, as types.
+"""The error classes, drawn as a tree.
 
     LlamaServerError                    everything below
     ├── ConnectionFailedError           nothing usable answered        (also ConnectionError)

@@ -1,4 +1,4 @@
-"""One snapshot of what a server and its model can do, put together from `/props` and `/v1/models`."""
+"""Capabilities of a server and its model, from `/props` and `/v1/models`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What known embedding models want in front of a query and of a document.
+"""Query and document prefixes of known embedding models.
 
 Trained with these texts in front, such models retrieve much worse without them, and nothing fails: that is why they
 are here by name. From the model cards, read 2026-11-20:

@@ -1,4 +1,4 @@
-"""What is told while one waits: for a model that is downloaded or loads, for a place, and for a prompt to be read."""
+"""Progress of downloads, of loading models, of waiting and of prompts being read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the endpoints other than chat and completion answer, as frozen values.
+"""Replies of all endpoints but chat and completion, as frozen values.
 
 Each class reads its own wire form (`from_wire`), takes what is there, and leaves out what a build does not say.
 """

@@ -1,4 +1,4 @@
-"""The one table of request parameters. Every model class of both adapters inherits it.
+"""Request parameters: one table, inherited by every model class of both adapters.
 
 The names are the server's own, and so are the meanings, read from llama.cpp b11434 (`tools/server/server-task.cpp`
 and `server-common.cpp`). A field that is not given is not sent, so the server's own settings (its command line, the

@@ -1,4 +1,4 @@
-"""Where the server is and how patient to be with it."""
+"""Connection settings: address, API key, timeouts and retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embedding and reranking as values: what is asked for, and what is checked, cut and scaled of the answer.
+"""Embedding and reranking requests, and the checks on what comes back.
 
 Pure functions, without a socket. `_endpoints/embeddings.py` and `_endpoints/reranking.py` make requests out of these.
 """

@@ -1,4 +1,4 @@
-"""What goes over the wire, as types only: nothing here exists at run time but names.
+"""Types of the JSON on the wire; names only at run time.
 
 Read from llama.cpp b11434 (`tools/server/server-common.cpp`, `server-task.cpp`, `server-context.cpp`) and checked on a
 running server. Every key may be missing on another build, so decoders read with `.get`.

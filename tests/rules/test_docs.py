@@ -9,6 +9,7 @@ from llamacpp_server._history import (
     REPAIRS,
 )
 from llamacpp_server.sampling import SAMPLING_FIELDS
+from tests.rules import architecture
 from tests.rules.tables import OPENAI_PATH, PATH, openai_arguments, request_fields
 
 CALL_MODULES = ("_endpoints/chat", "_tools/forced_round", "_tools/checks")
@@ -47,3 +48,13 @@ def test_the_page_of_request_fields_is_that_of_the_code() -> None:
 def test_the_page_of_openais_arguments_is_that_of_the_code() -> None:
     pytest.importorskip("langchain_openai", reason="langchain-openai is not installed (make bench installs it)")
     assert openai_arguments() == OPENAI_PATH.read_text(encoding="utf-8")
+
+
+def test_the_architecture_picture_is_drawn_from_todays_code() -> None:
+    assert architecture.PATH.read_text(encoding="utf-8") == architecture.picture(), "python -m tests.rules.architecture"
+
+
+def test_the_architecture_page_describes_every_package() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    packages = {path.parent.name for path in (DOCS.parent / "llamacpp_server").glob("*/__init__.py")}
+    assert packages == set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
