@@ -43,6 +43,7 @@ test-builds: $(VENV)/.binary ## the server part of the tests against a year of l
 lint: $(VENV)/.dev ## style, types and the placement rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/generate_client.py --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

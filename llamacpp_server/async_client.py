@@ -1,4 +1,7 @@
-"""The async client: one method for each endpoint of llama-server. The twin of `client.py`."""
+"""The async client: one method for each endpoint of llama-server. `client.py` is generated from it.
+
+To change a method, change it here and run `python scripts/generate_client.py`.
+"""
 
 from __future__ import annotations
 
@@ -71,14 +74,24 @@ __all__ = ["AsyncLlamaServerClient"]
 
 
 class AsyncLlamaServerClient:
-    """llama-server, with calls that are awaited, on asyncio and trio. Works in one event loop after another.
+    """An async client of llama-server, for asyncio and trio. Works in one event loop after another.
 
-    Examples:
+    Example:
         >>> async with AsyncLlamaServerClient("http://localhost:8080") as client:  # doctest: +SKIP
         ...     async for delta in client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])):
         ...         print(delta.content, end="")
 
-    Arguments, attributes and errors are those of `LlamaServerClient`.
+    Args:
+        base_url: Address of the server; None means `LLAMACPP_BASE_URL`, else http://localhost:8080.
+        settings: All settings at once.
+        http_client: Used instead of connections of our own, and never closed by us.
+        transport: Connections to share with other clients.
+        **fields: Single fields of `ServerSettings`, such as `api_key` and `read_timeout`.
+
+    Attributes:
+        settings: The connection settings.
+
+    Every method raises subclasses of `LlamaServerError`.
     """
 
     def __init__(
@@ -108,7 +121,7 @@ class AsyncLlamaServerClient:
         return other
 
     async def aclose(self) -> None:
-        """Closes the connections of this event loop; an `http_client` of yours stays open. Usable again afterwards."""
+        """Close the connections of this event loop; an `http_client` of yours stays open. Usable again afterwards."""
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:

@@ -1,6 +1,6 @@
-"""The blocking client: one method for each endpoint of llama-server.
+"""The blocking client: one method for each endpoint of llama-server. Generated from `async_client.py`.
 
-`async_client.py` is its twin; both run the programs of `_endpoints/`, and a test keeps the two equal.
+To change a method, change `async_client.py` and run `python scripts/generate_client.py`.
 """
 
 from __future__ import annotations
@@ -74,21 +74,22 @@ __all__ = ["LlamaServerClient"]
 
 
 class LlamaServerClient:
-    """llama-server, with calls that block. Safe to use from several threads, after a fork, and pickled.
+    """A client of llama-server. Safe to use from several threads, after a fork, and pickled.
 
-    Examples:
+    Example:
         >>> with LlamaServerClient("http://localhost:8080") as client:  # doctest: +SKIP
-        ...     client.chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])).content
+        ...     for delta in client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])):
+        ...         print(delta.content, end="")
 
     Args:
-        base_url: The server; None takes `LLAMACPP_BASE_URL`, else http://localhost:8080.
+        base_url: Address of the server; None means `LLAMACPP_BASE_URL`, else http://localhost:8080.
         settings: All settings at once.
         http_client: Used instead of connections of our own, and never closed by us.
         transport: Connections to share with other clients.
         **fields: Single fields of `ServerSettings`, such as `api_key` and `read_timeout`.
 
     Attributes:
-        settings: Where the server is, and how patient to be with it.
+        settings: The connection settings.
 
     Every method raises subclasses of `LlamaServerError`.
     """
@@ -120,7 +121,7 @@ class LlamaServerClient:
         return other
 
     def close(self) -> None:
-        """Closes the connections; an `http_client` of yours stays open. Usable again afterwards."""
+        """Close the connections; an `http_client` of yours stays open. Usable again afterwards."""
         self._transport.close()
 
     def __enter__(self) -> Self:
