@@ -61,7 +61,7 @@ from .results import (
     SlotState,
     Token,
 )
-from .settings import ServerSettings
+from .settings import ServerSettings, hides_arguments
 from .transport import (
     Transport,
 )
@@ -94,6 +94,7 @@ class LlamaServerClient:
     Every method raises subclasses of `LlamaServerError`.
     """
 
+    @hides_arguments
     def __init__(
         self,
         base_url: str | None = None,
@@ -114,6 +115,7 @@ class LlamaServerClient:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings!r})"
 
+    @hides_arguments
     def with_settings(self, **changes: Any) -> Self:
         """A client with some settings changed that shares this one's connections."""
         other = copy.copy(self)

@@ -9,7 +9,8 @@ import ssl
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Self
+from functools import wraps
+from typing import Any, Final, Literal, ParamSpec, Self, TypeVar
 from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
 from pydantic import SecretStr
@@ -25,6 +26,9 @@ __all__ = [
     "redact_url",
     "split_unix",
 ]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DEFAULT_BASE_URL: Final = "http://localhost:8080"
 
@@ -54,6 +58,23 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
+def hides_arguments(function: Callable[P, T]) -> Callable[P, T]:
+    """Keep a function's arguments out of the traceback of what it raises for a bad one.
+
+    Debuggers and error trackers show the variables of each frame, and an argument may be a key or hold a password.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except (AttributeError, TypeError, ValueError) as error:
+            del args, kwargs
+            raise error.with_traceback(None) from None
+
+    return call
+
+
 @dataclass(frozen=True, slots=True)
 class WaitState:
     """What `on_wait` is told each time a request is about to wait for the server.
@@ -71,6 +92,7 @@ class WaitState:
     url: str
 
 
+@hides_arguments
 def normalize_base_url(base_url: str) -> str:
     """The server's root: without `/v1`, endpoint names and trailing slashes; an `--api-prefix` is kept.
 
@@ -201,6 +223,7 @@ class ServerSettings:
     on_progress: Callable[[Progress], None] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._check_types()
         object.__setattr__(self, "base_url", normalize_base_url(self.base_url))
         if isinstance(self.api_key, str):
             object.__setattr__(self, "api_key", SecretStr(self.api_key))
@@ -219,11 +242,24 @@ class ServerSettings:
             if not (text.isascii() and text.isprintable()):
                 raise ValueError(f"the value of the header {name} has characters that HTTP does not allow")
 
+    def _check_types(self) -> None:
+        """A secret of another type is refused here, where no message shows it."""
+        if not isinstance(self.base_url, str):
+            raise ValueError(f"base_url must be a text, not {type(self.base_url).__name__}")
+        if not isinstance(self.api_key, SecretStr | str | None):
+            raise ValueError(f"api_key must be a text, not {type(self.api_key).__name__}")
+        if not isinstance(self.headers, Mapping) or not isinstance(self.query, Mapping):
+            raise ValueError("headers and query must be mappings")
+        for name, text in self.headers.items():
+            if not isinstance(name, str) or not isinstance(text, str):
+                raise ValueError("names and values of headers must be texts")
+
     def __repr__(self) -> str:
         key = "None" if self.api_key is None else "'**********'"
         return f"ServerSettings(base_url={redact_url(self.base_url)!r}, api_key={key}, model={self.model!r})"
 
     @classmethod
+    @hides_arguments
     def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Self:
         """Settings from `LLAMACPP_BASE_URL`, `LLAMACPP_API_KEY` and `LLAMACPP_MODEL`, where not given.
 
@@ -242,6 +278,7 @@ class ServerSettings:
                     given[name] = value
         return cls(**given)
 
+    @hides_arguments
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed."""
         return replace(self, **changes)
@@ -267,6 +304,10 @@ class ServerSettings:
         host, slash, prefix = rest.partition("/")
         root = f"{scheme}://{host.rpartition('@')[2]}{slash}{prefix}"
         return root + path + ("?" + urlencode(query) if query else "")
+
+
+# The method that `dataclass` writes, whose frame would show the key.
+ServerSettings.__init__ = hides_arguments(ServerSettings.__init__)  # type: ignore[method-assign]
 
 
 def _login(base_url: str) -> str | None:

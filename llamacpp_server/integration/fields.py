@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from ..chat import FORCED_CALL_WITHIN, MediaPolicy
 from ..controls import RunningReplies, ThinkingControl
@@ -25,6 +35,7 @@ from ..settings import (
     WaitState,
     redact_url,
 )
+from .redaction import redacted
 from .thinking import Thinking
 from .tokenizer import LlamaServerTokenizer
 
@@ -109,6 +120,22 @@ class ConnectionFields(BaseModel):
     _async_transport: AsyncTransport | None = PrivateAttr(None)
     _info: tuple[Any, ServerInfo] | None = PrivateAttr(None)
     _tokenizers: dict[Any, LlamaServerTokenizer] = PrivateAttr(default_factory=dict)
+
+    def __init__(self, /, **data: Any) -> None:
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            # What is shown with a traceback are the variables of its frames: those of pydantic and ours hold the key.
+            del data
+            raise error.with_traceback(None) from None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_secrets(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise redacted(error) from None
 
     def server_settings(self) -> ServerSettings:
         """The fields as settings of a client.

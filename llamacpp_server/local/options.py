@@ -320,6 +320,8 @@ def params_for(options: Mapping[str, Any]) -> dict[str, Any]:
 def api_keys(given: str | SecretStr | None) -> list[str]:
     """The keys in an option's value; the server takes several with commas between them."""
     text = given.get_secret_value() if isinstance(given, SecretStr) else given or ""
+    if not isinstance(text, str):
+        raise ValueError(f"api_key must be a text, not {type(text).__name__}")
     return [key for key in text.split(",") if key]
 
 

@@ -24,7 +24,7 @@ import anyio.to_thread
 
 from ..async_client import AsyncLlamaServerClient
 from ..client import LlamaServerClient
-from ..settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState, normalize_base_url
+from ..settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState, hides_arguments, normalize_base_url
 from ..transport import (
     Transport,
 )
@@ -83,6 +83,7 @@ class LocalServer:
         TypeError: For an option that does not exist.
     """
 
+    @hides_arguments
     def __init__(
         self,
         model: FilePath | None = None,
@@ -227,6 +228,7 @@ class LocalServer:
         """Exit code of a server that ended by itself, 128 + n for signal n; None while it runs and after `stop`."""
         return self._guard.poll() if self._guard is not None else None
 
+    @hides_arguments
     def client(self, **settings: Any) -> LlamaServerClient:
         """A client for it with its key. It need not be closed: that is done when nothing refers to it, and by `stop`.
 
@@ -237,6 +239,7 @@ class LocalServer:
         self._transports.add(transport)
         return LlamaServerClient(settings=self._settings(settings), transport=transport)
 
+    @hides_arguments
     def async_client(self, **settings: Any) -> AsyncLlamaServerClient:
         """An awaiting client for it with its key.
 
@@ -262,6 +265,7 @@ class LocalServer:
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
 
+    @hides_arguments
     def _settings(self, fields: Mapping[str, Any]) -> ServerSettings:
         key = {"api_key": self._keys[0]} if self._keys else {}
         return ServerSettings(**{"base_url": self.base_url, **key, **fields})
