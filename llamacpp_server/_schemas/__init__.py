@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .constraints import rules_thinking as rules_thinking
     from .constraints import says_thinking as says_thinking
     from .constraints import without_thinking as without_thinking
+    from .flatten import with_absolute_references as with_absolute_references
     from .grammars import choices_grammar as choices_grammar
     from .grammars import regex_grammar as regex_grammar
     from .regex import server_pattern as server_pattern
@@ -31,6 +32,7 @@ __getattr__, __dir__ = lazy(
         "clean": ("clean_schema", "clean_tools", "find_guilty", "guilty_tools"),
         "clean_types": ("ANY_ITEM",),
         "constraints": ("CONSTRAINTS", "as_grammar", "rules_thinking", "says_thinking", "without_thinking"),
+        "flatten": ("with_absolute_references",),
         "grammars": ("choices_grammar", "regex_grammar"),
         "regex": ("server_pattern",),
         "simplify": ("plain_tools",),

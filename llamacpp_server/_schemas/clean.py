@@ -61,6 +61,7 @@ def clean_schema(schema: object, *, name: str = "", arguments: bool = False) -> 
         arguments: Whether it describes the arguments of a tool, which are always one object with properties.
     """
     cleaner = _Cleaner(schema, name)
+    schema = cleaner.flattener.root
     root = schema if isinstance(schema, Mapping) else {} if schema in (None, True) or arguments else schema
     cleaned = cleaner.arguments(root) if arguments else cleaner.node(root, "", 0)
     if cleaner.definitions:

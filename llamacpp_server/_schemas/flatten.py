@@ -18,6 +18,8 @@ ANNOTATIONS: Final = frozenset(
     {"title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$comment"}
 )
 _HOUSEKEEPING: Final = frozenset({"$schema", "$id", "$anchor", "$defs", "definitions", "components", "discriminator"})
+_OTHER_HOME: Final = {"$defs": "#/definitions/", "definitions": "#/$defs/"}
+_MOST_DEPTH: Final = 200
 _GREATEST: Final = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"})
 _LEAST: Final = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"})
 
@@ -31,7 +33,7 @@ class Flattener:
     """
 
     def __init__(self, root: object, tell: Tell) -> None:
-        self.root = root
+        self.root = with_absolute_references(root)
         self.tell = tell
         self.crowded = False
         """Whether references are kept because the schema has grown large already."""
@@ -82,20 +84,7 @@ class Flattener:
 
     def resolve(self, reference: object) -> object | None:
         """The target of a reference within the schema; None where there is none."""
-        if not isinstance(reference, str) or not reference.startswith("#"):
-            return None
-        if reference[1:2] not in ("", "/"):
-            return _anchored(self.root, reference[1:])
-        target: Any = self.root
-        for token in reference[2:].split("/") if len(reference) > 2 else []:
-            key = unquote(token).replace("~1", "/").replace("~0", "~")
-            if isinstance(target, Mapping) and key in target:
-                target = target[key]
-            elif isinstance(target, list) and key.isdecimal() and int(key) < len(target):
-                target = target[int(key)]
-            else:
-                return None
-        return target  # type: ignore[no-any-return]  # any JSON
+        return resolve(self.root, reference)
 
     def stays(self, reference: str) -> bool:
         """Whether a reference is kept as one."""
@@ -112,6 +101,68 @@ class Flattener:
                         waiting.append(found)
             self._recursive[reference] = reference in seen
         return self._recursive[reference]
+
+
+def resolve(root: object, reference: object) -> object | None:
+    """The target of a reference within a schema; None where there is none."""
+    if not isinstance(reference, str) or not reference.startswith("#"):
+        return None
+    if reference[1:2] not in ("", "/"):
+        return _anchored(root, reference[1:])
+    target: Any = root
+    for token in reference[2:].split("/") if len(reference) > 2 else []:
+        key = unquote(token).replace("~1", "/").replace("~0", "~")
+        if isinstance(target, Mapping) and key in target:
+            target = target[key]
+        elif isinstance(target, list) and key.isdecimal() and int(key) < len(target):
+            target = target[int(key)]
+        else:
+            return None
+    return target  # type: ignore[no-any-return]  # any JSON
+
+
+def with_absolute_references(root: object) -> object:
+    """The schema, with references to the definitions of an enclosing schema written as paths from the root.
+
+    Builders put a whole schema, with its `$defs`, inside another one and leave its references as they were. A reference
+    that leads nowhere from the root is looked up from each enclosing schema, the nearest first, under `$defs` and
+    under `definitions`, whichever it names.
+
+    Args:
+        root: The whole schema; not changed. The same object is returned where nothing has to be rewritten.
+    """
+    return _absolute(root, root, (("#", root),), 0)
+
+
+def _absolute(node: Any, root: object, enclosing: tuple[tuple[str, Any], ...], depth: int) -> Any:
+    if depth > _MOST_DEPTH:
+        return node
+    if isinstance(node, list):
+        entries = [_absolute(one, root, _within(enclosing, n, one), depth + 1) for n, one in enumerate(node)]
+        return node if all(new is old for new, old in zip(entries, node, strict=True)) else entries
+    if not isinstance(node, Mapping):
+        return node
+    members = {key: _absolute(one, root, _within(enclosing, key, one), depth + 1) for key, one in node.items()}
+    reference = node.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/") and resolve(root, reference) is None:
+        members["$ref"] = _from_enclosing(reference, enclosing)
+    return node if all(members[key] is node[key] for key in node) else members
+
+
+def _within(enclosing: tuple[tuple[str, Any], ...], key: object, node: object) -> tuple[tuple[str, Any], ...]:
+    """The path to a node, with each schema on it."""
+    step = str(key).replace("~", "~0").replace("/", "~1").replace("%", "%25")
+    return (*enclosing, (f"{enclosing[-1][0]}/{step}", node))
+
+
+def _from_enclosing(reference: str, enclosing: tuple[tuple[str, Any], ...]) -> str:
+    home, _, name = reference[2:].partition("/")
+    other = f"{_OTHER_HOME[home]}{name}" if home in _OTHER_HOME else reference
+    for path, schema in enclosing[::-1]:
+        for wanted in (reference, other):
+            if resolve(schema, wanted) is not None:
+                return path + wanted[1:]
+    return reference
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any], lost: Callable[[str], None]) -> Node:

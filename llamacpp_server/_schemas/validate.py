@@ -1,13 +1,18 @@
 """Whether a value fits a JSON schema: what our side makes sure of, whatever the server did.
 
-Not all of JSON Schema: the keywords that pydantic and the builders of tools write. Others are passed over.
+Not all of JSON Schema: the keywords that pydantic and the builders of tools write. Others are passed over, and a
+`oneOf` is read as an `anyOf`: builders write it for any union, and no grammar keeps a value from fitting two of them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+from math import isfinite
 from typing import Any, Final, NamedTuple
+
+from .flatten import resolve, with_absolute_references
 
 _MOST_DEPTH: Final = 100
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
@@ -39,12 +44,13 @@ class Misfit(NamedTuple):
 
 def misfits(schema: Any, value: Any) -> list[Misfit]:
     """Where `value` does not fit `schema`; empty when it does."""
-    return list(_Check(schema).node(schema, value, "", 0))
+    check = _Check(schema)
+    return list(check.node(check.root, value, "", 0))
 
 
 class _Check:
     def __init__(self, root: Any) -> None:
-        self.root = root
+        self.root = with_absolute_references(root)
 
     def node(self, schema: Any, value: Any, path: str, depth: int) -> Iterator[Misfit]:
         if schema is False:
@@ -52,21 +58,13 @@ class _Check:
         if not isinstance(schema, Mapping) or depth > _MOST_DEPTH:
             return
         if isinstance(schema.get("$ref"), str):
-            yield from self.node(self.target(schema["$ref"]), value, path, depth + 1)
+            yield from self.node(resolve(self.root, schema["$ref"]), value, path, depth + 1)
         yield from self.unions(schema, value, path, depth)
         yield from _plain(schema, value, path)
         if isinstance(value, dict):
             yield from self.members(schema, value, path, depth)
         elif isinstance(value, list):
             yield from self.entries(schema, value, path, depth)
-
-    def target(self, reference: str) -> Any:
-        """What a reference into the schema itself stands for; any other is passed over."""
-        found: Any = self.root if reference.startswith("#") else None
-        for part in reference.lstrip("#").split("/")[1:]:
-            name = part.replace("~1", "/").replace("~0", "~")
-            found = found.get(name) if isinstance(found, Mapping) else None
-        return found
 
     def fits(self, schema: Any, value: Any, path: str, depth: int) -> bool:
         return next(self.node(schema, value, path, depth + 1), None) is None
@@ -84,26 +82,30 @@ class _Check:
             yield Misfit(path, keyword, f"fits none of the alternatives ({nearest[0]})")
 
     def members(self, schema: Mapping[str, Any], value: dict[str, Any], path: str, depth: int) -> Iterator[Misfit]:
-        known = schema.get("properties") or {}
+        known, patterns = _mapping(schema.get("properties")), _mapping(schema.get("patternProperties"))
+        others = schema.get("additionalProperties", True)
         for name in schema.get("required") or ():
             if name not in value:
                 yield Misfit(path, "required", f"{name!r} is missing")
-        others = schema.get("additionalProperties", True)
-        patterns = schema.get("patternProperties") or {}
         for name, member in value.items():
             where = f"{path}.{name}" if path else name
-            if name in known:
-                yield from self.node(known[name], member, where, depth + 1)
-            elif others is False and not patterns:
+            if "propertyNames" in schema and not self.fits(schema["propertyNames"], name, where, depth):
+                yield Misfit(path, "propertyNames", f"{name!r} is not allowed as a name")
+            own = [known[name]] if name in known else []
+            own += [one for pattern, one in patterns.items() if _matches(pattern, name)]
+            if not own and others is False:
                 yield Misfit(path, "additionalProperties", f"{name!r} is not known")
-            elif not patterns:
-                yield from self.node(others, member, where, depth + 1)
+            for one in own or [others]:
+                if one is not False or own:
+                    yield from self.node(one, member, where, depth + 1)
 
     def entries(self, schema: Mapping[str, Any], value: list[Any], path: str, depth: int) -> Iterator[Misfit]:
         first = schema.get("prefixItems") or ()
         items = schema.get("items")
         if isinstance(items, list):
             first, items = items, schema.get("additionalItems")
+        if schema.get("uniqueItems") is True and len(set(map(_key, value))) < len(value):
+            yield Misfit(path, "uniqueItems", "two entries are the same")
         for index, entry in enumerate(value):
             own = first[index] if index < len(first) else items
             yield from self.node(own, entry, f"{path}[{index}]", depth + 1)
@@ -131,12 +133,19 @@ def _plain(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Misfit]
 
 def _pattern(schema: Mapping[str, Any], value: str, path: str) -> Iterator[Misfit]:
     pattern = schema.get("pattern")
-    try:
-        found = pattern is None or re.search(pattern, value)
-    except re.error:
-        return  # another dialect than Python's
-    if not found:
+    if isinstance(pattern, str) and not _matches(pattern, value):
         yield Misfit(path, "pattern", f"{_shown(value)} does not match {pattern}")
+
+
+def _matches(pattern: str, value: str) -> bool:
+    try:
+        return re.search(pattern, value) is not None
+    except re.error:
+        return True  # another dialect than Python's
+
+
+def _mapping(given: Any) -> Mapping[str, Any]:
+    return given if isinstance(given, Mapping) else {}
 
 
 def _number(value: Any) -> float | None:
@@ -151,6 +160,17 @@ def _entries(value: Any) -> float | None:
     return len(value) if isinstance(value, list) else None
 
 
+def _members(value: Any) -> float | None:
+    return len(value) if isinstance(value, dict) else None
+
+
+def _is_no_multiple(value: float, of: float) -> bool:
+    """Exact, as 0.3 is to be a multiple of 0.1: the decimal texts are divided, not the binary numbers."""
+    if not (isfinite(value) and isfinite(of)) or not of:
+        return False
+    return (Fraction(str(value)) / Fraction(str(of))).denominator != 1
+
+
 _BOUNDS: Final[tuple[tuple[str, Callable[[Any], float | None], Callable[[Any, Any], bool]], ...]] = (
     ("minimum", _number, lambda size, bound: size < bound),
     ("maximum", _number, lambda size, bound: size > bound),
@@ -160,6 +180,9 @@ _BOUNDS: Final[tuple[tuple[str, Callable[[Any], float | None], Callable[[Any, An
     ("maxLength", _letters, lambda size, bound: size > bound),
     ("minItems", _entries, lambda size, bound: size < bound),
     ("maxItems", _entries, lambda size, bound: size > bound),
+    ("minProperties", _members, lambda size, bound: size < bound),
+    ("maxProperties", _members, lambda size, bound: size > bound),
+    ("multipleOf", _number, _is_no_multiple),
 )
 
 
@@ -172,8 +195,16 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 def _same(value: Any, other: Any) -> bool:
-    equal: bool = value == other
-    return equal and isinstance(value, bool) == isinstance(other, bool)
+    return bool(_key(value) == _key(other))
+
+
+def _key(value: Any) -> Any:
+    """Equal and hashable for what JSON holds to be equal: 1 is 1.0, and `true` is not 1, at any depth."""
+    if isinstance(value, list | tuple):
+        return ("list", *map(_key, value))
+    if isinstance(value, Mapping):
+        return ("object", frozenset((name, _key(member)) for name, member in value.items()))
+    return ("boolean", value) if isinstance(value, bool) else value
 
 
 def _shown(value: Any) -> str:

@@ -18,6 +18,9 @@ from .._replies import (
     StreamDecoder,
     fallback_call_id,
 )
+from .._schemas import (
+    with_absolute_references,
+)
 from ..chat import ChatDelta, ChatReply, ChatRequest, Repair, ReplyStart, ToolCallFragment, Usage
 from ..errors import LlamaServerError, MissingToolCallError, UnreadableOutputError
 from ..wire import MessageDict, ToolDict
@@ -109,7 +112,7 @@ def _schema(tools: Sequence[ToolDict]) -> dict[str, Any]:
     for number, (tool, schema) in enumerate(zip(tools, schemas, strict=True)):
         place = f"tool{number}"
         if '"$ref"' in json.dumps(schema, default=str):  # references are paths from the root, which this is no more
-            definitions[place] = _moved(schema, f"#/$defs/{place}")
+            definitions[place] = _moved(with_absolute_references(schema), f"#/$defs/{place}")
             schema = {"$ref": f"#/$defs/{place}"}
         named = {"name": {"const": tool["function"]["name"]}, "arguments": schema}
         calls.append({"type": "object", "properties": named, "required": ["name", "arguments"]})

@@ -63,3 +63,69 @@ def test_what_is_not_known_is_passed_over():
 
 def test_a_reference_to_itself_ends():
     assert misfits({"$ref": "#"}, 1) == []
+
+
+KEYWORDS = [
+    ({"multipleOf": 0.25}, [0.5, 0.35, 7, True, "x", -0.25]),
+    ({"multipleOf": 3}, [9, 10, 9.0, 0]),
+    ({"uniqueItems": True}, [[], [1, 2], [1, 1], [1, True], [[1], [True]], [{"a": 1}, {"a": 1}], [1, 1.0], "aa"]),
+    ({"minProperties": 1, "maxProperties": 2}, [{}, {"a": 1}, {"a": 1, "b": 2, "c": 3}, []]),
+    ({"propertyNames": {"pattern": "^[a-z]+$"}}, [{"a": 1}, {"A": 1}, {}]),
+    ({"propertyNames": {"enum": ["x"]}}, [{"x": 1}, {"y": 1}]),
+    (
+        {"patternProperties": {"^n_": {"type": "integer"}, "^s_": {"type": "string"}}, "additionalProperties": False},
+        [{"n_a": 1}, {"n_a": "x"}, {"s_a": "x", "n_b": 2}, {"other": 1}, {}],
+    ),
+    (
+        {"properties": {"n_a": {"minimum": 3}}, "patternProperties": {"^n_": {"type": "integer"}},
+         "additionalProperties": {"type": "null"}},
+        [{"n_a": 3}, {"n_a": 2}, {"n_a": 3.5}, {"z": None}, {"z": 1}],
+    ),
+    ({"patternProperties": {"^no": False}}, [{"no": 1}, {"yes": 1}]),
+    ({"additionalProperties": False}, [{}, {"a": 1}]),
+    ({"enum": [[1], {"a": True}]}, [[1], [True], {"a": True}, {"a": 1}]),
+    ({"const": [True]}, [[1], [True]]),
+    ({"$defs": {"a b": {"type": "integer"}}, "$ref": "#/$defs/a%20b"}, [1, "x"]),
+    ({"uniqueItems": False}, [[1, 1]]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("schema", "values"), KEYWORDS, ids=[",".join(schema) for schema, _ in KEYWORDS])
+def test_each_keyword_means_what_it_means_to_a_complete_check(schema, values):
+    complete = jsonschema.Draft202012Validator(schema)
+    wrong = [value for value in values if (misfits(schema, value) == []) is not complete.is_valid(value)]
+    assert wrong == []
+
+
+def test_a_decimal_multiple_is_exact():
+    assert misfits({"multipleOf": 0.1}, 0.3) == []  # 0.3 / 0.1 in binary is a little less than 3
+    assert [one.keyword for one in misfits({"multipleOf": 0.01}, 19.999)] == ["multipleOf"]
+
+
+NESTED = {
+    "type": "object",
+    "properties": {
+        "trip": {
+            "$defs": {"Place": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}},
+            "type": "object",
+            "properties": {"to": {"$ref": "#/$defs/Place"}, "via": {"items": {"$ref": "#/definitions/Place"}}},
+            "required": ["to"],
+        }
+    },
+}
+
+
+def test_a_reference_is_looked_up_in_enclosing_definitions():
+    assert misfits(NESTED, {"trip": {"to": {"name": "Rome"}}}) == []
+    assert [str(one) for one in misfits(NESTED, {"trip": {"to": {}, "via": [{}]}})] == [
+        "trip.to: 'name' is missing",
+        "trip.via[0]: 'name' is missing",
+    ]
+
+
+def test_a_definition_at_the_root_wins_over_an_enclosing_one():
+    schema = {
+        "$defs": {"A": {"type": "string"}},
+        "properties": {"x": {"$defs": {"A": {"type": "integer"}}, "$ref": "#/$defs/A"}},
+    }
+    assert misfits(schema, {"x": "text"}) == []

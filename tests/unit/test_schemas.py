@@ -389,3 +389,20 @@ def test_properties_that_are_no_object_are_none_in_a_union_too():
     parameters = {"properties": ["a"], "anyOf": [{"properties": ["b"]}, {"properties": {"c": TEXT}}]}
     done, _ = clean_tools([tool("f", parameters)])
     assert list(done[0]["function"]["parameters"]["properties"]) == ["c"]
+
+
+def test_a_reference_into_an_enclosing_schema_is_found():
+    inner = {"$defs": {"P": {"type": "object", "properties": {"n": {"type": "integer"}}}}, "$ref": "#/$defs/P"}
+    cleaned, repairs = clean_schema({"type": "object", "properties": {"a": inner, "b/c": {"items": inner}}})
+    assert cleaned["properties"]["a"] == {"type": "object", "properties": {"n": {"type": "integer"}}}
+    assert cleaned["properties"]["b/c"]["items"] == cleaned["properties"]["a"]
+    assert "unresolved_ref" not in [repair.name for repair in repairs]
+
+
+def test_a_recursive_definition_of_an_enclosing_schema_stays_recursive():
+    node = {"type": "object", "properties": {"kids": {"type": "array", "items": {"$ref": "#/definitions/Node"}}}}
+    schema = {"type": "object", "properties": {"tree": {"definitions": {"Node": node}, "$ref": "#/definitions/Node"}}}
+    cleaned, repairs = clean_schema(schema)
+    (name,) = cleaned["$defs"]
+    assert f'"$ref": "#/$defs/{name}"' in json.dumps(cleaned["properties"])
+    assert "unresolved_ref" not in [repair.name for repair in repairs]
