@@ -110,7 +110,7 @@ class AsyncLlamaServerClient:
             given = fields if base_url is None else {"base_url": base_url, **fields}
             settings = settings.replace(**given)
         self.settings = settings
-        self._transport = transport or AsyncTransport(http_client, settings.verify)
+        self._transport = transport or AsyncTransport(http_client)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings!r})"

@@ -9,7 +9,9 @@ from .._lazy import lazy
 if TYPE_CHECKING:
     from .formats import format_of as format_of
     from .formats import transcode as transcode
+    from .hosts import is_local_name as is_local_name
     from .hosts import is_public as is_public
+    from .local_files import read_file as read_file
     from .parts import holds_media as holds_media
     from .parts import media_parts as media_parts
     from .parts import with_media as with_media
@@ -18,7 +20,8 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "formats": ("format_of", "transcode"),
-        "hosts": ("is_public",),
+        "hosts": ("is_local_name", "is_public"),
+        "local_files": ("read_file",),
         "parts": ("holds_media", "media_parts", "with_media"),
     },
 )

@@ -36,7 +36,8 @@ from ..transport import (
 )
 from ..wire import MessageDict
 from .formats import HEAD, Format, format_of, transcode
-from .hosts import addresses_of, is_public
+from .hosts import addresses_of, is_local_name, is_public
+from .local_files import read_file
 
 Part = Mapping[str, Any]
 Medium = Literal["image", "audio", "video", "file"]
@@ -296,7 +297,7 @@ def _read(source: str, medium: Medium, where: str, policy: MediaPolicy) -> Progr
         )
     roots = None if allowed is True else [Path(root) for root in cast(Sequence[Any], allowed)]
     path = _path(source) if source[:5].lower() == "file:" else Path(source)
-    return cast(bytes, (yield Work(partial(_read_file, path, roots, where))))
+    return cast(bytes, (yield Work(partial(read_file, path, roots, MOST_BYTES, where))))
 
 
 def _path(url: str) -> Path:
@@ -304,27 +305,6 @@ def _path(url: str) -> Path:
     if parts.netloc not in ("", "localhost"):
         raise BadRequestError(f"a file URL names a file of this machine, not of {parts.netloc!r}")
     return Path(unquote(parts.path))
-
-
-def _read_file(path: Path, roots: list[Path] | None, where: str) -> bytes:
-    """The file, if it is one and lies within one of the directories, whatever links lead to it."""
-    try:
-        real = path.expanduser().resolve(strict=True)
-        if roots is not None and not any(real.is_relative_to(root.expanduser().resolve()) for root in roots):
-            raise BadRequestError(f"the file {path} ({where}) lies in none of the directories of read_files")
-        if not real.is_file():
-            raise BadRequestError(f"{path} ({where}) is not a file")
-        if real.stat().st_size > MOST_BYTES:
-            raise _too_long(where)
-        return real.read_bytes()
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, BadRequestError):
-            raise
-        raise BadRequestError(f"the file at {where} can't be read: {error}") from error
-
-
-def _too_long(where: str) -> BadRequestError:
-    return BadRequestError(f"the file at {where} is larger than {MOST_BYTES} bytes", remedy="make it smaller")
 
 
 # -- the web
@@ -394,6 +374,8 @@ def _addressed(url: str, hosts: Sequence[str] | None) -> Program[Send]:
     except ValueError as error:
         raise BadRequestError(f"{redact_url(url)} is no address of the web: {error}") from error
     private = [address for address in addresses if not is_public(address)]
+    if not addresses and is_local_name(host):
+        private = ["a name of a private network"]  # which a proxy would look up for us
     if hosts is None and private:
         raise BadRequestError(
             f"{host} is not public ({private[0]}): messages may not reach into private networks",

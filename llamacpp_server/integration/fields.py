@@ -171,8 +171,8 @@ class ConnectionFields(BaseModel):
             Transport,
         )
 
-        if self._transport is None:
-            self._transport = Transport(self.http_client, self.verify)
+        if self._transport is None or not self._transport.uses(self.http_client):
+            self._transport = Transport(self.http_client)
         return LlamaServerClient(settings=self.server_settings(), transport=self._transport)
 
     @property
@@ -183,8 +183,8 @@ class ConnectionFields(BaseModel):
             AsyncTransport,
         )
 
-        if self._async_transport is None:
-            self._async_transport = AsyncTransport(self.http_async_client, self.verify)
+        if self._async_transport is None or not self._async_transport.uses(self.http_async_client):
+            self._async_transport = AsyncTransport(self.http_async_client)
         return AsyncLlamaServerClient(settings=self.server_settings(), transport=self._async_transport)
 
     def server_info(self, *, refresh: bool = False) -> ServerInfo:

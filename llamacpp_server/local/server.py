@@ -235,7 +235,7 @@ class LocalServer:
         Args:
             **settings: Fields of `ServerSettings`.
         """
-        transport = _OwnTransport(verify=settings.get("verify", True))
+        transport = _OwnTransport()
         self._transports.add(transport)
         return LlamaServerClient(settings=self._settings(settings), transport=transport)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -36,6 +37,7 @@ class Send:
         read_timeout: Longest silence in seconds; None waits on.
         foreign: Name of a host that is not the llama-server; it gets none of the headers, cookies and certificates
             that are for the server. "" is the server.
+        verify: As in `ServerSettings`.
         fresh: Whether on a connection of its own: a kept one had been closed, and the next may have been as well.
     """
 
@@ -46,6 +48,7 @@ class Send:
     connect_timeout: float | None
     read_timeout: float | None
     foreign: str = ""
+    verify: bool | ssl.SSLContext = field(default=True, repr=False)
     fresh: bool = False
 
 

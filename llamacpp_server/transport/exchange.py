@@ -282,7 +282,8 @@ def _request(settings: ServerSettings, call: Call) -> Send:
     if call.body is not None:
         headers["Content-Type"] = "application/json"
         content = encode(call.body)
-    return Send(call.method, url, headers, content, settings.connect_timeout, settings.read_timeout)
+    patience = settings.connect_timeout, settings.read_timeout
+    return Send(call.method, url, headers, content, *patience, verify=settings.verify)
 
 
 def deadline_in(seconds: float | None) -> float | None:

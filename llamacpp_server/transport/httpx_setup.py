@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import ssl
 import urllib.request
+from collections import OrderedDict
 from functools import cache
+from hashlib import sha256
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -27,6 +29,9 @@ KEEPALIVE_EXPIRY: Final = 4.0
 # The gate bounds what runs at once, not the number of sockets.
 _LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=KEEPALIVE_EXPIRY)
 _FRESH: Final = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+# Of one transport: clients (there are more than a few only where certificates change), and users with cookies.
+_MOST_CLIENTS: Final = 32
+_MOST_JARS: Final = 256
 # Where a request keeps the address as the caller knows it.
 _ASKED: Final = "llamacpp_server"
 
@@ -56,7 +61,7 @@ def fit(given: C, socket: str | None) -> C:
     return given
 
 
-def build(client: httpx.Client | httpx.AsyncClient, send: Send) -> httpx.Request:
+def build(client: httpx.Client | httpx.AsyncClient, send: Send, cookies: httpx.Cookies | None) -> httpx.Request:
     """The httpx request of a `Send`."""
     timeout = httpx.Timeout(connect=send.connect_timeout, read=send.read_timeout, write=send.read_timeout, pool=None)
     request = client.build_request(
@@ -65,6 +70,7 @@ def build(client: httpx.Client | httpx.AsyncClient, send: Send) -> httpx.Request
         headers=dict(send.headers),
         content=send.content,
         timeout=timeout,
+        cookies=cookies,
         extensions={_ASKED: send.url},
     )
     if request.url.query:
@@ -86,16 +92,64 @@ def limits(fresh: bool) -> httpx.Limits:
     return _FRESH if fresh else _LIMITS
 
 
-def options(way: str, verify: bool | ssl.SSLContext, *, fresh: bool) -> dict[str, Any]:
-    """The arguments of a client for this way, or for a socket.
+def is_single(send: Send) -> bool:
+    """Whether a request gets a connection of its own.
 
-    What was set for the server, be it a certificate or that none is looked at, is not for others.
+    Those to hosts of the web always do: connections are kept by address, and one that was opened to one name must not
+    be used for another at the same address, whose certificate nobody has looked at.
     """
-    foreign = way in ("near foreign", "far foreign")
-    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[])) if foreign else None
+    return send.fresh or bool(send.foreign)
+
+
+def options(key: tuple[int, str, bool, bool | ssl.SSLContext]) -> dict[str, Any]:
+    """The arguments of a client for this way (or for a socket), with connections for one request or for more.
+
+    What was set for the server, be it a certificate or that none is looked at, is not for others. Cookies are kept
+    apart, in `SeparateCookies`.
+    """
+    _, way, single, verify = key
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     trust_env = way in ("far", "far foreign")
-    tls = context(foreign or verify)
-    return {"limits": limits(fresh), "trust_env": trust_env, "verify": tls, "cookies": no_cookies}
+    return {"limits": limits(single), "trust_env": trust_env, "verify": context(verify), "cookies": no_cookies}
+
+
+def drop_oldest(clients: dict[Any, Any]) -> None:
+    """Bound the clients that a program collects by bringing ever new certificates.
+
+    They are not closed here, since a stream of theirs may run: the collector closes them.
+    """
+    while len(clients) > _MOST_CLIENTS:
+        del clients[next(iter(clients))]
+
+
+class SeparateCookies:
+    """Cookies for each set of request headers, since who sends other headers, such as another key, is another user.
+
+    Those of a caller's own client are its own, and hosts that are not the llama-server get none.
+    """
+
+    def __init__(self) -> None:
+        self._jars: OrderedDict[bytes, httpx.Cookies] = OrderedDict()
+
+    def sent_with(self, send: Send) -> httpx.Cookies | None:
+        """The cookies for a request; httpx picks those of its host."""
+        return self._jars.get(self._user(send)) if self._jars and not send.foreign else None
+
+    def keep(self, send: Send, reply: httpx.Response) -> None:
+        """Keep what a reply sets, for the most recent users."""
+        if send.foreign or "set-cookie" not in reply.headers:
+            return
+        user = self._user(send)
+        jar = self._jars.pop(user, None) or httpx.Cookies()
+        jar.extract_cookies(reply)
+        self._jars[user] = jar
+        while len(self._jars) > _MOST_JARS:
+            self._jars.popitem(last=False)
+
+    @staticmethod
+    def _user(send: Send) -> bytes:
+        told = sorted((name, text) for name, text in send.headers.items() if name != "Content-Type")
+        return sha256(repr(told).encode()).digest()
 
 
 class _QuietRequest(httpx.Request):

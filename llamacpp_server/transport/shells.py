@@ -31,7 +31,7 @@ from .concurrency import atogether, awork, together, work
 from .effects import Admit, Effect, Program, Read, Send, Together, Work
 from .exchange import deadline_in
 from .httpx_errors import FAILURES, translate
-from .httpx_setup import build, fit, limits, options, shown, way
+from .httpx_setup import SeparateCookies, build, drop_oldest, fit, is_single, limits, options, shown, way
 from .streaming import StreamCall, next_round, open_stream
 
 __all__ = ["AsyncTransport", "Transport"]
@@ -43,8 +43,8 @@ D = TypeVar("D")
 _GATE_PATIENCE: Final = 1.0
 
 # Process, and the way: "near" (this machine), "far" (perhaps through a proxy), a unix socket; "foreign" is no server.
-# And whether each request gets a connection of its own.
-_Key = tuple[int, str, bool]
+# Whether each request gets a connection of its own, and how certificates are checked.
+_Key = tuple[int, str, bool, bool | ssl.SSLContext]
 _Clients = dict[_Key, httpx.AsyncClient]
 _Loops = WeakKeyDictionary[Any, _Clients]
 
@@ -54,12 +54,11 @@ class Transport:
 
     Args:
         http_client: Used instead of clients of our own, and never closed by us. Its timeouts are overridden.
-        verify: As in `ServerSettings`.
     """
 
-    def __init__(self, http_client: httpx.Client | None = None, verify: bool | ssl.SSLContext = True) -> None:
+    def __init__(self, http_client: httpx.Client | None = None) -> None:
         self._given = http_client
-        self._verify = verify
+        self._cookies = SeparateCookies()
         self._lock = threading.Lock()
         self._clients: dict[_Key, httpx.Client] = {}
         self._turn = threading.Lock()
@@ -68,10 +67,14 @@ class Transport:
 
     def __reduce__(self) -> tuple[Any, ...]:
         _refuse_given(self._given)
-        return type(self), (None, self._verify)
+        return type(self), (None,)
 
     def __deepcopy__(self, memo: object) -> Self:
-        return type(self)(self._given, self._verify)
+        return type(self)(self._given)
+
+    def uses(self, http_client: object) -> bool:
+        """Whether these are the connections of a caller's client, or of our own for None."""
+        return self._given is http_client
 
     def run(self, program: Program[T]) -> T:
         """The result of a program."""
@@ -136,7 +139,10 @@ class Transport:
     def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
             client = self._client(effect)
-            return client.send(build(client, effect), stream=True, follow_redirects=False)
+            request = build(client, effect, self._cookies.sent_with(effect))
+            reply = client.send(request, stream=True, follow_redirects=False)
+            self._cookies.keep(effect, reply)
+            return reply
         if isinstance(effect, Read):
             return b"".join(_bounded(cast(httpx.Response, effect.reply), effect))
         if isinstance(effect, Admit):
@@ -152,15 +158,16 @@ class Transport:
         if self._given is not None and not send.foreign:
             return fit(self._given, socket)
         # A forked child must not share its parent's sockets.
-        key = (os.getpid(), socket or way(send), send.fresh)
+        key = (os.getpid(), socket or way(send), is_single(send), send.verify)
         client = self._clients.get(key)
         if client is None:
             with self._lock:
                 client = self._clients.get(key)
                 if client is None:
-                    uds = None if socket is None else httpx.HTTPTransport(uds=socket, limits=limits(send.fresh))
-                    client = httpx.Client(transport=uds, **options(key[1], self._verify, fresh=send.fresh))
+                    uds = None if socket is None else httpx.HTTPTransport(uds=socket, limits=limits(key[2]))
+                    client = httpx.Client(transport=uds, **options(key))
                     self._clients[key] = client
+                    drop_oldest(self._clients)
         return client
 
 
@@ -169,12 +176,11 @@ class AsyncTransport:
 
     Args:
         http_client: Used instead of clients of our own, and never closed by us. Its timeouts are overridden.
-        verify: As in `ServerSettings`.
     """
 
-    def __init__(self, http_client: httpx.AsyncClient | None = None, verify: bool | ssl.SSLContext = True) -> None:
+    def __init__(self, http_client: httpx.AsyncClient | None = None) -> None:
         self._given = http_client
-        self._verify = verify
+        self._cookies = SeparateCookies()
         self._lock = threading.Lock()
         self._loops: _Loops = WeakKeyDictionary()
         self._turns: WeakKeyDictionary[Any, anyio.Lock] = WeakKeyDictionary()
@@ -182,10 +188,14 @@ class AsyncTransport:
 
     def __reduce__(self) -> tuple[Any, ...]:
         _refuse_given(self._given)
-        return type(self), (None, self._verify)
+        return type(self), (None,)
 
     def __deepcopy__(self, memo: object) -> Self:
-        return type(self)(self._given, self._verify)
+        return type(self)(self._given)
+
+    def uses(self, http_client: object) -> bool:
+        """Whether these are the connections of a caller's client, or of our own for None."""
+        return self._given is http_client
 
     async def run(self, program: Program[T]) -> T:
         """The result of a program."""
@@ -253,7 +263,10 @@ class AsyncTransport:
     async def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
             client = self._client(effect)
-            return await client.send(build(client, effect), stream=True, follow_redirects=False)
+            request = build(client, effect, self._cookies.sent_with(effect))
+            reply = await client.send(request, stream=True, follow_redirects=False)
+            self._cookies.keep(effect, reply)
+            return reply
         if isinstance(effect, Read):
             return b"".join([data async for data in _abounded(cast(httpx.Response, effect.reply), effect)])
         if isinstance(effect, Admit):
@@ -270,7 +283,7 @@ class AsyncTransport:
             return fit(self._given, socket)
         # Sockets belong to the event loop that opened them, and a forked child must not share its parent's.
         loop = _current_loop()
-        key = (os.getpid(), socket or way(send), send.fresh)
+        key = (os.getpid(), socket or way(send), is_single(send), send.verify)
         with self._lock:
             clients = self._loops.get(loop)
             if clients is None:
@@ -278,9 +291,10 @@ class AsyncTransport:
                 self._keepers[loop] = _keep(clients, self._loops)
             client = clients.get(key)
             if client is None:
-                uds = None if socket is None else httpx.AsyncHTTPTransport(uds=socket, limits=limits(send.fresh))
-                client = httpx.AsyncClient(transport=uds, **options(key[1], self._verify, fresh=send.fresh))
+                uds = None if socket is None else httpx.AsyncHTTPTransport(uds=socket, limits=limits(key[2]))
+                client = httpx.AsyncClient(transport=uds, **options(key))
                 clients[key] = client
+                drop_oldest(clients)
         return client
 
 

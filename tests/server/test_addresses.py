@@ -29,8 +29,11 @@ from llamacpp_server import (
     ConnectionFailedError,
     LlamaServerClient,
     LocalServer,
+    MediaPolicy,
 )
 from llamaindex_llamacpp_server import LlamaServer
+from tests.media import web_server
+from tests.wire.scripted_server import ScriptedServer, reply
 
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 3, "ignore_eos": True})
 
@@ -120,8 +123,8 @@ def test_http_clients_of_ones_own_know_the_socket_themselves(socket_path: Path) 
 class Front:
     """Ends TLS in front of a server, and passes the bytes on."""
 
-    def __init__(self, server: LocalServer, context: ssl.SSLContext) -> None:
-        parts = urlsplit(server.base_url)
+    def __init__(self, base_url: str, context: ssl.SSLContext) -> None:
+        parts = urlsplit(base_url)
         self._server, self._context = (parts.hostname, parts.port), context
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.base_url = f"https://localhost:{self._listener.getsockname()[1]}"
@@ -173,7 +176,7 @@ def front(chat_server: LocalServer, authority: trustme.CA) -> Iterator[Front]:
     """TLS with a certificate of an authority that no system knows."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-    with Front(chat_server, context) as front:
+    with Front(chat_server.base_url, context) as front:
         yield front
 
 
@@ -184,7 +187,7 @@ def strict_front(chat_server: LocalServer, authority: trustme.CA) -> Iterator[Fr
     context.verify_mode = ssl.CERT_REQUIRED
     authority.issue_cert("localhost").configure_cert(context)
     authority.configure_trust(context)
-    with Front(chat_server, context) as front:
+    with Front(chat_server.base_url, context) as front:
         yield front
 
 
@@ -209,6 +212,130 @@ def test_an_authority_of_ones_own(front: Front, authority: trustme.CA, way: str)
 @ways
 def test_the_check_can_be_switched_off(front: Front, way: str) -> None:
     assert asked(front.base_url, way, verify=False) == 3
+
+
+@ways
+def test_a_changed_check_of_certificates_holds_from_the_next_request_on(front: Front, way: str) -> None:
+    changes = [False, True, False]
+
+    async def ask() -> None:
+        async with AsyncLlamaServerClient(front.base_url, max_retries=0) as client:
+            for verify in changes:
+                changed = client.with_settings(verify=verify)
+                if verify:
+                    with pytest.raises(ConnectionFailedError):
+                        await changed.health()
+                else:
+                    assert (await changed.health()).ready
+
+    if way != "blocking":
+        return asyncio.run(ask()) if way == "asyncio" else trio.run(ask)
+    with LlamaServerClient(front.base_url, max_retries=0) as client:
+        for verify in changes:
+            changed = client.with_settings(verify=verify)
+            if verify:
+                with pytest.raises(ConnectionFailedError):
+                    changed.health()
+            else:
+                assert changed.health().ready
+
+
+@pytest.mark.parametrize("model", [ChatLlamaServer, LlamaServer])
+def test_a_models_changed_check_of_certificates_holds_for_it_and_its_copies(
+    front: Front, authority: trustme.CA, model: Any
+) -> None:
+    llm = model(base_url=front.base_url, max_tokens=1, max_retries=0)
+    for _ in range(2):
+        with pytest.raises(ConnectionFailedError):
+            llm.client.health()
+        copied = llm.model_copy(update={"verify": False})
+        assert copied.client.health().ready
+        with pytest.raises(ConnectionFailedError):
+            llm.client.health()
+        llm.verify = False
+        assert llm.client.health().ready
+        llm.verify = trusting(authority)
+        assert llm.client.health().ready
+        assert llm.client.with_settings(verify=False).health().ready
+        llm.verify = True
+    llm.close()
+
+
+# What is dropped may still be used by a stream, so it is left to the collector to close.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ever_new_certificates_do_not_fill_the_memory(chat_server: LocalServer) -> None:
+    with LlamaServerClient(chat_server.base_url) as client:
+        for _ in range(50):
+            assert client.with_settings(verify=ssl.create_default_context()).health().ready
+        assert len(client._transport._clients) <= 32
+
+
+def test_a_changed_client_of_ones_own_is_used_from_the_next_request_on(chat_server: LocalServer) -> None:
+    llm = ChatLlamaServer(base_url=chat_server.base_url, max_tokens=1)
+    assert llm.client.health().ready
+    with httpx.Client(trust_env=False) as mine:
+        llm.http_client = mine
+        assert llm.client._transport._given is mine
+    llm.http_client = None
+    assert llm.client.health().ready
+    llm.close()
+
+
+@ways
+def test_each_host_of_the_web_shows_its_own_certificate_at_one_address(
+    chat_server: LocalServer, authority: trustme.CA, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two names of one address, whose certificate is that of the first: the second must not get its connection."""
+    monkeypatch.setattr("llamacpp_server.transport.httpx_setup._default_context", lambda: trusting(authority))
+    monkeypatch.setattr("llamacpp_server._media.parts.addresses_of", lambda *_: ["127.0.0.1"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("first.example").configure_cert(context)
+    with web_server() as web, Front(web.url, context) as front:
+        web.files["/a.txt"] = ("text/plain", b"The code is 4711.")
+        port = front.base_url.rpartition(":")[2]
+        policy = MediaPolicy(fetch_urls=["*.example"])
+
+        def fetching(host: str) -> ChatRequest:
+            part = {"type": "file", "file": {"url": f"https://{host}.example:{port}/a.txt"}}
+            message: Any = {"role": "user", "content": [part]}
+            return ChatRequest(messages=[message], media=policy, params={"max_tokens": 1})
+
+        def rendered(*requests: ChatRequest) -> list[str]:
+            if way == "blocking":
+                with LlamaServerClient(chat_server.base_url) as client:
+                    return [client.apply_template(request) for request in requests]
+
+            async def ask() -> list[str]:
+                async with AsyncLlamaServerClient(chat_server.base_url) as client:
+                    return [await client.apply_template(request) for request in requests]
+
+            return asyncio.run(ask())
+
+        assert "4711" in rendered(fetching("first"))[0]
+        with pytest.raises(ConnectionFailedError, match="can't be fetched"):
+            rendered(fetching("first"), fetching("second"))
+
+
+@ways
+def test_cookies_come_back_with_the_same_key_only(way: str) -> None:
+    answer = reply(b'{"data": []}', headers=["Set-Cookie: session=first; Path=/"])
+    with ScriptedServer(answer) as server:
+        keys = ["one", "one", "two", None, "one"]
+        if way == "blocking":
+            with LlamaServerClient(server.url) as client:
+                for key in keys:
+                    client.with_settings(api_key=key).models()
+        else:
+
+            async def ask() -> None:
+                async with AsyncLlamaServerClient(server.url) as client:
+                    for key in keys:
+                        await client.with_settings(api_key=key).models()
+
+            asyncio.run(ask())
+        assert [request.headers.get("cookie") for request in server.requests] == [
+            None, "session=first", None, None, "session=first",
+        ]  # fmt: skip
 
 
 def test_the_name_in_the_certificate_must_be_the_servers(front: Front, authority: trustme.CA) -> None:
@@ -299,7 +426,7 @@ class Tunnel(Front):
 def test_embeddings_over_tls(embedding_server: LocalServer, authority: trustme.CA) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
-    with Front(embedding_server, context) as front:
+    with Front(embedding_server.base_url, context) as front:
         embeddings = LlamaServerEmbeddings(base_url=front.base_url, verify=trusting(authority))
         assert len(embeddings.embed_query("Hello")) == 64
         embeddings.close()

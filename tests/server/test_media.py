@@ -342,6 +342,28 @@ def test_a_proxy_looks_names_up_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _hosts.addresses_of("127.0.0.1", 443, "https") == ["127.0.0.1"]
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["169.254.169.254", "10.1.2.3", "[fd00:ec2::254]", "[::ffff:10.0.0.1]", "0xa9fea9fe", "127.1", "168.63.129.16",
+     "metadata.google.internal", "intranet", "localhost."],
+)  # fmt: skip
+def test_a_proxy_is_not_asked_for_private_addresses(
+    client: LlamaServerClient, monkeypatch: pytest.MonkeyPatch, web: Web, host: str
+) -> None:
+    monkeypatch.setenv("http_proxy", web.url)
+    with pytest.raises(BadRequestError, match="is not public"):
+        client.chat(asking(image(f"http://{host}/a.png"), fetch_urls=True))
+    assert web.asked == []
+
+
+def test_a_host_that_is_named_may_be_private_behind_a_proxy(
+    client: LlamaServerClient, monkeypatch: pytest.MonkeyPatch, web: Web
+) -> None:
+    monkeypatch.setenv("http_proxy", web.url)
+    web.files["http://intranet/a.png"] = ("image/png", picture("red"))
+    assert client.chat(asking(image("http://intranet/a.png"), fetch_urls=["intranet"])).finish_reason
+
+
 # -- results of tools, and embeddings
 
 LOSES_RESULTS = (

@@ -1,5 +1,9 @@
 """Parts of any shape, and beginnings of any file: an answer or a refusal that says why, and never another error."""
 
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +14,9 @@ from llamacpp_server import BadRequestError, ChatRequest, LlamaServerError, Medi
 from llamacpp_server._media import (
     format_of,
     holds_media,
+    is_local_name,
     is_public,
+    read_file,
     with_media,
 )
 from llamacpp_server.transport import (
@@ -124,6 +130,36 @@ def test_pictures_with_the_same_beginning_are_not_mixed_up() -> None:
         ("::ffff:10.0.0.1", False),
         ("64:ff9b::a00:1", False),
         ("2002:7f00:1::", False),
+        ("2002:808:808::", True),
+        ("64:ff9b::808:808", True),
+        ("::ffff:8.8.8.8", True),
+        ("2a00:1450:4001::1", True),
+        ("::127.0.0.1", False),
+        ("::8.8.8.8", False),
+        ("::", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("2001::7f00:1", False),
+        ("2001:2::1", False),
+        ("2001:db8::1", False),
+        ("3fff::1", False),
+        ("5f00::1", False),
+        ("100::1", False),
+        ("fec0::1", False),
+        ("fd00:ec2::254", False),
+        ("ff02::1", False),
+        ("4000::1", False),
+        ("192.0.0.192", False),
+        ("192.0.2.1", False),
+        ("192.88.99.1", False),
+        ("198.18.0.1", False),
+        ("198.51.100.1", False),
+        ("203.0.113.1", False),
+        ("240.0.0.1", False),
+        ("255.255.255.255", False),
+        ("239.1.1.1", False),
+        ("100.100.100.200", False),
+        ("168.63.129.16", False),
     ],
 )
 def test_private_addresses_are_known(address: str, public: bool) -> None:
@@ -135,3 +171,69 @@ def test_a_refusal_of_a_file_does_not_show_the_data() -> None:
     with pytest.raises(BadRequestError) as caught:
         run(with_media(ChatRequest(messages=[{"role": "user", "content": [part]}])))  # type: ignore[list-item]
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("host", ["db", "metadata.google.internal", "printer.LOCAL", "nas.home.arpa.", "localhost."])
+def test_names_of_private_networks_are_known(host: str) -> None:
+    assert is_local_name(host)
+    assert not is_local_name("images.example.com")
+    assert not is_local_name("local.example.com")
+
+
+# -- local files
+
+
+def test_a_link_that_is_swapped_in_between_does_not_lead_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, secret = tmp_path / "in", tmp_path / "secret"
+    (inside / "folder").mkdir(parents=True)
+    secret.mkdir()
+    (inside / "folder" / "a.txt").write_text("mine")
+    (secret / "a.txt").write_text("secret")
+    resolve = Path.resolve
+
+    def swapped(how: str) -> Callable[..., Path]:
+        def then_swap(path: Path, strict: bool = False) -> Path:
+            found = resolve(path, strict)
+            if found.name == "a.txt" and not (inside / "folder").is_symlink():
+                if how == "folder":
+                    (inside / "folder").rename(tmp_path / "moved")
+                    (inside / "folder").symlink_to(secret)
+                else:
+                    found.unlink()
+                    found.symlink_to(secret / "a.txt")
+            return found
+
+        return then_swap
+
+    assert read_file(inside / "folder" / "a.txt", [inside], 99, "here") == b"mine"
+    for how in ("folder", "file"):
+        if (inside / "folder").is_symlink():
+            (inside / "folder").unlink()
+            (tmp_path / "moved").rename(inside / "folder")
+        with monkeypatch.context() as patch, pytest.raises(BadRequestError, match="can't be read"):
+            patch.setattr(Path, "resolve", swapped(how))
+            read_file(inside / "folder" / "a.txt", [inside], 99, "here")
+
+
+@pytest.mark.parametrize("anywhere", [True, False])
+def test_special_files_are_refused_without_waiting(tmp_path: Path, anywhere: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    os.mkdir(tmp_path / "folder")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+    roots = None if anywhere else [tmp_path]
+    for name in ("pipe", "folder", "socket"):
+        with pytest.raises(BadRequestError, match=r"is not a file|can't be read"):
+            read_file(tmp_path / name, roots, 99, "here")
+    for device in ("/dev/zero", "/dev/null", "/dev/tty"):
+        with pytest.raises(BadRequestError, match=r"is not a file|can't be read"):
+            read_file(Path(device), None if anywhere else [Path("/dev")], 99, "here")
+
+
+def test_a_file_that_hides_its_size_is_bounded_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "long").write_bytes(bytes(100))
+    assert read_file(tmp_path / "long", [tmp_path], 100, "here") == bytes(100)
+    with pytest.raises(BadRequestError, match="larger than 99 bytes"):
+        read_file(tmp_path / "long", [tmp_path], 99, "here")
+    with pytest.raises(BadRequestError, match="larger than 9 bytes"):
+        read_file(Path("/proc/self/status"), None, 9, "here")
