@@ -11,7 +11,7 @@ from chat_tokenizer import Tokenizer
 from chat_tools import answer_from_result, call, no_fitting_tool, parallel, retrieval, structured
 from chat_words import Words
 
-TEMPLATE_PATH = Path(__file__).parent / "chat_template.jinja"
+TEMPLATE_PATH = Path(__file__).parents[1] / "llamacpp_server" / "testing" / "chat_template.jinja"
 
 KINDS = [
     (1.6, single),

@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from llamacpp_server.testing import NextTokens
 from tests.models import Script, tool_call
-from tests.models.scripted import _Chains
 
 TURNS = int(os.environ.get("LONG_RUN_TURNS", "28"))
 
@@ -46,7 +46,7 @@ STRICT = (
 def strict_template(directory: Path) -> Path:
     """A chat template for the script that refuses what those of many models refuse."""
     path = directory / "strict.jinja"
-    path.write_text(STRICT + _Chains(SCRIPTS).template(), encoding="utf-8")
+    path.write_text(STRICT + NextTokens(SCRIPTS).template(), encoding="utf-8")
     return path
 
 

@@ -92,3 +92,12 @@ def test_chunks_of_a_long_text_are_embedded(
     chunks, vectors, nodes, more = (int(line.split()[0]) for line in capsys.readouterr().out.splitlines())
     assert chunks == vectors > 1
     assert nodes == more > 1
+
+
+@pytest.mark.parametrize(
+    "name", ["test_the_agent_looks_the_weather_up", "test_two_turns", "test_a_long_conversation_is_reported"]
+)
+def test_the_tests_of_the_testing_page_pass(
+    name: str, run: Callable[[Path], dict[str, Any]], scripted_llama_server: Callable[..., Any]
+) -> None:
+    run(ROOT / "docs" / "howto" / "test-your-app.md")[name](scripted_llama_server)

@@ -1,9 +1,8 @@
 """Models made for tests in milliseconds: random, scripted, with eyes and ears, and an encoder."""
 
-from tests.models._writing import CHAT_TEMPLATE, PLAIN_TEMPLATE, SECOND_SPELLINGS
+from llamacpp_server.testing import CHAT_TEMPLATE, PLAIN_TEMPLATE, SECOND_SPELLINGS, Script, build_scripted, tool_call
 from tests.models.projector import build_projector
 from tests.models.random_models import build_lora, build_random, build_random_encoder
-from tests.models.scripted import Script, build_scripted, tool_call
 
 __all__ = [
     "CHAT_TEMPLATE",

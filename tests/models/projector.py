@@ -5,7 +5,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from tests.models._writing import write_file
+from llamacpp_server.testing import write_file
 
 _IMAGE, _PATCH = 56, 14
 _MEL_BINS, _STACK, _AUDIO_POSITIONS = 80, 60, 1500

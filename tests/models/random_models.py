@@ -5,7 +5,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from tests.models._writing import (
+from llamacpp_server.testing import (
     CHAT_TEMPLATE,
     END_OF_TURN,
     FIM,

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from llamacpp_server import LocalServer
+from llamacpp_server.testing import CHAT_TEMPLATE
 
 MODELS = Path(__file__).parents[2] / "models"
 WEATHER = {
@@ -54,7 +55,7 @@ def test_files_are_small() -> None:
 
 def test_template_is_the_one_beside_the_model(tiny_chat: LocalServer) -> None:
     template = httpx.get(f"{tiny_chat.base_url}/props").json()["chat_template"]
-    assert template == (MODELS / "chat_template.jinja").read_text(encoding="utf-8").rstrip()
+    assert template == CHAT_TEMPLATE.rstrip()
 
 
 def test_greets_and_remembers_a_name(tiny_chat: LocalServer) -> None:

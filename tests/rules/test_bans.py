@@ -25,6 +25,8 @@ ALLOWED = {
     ("langchain_llamacpp_server._arguments", "httpx"): "to read an httpx.Timeout, which ChatOpenAI takes",
     ("llamacpp_server.local.options", "socket"): "to find a free port",
     ("llamacpp_server.local.child", "socket"): "to find a free port",
+    ("llamacpp_server.testing.scripted_server", "http.client"): "to stand between a test and its server",
+    ("llamacpp_server.testing.scripted_server", "socket"): "to cut a reply off",
     ("llamacpp_server.local.server", "socket"): "to find a free port",
 }
 TYPES_ONLY = ("llamacpp_server.client", "llamacpp_server.async_client")

@@ -1,24 +1,29 @@
-"""A model that says exactly what a test wrote, so that the server's own parsing and streaming can be tested on it.
+"""Scripted models: GGUF files that say exactly what a test wrote, for the server's own parsing and streaming.
 
 How it works: embeddings are one-hot and the output matrix is a table of next tokens, so every token leads to one other
 token. Each piece of a script is a token of its own. llama.cpp wants token texts to be distinct, and two pieces may well
 read the same, so the second is spelled with overlong UTF-8, which llama.cpp reads as the same text.
 
-Which script is spoken is decided by the chat template: it looks at the last message and writes one invisible key token
-behind the messages. The only attention head looks for that token, and the output matrix turns it into the first token
-of the script. Text that the chat template did not write (`/completion`) gets the script "user".
+The chat template decides which script is spoken: it looks at the last message and writes one invisible key token behind
+the messages. The only attention head looks for that token, and the output matrix turns it into the first token of the
+script. Text that the chat template did not write (`/completion`) gets the script "user".
 """
 
+from __future__ import annotations
+
 import itertools
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
+import numpy.typing as npt
 
-from tests.models._writing import BYTES, CHAT_TEMPLATE, END_OF_TURN, chat_vocabulary, write_file, write_tokenizer
+from .gguf_files import BYTES, CHAT_TEMPLATE, END_OF_TURN, chat_vocabulary, write_file, write_tokenizer
 
 _HEAD = 64
 _OPENING = "assistant\n"
@@ -30,26 +35,35 @@ Says = str | Sequence[str | bytes]
 
 @dataclass(frozen=True)
 class Script:
-    """What the model says in one branch.
+    """One reply of a scripted model.
 
-    A string is cut into words, each with the white space before it; a sequence is taken as it is, one token and so one
+    A string is cut into words, each with the white space before it; a sequence is used as it is, one token and so one
     streamed chunk per piece. A piece of bytes may be a part of a character.
+
+    Attributes:
+        says: The reply's text; `tool_call(...)` writes what the server parses into a call.
+        thinks: Reasoning before it, when the request has reasoning on.
+        endless: Repeat the last piece and never stop.
+        ponders: Repeat the last piece of `thinks` until the server ends the reasoning.
+        looks_back: With one endless piece: look for the script's key in the context before each piece, so that a model
+            whose context is exchanged while it speaks continues with the other script.
     """
 
     says: Says
     thinks: Says = ()
-    """Said before `says`, as reasoning, when the request has thinking on."""
     endless: bool = False
-    """Say the last piece again and again, and never stop."""
     ponders: bool = False
-    """Think the last piece of `thinks` again and again, until the server ends the thinking."""
     looks_back: bool = False
-    """With one piece that is endless: look into the context before each one for whose script it is. So a model whose
-    context is exchanged while it speaks goes on with the other script."""
 
 
-def tool_call(name: str, arguments: str) -> str:
-    """The text that the server parses into a call; `arguments` is written as it is, so it may be odd JSON."""
+def tool_call(name: str, arguments: str | Mapping[str, Any]) -> str:
+    """The text that the server parses into a tool call.
+
+    Args:
+        name: Of the tool.
+        arguments: A mapping, or JSON as a text, which is written unchanged and may therefore be malformed.
+    """
+    arguments = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
 
 
@@ -65,34 +79,41 @@ def build_scripted(
     *,
     context_length: int = 8192,
 ) -> Path:
-    """Write a model that emits `script` token by token, whatever the temperature.
+    """Write a model that emits `script` token by token, at any temperature.
 
     Args:
         path: Where to write it.
-        script: One script for every prompt, or several by key, of which the first that fits is taken:
+        script: One script for every prompt, or several by key, of which the first match is spoken:
 
             - any key that occurs in the text of the last message (`"weather"`), in the order of the mapping;
             - `"tool"` if the last message is a tool's result;
             - `"user"` in every other case (required, if several are given).
 
-            A text, or a list of pieces, stands for `Script(says=...)`.
-        context_length: The context that the model claims to be trained for.
+            A text, or a list of pieces, is short for `Script(says=...)`. A request can choose script number N itself
+            with `chat_template_kwargs={"script": N}`.
+        context_length: The context that the model claims to be trained for, in tokens.
 
-    A script of N tokens makes a file of about 4·N² bytes. A request's grammar still rules: where a tool call or a
-    schema forbids the next piece, the model goes on with some other token.
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: For several scripts without the key `"user"`, more than 64, or an empty piece.
+
+    A script of N tokens makes a file of about 4·N² bytes. A grammar of the request still applies: where it forbids the
+    next piece, the model continues with some other token.
     """
     scripts = dict(script) if isinstance(script, Mapping) else {"user": script}
     if "user" not in scripts:
         raise ValueError("several scripts need one with the key 'user', for a prompt that no other key fits")
     if len(scripts) > _HEAD:
         raise ValueError(f"at most {_HEAD} scripts fit into one model")
-    return _Chains({key: s if isinstance(s, Script) else Script(s) for key, s in scripts.items()}).write(
+    return NextTokens({key: s if isinstance(s, Script) else Script(s) for key, s in scripts.items()}).write(
         path, context_length
     )
 
 
-class _Chains:
-    """The vocabulary and the table of next tokens."""
+class NextTokens:
+    """The vocabulary and the next-token table of a set of scripts."""
 
     def __init__(self, scripts: Mapping[str, Script]) -> None:
         self.scripts = scripts
@@ -144,6 +165,7 @@ class _Chains:
         return self.vocabulary.add(spelling, gguf.TokenType.NORMAL)
 
     def write(self, path: Path, context_length: int) -> Path:
+        """Write the model."""
         size = len(self.vocabulary)
         width = (size + len(self.keys) + 31) // 32 * 32
         writer = gguf.GGUFWriter(path, "llama")
@@ -169,6 +191,7 @@ class _Chains:
 
     def template(self) -> str:
         """The chat template, with the key of the script behind the last message."""
+        chosen = "{%- if script is defined -%}{{ '<|script ' ~ script ~ '|>' }}{%- else -%}"
         choice = ["{%- set last = messages[-1] if messages else {'role': 'user', 'content': ''} -%}"]
         names = list(self.scripts)
         tests = [f"'{_escaped(name)}' in text(last.content)" for name in names if name not in ("user", "tool")]
@@ -181,9 +204,9 @@ class _Chains:
         default = f"{{{{ '<|script {names.index('user')}|>' }}}}"
         choice.append(f"{{%- else -%}}{default}{{%- endif -%}}" if tests else default)
         before, generation, after = CHAT_TEMPLATE.rpartition("{%- if add_generation_prompt -%}")
-        return before + "".join(choice) + generation + after
+        return before + chosen + "".join(choice) + "{%- endif -%}" + generation + after
 
-    def _tensors(self, width: int) -> dict[str, np.ndarray]:
+    def _tensors(self, width: int) -> dict[str, npt.NDArray[Any]]:
         size = len(self.vocabulary)
         embeddings = np.eye(size, width, dtype=np.float32)
         query, key, value = (np.zeros((_HEAD, width), np.float32) for _ in range(3))
@@ -195,7 +218,7 @@ class _Chains:
             value[n, token] = 1 / np.sqrt(width)  # the norm before the head multiplies a one-hot by this root
             copy[size + n, n] = 1.0
             output[self.first[n], size + n] = output[self.first_thinking[n], size + n] = 50.0
-        start = self.scripts and list(self.scripts).index("user")
+        start = list(self.scripts).index("user")
         # What follows a token of a chain outweighs the key; what follows any other token is the key's choice.
         output[self.first[start], :size] = 5.0
         for token, following in self.next.items():

@@ -1,13 +1,15 @@
-"""What every builder needs: the byte alphabet of GPT-2 and a GGUF file's common metadata."""
+"""Parts of every GGUF file made for tests: the byte alphabet of GPT-2, the vocabulary and the metadata."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
+import numpy.typing as npt
 
-CHAT_TEMPLATE = (Path(__file__).parents[2] / "models" / "chat_template.jinja").read_text(encoding="utf-8")
+CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
 """ChatML with tools and thinking: the template of the trained model, which the server's parsers understand."""
 
 PLAIN_TEMPLATE = (
@@ -86,7 +88,7 @@ def write_tokenizer(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
     writer.add_pad_token_id(vocabulary.id("<|endoftext|>"))
 
 
-def write_file(writer: gguf.GGUFWriter, tensors: dict[str, np.ndarray]) -> None:
+def write_file(writer: gguf.GGUFWriter, tensors: Mapping[str, npt.NDArray[Any]]) -> None:
     """Add the tensors, matrices as f32 unless given otherwise, and write the file."""
     for name, tensor in tensors.items():
         writer.add_tensor(name, np.ascontiguousarray(tensor))
