@@ -17,11 +17,13 @@ from .._media import (
 from .._notices import say_once
 from .._replies import (
     ChatStreamDecoder,
-    NoThoughts,
-    OwnTokensOnly,
+    DeltaFilter,
     StreamDecoder,
-    ThoughtsApart,
+    ThinkingAsText,
+    ThinkTagFilter,
     WholeChatDecoder,
+    WithoutTopLogprobs,
+    pipeline,
 )
 from .._schemas import (
     rules_thinking,
@@ -29,7 +31,7 @@ from .._schemas import (
 from .._tools import (
     CallFromAnswer,
     CallRules,
-    CallsChecked,
+    ToolCallFilter,
     ToolChoice,
     can_follow,
     forced_request,
@@ -53,6 +55,7 @@ from .server import end_reasoning, told
 from .thinking_watch import ThinkingWatch
 
 Decoder = Callable[[], StreamDecoder[ChatDelta]]
+Filters = list[Callable[[], DeltaFilter[ChatDelta]]]
 Chat = StreamCall[ChatDelta]
 
 _PATH: Final = "/v1/chat/completions"
@@ -112,11 +115,10 @@ def _chat(
     fitted, repairs = fit(settings, request)
     body = {**named(settings, None), **chat_body(fitted)}
     answers = answers_of(body)
-    decoder = _decoder(fitted, body, before + repairs, answers)
-    rules = None
+    filters, rules = _filters(fitted, body, answers), None
     if choice is not None and request.check_calls:
         rules = _rules(request, choice, body, answers)
-        decoder = partial(CallsChecked, decoder, rules, answers)
+        filters.append(partial(ToolCallFilter, rules, answers))
 
     def recover(error: LlamaServerError) -> Program[Chat | None]:
         worth_it = yield from learn(settings, request, body, error)
@@ -128,6 +130,7 @@ def _chat(
         return _forced_chat(settings, request, choice, (), error)
 
     goes_on = follow if rules is not None and rules.round_follows else None
+    decoder = _decoder(body, before + repairs, filters)
     return _asked(settings, body, decoder, recover=recover, follow=goes_on, watch=_watch(settings, request))
 
 
@@ -165,13 +168,17 @@ def _forced_chat(
     fitted, repairs = fit(settings, asked)
     body = {**named(settings, None), **chat_body(fitted)}
     rules = replace(_rules(request, choice, body, 1), within=None, round_follows=False)
-    answer: Decoder = partial(CallFromAnswer, _decoder(fitted, body, before + repairs, 1), forced, first)
+    filters: Filters = [
+        *_filters(fitted, body, 1),
+        partial(CallFromAnswer, forced, first),
+        partial(ToolCallFilter, rules),
+    ]
 
     def recover(error: LlamaServerError) -> Program[Chat | None]:
         worth_it = yield from learn(settings, asked, body, error)
         return _forced_chat(settings, request, choice, before, first) if worth_it else None
 
-    return _asked(settings, body, partial(CallsChecked, answer, rules), recover=recover)
+    return _asked(settings, body, _decoder(body, before + repairs, filters), recover=recover)
 
 
 def _asked(settings: ServerSettings, body: dict[str, Any], decoder: Decoder, **steps: Any) -> Chat:
@@ -182,16 +189,21 @@ def _asked(settings: ServerSettings, body: dict[str, Any], decoder: Decoder, **s
     return named_loras(StreamCall(settings=settings, call=call, decoder=decoder, **steps))
 
 
-def _decoder(fitted: ChatRequest, body: Mapping[str, Any], repairs: tuple[Repair, ...], answers: int) -> Decoder:
-    """What reads the answer to a body, thoughts apart."""
-    decoder: Decoder = partial(ChatStreamDecoder if body.get("stream") else WholeChatDecoder, repairs)
+def _decoder(body: Mapping[str, Any], repairs: tuple[Repair, ...], filters: Filters) -> Decoder:
+    """What reads the answer to a body."""
+    return pipeline(partial(ChatStreamDecoder if body.get("stream") else WholeChatDecoder, repairs), filters)
+
+
+def _filters(fitted: ChatRequest, body: Mapping[str, Any], answers: int) -> Filters:
+    """What is done to any answer, in order."""
+    filters: Filters = []
     if rules_thinking(body.get("grammar")):
-        decoder = partial(NoThoughts, decoder)
+        filters.append(ThinkingAsText)
     elif body.get("reasoning_format") != "none":
-        decoder = partial(ThoughtsApart, decoder, answers)
+        filters.append(partial(ThinkTagFilter, answers))
     if fitted.params.get("top_logprobs") == 0 and body.get("logprobs"):
-        decoder = partial(OwnTokensOnly, decoder)
-    return decoder
+        filters.append(WithoutTopLogprobs)
+    return filters
 
 
 def _watch(settings: ServerSettings, request: ChatRequest) -> ThinkingWatch | None:

@@ -14,10 +14,11 @@ from .._media import (
 )
 from .._replies import (
     CompletionStreamDecoder,
+    ProgressFilter,
     StreamDecoder,
-    ToldDecoder,
     WholeCompletionDecoder,
     parse_embeddings,
+    pipeline,
     usage_from_wire,
 )
 from ..chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
@@ -102,7 +103,7 @@ def told(tell: Callable[[Progress], None], decoder: Callable[[], StreamDecoder[D
     """The decoder for a request that asks for progress on behalf of somebody who listens."""
     asked = bool(body.get("return_progress"))
     body["return_progress"] = bool(body.get("stream"))
-    return partial(ToldDecoder[D], decoder, tell, keep=asked)
+    return pipeline(decoder, [partial(ProgressFilter[D], tell, keep=asked)])
 
 
 def _completion_decoder(body: Mapping[str, Any]) -> Callable[[], StreamDecoder[CompletionDelta]]:

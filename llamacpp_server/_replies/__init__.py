@@ -13,15 +13,19 @@ if TYPE_CHECKING:
     from .failures import is_web_page as is_web_page
     from .failures import not_this_api as not_this_api
     from .fast_path import reader_like as reader_like
+    from .filters import DeltaFilter as DeltaFilter
+    from .filters import Pipeline as Pipeline
+    from .filters import pipeline as pipeline
     from .first_token import Stopwatch as Stopwatch
     from .fold import fold_chat as fold_chat
     from .fold import fold_completion as fold_completion
+    from .logprobs_filter import WithoutTopLogprobs as WithoutTopLogprobs
     from .parse import chat_reply as chat_reply
     from .parse import completion_reply as completion_reply
     from .parse import fallback_call_id as fallback_call_id
     from .parse import parse_embeddings as parse_embeddings
     from .parse import usage_from_wire as usage_from_wire
-    from .progress_filter import ToldDecoder as ToldDecoder
+    from .progress_filter import ProgressFilter as ProgressFilter
     from .single_body import WholeChatDecoder as WholeChatDecoder
     from .single_body import WholeCompletionDecoder as WholeCompletionDecoder
     from .sse import MAX_EVENT_BYTES as MAX_EVENT_BYTES
@@ -29,10 +33,9 @@ if TYPE_CHECKING:
     from .stream import VAIN_TEMPLATES as VAIN_TEMPLATES
     from .stream import ChatStreamDecoder as ChatStreamDecoder
     from .stream import CompletionStreamDecoder as CompletionStreamDecoder
-    from .stream import OwnTokensOnly as OwnTokensOnly
     from .stream import StreamDecoder as StreamDecoder
-    from .thoughts import NoThoughts as NoThoughts
-    from .thoughts import ThoughtsApart as ThoughtsApart
+    from .thoughts import ThinkingAsText as ThinkingAsText
+    from .thoughts import ThinkTagFilter as ThinkTagFilter
     from .thoughts import ThoughtSplitter as ThoughtSplitter
 
 __getattr__, __dir__ = lazy(
@@ -40,13 +43,15 @@ __getattr__, __dir__ = lazy(
     {
         "failures": ("START_HINT", "event_failure", "failure", "is_web_page", "not_this_api"),
         "fast_path": ("reader_like",),
+        "filters": ("DeltaFilter", "Pipeline", "pipeline"),
         "first_token": ("Stopwatch",),
         "fold": ("fold_chat", "fold_completion"),
+        "logprobs_filter": ("WithoutTopLogprobs",),
         "parse": ("chat_reply", "completion_reply", "fallback_call_id", "parse_embeddings", "usage_from_wire"),
-        "progress_filter": ("ToldDecoder",),
+        "progress_filter": ("ProgressFilter",),
         "single_body": ("WholeChatDecoder", "WholeCompletionDecoder"),
         "sse": ("MAX_EVENT_BYTES", "SSEDecoder"),
-        "stream": ("VAIN_TEMPLATES", "ChatStreamDecoder", "CompletionStreamDecoder", "OwnTokensOnly", "StreamDecoder"),
-        "thoughts": ("NoThoughts", "ThoughtSplitter", "ThoughtsApart"),
+        "stream": ("VAIN_TEMPLATES", "ChatStreamDecoder", "CompletionStreamDecoder", "StreamDecoder"),
+        "thoughts": ("ThinkTagFilter", "ThinkingAsText", "ThoughtSplitter"),
     },
 )

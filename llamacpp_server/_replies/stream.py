@@ -294,34 +294,3 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
 
     def _fold(self, deltas: list[CompletionDelta]) -> CompletionReply:
         return fold_completion(deltas)
-
-
-class OwnTokensOnly:
-    """A decoder of chats that leaves the likeliest tokens out of the log probabilities: `top_logprobs=0`.
-
-    The server gives none at all for 0 (b11434), so it was asked for one.
-
-    Args:
-        decoder: Makes the decoder of what the server sends.
-    """
-
-    def __init__(self, decoder: Callable[[], StreamDecoder[ChatDelta]]) -> None:
-        self._inner = decoder()
-
-    def feed(self, data: bytes) -> list[ChatDelta]:
-        """Deltas that `data` completes."""
-        return [_own_token(delta) for delta in self._inner.feed(data)]
-
-    def close(self) -> list[ChatDelta]:
-        """Deltas that were left; raises when the stream is not at its end."""
-        return [_own_token(delta) for delta in self._inner.close()]
-
-    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
-        """`error`, with what had arrived attached."""
-        return self._inner.with_partial(error)
-
-
-def _own_token(delta: ChatDelta) -> ChatDelta:
-    if not delta.logprobs:
-        return delta
-    return delta._replace(logprobs={"content": [{**token, "top_logprobs": []} for token in delta.logprobs["content"]]})

@@ -6,13 +6,12 @@ template says nothing of thinking. Only a thought that opens the answer is one: 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Literal
 
 from ..chat import ChatDelta, ChatReply
 from ..errors import LlamaServerError
-from .stream import StreamDecoder
+from .filters import DeltaFilter
 
 _OPEN: Final = "<think>"
 _CLOSE: Final = "</think>"
@@ -68,35 +67,32 @@ class ThoughtSplitter:
         return rest
 
 
-class ThoughtsApart:
-    """A decoder of chats that tells thoughts in the text from the text.
+class ThinkTagFilter(DeltaFilter[ChatDelta]):
+    """Separates the thinking that is in the text from the text.
 
     Args:
-        decoder: Makes the decoder of what the server sends.
         answers: How many answers there are.
     """
 
-    def __init__(self, decoder: Callable[[], StreamDecoder[ChatDelta]], answers: int = 1) -> None:
-        self._inner = decoder()
+    def __init__(self, answers: int = 1) -> None:
         self._answers = answers
         self._splitters: dict[int, ThoughtSplitter] = {}
         self._settled = 0
 
-    def feed(self, data: bytes) -> list[ChatDelta]:
-        """Deltas that `data` completes."""
-        deltas = self._inner.feed(data)
+    def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
+        """The deltas, with thinking where it belongs; what may be a part of a tag is held back."""
         return deltas if self._settled >= self._answers else self._apart(deltas)
 
-    def close(self) -> list[ChatDelta]:
-        """Deltas that were left; raises when the stream is not at its end."""
-        deltas = self._apart(self._inner.close())
-        for choice, splitter in self._splitters.items():
-            deltas += _pieces(ChatDelta(choice=choice), *splitter.end())
-        return deltas
+    def end(self) -> list[ChatDelta]:
+        """What was held back."""
+        return [
+            piece
+            for choice, splitter in self._splitters.items()
+            for piece in _pieces(ChatDelta(choice=choice), *splitter.end())
+        ]
 
     def with_partial(self, error: LlamaServerError) -> LlamaServerError:
-        """`error`, with what had arrived attached."""
-        error = self._inner.with_partial(error)
+        """`error`, with the thinking of its partial reply where it belongs."""
         if isinstance(error.partial, ChatReply):
             error.partial = _reply_apart(error.partial)
         return error
@@ -118,29 +114,18 @@ class ThoughtsApart:
         return apart
 
 
-class NoThoughts:
-    """A decoder of chats in which everything is the answer, as a grammar ruled all that was written.
+class ThinkingAsText(DeltaFilter[ChatDelta]):
+    """Takes everything as the answer, as a grammar ruled all that was written.
 
     Where the template opens a thought, the server takes an answer under a `grammar` for thinking (b11434).
-
-    Args:
-        decoder: Makes the decoder of what the server sends.
     """
 
-    def __init__(self, decoder: Callable[[], StreamDecoder[ChatDelta]]) -> None:
-        self._inner = decoder()
-
-    def feed(self, data: bytes) -> list[ChatDelta]:
-        """Deltas that `data` completes."""
-        return [_as_answer(delta) for delta in self._inner.feed(data)]
-
-    def close(self) -> list[ChatDelta]:
-        """Deltas that were left; raises when the stream is not at its end."""
-        return [_as_answer(delta) for delta in self._inner.close()]
+    def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
+        """The deltas, with their thinking as text."""
+        return [_as_answer(delta) for delta in deltas]
 
     def with_partial(self, error: LlamaServerError) -> LlamaServerError:
-        """`error`, with what had arrived attached."""
-        error = self._inner.with_partial(error)
+        """`error`, with the thinking of its partial reply as text."""
         if isinstance(error.partial, ChatReply):
             choices = tuple(
                 replace(choice, content=choice.reasoning_content + choice.content, reasoning_content="")

@@ -8,7 +8,7 @@ from .._lazy import lazy
 
 if TYPE_CHECKING:
     from .checks import CallRules as CallRules
-    from .checks import CallsChecked as CallsChecked
+    from .checks import ToolCallFilter as ToolCallFilter
     from .checks import ids_of as ids_of
     from .checks import is_limited as is_limited
     from .checks import missing_call as missing_call
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "checks": ("CallRules", "CallsChecked", "ids_of", "is_limited", "missing_call"),
+        "checks": ("CallRules", "ToolCallFilter", "ids_of", "is_limited", "missing_call"),
         "choice": ("ToolChoice", "resolve_tool_choice"),
         "forced_round": ("CallFromAnswer", "can_follow", "forced_request"),
     },

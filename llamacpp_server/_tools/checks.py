@@ -8,13 +8,13 @@ before and gateways repeat ids, or send none.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from .._repairs import short_id, tell
 from .._replies import (
-    StreamDecoder,
+    DeltaFilter,
 )
 from ..chat import ChatDelta, ChatReply, Repair, ToolCallFragment
 from ..errors import LlamaServerError, MissingToolCallError
@@ -67,17 +67,15 @@ class _Call:
     held: ToolCallFragment = field(default_factory=lambda: ToolCallFragment(0))
 
 
-class CallsChecked:
-    """A decoder of chats that holds tool calls to rules.
+class ToolCallFilter(DeltaFilter[ChatDelta]):
+    """Holds tool calls to rules.
 
     Args:
-        decoder: Makes the decoder of what the server sends.
         rules: What to hold them to.
         answers: How many answers there are. A demanded call is looked for in each.
     """
 
-    def __init__(self, decoder: Callable[[], StreamDecoder[ChatDelta]], rules: CallRules, answers: int = 1) -> None:
-        self._inner = decoder()
+    def __init__(self, rules: CallRules, answers: int = 1) -> None:
         self._rules = rules
         self._answers = answers
         self._calls: dict[tuple[int, int], _Call] = {}
@@ -92,34 +90,31 @@ class CallsChecked:
         self._finish: str | None = None
         self._held: list[ChatDelta] = []
 
-    def feed(self, data: bytes) -> list[ChatDelta]:
-        """Deltas that `data` completes.
+    def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
+        """The deltas, with the calls that may be passed on.
 
         Raises:
             MissingToolCallError: When a demanded call has not begun within its limit.
         """
         if self._ran_on:
             raise missing_call(self._rules.forced, None, self._said)
-        return self._checked(self._inner.feed(data))
+        return self._checked(deltas)
 
-    def close(self) -> list[ChatDelta]:
-        """Deltas that were left.
+    def end(self) -> list[ChatDelta]:
+        """What was held back.
 
         Raises:
             MissingToolCallError: When a demanded call did not come.
-            StreamCutOffError: When the stream is not at its end.
         """
-        deltas = self._checked(self._inner.close())
         if not self._waiting:
-            return deltas
+            return []
         room = self._finish != "length" or not self._rules.limited
         if self._rules.missing_is_error or (self._rules.round_follows and room):
             raise missing_call(self._rules.forced, self._finish)
-        return [*deltas, *self._held]
+        return self._held
 
     def with_partial(self, error: LlamaServerError) -> LlamaServerError:
         """`error`, with what had arrived attached; for a missing call the text is told in its message, too."""
-        error = self._inner.with_partial(error)
         if not isinstance(error.partial, ChatReply):
             return error
         start = error.partial.start

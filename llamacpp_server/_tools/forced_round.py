@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from .._repairs import tell
 from .._replies import (
-    StreamDecoder,
+    DeltaFilter,
     fallback_call_id,
 )
 from .._schemas import (
@@ -131,19 +131,15 @@ def _moved(schema: Any, root: str) -> Any:
     return moved
 
 
-class CallFromAnswer:
-    """A decoder of chats that passes the text of an answer on as the arguments of a call.
+class CallFromAnswer(DeltaFilter[ChatDelta]):
+    """Passes the text of an answer on as the arguments of a call.
 
     Args:
-        decoder: Makes the decoder of what the server sends.
         forced: A tool's name, or `required` where the answer names it.
         first: What the first round ended in; None where there was none.
     """
 
-    def __init__(
-        self, decoder: Callable[[], StreamDecoder[ChatDelta]], forced: str, first: LlamaServerError | None
-    ) -> None:
-        self._inner = decoder()
+    def __init__(self, forced: str, first: LlamaServerError | None) -> None:
         self._forced = forced
         self._why = "this template knows no tools" if first is None else "the reply had none"
         partial = first.partial if first is not None else None
@@ -154,27 +150,19 @@ class CallFromAnswer:
         self._held = ""
         self._finish: str | None = None
 
-    def feed(self, data: bytes) -> list[ChatDelta]:
-        """Deltas that `data` completes.
+    def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
+        """The deltas, with the call in place of their text.
 
         Raises:
             MissingToolCallError: When the answer is not what the schema holds it to.
         """
-        return self._converted(self._inner.feed(data))
+        return [made for delta in deltas if (made := self._convert(delta)) != ChatDelta(choice=delta.choice)]
 
-    def close(self) -> list[ChatDelta]:
-        """Deltas that were left; raises as `feed` does, and when the stream is not at its end."""
-        deltas = self._converted(self._inner.close())
+    def end(self) -> list[ChatDelta]:
+        """Nothing; raises MissingToolCallError for an answer without text."""
         if not self._begun:
             raise missing_call(self._forced, self._finish)
-        return deltas
-
-    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
-        """`error`, with what had arrived attached."""
-        return self._inner.with_partial(error)
-
-    def _converted(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
-        return [made for delta in deltas if (made := self._convert(delta)) != ChatDelta(choice=delta.choice)]
+        return []
 
     def _convert(self, delta: ChatDelta) -> ChatDelta:
         repairs: tuple[Repair, ...] = ()

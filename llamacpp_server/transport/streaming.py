@@ -12,6 +12,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from .._replies import (
+    Pipeline,
     Stopwatch,
     StreamDecoder,
     not_this_api,
@@ -84,7 +85,7 @@ def _timed(
     decoder: Callable[[], StreamDecoder[D]], started: float, earlier: Sequence[LlamaServerError]
 ) -> StreamDecoder[D]:
     """A decoder that tells when the first token came; of a reply in several rounds, that of the first."""
-    return decoder() if earlier else Stopwatch(decoder(), started)
+    return decoder() if earlier else Pipeline(decoder(), [Stopwatch(started)])
 
 
 def _answer(stream: StreamCall[D], deadline: float | None) -> Program[tuple[OpenReply, StreamCall[D]]]:

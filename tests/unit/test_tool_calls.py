@@ -5,10 +5,11 @@ import pytest
 from llamacpp_server import MissingToolCallError, fold_chat
 from llamacpp_server._replies import (
     ChatStreamDecoder,
+    Pipeline,
 )
 from llamacpp_server._tools import (
     CallRules,
-    CallsChecked,
+    ToolCallFilter,
     ids_of,
     is_limited,
 )
@@ -17,9 +18,8 @@ from tests.unit.events import DONE, call, chunk, role, text, usage
 
 def checked(*events, answers=1, **rules):
     """The reply that events become under rules, and the decoder."""
-    decoder = CallsChecked(
-        ChatStreamDecoder, CallRules(**{"names": frozenset({"add", "get_weather"}), **rules}), answers
-    )
+    checked = ToolCallFilter(CallRules(**{"names": frozenset({"add", "get_weather"}), **rules}), answers)
+    decoder = Pipeline(ChatStreamDecoder(), [checked])
     deltas = [delta for event in events for delta in decoder.feed(event)]
     return fold_chat([*deltas, *decoder.close()])
 
@@ -120,7 +120,7 @@ def test_calls_that_all_have_the_number_0_are_told_apart_by_their_ids():
 @pytest.mark.parametrize("forced", ["required", "add"])
 def test_a_demanded_call_that_did_not_come_is_an_error_with_the_text_and_the_reason(forced):
     wanted = "a tool call" if forced == "required" else "a call of 'add'"
-    decoder = CallsChecked(ChatStreamDecoder, CallRules(names=frozenset({"add"}), forced=forced))
+    decoder = Pipeline(ChatStreamDecoder(), [ToolCallFilter(CallRules(names=frozenset({"add"}), forced=forced))])
     for event in (role(), text("I would "), text("rather talk."), *ends("stop")):
         decoder.feed(event)
     with pytest.raises(MissingToolCallError, match=wanted) as caught:
@@ -134,7 +134,7 @@ def test_a_demanded_call_that_did_not_come_is_an_error_with_the_text_and_the_rea
 
 def test_the_end_is_not_told_before_it_is_known_to_be_the_end():
     """Another round may follow, and its end is the end of the reply."""
-    decoder = CallsChecked(ChatStreamDecoder, CallRules(names=frozenset(), forced="required"))
+    decoder = Pipeline(ChatStreamDecoder(), [ToolCallFilter(CallRules(names=frozenset(), forced="required"))])
     deltas = [delta for event in (role(), text("Hm."), *ends("stop")) for delta in decoder.feed(event)]
     assert "".join(delta.content for delta in deltas) == "Hm."
     assert [delta for delta in deltas if delta.finish_reason or delta.usage] == []
@@ -157,7 +157,9 @@ def test_every_answer_needs_the_demanded_call():
 
 
 def test_a_reply_that_runs_on_is_stopped_after_what_came():
-    decoder = CallsChecked(ChatStreamDecoder, CallRules(names=frozenset({"add"}), forced="required", within=3))
+    decoder = Pipeline(
+        ChatStreamDecoder(), [ToolCallFilter(CallRules(names=frozenset({"add"}), forced="required", within=3))]
+    )
     assert decoder.feed(role()) != []
     thinking = chunk({"reasoning_content": "hm "})
     passed = [*decoder.feed(thinking), *decoder.feed(text("a") + text("b") + text("c"))]
