@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage, SystemMessage
@@ -23,10 +23,19 @@ if TYPE_CHECKING:
 class Prewarming(ConnectionFields):
     """Two methods of `ChatLlamaServer`, which has what they use."""
 
-    if TYPE_CHECKING:
-        _info_for: Callable[..., ServerInfo | None]
-        _ainfo_for: Callable[..., Awaitable[ServerInfo | None]]
-        _prepare: Callable[..., Call]
+    if TYPE_CHECKING:  # as methods: annotated names would be arguments of the constructor to type checkers
+
+        def _info_for(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> ServerInfo | None: ...
+
+        async def _ainfo_for(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> ServerInfo | None: ...
+
+        def _prepare(
+            self,
+            messages: Sequence[BaseMessage],
+            stop: Sequence[str] | None,
+            kwargs: Mapping[str, Any],
+            info: ServerInfo | None,
+        ) -> Call: ...
 
     def prewarm(
         self,

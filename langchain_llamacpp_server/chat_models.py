@@ -76,15 +76,18 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=False)
 
-    streaming: bool = Field(False, description="LangChain's switch: whether `invoke` reports tokens to callbacks.")
-    stream_usage: bool = Field(True, description="Whether a stream's last chunk has the token counts.")
-    model_kwargs: dict[str, Any] = Field(default_factory=dict, description="More request fields, as with ChatOpenAI.")
-    extra_body: dict[str, Any] = Field(default_factory=dict, description="Sent as it is, over everything else.")
-    disabled_params: dict[str, Any] = Field(
-        default_factory=dict, description="Parameters never to send: None for all values, or a list of values."
-    )
+    streaming: bool = False
+    """LangChain's switch: whether `invoke` reports tokens to callbacks."""
+    stream_usage: bool = True
+    """Whether a stream's last chunk has the token counts."""
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """More request fields, as with ChatOpenAI."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Sent as it is, over everything else."""
+    disabled_params: dict[str, Any] = Field(default_factory=dict)
+    """Parameters never to send: None for all values, or a list of values."""
 
-    _served: tuple[str, str] | None = PrivateAttr(None)
+    _served: tuple[str, str] | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod

@@ -38,9 +38,12 @@ class LlamaServerEmbeddings(EmbeddingFields, Embeddings):
     Takes the arguments of OpenAIEmbeddings as well; those without a meaning here are named once in the log.
     """
 
-    query_prefix: str | None = Field(None, description="In front of each query; None takes the preset's.")
-    document_prefix: str | None = Field(None, description="In front of each document; None takes the preset's.")
-    batch_size: int = Field(DEFAULT_BATCH_SIZE, ge=1, description="Most texts of one request.")
+    query_prefix: str | None = None
+    """In front of each query; None takes the preset's."""
+    document_prefix: str | None = None
+    """In front of each document; None takes the preset's."""
+    batch_size: int = Field(default=DEFAULT_BATCH_SIZE, ge=1)
+    """Most texts of one request."""
 
     @model_validator(mode="before")
     @classmethod

@@ -47,16 +47,19 @@ class LlamaServerLLM(SamplingFields, ServerModel, BaseLLM):
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=False)
 
-    suffix: str | None = Field(None, description="Text behind the gap that is to be filled.")
-    streaming: bool = Field(False, description="Whether `invoke` reports tokens to callbacks.")
-    extra_body: dict[str, Any] = Field(default_factory=dict, description="Sent as it is, over everything else.")
+    suffix: str | None = None
+    """Text behind the gap that is to be filled."""
+    streaming: bool = False
+    """Whether `invoke` reports tokens to callbacks."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Sent as it is, over everything else."""
 
     @model_validator(mode="before")
     @classmethod
     def _take_other_names(cls, values: Any) -> Any:
         return model_arguments(values, LLM_NAMES, cls.model_fields) if isinstance(values, Mapping) else values
 
-    _call: Mapping[str, Any] | None = PrivateAttr(None)
+    _call: Mapping[str, Any] | None = PrivateAttr(default=None)
 
     # -- LangChain's cache and traces, which see the model's parameters and not the call's
 

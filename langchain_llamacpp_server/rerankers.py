@@ -36,7 +36,8 @@ class LlamaServerReranker(RankFields, BaseDocumentCompressor):
     awaited ones too.
     """
 
-    top_n: int | None = Field(3, ge=1, description="How many come back; None returns all.")
+    top_n: int | None = Field(default=3, ge=1)
+    """How many come back; None returns all."""
 
     @model_validator(mode="before")
     @classmethod

@@ -42,130 +42,162 @@ class SamplingFields(BaseModel):
     model_config = ConfigDict(defer_build=True)  # nearly always, only a subclass is made
 
     # -- length
-    max_tokens: int | None = Field(
-        None, ge=-1, description="Most tokens to generate; -1 until the end of the context. 0 still yields one token."
-    )
-    n_predict: int | None = Field(None, ge=-1, description="The native name of `max_tokens`; wins over it.")
-    stop: list[str] | str | None = Field(
-        None, description="Texts that end the answer; they are not part of it. Empty texts are dropped."
-    )
-    ignore_eos: bool | None = Field(None, description="Generate on after the end-of-text token.")
-    n_indent: int | None = Field(None, description="Least indentation of a line in characters (native endpoint).")
-    t_max_predict_ms: int | None = Field(
-        None, description="Time limit for generating, in milliseconds; looked at only when a line ends."
-    )
+    max_tokens: int | None = Field(default=None, ge=-1)
+    """Most tokens to generate; -1 until the end of the context. 0 still yields one token."""
+    n_predict: int | None = Field(default=None, ge=-1)
+    """The native name of `max_tokens`; wins over it."""
+    stop: list[str] | str | None = None
+    """Texts that end the answer; they are not part of it. Empty texts are dropped."""
+    ignore_eos: bool | None = None
+    """Generate on after the end-of-text token."""
+    n_indent: int | None = None
+    """Least indentation of a line in characters (native endpoint)."""
+    t_max_predict_ms: int | None = None
+    """Time limit for generating, in milliseconds; looked at only when a line ends."""
 
     # -- sampling
-    temperature: float | None = Field(None, description="Randomness; 0 is greedy. Server's default 0.8.")
-    dynatemp_range: float | None = Field(None, description="Dynamic temperature: temperature ± range; 0 is off.")
-    dynatemp_exponent: float | None = Field(None, description="Exponent of the dynamic temperature.")
-    top_k: int | None = Field(None, description="Keep the k likeliest tokens; 0 is off. Server's default 40.")
-    top_p: float | None = Field(None, description="Keep the likeliest tokens up to this sum. Server's default 0.95.")
-    min_p: float | None = Field(None, description="Drop tokens below this share of the likeliest. Default 0.05.")
-    top_n_sigma: float | None = Field(None, description="Keep tokens within n standard deviations; -1 is off.")
-    typical_p: float | None = Field(None, description="Locally typical sampling; 1 is off.")
-    xtc_probability: float | None = Field(None, description="Chance of dropping the top tokens (XTC); 0 is off.")
-    xtc_threshold: float | None = Field(None, description="Probability from which XTC drops; over 0.5 is off.")
-    mirostat: Literal[0, 1, 2] | None = Field(None, description="Mirostat version; 0 is off.")
-    mirostat_tau: float | None = Field(None, description="Mirostat's target entropy.")
-    mirostat_eta: float | None = Field(None, description="Mirostat's learning rate.")
-    adaptive_target: float | None = Field(None, description="Adaptive-p's target probability; negative is off.")
-    adaptive_decay: float | None = Field(None, ge=0, le=0.99, description="Adaptive-p's decay.")
-    samplers: list[str] | str | None = Field(
-        None, description="Order of the samplers, by name or as one letter each; unknown names are ignored."
-    )
-    seed: int | None = Field(None, description="Random seed; -1 takes a new one each time.")
-    min_keep: int | None = Field(None, ge=0, description="Least number of tokens that samplers must leave.")
-    backend_sampling: bool | None = Field(None, description="Sample on the accelerator, where the build can.")
+    temperature: float | None = None
+    """Randomness; 0 is greedy. Server's default 0.8."""
+    dynatemp_range: float | None = None
+    """Dynamic temperature: temperature ± range; 0 is off."""
+    dynatemp_exponent: float | None = None
+    """Exponent of the dynamic temperature."""
+    top_k: int | None = None
+    """Keep the k likeliest tokens; 0 is off. Server's default 40."""
+    top_p: float | None = None
+    """Keep the likeliest tokens up to this sum. Server's default 0.95."""
+    min_p: float | None = None
+    """Drop tokens below this share of the likeliest. Default 0.05."""
+    top_n_sigma: float | None = None
+    """Keep tokens within n standard deviations; -1 is off."""
+    typical_p: float | None = None
+    """Locally typical sampling; 1 is off."""
+    xtc_probability: float | None = None
+    """Chance of dropping the top tokens (XTC); 0 is off."""
+    xtc_threshold: float | None = None
+    """Probability from which XTC drops; over 0.5 is off."""
+    mirostat: Literal[0, 1, 2] | None = None
+    """Mirostat version; 0 is off."""
+    mirostat_tau: float | None = None
+    """Mirostat's target entropy."""
+    mirostat_eta: float | None = None
+    """Mirostat's learning rate."""
+    adaptive_target: float | None = None
+    """Adaptive-p's target probability; negative is off."""
+    adaptive_decay: float | None = Field(default=None, ge=0, le=0.99)
+    """Adaptive-p's decay."""
+    samplers: list[str] | str | None = None
+    """Order of the samplers, by name or as one letter each; unknown names are ignored."""
+    seed: int | None = None
+    """Random seed; -1 takes a new one each time."""
+    min_keep: int | None = Field(default=None, ge=0)
+    """Least number of tokens that samplers must leave."""
+    backend_sampling: bool | None = None
+    """Sample on the accelerator, where the build can."""
 
     # -- penalties
-    repeat_penalty: float | None = Field(None, description="Penalty for repeated tokens; 1 is off.")
-    repeat_last_n: int | None = Field(None, ge=0, description="Tokens looked back on for it; 0 is off.")
-    presence_penalty: float | None = Field(None, description="Flat penalty for tokens already used; 0 is off.")
-    frequency_penalty: float | None = Field(None, description="Penalty for each use of a token; 0 is off.")
-    dry_multiplier: float | None = Field(None, description="Strength of the DRY repetition penalty; 0 is off.")
-    dry_base: float | None = Field(None, description="Base of the DRY penalty.")
-    dry_allowed_length: int | None = Field(None, description="Length of repeats that DRY lets pass.")
-    dry_penalty_last_n: int | None = Field(None, ge=0, description="Tokens that DRY looks back on.")
-    dry_sequence_breakers: list[str] | None = Field(None, min_length=1, description="Texts that end a DRY repeat.")
-    logit_bias: dict[str | int, float | bool] | list[list[Any]] | None = Field(
-        None, description="Bias by token id or text; False bans a token."
-    )
+    repeat_penalty: float | None = None
+    """Penalty for repeated tokens; 1 is off."""
+    repeat_last_n: int | None = Field(default=None, ge=0)
+    """Tokens looked back on for it; 0 is off."""
+    presence_penalty: float | None = None
+    """Flat penalty for tokens already used; 0 is off."""
+    frequency_penalty: float | None = None
+    """Penalty for each use of a token; 0 is off."""
+    dry_multiplier: float | None = None
+    """Strength of the DRY repetition penalty; 0 is off."""
+    dry_base: float | None = None
+    """Base of the DRY penalty."""
+    dry_allowed_length: int | None = None
+    """Length of repeats that DRY lets pass."""
+    dry_penalty_last_n: int | None = Field(default=None, ge=0)
+    """Tokens that DRY looks back on."""
+    dry_sequence_breakers: list[str] | None = Field(default=None, min_length=1)
+    """Texts that end a DRY repeat."""
+    logit_bias: dict[str | int, float | bool] | list[list[Any]] | None = None
+    """Bias by token id or text; False bans a token."""
 
     # -- constraints
-    grammar: Annotated[str | None, BeforeValidator(read_grammar)] = Field(
-        None, description="GBNF grammar the answer must follow, or the path (`pathlib.Path`) of one. Not with tools."
-    )
-    regex: str | None = Field(
-        None, description="Regular expression that the whole answer must match; sent as a grammar. Not with tools."
-    )
-    choices: list[str] | None = Field(
-        None, description="Texts of which the answer must be one; sent as a grammar. Not with tools."
-    )
-    json_schema: dict[str, Any] | None = Field(None, description="JSON schema the answer must follow; {} is any JSON.")
-    response_format: dict[str, Any] | None = Field(
-        None, description="The OpenAI form of a constraint: `json_object` or `json_schema`."
-    )
+    grammar: Annotated[str | None, BeforeValidator(read_grammar)] = None
+    """GBNF grammar the answer must follow, or the path (`pathlib.Path`) of one. Not with tools."""
+    regex: str | None = None
+    """Regular expression that the whole answer must match; sent as a grammar. Not with tools."""
+    choices: list[str] | None = None
+    """Texts of which the answer must be one; sent as a grammar. Not with tools."""
+    json_schema: dict[str, Any] | None = None
+    """JSON schema the answer must follow; {} is any JSON."""
+    response_format: dict[str, Any] | None = None
+    """The OpenAI form of a constraint: `json_object` or `json_schema`."""
 
     # -- template and thinking
-    chat_template_kwargs: dict[str, Any] | None = Field(
-        None, description="Variables for the chat template, such as `enable_thinking` (a bool)."
-    )
-    reasoning_format: Literal["none", "auto", "deepseek", "deepseek-legacy"] | None = Field(
-        None, description="Whether thinking is separated from the text; `none` leaves it in the text."
-    )
-    reasoning_effort: str | None = Field(None, description="`none` turns thinking off; else given to the template.")
-    reasoning_budget_tokens: int | None = Field(
-        None, ge=-1, description="Most tokens of thinking, then its end is forced; -1 sets no limit."
-    )
-    reasoning_budget_message: str | None = Field(None, description="Text put before a forced end of thinking.")
-    reasoning_control: bool | None = Field(None, description="Lets `end_reasoning` stop the thinking while it runs.")
-    add_generation_prompt: bool | None = Field(None, description="Whether the template opens an assistant's turn.")
-    continue_final_message: bool | Literal["content", "reasoning_content"] | None = Field(
-        None, description="Continue the last message; `echo=True` to have it in the answer as well."
-    )
-    echo: bool | None = Field(None, description="Whether a stream begins with the text that is continued.")
-    parse_tool_calls: bool | None = Field(None, description="Whether tool calls in the text are parsed.")
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Variables for the chat template, such as `enable_thinking` (a bool)."""
+    reasoning_format: Literal["none", "auto", "deepseek", "deepseek-legacy"] | None = None
+    """Whether thinking is separated from the text; `none` leaves it in the text."""
+    reasoning_effort: str | None = None
+    """`none` turns thinking off; else given to the template."""
+    reasoning_budget_tokens: int | None = Field(default=None, ge=-1)
+    """Most tokens of thinking, then its end is forced; -1 sets no limit."""
+    reasoning_budget_message: str | None = None
+    """Text put before a forced end of thinking."""
+    reasoning_control: bool | None = None
+    """Lets `end_reasoning` stop the thinking while it runs."""
+    add_generation_prompt: bool | None = None
+    """Whether the template opens an assistant's turn."""
+    continue_final_message: bool | Literal["content", "reasoning_content"] | None = None
+    """Continue the last message; `echo=True` to have it in the answer as well."""
+    echo: bool | None = None
+    """Whether a stream begins with the text that is continued."""
+    parse_tool_calls: bool | None = None
+    """Whether tool calls in the text are parsed."""
 
     # -- what comes back
-    n: int | None = Field(None, ge=1, description="Number of answers; at most the server's slots.")
-    logprobs: bool | int | None = Field(None, description="Return log probabilities.")
-    top_logprobs: int | None = Field(None, ge=0, description="Alternatives for each token; needs `logprobs=True`.")
-    n_probs: int | None = Field(None, ge=0, description="The native name of `top_logprobs`.")
-    post_sampling_probs: bool | None = Field(None, description="Probabilities after the samplers, not before.")
-    timings_per_token: bool | None = Field(None, description="Timings on every delta of a stream.")
-    return_progress: bool | None = Field(None, description="Events that tell how much of the prompt is read.")
-    return_tokens: bool | None = Field(
-        None, description="Token ids of a completion beside its text; it comes in one piece then."
-    )
-    response_fields: list[str] | None = Field(None, description="Which fields to return (native endpoint).")
-    sse_ping_interval: int | None = Field(None, ge=-1, description="Seconds between signs of life; -1 is off.")
+    n: int | None = Field(default=None, ge=1)
+    """Number of answers; at most the server's slots."""
+    logprobs: bool | int | None = None
+    """Return log probabilities."""
+    top_logprobs: int | None = Field(default=None, ge=0)
+    """Alternatives for each token; needs `logprobs=True`."""
+    n_probs: int | None = Field(default=None, ge=0)
+    """The native name of `top_logprobs`."""
+    post_sampling_probs: bool | None = None
+    """Probabilities after the samplers, not before."""
+    timings_per_token: bool | None = None
+    """Timings on every delta of a stream."""
+    return_progress: bool | None = None
+    """Events that tell how much of the prompt is read."""
+    return_tokens: bool | None = None
+    """Token ids of a completion beside its text; it comes in one piece then."""
+    response_fields: list[str] | None = None
+    """Which fields to return (native endpoint)."""
+    sse_ping_interval: int | None = Field(default=None, ge=-1)
+    """Seconds between signs of life; -1 is off."""
 
     # -- slot and cache
-    cache_prompt: bool | None = Field(None, description="Reuse what the slot has of this prompt. Default on.")
-    n_cache_reuse: int | None = Field(
-        None,
-        ge=0,
-        description="Least length in tokens of a chunk that is reused after it moved, as when a history was trimmed; 0 "
-        "is off. The chunk keeps what it knew of the text that is gone, so answers may differ from those of a fresh "
-        "reading. Not with every model or cache type.",
-    )
-    n_keep: int | None = Field(None, ge=-1, description="Tokens of the prompt kept when the context shifts.")
-    n_discard: int | None = Field(None, ge=0, description="Tokens dropped when the context shifts; 0 is half.")
-    id_slot: int | None = Field(
-        None,
-        ge=-1,
-        description="Slot to run in, modulo the server's slots; -1 any. Dangerous on builds with a RAM cache "
-        "(`--cache-ram`, on by default; b11434 and the 2026.10 wheel): a request that names a busy slot makes the "
-        "stream in it go on with the other session's text. Requests of this process wait for each other; those of "
-        "other processes can't. It seldom helps either: an emptied slot that is named skips the RAM cache, so more is "
-        "read than without. See docs/prompt-cache.md.",
-    )
-    lora: dict[int | str, float] | list[dict[str, Any]] | None = Field(
-        None,
-        description="Scales of LoRA adapters for this request, by name (the file's, without its ending) or number: "
-        '`{"poet": 0.5}`; others are 0. Also in the server\'s form, `[{"id": 0, "scale": 0.5}]`.',
-    )
+    cache_prompt: bool | None = None
+    """Reuse what the slot has of this prompt. Default on."""
+    n_cache_reuse: int | None = Field(default=None, ge=0)
+    """Least length in tokens of a chunk that is reused after it moved, as when a history was trimmed; 0 is off.
+
+    The chunk keeps what it knew of the text that is gone, so answers may differ from those of a fresh reading. Not with
+    every model or cache type.
+    """
+    n_keep: int | None = Field(default=None, ge=-1)
+    """Tokens of the prompt kept when the context shifts."""
+    n_discard: int | None = Field(default=None, ge=0)
+    """Tokens dropped when the context shifts; 0 is half."""
+    id_slot: int | None = Field(default=None, ge=-1)
+    """Slot to run in, modulo the server's slots; -1 any.
+
+    Dangerous on builds with a RAM cache (`--cache-ram`, on by default; b11434 and the 2026.10 wheel): a request that
+    names a busy slot makes the stream in it go on with the other session's text. Requests of this process wait for each
+    other; those of other processes can't. It seldom helps either: an emptied slot that is named skips the RAM cache, so
+    more is read than without. See docs/prompt-cache.md.
+    """
+    lora: dict[int | str, float] | list[dict[str, Any]] | None = None
+    """Scales of LoRA adapters for this request, by name (the file's, without its ending) or number: `{"poet": 0.5}`;
+    others are 0. Also in the server's form, `[{"id": 0, "scale": 0.5}]`.
+    """
 
     def given(self) -> dict[str, Any]:
         """The parameters of this table that were given, by the server's names."""

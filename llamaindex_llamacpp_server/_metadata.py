@@ -43,15 +43,14 @@ class ServerMetadata(ConnectionFields, FunctionCallingLLM):
     A failure is not remembered: once the server answers, its values hold. Asking never loads or wakes a model.
     """
 
-    context_window: int | None = Field(None, gt=0, description="Tokens of one slot; None asks the server.")
-    is_chat_model: bool = Field(
-        True, description="False for a model without a chat template: everything uses the completion endpoint."
-    )
-    is_function_calling_model: bool | None = Field(
-        None, description="Whether the model calls tools; None asks the server about its chat template."
-    )
+    context_window: int | None = Field(default=None, gt=0)
+    """Tokens of one slot; None asks the server."""
+    is_chat_model: bool = True
+    """False for a model without a chat template: everything uses the completion endpoint."""
+    is_function_calling_model: bool | None = None
+    """Whether the model calls tools; None asks the server about its chat template."""
 
-    _failed: tuple[Any, float] | None = PrivateAttr(None)
+    _failed: tuple[Any, float] | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod

@@ -49,16 +49,12 @@ class NativeStructuredOutput(FunctionCallingLLM):
     `pydantic_program_mode=DEFAULT` is the native way; other modes are LlamaIndex's programs.
     """
 
-    schema_in_prompt: bool = Field(
-        True,
-        description="Put the JSON schema behind the last message as well: the grammar alone "
-        "never shows the model what the fields mean.",
-    )
-    repair_rounds: int = Field(
-        1,
-        ge=0,
-        description="How often an answer that does not fit its class is asked for again; streams are not asked again.",
-    )
+    schema_in_prompt: bool = True
+    """Put the JSON schema behind the last message as well: the grammar alone never shows the model what the fields
+    mean.
+    """
+    repair_rounds: int = Field(default=1, ge=0)
+    """How often an answer that does not fit its class is asked for again; streams are not asked again."""
 
     @dispatcher.span
     def structured_predict(

@@ -45,12 +45,14 @@ class LlamaServerEmbedding(EmbeddingFields, MultiModalEmbedding):
     Images need a multimodal embedder (`--mmproj`). Errors are those of `llamacpp_server`.
     """
 
-    query_instruction: str | None = Field(None, description="In front of each query; None takes the preset's.")
-    text_instruction: str | None = Field(None, description="In front of each text; None takes the preset's.")
-    embed_batch_size: int = Field(
-        256, gt=0, le=2048, description="The core's batches, where it makes them: with a cache or a progress bar."
-    )
-    request_batch_size: int = Field(64, ge=1, description="Most texts of one request.")
+    query_instruction: str | None = None
+    """In front of each query; None takes the preset's."""
+    text_instruction: str | None = None
+    """In front of each text; None takes the preset's."""
+    embed_batch_size: int = Field(default=256, gt=0, le=2048)
+    """The core's batches, where it makes them: with a cache or a progress bar."""
+    request_batch_size: int = Field(default=64, ge=1)
+    """Most texts of one request."""
 
     @model_validator(mode="before")
     @classmethod

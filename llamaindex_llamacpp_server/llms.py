@@ -63,10 +63,10 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
     Errors are those of `llamacpp_server`, and `UnusableReplyError` for a reply that is not what was asked for.
     """
 
-    extra_body: dict[str, Any] = Field(
-        default_factory=dict, description="Request fields sent as they are, over all others."
-    )
-    replay_thinking: bool = Field(True, description="Send the model's earlier thinking back to it.")
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Request fields sent as they are, over all others."""
+    replay_thinking: bool = True
+    """Send the model's earlier thinking back to it."""
 
     @classmethod
     def class_name(cls) -> str:

@@ -42,10 +42,10 @@ class LlamaServerRerank(RankFields, BaseNodePostprocessor):
     Errors are those of `llamacpp_server`.
     """
 
-    top_n: int | None = Field(2, ge=1, description="How many nodes come back; None returns all.")
-    keep_retrieval_score: bool = Field(
-        False, description="Keep the retriever's score in the node's metadata, as `retrieval_score`."
-    )
+    top_n: int | None = Field(default=2, ge=1)
+    """How many nodes come back; None returns all."""
+    keep_retrieval_score: bool = False
+    """Keep the retriever's score in the node's metadata, as `retrieval_score`."""
 
     @model_validator(mode="before")
     @classmethod

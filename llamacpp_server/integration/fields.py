@@ -67,58 +67,48 @@ class ConnectionFields(BaseModel):
     # Only its subclasses are ever made, so pydantic need not build this one.
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=True)
 
-    base_url: str = Field(
-        default_factory=lambda: os.environ.get("LLAMACPP_BASE_URL") or DEFAULT_BASE_URL,
-        description="The server: host, host/v1, or with an --api-prefix. From LLAMACPP_BASE_URL.",
-    )
-    api_key: SecretStr | None = Field(
-        default_factory=_secret_from_env,
-        exclude=True,
-        description="Key of a server started with --api-key; None sends none. From LLAMACPP_API_KEY.",
-    )
-    model: str | None = Field(
-        default_factory=lambda: os.environ.get("LLAMACPP_MODEL") or None,
-        description="Name of the model. Only routers need it. From LLAMACPP_MODEL.",
-    )
-    connect_timeout: float | None = Field(DEFAULT_CONNECT_TIMEOUT, ge=0, description="For a connection.")
-    read_timeout: float | None = Field(
-        DEFAULT_READ_TIMEOUT, ge=0, description="Longest silence between two bytes; None waits forever."
-    )
-    total_timeout: float | None = Field(None, ge=0, description="For a whole request with waits and retries.")
-    max_retries: int = Field(DEFAULT_MAX_RETRIES, ge=0, description="Repeats where repeating can help.")
-    retry_read_timeout: bool = Field(False, description="Whether silence (read_timeout) is repeated as well.")
-    load_timeout: float = Field(DEFAULT_LOAD_TIMEOUT, ge=0, description="How long to wait for a loading server.")
-    wait_while_loading: bool = Field(True, description="Whether requests wait for a server that is loading.")
-    wait_while_refused: bool = Field(False, description="Whether requests wait for a server that starts up.")
-    max_concurrency: Annotated[int, Field(ge=1)] | Literal["slots"] | None = Field(
-        "slots", description="Requests of this process that run at once on the server; None sets no limit."
-    )
-    default_headers: dict[str, str] = Field(
-        default_factory=dict, exclude=True, repr=False, description="Sent with each request."
-    )
-    default_query: dict[str, str] = Field(
-        default_factory=dict, exclude=True, repr=False, description="Added to each address."
-    )
-    verify: Any = Field(True, exclude=True, repr=False, description="False, or an ssl.SSLContext of your own.")
-    on_wait: Callable[[WaitState], None] | None = Field(
-        None, exclude=True, repr=False, description="Called before each wait."
-    )
-    on_progress: Callable[[Progress], None] | None = Field(
-        None,
-        exclude=True,
-        repr=False,
-        description="Called while a model loads, a server is waited for, and a prompt is read: `ProgressBar()`, say.",
-    )
-    http_client: httpx.Client | None = Field(
-        None, exclude=True, repr=False, description="Your own connections for blocking calls; never closed by us."
-    )
-    http_async_client: httpx.AsyncClient | None = Field(
-        None, exclude=True, repr=False, description="Your own connections for awaited calls; never closed by us."
-    )
+    base_url: str = Field(default_factory=lambda: os.environ.get("LLAMACPP_BASE_URL") or DEFAULT_BASE_URL)
+    """The server: host, host/v1, or with an --api-prefix. From LLAMACPP_BASE_URL."""
+    api_key: SecretStr | None = Field(default_factory=_secret_from_env, exclude=True)
+    """Key of a server started with --api-key; None sends none. From LLAMACPP_API_KEY."""
+    model: str | None = Field(default_factory=lambda: os.environ.get("LLAMACPP_MODEL") or None)
+    """Name of the model. Only routers need it. From LLAMACPP_MODEL."""
+    connect_timeout: float | None = Field(default=DEFAULT_CONNECT_TIMEOUT, ge=0)
+    """Longest wait for a connection."""
+    read_timeout: float | None = Field(default=DEFAULT_READ_TIMEOUT, ge=0)
+    """Longest silence between two bytes; None waits forever."""
+    total_timeout: float | None = Field(default=None, ge=0)
+    """Most time for a whole request, with its waits and retries; None sets no limit."""
+    max_retries: int = Field(default=DEFAULT_MAX_RETRIES, ge=0)
+    """Most retries of a request, where a retry can help."""
+    retry_read_timeout: bool = False
+    """Whether a request that met silence (`read_timeout`) is retried as well."""
+    load_timeout: float = Field(default=DEFAULT_LOAD_TIMEOUT, ge=0)
+    """Longest wait for a server that is loading."""
+    wait_while_loading: bool = True
+    """Whether requests wait for a server that is loading."""
+    wait_while_refused: bool = False
+    """Whether requests wait for a server that starts up."""
+    max_concurrency: Annotated[int, Field(ge=1)] | Literal["slots"] | None = "slots"
+    """Most requests of this process at once on the server: a number, its `slots`, or None for no limit."""
+    default_headers: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
+    """Headers of each request."""
+    default_query: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
+    """Query parameters of each request."""
+    verify: Any = Field(default=True, exclude=True, repr=False)
+    """How certificates are checked: True, False, or an `ssl.SSLContext` of your own."""
+    on_wait: Callable[[WaitState], None] | None = Field(default=None, exclude=True, repr=False)
+    """Called before each wait."""
+    on_progress: Callable[[Progress], None] | None = Field(default=None, exclude=True, repr=False)
+    """Called while a model loads, a server is waited for, and a prompt is read: `ProgressBar()`, say."""
+    http_client: httpx.Client | None = Field(default=None, exclude=True, repr=False)
+    """Your own connections for blocking calls; never closed by us."""
+    http_async_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
+    """Your own connections for awaited calls; never closed by us."""
 
-    _transport: Transport | None = PrivateAttr(None)
-    _async_transport: AsyncTransport | None = PrivateAttr(None)
-    _info: tuple[Any, ServerInfo] | None = PrivateAttr(None)
+    _transport: Transport | None = PrivateAttr(default=None)
+    _async_transport: AsyncTransport | None = PrivateAttr(default=None)
+    _info: tuple[Any, ServerInfo] | None = PrivateAttr(default=None)
     _tokenizers: dict[Any, LlamaServerTokenizer] = PrivateAttr(default_factory=dict)
 
     def __init__(self, /, **data: Any) -> None:
@@ -262,19 +252,16 @@ class ConnectionFields(BaseModel):
 class MediaFields(BaseModel):
     """What may be done for the media of a message, per model and per call. See docs/multimodal.md."""
 
-    read_files: bool | Literal["server"] | list[str | Path] = Field(
-        False,
-        description="Local files that messages name: True reads any, a list of directories those within, `server` "
-        "leaves `file://` addresses to the server (--media-path). Otherwise they are refused.",
-    )
-    fetch_urls: bool | Literal["server"] | list[str] = Field(
-        False,
-        description="Addresses that messages name: True fetches from public hosts, a list of host names from those, "
-        "`server` has the server fetch them. Otherwise they are refused.",
-    )
-    convert_media: bool = Field(
-        True, description="Convert images that the server can't read (needs Pillow), and refuse what it can't at all."
-    )
+    read_files: bool | Literal["server"] | list[str | Path] = False
+    """Local files that messages name: True reads any, a list of directories those within, `server` leaves `file://`
+    addresses to the server (--media-path). Otherwise they are refused.
+    """
+    fetch_urls: bool | Literal["server"] | list[str] = False
+    """Addresses that messages name: True fetches from public hosts, a list of host names from those, `server` has the
+    server fetch them. Otherwise they are refused.
+    """
+    convert_media: bool = True
+    """Convert images that the server can't read (needs Pillow), and refuse what it can't at all."""
 
     def media_policy(self, call: dict[str, Any] | None = None) -> MediaPolicy:
         """The fields as a request takes them, with those of a call, which are taken out of it."""
@@ -288,30 +275,22 @@ class MediaFields(BaseModel):
 class RepairFields(BaseModel):
     """What of a chat may be repaired, on its way out and back. Each repair is logged once and told in the reply."""
 
-    history_repair: bool | list[str] = Field(
-        True,
-        description="Repairs of messages that would wedge the chat template: True, False, names of those to do, or "
-        "names with a minus before them of those to leave out.",
-    )
-    clean_schemas: bool = Field(
-        True, description="Whether schemas are rewritten where the server's grammar converter would refuse them."
-    )
-    check_calls: bool = Field(
-        True, description="Whether tool calls are held to what was asked: names, ids, one call, and a demanded call."
-    )
-    forced_round: bool = Field(
-        True, description="Whether a demanded call that did not come is asked for once more, held to a JSON schema."
-    )
-    forced_call_within: int | None = Field(
-        FORCED_CALL_WITHIN,
-        ge=1,
-        description="Tokens after which a demanded call has to have begun, without `max_tokens`; None: no limit.",
-    )
-    cache_salt: str | None = Field(
-        None,
-        description="Put in brackets at the head of the system message, to keep the prompts of sessions apart in the "
-        "server's cache. The model sees it, and it can make things worse: see docs/prompt-cache.md.",
-    )
+    history_repair: bool | list[str] = True
+    """Repairs of messages that would wedge the chat template: True, False, names of those to do, or names with a minus
+    before them of those to leave out.
+    """
+    clean_schemas: bool = True
+    """Whether schemas are rewritten where the server's grammar converter would refuse them."""
+    check_calls: bool = True
+    """Whether tool calls are held to what was asked: names, ids, one call, and a demanded call."""
+    forced_round: bool = True
+    """Whether a demanded call that did not come is asked for once more, held to a JSON schema."""
+    forced_call_within: int | None = Field(default=FORCED_CALL_WITHIN, ge=1)
+    """Tokens after which a demanded call has to have begun, without `max_tokens`; None: no limit."""
+    cache_salt: str | None = None
+    """Put in brackets at the head of the system message, to keep the prompts of sessions apart in the server's cache.
+    The model sees it, and it can make things worse: see docs/prompt-cache.md.
+    """
 
     def repair_fields(self, call: dict[str, Any]) -> dict[str, Any]:
         """Fields of a `ChatRequest`, for the keyword arguments of a call, which are taken out of it."""
@@ -321,12 +300,10 @@ class RepairFields(BaseModel):
 class ThinkingFields(SamplingFields):
     """A chat model's request fields, with how it thinks, and for how long. What is given with a call wins."""
 
-    thinking: Thinking | None = Field(
-        None, description="One switch for every model: True, False, an effort such as `low`, or a budget in tokens."
-    )
-    max_thinking_seconds: float | None = Field(
-        None, ge=0, description="Ends the thinking after this time, from its first token on; the answer follows."
-    )
+    thinking: Thinking | None = None
+    """One switch for every model: True, False, an effort such as `low`, or a budget in tokens."""
+    max_thinking_seconds: float | None = Field(default=None, ge=0)
+    """Ends the thinking after this time, from its first token on; the answer follows."""
 
     _controls: RunningReplies = PrivateAttr(default_factory=RunningReplies)
 

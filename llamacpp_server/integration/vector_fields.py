@@ -24,19 +24,16 @@ __all__ = ["EmbeddingFields", "RankFields"]
 class EmbeddingFields(ConnectionFields, MediaFields):
     """What becomes of texts before they are embedded, and of vectors before they are returned."""
 
-    preset: PrefixFamily | None = Field(
-        None, description="Family of the model: sets both prefixes, where they are not given. `none` wants no prefix."
-    )
-    dimensions: int | None = Field(
-        None, ge=1, description="Keep the first so many numbers (models trained for it); of length 1 again."
-    )
-    normalize: bool = Field(True, description="Vectors of length 1; False gives the model's own numbers.")
-    on_oversize: OnOversize = Field(
-        "error", description="Of a text longer than the server's physical batch: an error, or only its beginning."
-    )
-    extra_body: dict[str, Any] = Field(
-        default_factory=dict, description="Request fields sent as they are, over all others."
-    )
+    preset: PrefixFamily | None = None
+    """Family of the model: sets both prefixes, where they are not given. `none` wants no prefix."""
+    dimensions: int | None = Field(default=None, ge=1)
+    """Keep the first so many numbers (models trained for it); of length 1 again."""
+    normalize: bool = True
+    """Vectors of length 1; False gives the model's own numbers."""
+    on_oversize: OnOversize = "error"
+    """Of a text longer than the server's physical batch: an error, or only its beginning."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Request fields sent as they are, over all others."""
 
     def query_text(self, own: str | None) -> str | None:
         """What is put in front of a query: `own` where it is given, else the preset's; None where neither is."""
@@ -69,16 +66,16 @@ class EmbeddingFields(ConnectionFields, MediaFields):
 class RankFields(ConnectionFields):
     """Which documents come back from a reranker, and with which scores."""
 
-    top_n: int | None = Field(None, ge=1, description="How many come back; None returns all.")
-    min_score: float | None = Field(None, description="What scores less (after `normalize`) is left out.")
-    normalize: ScoreNormalization = Field(
-        "auto",
-        description="`auto` gives 0...1: a sigmoid where the model gives logits. `sigmoid` always, `none` never.",
-    )
-    on_oversize: OnOversize = Field(
-        "truncate", description="Of a document that does not fit beside the query: its beginning, or an error."
-    )
-    rank_batch_size: int = Field(DEFAULT_BATCH_SIZE, ge=1, description="Most documents of one request.")
+    top_n: int | None = Field(default=None, ge=1)
+    """How many come back; None returns all."""
+    min_score: float | None = None
+    """What scores less (after `normalize`) is left out."""
+    normalize: ScoreNormalization = "auto"
+    """`auto` gives 0...1: a sigmoid where the model gives logits. `sigmoid` always, `none` never."""
+    on_oversize: OnOversize = "truncate"
+    """Of a document that does not fit beside the query: its beginning, or an error."""
+    rank_batch_size: int = Field(default=DEFAULT_BATCH_SIZE, ge=1)
+    """Most documents of one request."""
 
     _scale: ScoreScale = PrivateAttr(default_factory=ScoreScale)
 

@@ -1,8 +1,11 @@
 """Tables of the docs that are made from the code: `python -m tests.rules.tables` writes them, a test compares."""
 
+import ast
 import importlib
 import inspect
+import itertools
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -65,16 +68,29 @@ def _becomes(name: str, names: Mapping[str, str], ours: type[BaseModel]) -> str:
     return f"becomes {text}" if text.startswith("`") else f"works; {text}"
 
 
+def field_docs(model: type[BaseModel]) -> dict[str, str]:
+    """The docstring under each field of a class and of its bases of ours, on one line."""
+    docs: dict[str, str] = {}
+    for cls in reversed(model.__mro__):
+        if "llamacpp_server" in cls.__module__:
+            body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
+            for node, below in itertools.pairwise(body):
+                match node, below:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        docs[name] = " ".join(text.split())
+    return docs
+
+
 def request_fields() -> str:
     """The page of request fields: one table for each section of the class, in its order."""
-    source = inspect.getsource(SamplingFields)
+    source, docs = inspect.getsource(SamplingFields), field_docs(SamplingFields)
     lines = [_HEAD]
     for section in re.split(r"^    # -- ", source, flags=re.MULTILINE)[1:]:
         title, _, body = section.partition("\n")
         lines += [f"## {title.capitalize()}", "", "| field | type | meaning |", "|---|---|---|"]
-        for name in re.findall(r"^    (\w+): ", body, re.MULTILINE):
+        for name in re.findall(r"^    (\w+): .* = ", body, re.MULTILINE):
             field = SamplingFields.model_fields[name]
-            lines.append(f"| `{name}` | {_type(field.annotation)} | {_cell(field.description or '')} |")
+            lines.append(f"| `{name}` | {_type(field.annotation)} | {_cell(docs[name])} |")
         lines.append("")
     return "\n".join(lines)
 
