@@ -52,6 +52,8 @@ def web_server() -> Iterator[Web]:
     web = Web()
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # connections are kept
+
         def do_GET(self) -> None:
             web.asked.append((self.path, dict(self.headers)))
             if self.path in web.redirects:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from ..chat import ChatRequest
 from ..client import LlamaServerClient
-from ..errors import LlamaServerError, NotSupportedError
+from ..errors import AuthenticationFailedError, LlamaServerError, NotFoundError, NotSupportedError
 from ..info import ServerInfo
 from ..settings import redact_url
+from ..transport import (
+    Call,
+    ask,
+)
 
 CAPABILITIES: Final = (
     "chat", "embeddings", "rerank", "images", "audio", "tools", "thinking", "slots", "metrics",
@@ -25,13 +29,14 @@ class Finding:
 
     Attributes:
         name: What it is about.
-        status: `ok`; `off`: not switched on, or the model can't; `unknown`: the build does not say; `failed`.
+        status: `ok`; `off`: not switched on, or the model can't; `unknown`: the build does not say; `warning`: it is
+            on and dangerous; `failed`.
         detail: What was found.
         remedy: What to do about it; None where nothing needs doing or no help is known.
     """
 
     name: str
-    status: Literal["ok", "off", "unknown", "failed"]
+    status: Literal["ok", "off", "unknown", "warning", "failed"]
     detail: str
     remedy: str | None = None
 
@@ -145,7 +150,30 @@ def _abilities(client: LlamaServerClient) -> list[Finding]:
         _ability("thinking", thinking, f"the chat template knows it ({info.thinking})", template),
         _probe("slots", client.slots),
         _probe("metrics", client.metrics),
+        _exposure(client),
     ]
+
+
+def _exposure(client: LlamaServerClient) -> Finding:
+    """What `--tools`, `--agent` and the proxy of the web page open to whoever reaches the port."""
+    opened, once = list[str](), client.settings.replace(max_retries=0)
+    for path in ("/tools", "/cors-proxy"):
+        try:
+            opened += client._transport.run(ask(once, Call(method="GET", path=path), _names))
+        except (AuthenticationFailedError, NotFoundError, NotSupportedError):
+            continue  # 403 with the type `feature_disabled` (b11434), or a build that has none
+        except LlamaServerError as error:
+            if path == "/tools" or error.status is None:
+                return Finding("exposure", "unknown", error.message)
+            opened.append("a proxy to other hosts")  # it complains that it was given no address
+    if not opened:
+        return Finding("exposure", "ok", "none: the server's own tools are off")
+    detail = f"whoever reaches this port (and has the key) can use the server's own tools: {', '.join(opened)}"
+    return Finding("exposure", "warning", detail, "start the server without --tools, --agent and --ui-mcp-proxy")
+
+
+def _names(answer: Any) -> list[str]:
+    return [str(entry["tool"]) for entry in answer]
 
 
 _UNKNOWN: Final = "the server does not say"

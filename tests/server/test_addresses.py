@@ -268,6 +268,7 @@ def test_ever_new_certificates_do_not_fill_the_memory(chat_server: LocalServer) 
         for _ in range(50):
             assert client.with_settings(verify=ssl.create_default_context()).health().ready
         assert len(client._transport._clients) <= 32
+        gc.collect()
 
 
 def test_a_changed_client_of_ones_own_is_used_from_the_next_request_on(chat_server: LocalServer) -> None:

@@ -102,6 +102,7 @@ def test_check_of_a_chat_server(run: Run, chat_server: LocalServer) -> None:
         "thinking": "ok",
         "slots": "ok",
         "metrics": "ok",
+        "exposure": "ok",
     }
     assert set(CAPABILITIES) <= set(lines)
     assert "2048 tokens in each of 2 slots" in out
@@ -481,6 +482,28 @@ def test_serve_with_arguments_for_the_binary(models_dir: Path, run: Run) -> None
         assert process.stdout is not None
         base_url = process.stdout.readline().strip()
         assert "from-the-dashes" in run("check", "--base-url", base_url)[1]
+
+
+@pytest.mark.binary
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--tools", "read_file,write_file"], ["read_file", "write_file"]),
+        (["--agent"], ["exec_shell_command", "a proxy to other hosts"]),
+        (["--ui-mcp-proxy"], ["a proxy to other hosts"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_a_server_that_opens_its_files_is_warned_of(
+    models_dir: Path, run: Run, flags: list[str], named: list[str]
+) -> None:
+    with LocalServer(models_dir / "random.gguf", backend="binary", extra_args=flags, warmup=False, threads=1) as server:
+        code, out, _ = run("check", "--base-url", server.base_url)
+    (line,) = [line for line in out.splitlines() if line.split()[1] == "exposure"]
+    assert line.startswith("warning")
+    assert all(name in line for name in named)
+    assert "start the server without --tools" in out
+    assert code == 0
 
 
 def test_help_and_version(run: Run) -> None:
