@@ -9,18 +9,13 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 
 from llamacpp_server import ChatRequest, ServerInfo
-from llamacpp_server._tools import (
-    resolve_tool_choice,
-)
 from llamacpp_server.info import media_of
 from llamacpp_server.integration import (
     Thinking,
     thinking_params,
 )
 from llamacpp_server.sampling import SAMPLING_FIELDS, merged_params
-from llamacpp_server.wire import ToolDict
 
-from ._answers import answer_tool
 from ._arguments import MEANINGLESS, MEANINGLESS_IN_CALLS, ignore, read_timeouts, reasoning_effort, renamed
 from ._messages import to_wire
 from ._tools import wire_tools
@@ -48,13 +43,11 @@ class Call:
         request: What is sent.
         settings: Fields of `ServerSettings` that differ for this call.
         stream_usage: Whether streamed chunks tell the token counts.
-        answer: The tool whose call is the answer itself; None where the answer is text.
     """
 
     request: ChatRequest
     settings: Mapping[str, Any]
     stream_usage: bool
-    answer: str | None = None
 
 
 def prepare(
@@ -92,16 +85,12 @@ def prepare(
     params = thinking_params(thinking, info or ServerInfo(), _params(given, defaults, extra_body))
     parallel = None if _disabled("parallel_tool_calls", parallel, defaults.disabled_params) else parallel
     choice = None if _disabled("tool_choice", choice, defaults.disabled_params) else choice
-    word = resolve_tool_choice(tools, choice).word
     wire = to_wire(messages)
     (info or ServerInfo()).check_media(media_of(wire))
     if shown := schema_shown if isinstance(schema_shown, Mapping) else schema_shown and params.get("response_format"):
         from ._structured import with_schema  # few calls have an answer's form
 
         wire = with_schema(wire, shown)
-    answer = None
-    if tools and word != "none" and params.get("response_format"):
-        tools, choice, answer = _with_answer(tools, choice, word, params)
     request = ChatRequest(
         messages=wire,
         tools=tools,
@@ -113,25 +102,12 @@ def prepare(
         missing_call_is_error=bool(check),
         **defaults.request_fields,
     )
-    return Call(request, settings, stream_usage, answer)
+    return Call(request, settings, stream_usage)
 
 
 def fitting(tools: Sequence[Any] | None, max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call that is to be counted."""
     return {**kwargs, "tools": tools, **({} if max_tokens is None else {"max_tokens": max_tokens})}
-
-
-def _with_answer(
-    tools: list[ToolDict], choice: Any, word: str | None, params: dict[str, Any]
-) -> tuple[list[ToolDict], Any, str | None]:
-    """Tools, choice and the answer's tool for a request that has both tools and a form for its answer."""
-    tool = answer_tool(params["response_format"], tools)
-    if tool is None:
-        return tools, choice, None
-    del params["response_format"]
-    if word == "required":  # some tool must be called now; the answer comes in a later turn
-        return tools, choice, None
-    return [*tools, tool], "required", tool["function"]["name"]
 
 
 def _params(given: dict[str, Any], defaults: Defaults, extra_body: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from llamacpp_server import (
     Usage,
 )
 
-from ._answers import AnswerStream
 from ._tools import marks
 
 PROVIDER: Final = "llamacpp-server"
@@ -82,14 +81,13 @@ class StreamConverter:
 
     Args:
         usage: Whether the last chunk tells the token counts.
-        answer: The tool whose call is the answer itself (see `_answers`).
 
     Attributes:
         start: What the reply said of itself; None before its first delta.
         finish_reason: Why it ended; None before its end.
     """
 
-    def __init__(self, *, usage: bool = True, answer: str | None = None) -> None:
+    def __init__(self, *, usage: bool = True) -> None:
         self.start: ReplyStart | None = None
         self.finish_reason: str | None = None
         self._calls: dict[int, str] = {}
@@ -97,12 +95,9 @@ class StreamConverter:
         self._with_usage = usage
         self._usage: Usage | None = None
         self._timings: Timings | None = None
-        self._answer = AnswerStream(answer) if answer is not None else None
 
     def add(self, delta: ChatDelta) -> ChatGenerationChunk | None:
         """The chunk for a delta; None when it is kept for the last chunk."""
-        if self._answer is not None:
-            delta = self._answer.add(delta)
         if delta[1:] == _PLAIN:
             return text_chunk(delta[0]) if delta[0] else None
         return self._add(delta)
@@ -136,9 +131,7 @@ class StreamConverter:
     def last(self) -> ChatGenerationChunk:
         """The last chunk: finish reason, usage and timings; and a mark for calls whose arguments are not whole."""
         metadata: dict[str, Any] = {"model_provider": PROVIDER}
-        reason, text = self.finish_reason, ""
-        if self._answer is not None:
-            reason, text = self._answer.end(reason)
+        reason = self.finish_reason
         if reason is not None:
             metadata["finish_reason"] = reason
         # Tracers look for it here, and LangChain itself puts the two together.
@@ -149,7 +142,7 @@ class StreamConverter:
             metadata["llamacpp"] = {"repairs": [repair.as_dict() for repair in self._repairs]}
         return ChatGenerationChunk(
             message=AIMessageChunk(
-                content=text,
+                content="",
                 tool_call_chunks=marks(self._calls),
                 response_metadata=metadata,
                 usage_metadata=usage_metadata(self._usage) if self._usage and self._with_usage else None,

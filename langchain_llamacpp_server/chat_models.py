@@ -29,7 +29,6 @@ from llamacpp_server.integration import (
 from llamacpp_server.settings import redact_url
 
 from . import _translator  # noqa: F401  # the translator registers itself
-from ._answers import answered
 from ._arguments import constructor_arguments
 from ._calls import Call, Defaults, fitting, prepare
 from ._chunks import PROVIDER, StreamConverter, result
@@ -161,7 +160,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
     ) -> Iterator[ChatGenerationChunk]:
         with langchain_errors:
             call = self._prepare(messages, stop, kwargs | self._one_answer(kwargs), self._info_for(messages, kwargs))
-            converter = StreamConverter(usage=call.stream_usage, answer=call.answer)
+            converter = StreamConverter(usage=call.stream_usage)
             client = client_for(self.client, call, run_manager)
             with closing(cast(Any, client.stream_chat(call.request))) as deltas:
                 for delta in deltas:
@@ -181,7 +180,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
             call = self._prepare(
                 messages, stop, kwargs | self._one_answer(kwargs), await self._ainfo_for(messages, kwargs)
             )
-            converter = StreamConverter(usage=call.stream_usage, answer=call.answer)
+            converter = StreamConverter(usage=call.stream_usage)
             client = async_client_for(self.async_client, call, run_manager)
             async with aclosing(cast(Any, client.stream_chat(call.request))) as deltas:
                 async for delta in deltas:
@@ -229,7 +228,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
 
     def _whole(self, call: Call, reply: ChatReply) -> ChatResult:
         self._served = (self.base_url, reply.start.model) if reply.start.model else self._served
-        return result(reply if call.answer is None else answered(reply, call.answer))
+        return result(reply)
 
     def _last(self, call: Call, converter: StreamConverter) -> ChatGenerationChunk:
         if converter.start is not None and converter.start.model:

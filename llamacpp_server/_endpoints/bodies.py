@@ -29,7 +29,7 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
     body["messages"] = [_message(message) for message in request.messages]
     if request.model is not None:
         body["model"] = request.model
-    tools, choice, one_call = resolve_tool_choice(request.tools, request.tool_choice)
+    tools, choice, one_call, _ = resolve_tool_choice(request.tools, request.tool_choice)
     if tools:
         body["tools"] = [_tool(tool) for tool in tools]
         if "grammar" in body or "json_schema" in body or "response_format" in body:

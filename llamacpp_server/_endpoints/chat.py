@@ -15,6 +15,7 @@ from .._media import (
     with_media,
 )
 from .._notices import say_once
+from .._repairs import tell
 from .._replies import (
     ChatStreamDecoder,
     DeltaFilter,
@@ -29,6 +30,7 @@ from .._schemas import (
     rules_thinking,
 )
 from .._tools import (
+    AnswerFilter,
     CallFromAnswer,
     CallRules,
     ToolCallFilter,
@@ -37,7 +39,7 @@ from .._tools import (
     forced_request,
     ids_of,
     is_limited,
-    resolve_tool_choice,
+    with_answer_tool,
 )
 from ..chat import ChatDelta, ChatReply, ChatRequest, Repair
 from ..errors import LlamaServerError, MissingToolCallError, NotSupportedError
@@ -51,7 +53,8 @@ from ..transport import (
 from .adapt import fit, known_of, learn, look_at_template
 from .bodies import answers_of, chat_body, salted
 from .lora import named_loras
-from .server import end_reasoning, told
+from .server import end_reasoning
+from .server import told as with_progress
 from .thinking_watch import ThinkingWatch
 
 Decoder = Callable[[], StreamDecoder[ChatDelta]]
@@ -87,26 +90,29 @@ def _tool_chat(settings: ServerSettings, request: ChatRequest, before: tuple[Rep
     """A chat whose media are ready, by the way that its tools need; `before` is what was repaired already."""
     if not request.tools:
         return _chat(settings, request, None, before)
-    choice, known = resolve_tool_choice(request.tools, request.tool_choice), known_of(settings, request.model)
+    original, known = request, known_of(settings, request.model)
+    request, choice, repairs = with_answer_tool(request)
+    tell(repairs)
+    told = (*before, *repairs)
     if choice.word == "none" or known.tools is True:
-        return _chat(settings, request, choice, before)
+        return _chat(settings, request, choice, told)
     if known.tools is None and not known.looked:
 
         def first() -> Program[Chat]:
             yield from look_at_template(settings, request)
             if known.tools is None:
-                return _chat(settings, request, choice, before)
-            return _tool_chat(settings, request, before)
+                return _chat(settings, request, choice, told)
+            return _tool_chat(settings, original, before)
 
         return _later(settings, first)
     if known.tools is None:
-        return _chat(settings, request, choice, before)
+        return _chat(settings, request, choice, told)
     if choice.forced is None:
         say_once(f"{_NO_TOOLS} ({request.model or settings.model or redact_url(settings.base_url)})")
-        return _chat(settings, request, choice, (*before, Repair("no_tools", "tools", _NO_TOOLS)))
+        return _chat(settings, request, choice, (*told, Repair("no_tools", "tools", _NO_TOOLS)))
     if not (request.check_calls and request.forced_round):
         raise NotSupportedError(_NO_TOOLS, remedy="start the server with a --chat-template-file that knows tools")
-    return _forced_chat(settings, request, choice, before)
+    return _forced_chat(settings, request, choice, told)
 
 
 def _chat(
@@ -119,6 +125,8 @@ def _chat(
     if choice is not None and request.check_calls:
         rules = _rules(request, choice, body, answers)
         filters.append(partial(ToolCallFilter, rules, answers))
+    if choice is not None and choice.answer is not None:
+        filters.append(partial(AnswerFilter, choice.answer))
 
     def recover(error: LlamaServerError) -> Program[Chat | None]:
         worth_it = yield from learn(settings, request, body, error)
@@ -172,6 +180,7 @@ def _forced_chat(
         *_filters(fitted, body, 1),
         partial(CallFromAnswer, forced, first),
         partial(ToolCallFilter, rules),
+        *([] if choice.answer is None else [partial(AnswerFilter, choice.answer)]),
     ]
 
     def recover(error: LlamaServerError) -> Program[Chat | None]:
@@ -184,7 +193,7 @@ def _forced_chat(
 def _asked(settings: ServerSettings, body: dict[str, Any], decoder: Decoder, **steps: Any) -> Chat:
     """The request of a body, with its progress told and its adapters named; `steps` are those of `StreamCall`."""
     if settings.on_progress is not None:
-        decoder = told(settings.on_progress, decoder, body)
+        decoder = with_progress(settings.on_progress, decoder, body)
     call = Call(method="POST", path=_PATH, body=body, takes_slot=True)
     return named_loras(StreamCall(settings=settings, call=call, decoder=decoder, **steps))
 

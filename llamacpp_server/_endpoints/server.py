@@ -21,6 +21,9 @@ from .._replies import (
     pipeline,
     usage_from_wire,
 )
+from .._tools import (
+    with_answer_tool,
+)
 from ..chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
 from ..errors import (
     BadRequestError,
@@ -332,6 +335,8 @@ def ask_fitted(
 ) -> Program[T]:
     """Asks something about a chat request as it would be sent, or for its answer in one piece."""
     request = salted(request)
+    if request.tools:
+        request, _, _ = with_answer_tool(request)
     if holds_media(request.messages):
         request, _ = yield from with_media(request)
     body = _unstreamed(settings, request)

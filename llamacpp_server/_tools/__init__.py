@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
+    from .answer_tool import AnswerFilter as AnswerFilter
+    from .answer_tool import tool_for_answer as tool_for_answer
+    from .answer_tool import with_answer_tool as with_answer_tool
     from .checks import CallRules as CallRules
     from .checks import ToolCallFilter as ToolCallFilter
     from .checks import ids_of as ids_of
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "answer_tool": ("AnswerFilter", "tool_for_answer", "with_answer_tool"),
         "checks": ("CallRules", "ToolCallFilter", "ids_of", "is_limited", "missing_call"),
         "choice": ("ToolChoice", "resolve_tool_choice"),
         "forced_round": ("CallFromAnswer", "can_follow", "forced_request"),

@@ -26,11 +26,13 @@ class ToolChoice(NamedTuple):
         tools: The tools to send.
         word: The `tool_choice` to send with them; None sends none.
         one_call: Whether the choice itself says that one call is enough (Anthropic's `disable_parallel_tool_use`).
+        answer: The one of `tools` whose call is the answer itself; None where the answer is text.
     """
 
     tools: list[ToolDict]
     word: str | None
     one_call: bool = False
+    answer: str | None = None
 
     @property
     def forced(self) -> str | None:

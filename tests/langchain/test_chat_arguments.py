@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from langchain_llamacpp_server import ChatLlamaServer
 from langchain_llamacpp_server._arguments import CONVERTED, MEANINGLESS, RENAMED, SAME, argument_table
 from langchain_llamacpp_server._calls import Defaults, prepare
-from llamacpp_server import BadRequestError
 
 DOCS = Path(__file__).parents[2] / "docs" / "chatopenai-arguments.md"
 KINDS = (SAME, RENAMED, CONVERTED, MEANINGLESS)
@@ -161,8 +160,3 @@ def test_a_forced_call_is_checked_unless_told_not_to() -> None:
     tool = {"type": "function", "function": {"name": "f"}}
     assert call(tools=[tool], tool_choice="any").request.missing_call_is_error
     assert not call(tools=[tool], tool_choice="any", check_forced_call=False).request.missing_call_is_error
-
-
-def test_a_choice_without_tools_is_an_error() -> None:
-    with pytest.raises(BadRequestError, match="without tools"):
-        call(tool_choice="f")

@@ -1,6 +1,7 @@
 """Demanded calls on the real server: what its grammar takes, what it lets through, and what we make of that."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -112,3 +113,31 @@ def test_ids_stay_apart_over_a_conversation(scripted_server):
                 {"role": "tool", "tool_call_id": made.id, "content": "1"},
             ]
     assert len({message["tool_call_id"] for message in messages if message["role"] == "tool"}) == 3
+
+
+FORM = {"type": "json_schema", "json_schema": {"name": "Total", "schema": tool("x")["function"]["parameters"]}}
+
+
+async def test_tools_and_a_form_for_the_answer_go_together(scripted_server):
+    """The server alone holds the answer to the form and never calls."""
+    answer = "Done. " + tool_call("Total", '{"a": 3}')
+    server = scripted_server({"tool": answer, "user": tool_call("add", '{"a": 1}')}, parallel=1)
+    request = demand("Add.", None, [TOOLS[0]], params={"response_format": FORM})
+    with server.client() as client:
+        reply = client.chat(request)
+        (made,) = reply.tool_calls
+        assert (made.name, json.loads(made.arguments), reply.content) == ("add", {"a": 1}, "")
+        assert [repair.name for repair in reply.start.repairs] == ["answer_tool"]
+        history = [*request.messages, {"role": "assistant", "content": "", "tool_calls": [wire_call(made)]},
+                   {"role": "tool", "tool_call_id": made.id, "content": "3"}]  # fmt: skip
+        ended = replace(request, messages=history)
+        final = client.chat(ended)
+        assert client.count_tokens(ended) > client.count_tokens(replace(ended, tools=[]))
+    assert (json.loads(final.content), final.tool_calls, final.finish_reason) == ({"a": 3}, (), "stop")
+    async with server.async_client() as client:
+        streamed = fold_chat([delta async for delta in client.stream_chat(ended)])
+    assert (streamed.content, streamed.tool_calls, streamed.finish_reason) == (final.content, (), "stop")
+
+
+def wire_call(call):
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

@@ -85,7 +85,7 @@ def test_a_choice_that_asks_for_nothing_is_left_out_without_tools(choice):
 
 
 def test_two_tools_of_one_name_stay_two():
-    tools, choice, _ = resolve_tool_choice([tool("a"), tool("a"), tool("b")], "a")
+    tools, choice, *_ = resolve_tool_choice([tool("a"), tool("a"), tool("b")], "a")
     assert (len(tools), choice) == (2, "required")
 
 
