@@ -49,7 +49,11 @@ _MOST_OF_A_REDIRECT: Final = 65536
 _FETCH_SECONDS: Final = 30.0
 _SILENCE_SECONDS: Final = 10.0
 _AT_ONCE: Final = 4
-_HEADERS: Final = {"User-Agent": "llamacpp-server", "Accept": "image/*, audio/*, video/*, */*;q=0.5"}
+_HEADERS: Final = {
+    "User-Agent": "llamacpp-server",
+    "Accept": "image/*, audio/*, video/*, */*;q=0.5",
+    "Accept-Encoding": "gzip, deflate",
+}
 _WEB: Final = ("http", "https")
 _NAMES: Final[dict[str, Medium]] = {
     "image_url": "image",
@@ -323,7 +327,7 @@ def _fetch(url: str, medium: Medium, where: str, policy: MediaPolicy) -> Program
     for _ in range(_MOST_HOPS + 1):
         try:
             send = yield from _addressed(url, hosts)
-            reply = yield send
+            reply = yield replace(send, deadline=deadline)
             if reply.status_code // 100 == 3 and "location" in reply.headers:
                 yield Read(reply, deadline, _MOST_OF_A_REDIRECT)
                 url = _joined(url, reply.headers["location"])

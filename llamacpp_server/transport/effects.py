@@ -39,6 +39,7 @@ class Send:
             that are for the server. "" is the server.
         verify: As in `ServerSettings`.
         fresh: Whether on a connection of its own: a kept one had been closed, and the next may have been as well.
+        deadline: Time on the monotonic clock by which the head of the answer must be there; None sets none.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Send:
     foreign: str = ""
     verify: bool | ssl.SSLContext = field(default=True, repr=False)
     fresh: bool = False
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

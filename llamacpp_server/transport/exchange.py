@@ -25,6 +25,7 @@ from .._replies import (
 from ..errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError
 from ..progress import Progress
 from ..settings import ServerSettings, WaitState, redact_url
+from .content import ACCEPTED
 from .effects import Admit, OpenReply, Program, Read, Send, Sleep, Together
 from .encoding import encode
 from .gate import UNLIMITED, Gate, Ticket, gate_for
@@ -79,7 +80,7 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
     while True:
         elapsed = time.monotonic() - started
         try:
-            reply = yield from _sent(_bounded(send, settings.total_timeout, elapsed), settings, call)
+            reply = yield from _sent(_bounded(send, deadline), settings, call)
             if 200 <= reply.status_code < 300:
                 _REPEATS.forget(send.url, send.content)
                 return reply
@@ -282,6 +283,7 @@ def _request(settings: ServerSettings, call: Call) -> Send:
     if call.body is not None:
         headers["Content-Type"] = "application/json"
         content = encode(call.body)
+    headers["Accept-Encoding"] = ACCEPTED
     patience = settings.connect_timeout, settings.read_timeout
     return Send(call.method, url, headers, content, *patience, verify=settings.verify)
 
@@ -296,13 +298,13 @@ def within(settings: ServerSettings, deadline: float | None) -> ServerSettings:
     return settings if deadline is None else settings.replace(total_timeout=max(deadline - time.monotonic(), 0.001))
 
 
-def _bounded(send: Send, total: float | None, elapsed: float) -> Send:
+def _bounded(send: Send, deadline: float | None) -> Send:
     """`send` with no silence allowed that is longer than what is left of the whole time."""
-    if total is None:
+    if deadline is None:
         return send
-    left = max(total - elapsed, 0.001)
+    left = max(deadline - time.monotonic(), 0.001)
     connect, read = (left if limit is None else min(limit, left) for limit in (send.connect_timeout, send.read_timeout))
-    return replace(send, connect_timeout=connect, read_timeout=read)
+    return replace(send, connect_timeout=connect, read_timeout=read, deadline=deadline)
 
 
 def log_wait(wait: Wait, elapsed: float, settings: ServerSettings, *, first: bool) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import ssl
+import sys
 import urllib.request
 from collections import OrderedDict
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, TypeVar
@@ -20,6 +21,7 @@ import httpx
 from .._notices import say_once
 from ..errors import BadRequestError
 from ..settings import is_loopback, redact_url, split_unix
+from .deadlines import bound
 from .effects import Send
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
@@ -35,20 +37,21 @@ _MOST_JARS: Final = 256
 # Where a request keeps the address as the caller knows it.
 _ASKED: Final = "llamacpp_server"
 
-# httpx logs each request at INFO with its address. Credentials are taken out of it, and the queries that we send.
-_QUERIES: Final = set[bytes]()
 
 
 def _redact(record: logging.LogRecord) -> bool:
+    """httpx logs each request at INFO with its address: without credentials, and without the queries that we send."""
     if isinstance(record.args, tuple):
-        record.args = tuple(
-            redact_url(str(arg)) if isinstance(arg, httpx.URL) and (arg.userinfo or arg.query in _QUERIES) else arg
-            for arg in record.args
-        )
+        record.args = tuple(redact_url(str(arg)) if _shows_too_much(arg) else arg for arg in record.args)
     return True
 
 
-logging.getLogger("httpx").addFilter(_redact)
+def _shows_too_much(arg: object) -> bool:
+    return isinstance(arg, _Quiet) or bool(getattr(arg, "userinfo", b"") and hasattr(arg, "query"))
+
+
+for _library in ("httpx", "httpx2"):
+    logging.getLogger(_library).addFilter(_redact)
 
 
 def fit(given: C, socket: str | None) -> C:
@@ -63,19 +66,23 @@ def fit(given: C, socket: str | None) -> C:
 
 def build(client: httpx.Client | httpx.AsyncClient, send: Send, cookies: httpx.Cookies | None) -> httpx.Request:
     """The httpx request of a `Send`."""
-    timeout = httpx.Timeout(connect=send.connect_timeout, read=send.read_timeout, write=send.read_timeout, pool=None)
+    if not hasattr(client, "aclose"):
+        bound(client)
+    library = library_of(type(client))
+    timeout = library.Timeout(connect=send.connect_timeout, read=send.read_timeout, write=send.read_timeout, pool=None)
     request = client.build_request(
         send.method,
         split_unix(send.url)[0],
         headers=dict(send.headers),
         content=send.content,
         timeout=timeout,
-        cookies=cookies,
+        cookies=None if cookies is None else cookies.jar,
         extensions={_ASKED: send.url},
     )
     if request.url.query:
-        _QUERIES.add(request.url.query)
-        request.__class__ = _QuietRequest
+        # Marked, and not remembered: a signed address is another one each time.
+        request.url.__class__ = _quiet(type(request.url))
+        request.__class__ = _quiet(type(request))
     if send.foreign:  # the address may be a number; the certificate is the name's
         request.extensions["sni_hostname"] = send.foreign
     return request
@@ -152,11 +159,26 @@ class SeparateCookies:
         return sha256(repr(told).encode()).digest()
 
 
-class _QuietRequest(httpx.Request):
-    """Shows no query: error trackers show it as a variable of httpx's frames."""
+@lru_cache(maxsize=8)
+def library_of(client: type[Any]) -> Any:
+    """The library that a class of clients or errors is from: httpx, or httpx2, which has the same names."""
+    roots = [cls.__module__.partition(".")[0] for cls in client.__mro__]
+    return httpx2 if "httpx2" in roots and (httpx2 := sys.modules.get("httpx2")) is not None else httpx
+
+
+class _Quiet:
+    """What shows no query: error trackers show requests as variables of httpx's frames, and httpx logs addresses."""
 
     def __repr__(self) -> str:
-        return f"<Request({self.method!r}, {redact_url(str(self.url))!r})>"
+        if hasattr(self, "method"):
+            return f"<Request({self.method!r}, {redact_url(str(self.url))!r})>"  # type: ignore[attr-defined]
+        return f"URL({redact_url(str(self))!r})"
+
+
+@lru_cache(maxsize=8)
+def _quiet(cls: type[Any]) -> type[Any]:
+    """The subclass of httpx's requests or addresses that shows no query."""
+    return type(cls.__name__, (_Quiet, cls), {})
 
 
 @cache
@@ -170,7 +192,7 @@ def context(verify: bool | ssl.SSLContext) -> bool | ssl.SSLContext:
     return _default_context() if verify is True else verify
 
 
-@cache
+@lru_cache(maxsize=1024)
 def distance(host: str) -> str:
     """`near` for this machine, where a proxy of the environment must not come between, else `far`."""
     if not is_loopback(host):
@@ -182,4 +204,4 @@ def distance(host: str) -> str:
 
 def shown(reply: httpx.Response) -> str:
     """The URL that was asked, without secrets."""
-    return redact_url(str(reply.request.extensions[_ASKED]))
+    return redact_url(str(reply.request.extensions.get(_ASKED, reply.request.url)))

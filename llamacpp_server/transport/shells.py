@@ -25,9 +25,11 @@ from .._replies import (
     MAX_EVENT_BYTES,
     StreamDecoder,
 )
-from ..errors import LlamaServerError, MalformedReplyError, RequestTimeoutError
+from ..errors import LlamaServerError, MalformedReplyError
 from ..settings import redact_url, split_unix
 from .concurrency import atogether, awork, together, work
+from .content import apieces, pieces
+from .deadlines import apieces_until, auntil, pieces_until, too_late, until
 from .effects import Admit, Effect, Program, Read, Send, Together, Work
 from .exchange import deadline_in
 from .httpx_errors import FAILURES, translate
@@ -100,11 +102,12 @@ class Transport:
         deadline = deadline_in(call.settings.total_timeout)
         following: StreamCall[D] | None = call
         while following is not None:
-            opened, ticket, asked = self.run(open_stream(following))
+            with until(deadline):
+                opened, ticket, asked = self.run(open_stream(following))
             reply, decoder, following = cast(httpx.Response, opened), asked.decoder(), None
             feed, watch = decoder.feed, asked.watch
             try:
-                for data in _pieces(reply):
+                for data in pieces_until(pieces(reply), deadline):
                     deltas = feed(data)
                     if watch is not None and (aside := watch(deltas)) is not None:
                         self.run(aside)
@@ -140,7 +143,8 @@ class Transport:
         if isinstance(effect, Send):
             client = self._client(effect)
             request = build(client, effect, self._cookies.sent_with(effect))
-            reply = client.send(request, stream=True, follow_redirects=False)
+            with until(effect.deadline):
+                reply = client.send(request, stream=True, follow_redirects=False)
             self._cookies.keep(effect, reply)
             return reply
         if isinstance(effect, Read):
@@ -221,11 +225,12 @@ class AsyncTransport:
         deadline = deadline_in(call.settings.total_timeout)
         following: StreamCall[D] | None = call
         while following is not None:
-            opened, ticket, asked = await self.run(open_stream(following))
+            async with auntil(deadline):
+                opened, ticket, asked = await self.run(open_stream(following))
             reply, decoder, following = cast(httpx.Response, opened), asked.decoder(), None
             feed, watch = decoder.feed, asked.watch
             try:
-                async for data in _apieces(reply):
+                async for data in apieces_until(apieces(reply), deadline):
                     deltas = feed(data)
                     if watch is not None and (aside := watch(deltas)) is not None:
                         await self.run(aside)
@@ -264,7 +269,8 @@ class AsyncTransport:
         if isinstance(effect, Send):
             client = self._client(effect)
             request = build(client, effect, self._cookies.sent_with(effect))
-            reply = await client.send(request, stream=True, follow_redirects=False)
+            async with auntil(effect.deadline, _asked(effect)):
+                reply = await client.send(request, stream=True, follow_redirects=False)
             self._cookies.keep(effect, reply)
             return reply
         if isinstance(effect, Read):
@@ -372,21 +378,11 @@ def _keep(clients: _Clients, loops: _Loops) -> AsyncGenerator[None]:
     return started
 
 
-def _pieces(reply: httpx.Response) -> Iterator[bytes]:
-    """The body as it comes. What is not packed need not go through httpx's unpacking, which costs with each token."""
-    return reply.iter_bytes() if "content-encoding" in reply.headers else reply.iter_raw()
-
-
-def _apieces(reply: httpx.Response) -> AsyncIterator[bytes]:
-    """`_pieces`, awaited."""
-    return reply.aiter_bytes() if "content-encoding" in reply.headers else reply.aiter_raw()
-
-
 def _bounded(reply: httpx.Response, effect: Read) -> Iterator[bytes]:
     """The body, as long as it is not absurdly long, in size and in time: an endless one would fill the memory."""
     size = 0
     try:
-        for data in reply.iter_bytes():
+        for data in pieces_until(pieces(reply), effect.deadline):
             size += len(data)
             _check_body(size, effect)
             yield data
@@ -398,7 +394,7 @@ async def _abounded(reply: httpx.Response, effect: Read) -> AsyncIterator[bytes]
     """`_bounded`, awaited."""
     size = 0
     try:
-        async for data in reply.aiter_bytes():
+        async for data in apieces_until(apieces(reply), effect.deadline):
             size += len(data)
             _check_body(size, effect)
             yield data
@@ -423,7 +419,7 @@ def _asked(effect: Effect) -> str | None:
 
 def _check(deadline: float, url: str | None = None) -> None:
     if time.monotonic() > deadline:
-        raise RequestTimeoutError("the reply took longer than total_timeout", url=url)
+        raise too_late(url)
 
 
 def _error(failed: Exception, effect: Effect) -> LlamaServerError:
