@@ -183,8 +183,8 @@ class ServerSettings:
         model: Default model name for requests that name none; needed by routers only.
         connect_timeout: For a connection; None waits as long as the system does.
         read_timeout: Longest silence between two bytes. None waits forever. A queued request is silent.
-        total_timeout: For a whole request with its waits and retries; None sets no limit. It is checked
-            whenever bytes arrive, and bounds every single silence.
+        total_timeout: For a whole request with its waits and retries, from the connection to the last byte, however
+            slowly bytes come; None sets no limit. Only the lookup of a host's name is left to the system's limits.
         max_retries: Repeats of a request that failed in a way that repeating can help. Waiting for a model
             to load is not counted here. When a layer above repeats a request that these could not help, it gets
             one attempt a time, so that its repeats and ours add up and don't multiply.

@@ -179,6 +179,8 @@ def ends_load(event: ModelEvent, model: str) -> bool:
 class ModelEventDecoder:
     """Bytes of either server's events -> what they say of models. The end of the stream is the end of the server."""
 
+    is_done = False
+
     def __init__(self) -> None:
         self._sse = SSEDecoder()
 

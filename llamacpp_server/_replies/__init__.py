@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .parse import parse_embeddings as parse_embeddings
     from .parse import usage_from_wire as usage_from_wire
     from .progress_filter import ProgressFilter as ProgressFilter
+    from .single_body import BodyAsStream as BodyAsStream
     from .single_body import WholeChatDecoder as WholeChatDecoder
     from .single_body import WholeCompletionDecoder as WholeCompletionDecoder
     from .sse import MAX_EVENT_BYTES as MAX_EVENT_BYTES
@@ -49,7 +50,7 @@ __getattr__, __dir__ = lazy(
         "logprobs_filter": ("WithoutTopLogprobs",),
         "parse": ("chat_reply", "completion_reply", "fallback_call_id", "parse_embeddings", "usage_from_wire"),
         "progress_filter": ("ProgressFilter",),
-        "single_body": ("WholeChatDecoder", "WholeCompletionDecoder"),
+        "single_body": ("BodyAsStream", "WholeChatDecoder", "WholeCompletionDecoder"),
         "sse": ("MAX_EVENT_BYTES", "SSEDecoder"),
         "stream": ("VAIN_TEMPLATES", "ChatStreamDecoder", "CompletionStreamDecoder", "StreamDecoder"),
         "thoughts": ("ThinkTagFilter", "ThinkingAsText", "ThoughtSplitter"),

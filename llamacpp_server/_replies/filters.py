@@ -44,6 +44,11 @@ class Pipeline(Generic[D]):
         self._decoder = decoder
         self._filters = tuple(filters)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the end mark came."""
+        return self._decoder.is_done
+
     def feed(self, data: bytes) -> list[D]:
         """Deltas that `data` completes."""
         deltas = self._decoder.feed(data)

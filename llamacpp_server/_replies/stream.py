@@ -58,6 +58,10 @@ def _unlike(payload: bytes) -> None:
 class StreamDecoder(Protocol[S]):
     """What the transport needs of a decoder."""
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the end mark came: a connection that breaks now cuts nothing off."""
+
     def feed(self, data: bytes) -> list[S]:
         """Deltas that `data` completes."""
 
@@ -79,6 +83,11 @@ class _ReplyDecoder(Generic[D]):
         self._done = False
         # Reads an event that differs from an earlier one in its text alone; None for others.
         self._alike: Callable[[bytes], D | None] = _unlike
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the end mark came."""
+        return self._done
 
     def feed(self, data: bytes) -> list[D]:
         """Deltas that `data` completes."""

@@ -21,12 +21,14 @@ T = TypeVar("T")
 
 _END: Final[Any] = object()
 _SHORTEST: Final = 0.001
+_MOMENT: Final = 0.05
 
 
 class _Until(threading.local):
     """The deadline of what this thread does just now, on the monotonic clock; None where there is none."""
 
     deadline: float | None = None
+    url: str | None = None
 
 
 _until: Final = _Until()
@@ -38,15 +40,15 @@ def too_late(url: str | None = None) -> RequestTimeoutError:
 
 
 @contextmanager
-def until(deadline: float | None) -> Iterator[None]:
-    """Bound the network work of this thread by a deadline, and by those that hold already."""
-    before = _until.deadline
-    if deadline is not None:
-        _until.deadline = deadline if before is None else min(before, deadline)
+def until(deadline: float | None, url: str | None = None) -> Iterator[None]:
+    """Bound the network work of this thread by a deadline, and by those that hold already; `url` is for the error."""
+    before = _until.deadline, _until.url
+    if deadline is not None and (before[0] is None or deadline < before[0]):
+        _until.deadline, _until.url = deadline, url
     try:
         yield
     finally:
-        _until.deadline = before
+        _until.deadline, _until.url = before
 
 
 @asynccontextmanager
@@ -63,6 +65,11 @@ async def auntil(deadline: float | None, url: str | None = None) -> AsyncIterato
         yield
     if scope.cancelled_caught:
         raise too_late(url)
+
+
+def just_after(deadline: float | None) -> float | None:
+    """A bound for what has deadlines of its own at that time, which know more of what failed."""
+    return None if deadline is None else deadline + _MOMENT
 
 
 def pieces_until(pieces: Iterator[T], deadline: float | None) -> Iterator[T]:
@@ -163,10 +170,10 @@ def _timely(timeout: float | None) -> Iterator[float | None]:
         return
     left = deadline - time.monotonic()
     if left <= 0:
-        raise too_late()
+        raise too_late(_until.url)
     try:
         yield left if timeout is None else min(timeout, left)
     except Exception:
         if time.monotonic() >= deadline - _SHORTEST:
-            raise too_late() from None
+            raise too_late(_until.url) from None
         raise

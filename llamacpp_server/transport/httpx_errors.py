@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -22,9 +23,30 @@ from ..errors import (
     RequestTimeoutError,
     StreamCutOffError,
 )
+from .httpx_setup import library_of, proxy_of
 
-FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError)
-"""What a request may end in. An alert of TLS 1.3 comes with the first read, where httpx lets it through as it is."""
+_FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError)
+
+
+def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """What a request may end in, with a client of httpx2 as well, and `more`.
+
+    An alert of TLS 1.3 comes with the first read, where httpx lets it through as it is.
+    """
+    other = sys.modules.get("httpx2")
+    theirs = () if other is None else (other.HTTPError, other.InvalidURL, other.StreamError)
+    return (*_FAILURES, *theirs, *more)
+
+
+def _of_httpx(failed: Exception) -> Exception:
+    """The error of httpx that is called as one of httpx2."""
+    if library_of(type(failed)) is httpx:
+        return failed
+    same: Any = next(getattr(httpx, cls.__name__) for cls in type(failed).__mro__ if hasattr(httpx, cls.__name__))
+    twin: Exception = same.__new__(same, *failed.args)
+    twin.__dict__.update(failed.__dict__)
+    twin.__cause__, twin.__context__ = failed.__cause__, failed.__context__
+    return twin
 
 
 def translate(failed: Exception, url: str | None, *, before_reply: bool) -> LlamaServerError:
@@ -35,6 +57,13 @@ def translate(failed: Exception, url: str | None, *, before_reply: bool) -> Llam
         url: What was asked, without credentials.
         before_reply: Whether the head of an answer had not come yet.
     """
+    failed = _of_httpx(failed)
+    error = _proxy_error(failed) or _error_of(failed, url, before_reply=before_reply)
+    error.url = url
+    return error
+
+
+def _error_of(failed: Exception, url: str | None, *, before_reply: bool) -> LlamaServerError:
     words = str(failed) or type(failed).__name__
     match failed:
         case httpx.ConnectError():
@@ -63,8 +92,20 @@ def translate(failed: Exception, url: str | None, *, before_reply: bool) -> Llam
             error = BadRequestError(f"the request can't be sent: {words}")
         case _:
             error = ConnectionFailedError(f"{type(failed).__name__}: {words}")
-    error.url = url
     return error
+
+
+def _proxy_error(failed: Exception) -> LlamaServerError | None:
+    """The error of a proxy on the way to the server; None where the proxy is not why."""
+    proxy = proxy_of(failed)
+    if isinstance(failed, httpx.ProxyError):
+        message = f"the proxy {proxy} does not connect to the server: {failed}"
+    elif isinstance(failed, httpx.ConnectError | httpx.ConnectTimeout) and proxy is not None:
+        message = f"the proxy {proxy} is not reachable: {str(failed) or 'no connection within connect_timeout'}"
+    else:
+        return None
+    remedy = "is it up? NO_PROXY names hosts that are reached without it (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)"
+    return ConnectionFailedError(message, remedy=remedy)
 
 
 def _connect_error(failed: Exception, url: str | None) -> ConnectionFailedError:

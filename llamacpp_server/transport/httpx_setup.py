@@ -13,7 +13,7 @@ from collections import OrderedDict
 from functools import cache, lru_cache
 from hashlib import sha256
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -36,11 +36,11 @@ _MOST_CLIENTS: Final = 32
 _MOST_JARS: Final = 256
 # Where a request keeps the address as the caller knows it.
 _ASKED: Final = "llamacpp_server"
-
+_PROXY: Final = "llamacpp_server_proxy"
 
 
 def _redact(record: logging.LogRecord) -> bool:
-    """httpx logs each request at INFO with its address: without credentials, and without the queries that we send."""
+    """Httpx logs each request at INFO with its address: without credentials, and without the queries that we send."""
     if isinstance(record.args, tuple):
         record.args = tuple(redact_url(str(arg)) if _shows_too_much(arg) else arg for arg in record.args)
     return True
@@ -81,11 +81,29 @@ def build(client: httpx.Client | httpx.AsyncClient, send: Send, cookies: httpx.C
     )
     if request.url.query:
         # Marked, and not remembered: a signed address is another one each time.
-        request.url.__class__ = _quiet(type(request.url))
-        request.__class__ = _quiet(type(request))
+        for shown in (request.url, request):
+            shown.__class__ = _quiet(cast(Any, type(shown)))
+    if (proxy := _proxy(client, request)) is not None:
+        request.extensions[_PROXY] = proxy
     if send.foreign:  # the address may be a number; the certificate is the name's
         request.extensions["sni_hostname"] = send.foreign
     return request
+
+
+def _proxy(client: Any, request: httpx.Request) -> str | None:
+    """The proxy that a request will pass, without its credentials; httpx does not tell it in its errors."""
+    if not getattr(client, "_mounts", None):
+        transport = getattr(client, "_transport", None)
+    else:
+        transport = client._transport_for_url(request.url)
+    url = getattr(getattr(transport, "_pool", None), "_proxy_url", None)
+    return None if url is None else f"{url.scheme.decode()}://{url.host.decode()}:{url.port}"
+
+
+def proxy_of(failed: Exception) -> str | None:
+    """The proxy of the request that failed; None where there was none."""
+    request = getattr(failed, "_request", None)
+    return None if request is None else request.extensions.get(_PROXY)
 
 
 def way(send: Send) -> str:
@@ -159,7 +177,6 @@ class SeparateCookies:
         return sha256(repr(told).encode()).digest()
 
 
-@lru_cache(maxsize=8)
 def library_of(client: type[Any]) -> Any:
     """The library that a class of clients or errors is from: httpx, or httpx2, which has the same names."""
     roots = [cls.__module__.partition(".")[0] for cls in client.__mro__]
@@ -176,7 +193,7 @@ class _Quiet:
 
 
 @lru_cache(maxsize=8)
-def _quiet(cls: type[Any]) -> type[Any]:
+def _quiet(cls: Any) -> type[Any]:
     """The subclass of httpx's requests or addresses that shows no query."""
     return type(cls.__name__, (_Quiet, cls), {})
 

@@ -25,14 +25,14 @@ from .._replies import (
     MAX_EVENT_BYTES,
     StreamDecoder,
 )
-from ..errors import LlamaServerError, MalformedReplyError
+from ..errors import LlamaServerError, MalformedReplyError, RequestTimeoutError
 from ..settings import redact_url, split_unix
 from .concurrency import atogether, awork, together, work
 from .content import apieces, pieces
-from .deadlines import apieces_until, auntil, pieces_until, too_late, until
+from .deadlines import apieces_until, auntil, just_after, pieces_until, too_late, until
 from .effects import Admit, Effect, Program, Read, Send, Together, Work
 from .exchange import deadline_in
-from .httpx_errors import FAILURES, translate
+from .httpx_errors import failures, translate
 from .httpx_setup import SeparateCookies, build, drop_oldest, fit, is_single, limits, options, shown, way
 from .streaming import StreamCall, next_round, open_stream
 
@@ -90,7 +90,7 @@ class Transport:
             result = error = None
             try:
                 result = self._perform(effect)
-            except (*FAILURES, LlamaServerError) as failed:
+            except failures(LlamaServerError) as failed:
                 error = _error(failed, effect)
             except BaseException:
                 # Cancelled or interrupted: the program gives back what it holds.
@@ -102,22 +102,24 @@ class Transport:
         deadline = deadline_in(call.settings.total_timeout)
         following: StreamCall[D] | None = call
         while following is not None:
-            with until(deadline):
+            with until(just_after(deadline), redact_url(following.settings.base_url + following.call.path)):
                 opened, ticket, asked = self.run(open_stream(following))
             reply, decoder, following = cast(httpx.Response, opened), asked.decoder(), None
             feed, watch = decoder.feed, asked.watch
             try:
-                for data in pieces_until(pieces(reply), deadline):
-                    deltas = feed(data)
-                    if watch is not None and (aside := watch(deltas)) is not None:
-                        self.run(aside)
-                    ticket.parked = True
-                    yield from deltas
-                    ticket.parked = False
-                    if deadline is not None:
-                        _check(deadline)
+                try:
+                    for data in pieces_until(pieces(reply), deadline):
+                        deltas = feed(data)
+                        if watch is not None and (aside := watch(deltas)) is not None:
+                            self.run(aside)
+                        ticket.parked = True
+                        yield from deltas
+                        ticket.parked = False
+                except failures(RequestTimeoutError):
+                    if not decoder.is_done:
+                        raise
                 yield from decoder.close()
-            except (*FAILURES, LlamaServerError) as failed:
+            except failures(LlamaServerError) as failed:
                 error = _stream_error(failed, reply, decoder)
                 following = next_round(asked, error, deadline)
                 if following is None:
@@ -143,7 +145,7 @@ class Transport:
         if isinstance(effect, Send):
             client = self._client(effect)
             request = build(client, effect, self._cookies.sent_with(effect))
-            with until(effect.deadline):
+            with until(effect.deadline, _asked(effect)):
                 reply = client.send(request, stream=True, follow_redirects=False)
             self._cookies.keep(effect, reply)
             return reply
@@ -213,7 +215,7 @@ class AsyncTransport:
             result = error = None
             try:
                 result = await self._perform(effect)
-            except (*FAILURES, LlamaServerError) as failed:
+            except failures(LlamaServerError) as failed:
                 error = _error(failed, effect)
             except BaseException:
                 # Cancelled or interrupted: the program gives back what it holds.
@@ -225,24 +227,26 @@ class AsyncTransport:
         deadline = deadline_in(call.settings.total_timeout)
         following: StreamCall[D] | None = call
         while following is not None:
-            async with auntil(deadline):
+            async with auntil(just_after(deadline), redact_url(following.settings.base_url + following.call.path)):
                 opened, ticket, asked = await self.run(open_stream(following))
             reply, decoder, following = cast(httpx.Response, opened), asked.decoder(), None
             feed, watch = decoder.feed, asked.watch
             try:
-                async for data in apieces_until(apieces(reply), deadline):
-                    deltas = feed(data)
-                    if watch is not None and (aside := watch(deltas)) is not None:
-                        await self.run(aside)
-                    ticket.parked = True
-                    for delta in deltas:
-                        yield delta
-                    ticket.parked = False
-                    if deadline is not None:
-                        _check(deadline)
+                try:
+                    async for data in apieces_until(apieces(reply), deadline):
+                        deltas = feed(data)
+                        if watch is not None and (aside := watch(deltas)) is not None:
+                            await self.run(aside)
+                        ticket.parked = True
+                        for delta in deltas:
+                            yield delta
+                        ticket.parked = False
+                except failures(RequestTimeoutError):
+                    if not decoder.is_done:
+                        raise
                 for delta in decoder.close():
                     yield delta
-            except (*FAILURES, LlamaServerError) as failed:
+            except failures(LlamaServerError) as failed:
                 error = _stream_error(failed, reply, decoder)
                 following = next_round(asked, error, deadline)
                 if following is None:

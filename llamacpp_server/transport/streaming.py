@@ -6,12 +6,13 @@ Programs as in `exchange.py`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar
 
 from .._replies import (
+    BodyAsStream,
     Pipeline,
     Stopwatch,
     StreamDecoder,
@@ -78,7 +79,15 @@ def open_stream(stream: StreamCall[D]) -> Program[tuple[OpenReply, Ticket, Strea
     except BaseException:
         ticket.leave()
         raise
-    return reply, ticket, replace(stream, earlier=earlier, decoder=partial(_timed, stream.decoder, started, earlier))
+    decoder = stream.decoder
+    if "json" in kind and isinstance(stream.call.body, Mapping) and stream.call.body.get("stream"):
+        decoder = partial(_of_one_body, decoder)
+    return reply, ticket, replace(stream, earlier=earlier, decoder=partial(_timed, decoder, started, earlier))
+
+
+def _of_one_body(decoder: Callable[[], StreamDecoder[D]]) -> StreamDecoder[D]:
+    """A decoder for a reply that says it is one JSON text, though a stream was asked for."""
+    return BodyAsStream(decoder())
 
 
 def _timed(

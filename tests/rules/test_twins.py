@@ -12,8 +12,9 @@ CORE = ROOT / "llamacpp_server"
 
 TRANSPORT_NAMES = {
     "AsyncClient": "Client", "AsyncIterator": "Iterator", "aclose": "close",
-    "_apieces": "_pieces", "_abounded": "_bounded", "_aadmit": "_admit", "atogether": "together", "awork": "work",
-    "anyio": "time",
+    "apieces": "pieces", "apieces_until": "pieces_until", "auntil": "until",
+    "_abounded": "_bounded", "_aadmit": "_admit", "atogether": "together",
+    "awork": "work", "anyio": "time",
 }  # fmt: skip
 
 # Connections belong to event loops on one side only.

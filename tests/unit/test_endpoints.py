@@ -355,7 +355,8 @@ def test_query_and_headers_of_the_settings_are_sent_with_each_request():
     send = talk.sent[0]
     assert send.url.endswith("/tokenize?tenant=a%26b")
     login = {"Authorization": "Basic dXNlcjpzZWNyZXQ=", "X-Api-Key": "k"}  # of the address, for a gateway; and the key
-    assert send.headers == {"X-Team": "blue", **login, "Content-Type": "application/json"}
+    ours = {"Content-Type": "application/json", "Accept-Encoding": "gzip, deflate"}
+    assert send.headers == {"X-Team": "blue", **login, **ours}
     assert "Bearer" not in repr(send)
 
 

@@ -1,6 +1,7 @@
 """Whole answers that are spoilt: web pages, half a JSON text, other encodings, and too much of everything."""
 
 import gzip
+import tracemalloc
 import zlib
 
 import pytest
@@ -139,3 +140,64 @@ def test_a_missing_endpoint_is_not_found_with_the_address(connect):
         connect(server.url).tokenize("x")
     assert caught.value.url == f"{server.url}/tokenize"
     assert "base_url" in str(caught.value)
+
+
+def _bomb(size, times):
+    packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    packed = b"".join([*(packer.compress(b"\0" * 1_000_000) for _ in range(size // 1_000_000)), packer.flush()])
+    for _ in range(times - 1):
+        packed = gzip.compress(packed, 9)
+    return packed
+
+
+@pytest.mark.parametrize("call", ["chat", "tokenize"])
+def test_an_answer_that_is_compressed_twice_is_refused_before_it_is_decoded(connect, call):
+    kind = "text/event-stream" if call == "chat" else "application/json"
+    answer = reply(_bomb(64_000_000, 2), kind=kind, headers=["Content-Encoding: gzip, gzip"])
+    with ScriptedServer(answer) as server:
+        client = connect(server.url)
+        tracemalloc.start()
+        try:
+            with pytest.raises(MalformedReplyError, match="compressed 2 times"):
+                ask(client, call)
+            assert tracemalloc.get_traced_memory()[1] < 8_000_000
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("call", ["chat", "tokenize"])
+def test_an_answer_that_is_compressed_once_takes_no_more_memory_than_the_limit(connect, call, monkeypatch):
+    for module in ("transport.shells", "_replies.sse"):
+        monkeypatch.setattr(f"llamacpp_server.{module}.MAX_EVENT_BYTES", 1_000_000)
+    kind = "text/event-stream" if call == "chat" else "application/json"
+    answer = reply(_bomb(64_000_000, 1), kind=kind, headers=["Content-Encoding: gzip"])
+    with ScriptedServer(answer) as server:
+        client = connect(server.url)
+        tracemalloc.start()
+        try:
+            with pytest.raises(MalformedReplyError, match="longer than 1000000 bytes"):
+                ask(client, call)
+            assert tracemalloc.get_traced_memory()[1] < 16_000_000
+        finally:
+            tracemalloc.stop()
+
+
+def test_a_content_coding_that_was_not_asked_for_is_named(connect):
+    with ScriptedServer(reply(b"...", headers=["Content-Encoding: br"])) as server:
+        with pytest.raises(MalformedReplyError, match="content coding 'br', which was not asked for"):
+            connect(server.url).tokenize("x")
+        assert server.requests[0].headers["accept-encoding"] == "gzip, deflate"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, lambda body: zlib.compress(body)[2:-4]])
+def test_every_way_to_compress_once_is_read(connect, pack):
+    coding = "gzip" if pack is gzip.compress else "deflate"
+    answer = reply(pack(b'{"tokens": [1, 2]}'), headers=[f"Content-Encoding: {coding}"])
+    with ScriptedServer(answer) as server:
+        assert connect(server.url).tokenize("x") == [1, 2]
+
+
+def test_two_gzip_members_are_one_answer(connect):
+    body = gzip.compress(b'{"tokens": ') + gzip.compress(b"[1, 2]}")
+    with ScriptedServer(reply(body, headers=["Content-Encoding: gzip"])) as server:
+        assert connect(server.url).tokenize("x") == [1, 2]

@@ -199,11 +199,68 @@ def test_an_error_with_status_200_in_place_of_a_stream_is_that_error(connect, ki
     assert caught.value.url == f"{server.url}/v1/chat/completions"
 
 
-@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
-def test_a_whole_reply_in_place_of_a_stream_is_named_and_shown(connect, kind):
-    whole = {**TOP, "choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}]}
-    with ScriptedServer(reply(whole, kind=kind)) as server, pytest.raises(MalformedReplyError, match="chatcmpl-x"):
+A_CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+REPLY = {
+    **TOP,
+    "choices": [
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": "Hello", "reasoning_content": "Hm.", "tool_calls": [A_CALL]},
+            "finish_reason": "tool_calls",
+        }
+    ],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+}
+
+
+def test_one_json_object_in_place_of_a_stream_is_read_as_the_reply_that_it_is(connect):
+    with ScriptedServer(reply(REPLY)) as server:
+        found = connect(server.url).chat(CHAT)
+    assert (found.content, found.choices[0].reasoning_content, found.finish_reason) == ("Hello", "Hm.", "tool_calls")
+    assert [(call.id, call.name, call.arguments) for call in found.tool_calls] == [("c1", "f", "{}")]
+    assert found.usage.completion_tokens == 2
+
+
+@pytest.mark.parametrize("body", [[{"content": "Hello", "tokens_predicted": 1}], {"content": "Hello", "stop": True}])
+def test_a_whole_native_reply_in_place_of_a_stream_is_read(connect, body):
+    with ScriptedServer(reply(body)) as server:
+        assert connect(server.url).complete(CompletionRequest(prompt="x")).text == "Hello"
+
+
+def test_a_whole_completion_in_place_of_a_stream_is_read(connect):
+    with ScriptedServer(reply({**TOP, "choices": [{"text": "Hello", "finish_reason": "stop"}]})) as server:
+        assert connect(server.url).complete(CompletionRequest(prompt="x")).text == "Hello"
+
+
+def test_a_stream_of_events_under_the_name_of_json_is_read(connect):
+    with ScriptedServer(stream(text("Hello"), chunk(finish="stop") + DONE, kind="application/json")) as server:
+        assert connect(server.url).chat(CHAT).content == "Hello"
+
+
+def test_half_a_json_object_in_place_of_a_stream_is_malformed(connect):
+    half = json.dumps(REPLY).encode()[:-20]
+    with ScriptedServer(reply(half)) as server, pytest.raises(MalformedReplyError, match="chatcmpl-x"):
         connect(server.url).chat(CHAT)
+
+
+def test_a_whole_reply_in_the_name_of_a_stream_is_named_and_shown(connect):
+    answer = reply(REPLY, kind="text/event-stream")
+    with ScriptedServer(answer) as server, pytest.raises(MalformedReplyError, match="chatcmpl-x"):
+        connect(server.url).chat(CHAT)
+
+
+@pytest.mark.parametrize("then", ["close", "reset"])
+def test_a_connection_that_breaks_after_the_end_mark_ends_a_whole_reply(connect, then):
+    whole = Answer((head(), piece(text("Hello")), piece(chunk(finish="stop") + DONE), 0.1), then)
+    with ScriptedServer(whole) as server:
+        found = connect(server.url).chat(CHAT)
+    assert (found.content, found.finish_reason) == ("Hello", "stop")
+
+
+def test_silence_after_the_end_mark_ends_a_whole_reply(connect):
+    whole = Answer((head(), piece(text("Hello")), piece(chunk(finish="stop") + DONE)), "hang")
+    with ScriptedServer(whole) as server:
+        assert connect(server.url, total_timeout=0.5).chat(CHAT).content == "Hello"
 
 
 def test_a_native_stream_needs_no_end_mark_and_a_cut_one_is_noticed(connect):

@@ -1,0 +1,111 @@
+"""`total_timeout` ends a request whatever the server does to stretch it, one byte at a time."""
+
+import threading
+import time
+
+import httpx
+import pytest
+
+from llamacpp_server import ChatRequest, LlamaServerClient, RequestTimeoutError
+from llamacpp_server.chat import MediaPolicy
+from tests.unit.events import text
+from tests.wire.scripted_server import Answer, ScriptedServer, head
+from tests.wire.scripted_server import chunk as piece
+
+CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
+SECONDS = 0.6
+
+
+def dripping(data):
+    """The bytes, one at a time; each comes within any read timeout."""
+    return [part for byte in data for part in (bytes([byte]), 0.05)]
+
+
+JSON_HEAD = b"HTTP/1.1 500 X\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
+STRETCHED = {
+    "header bytes that drip": dripping(b"HTTP/1.1 200 OK\r\nX-A: " + b"a" * 400),
+    "endless 103": [b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n", 0.05] * 400,
+    "a stream that stalls late": [head(), *[piece(text("Hi")), 0.05] * 6, 30.0],
+    "a stream that drips": [head(), *dripping(piece(b": " + b"x" * 400))],
+    "an error that drips": [JSON_HEAD, *dripping(b"x" * 400)],
+    "an error that stalls": [JSON_HEAD, 30.0],
+}
+
+
+@pytest.mark.parametrize("parts", STRETCHED.values(), ids=STRETCHED)
+def test_a_chat_ends_after_its_total_timeout(connect, parts):
+    with ScriptedServer(Answer(tuple(parts), "close")) as server:
+        started = time.monotonic()
+        with pytest.raises(RequestTimeoutError, match="total_timeout") as caught:
+            connect(server.url, total_timeout=SECONDS).chat(CHAT)
+        assert time.monotonic() - started < 5 * SECONDS
+        assert server.wait_until_left(), "the connection was not closed"
+    assert caught.value.url == f"{server.url}/v1/chat/completions"
+
+
+def test_a_whole_answer_that_drips_ends_after_its_total_timeout(connect):
+    body = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 400\r\n\r\n" + b"[" * 400
+    with ScriptedServer(Answer(tuple(dripping(body)), "close")) as server:
+        started = time.monotonic()
+        with pytest.raises(RequestTimeoutError, match="total_timeout"):
+            connect(server.url, total_timeout=SECONDS).tokenize("x")
+        assert time.monotonic() - started < 5 * SECONDS
+
+
+def test_a_client_of_the_callers_own_keeps_the_total_timeout_as_well():
+    parts = STRETCHED["header bytes that drip"]
+    with ScriptedServer(Answer(tuple(parts), "close")) as server, httpx.Client(timeout=30) as given:
+        started = time.monotonic()
+        with pytest.raises(RequestTimeoutError, match="total_timeout"):
+            LlamaServerClient(server.url, http_client=given, total_timeout=SECONDS).chat(CHAT)
+        assert time.monotonic() - started < 5 * SECONDS
+
+
+def test_a_reader_who_pauses_has_no_deadline_for_its_own_requests():
+    """The bound is that of the stream's reads; between them the thread is the caller's."""
+    slow = Answer((0.3, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+    events = Answer((head(), piece(text("one")), piece(text("two")), 30.0))
+    with ScriptedServer(events) as server, ScriptedServer(slow) as other, httpx.Client() as given:
+        client = LlamaServerClient(server.url, http_client=given, total_timeout=0.2)
+        stream = client.stream_chat(CHAT)
+        next(stream)
+        assert given.get(other.url).text == "ok"
+        with pytest.raises(RequestTimeoutError):
+            list(stream)
+
+
+def test_fetching_a_picture_that_drips_ends_in_time(connect, monkeypatch):
+    monkeypatch.setattr("llamacpp_server._media.parts._FETCH_SECONDS", SECONDS)
+    media = MediaPolicy(fetch_urls=["127.0.0.1"])
+    with ScriptedServer(Answer(tuple(STRETCHED["header bytes that drip"]), "close")) as server:
+        image = {"type": "image_url", "image_url": {"url": f"{server.url}/a.png"}}
+        request = ChatRequest(messages=[{"role": "user", "content": [image]}], media=media)
+        started = time.monotonic()
+        with pytest.raises(RequestTimeoutError, match="can't be fetched: it took longer"):
+            connect(server.url).chat(request)
+        assert time.monotonic() - started < 5 * SECONDS
+
+
+def test_the_total_timeout_covers_what_comes_before_the_request(connect):
+    """A picture that takes 30 s may not stretch a chat that may take less."""
+    media = MediaPolicy(fetch_urls=["127.0.0.1"])
+    with ScriptedServer(Answer((30.0,), "close")) as server:
+        image = {"type": "image_url", "image_url": {"url": f"{server.url}/a.png"}}
+        request = ChatRequest(messages=[{"role": "user", "content": [image]}], media=media)
+        started = time.monotonic()
+        with pytest.raises(RequestTimeoutError):
+            connect(server.url, total_timeout=SECONDS).chat(request)
+        assert time.monotonic() - started < 5 * SECONDS
+
+
+def test_the_deadline_of_one_thread_is_not_anothers(connect):
+    slow = Answer((SECONDS * 2, b'HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"tokens": [1]}'))
+    with ScriptedServer(slow) as server:
+        results = []
+        patient = LlamaServerClient(server.url)
+        thread = threading.Thread(target=lambda: results.append(patient.tokenize("x")))
+        thread.start()
+        with pytest.raises(RequestTimeoutError):
+            connect(server.url, total_timeout=0.1).tokenize("x")
+        thread.join(20)
+    assert results == [[1]]
