@@ -12,11 +12,12 @@ from llamacpp_server import ChatRequest, ServerInfo
 from llamacpp_server.info import media_of
 from llamacpp_server.integration import (
     Thinking,
+    read_timeouts,
     thinking_params,
 )
 from llamacpp_server.sampling import SAMPLING_FIELDS, merged_params
 
-from ._arguments import MEANINGLESS, MEANINGLESS_IN_CALLS, ignore, read_timeouts, reasoning_effort, renamed
+from ._arguments import CHAT_CALLS
 from ._messages import to_wire
 from ._tools import wire_tools
 
@@ -70,7 +71,7 @@ def prepare(
         BadRequestError: For arguments that can't be meant.
         NotSupportedError: For media that the server is known not to take.
     """
-    given = renamed(kwargs)
+    given = CHAT_CALLS.call(kwargs)
     given.pop("stream", None)
     if stop is not None:
         given["stop"] = list(stop)
@@ -117,11 +118,6 @@ def _params(given: dict[str, Any], defaults: Defaults, extra_body: dict[str, Any
             params[name] = value
         else:
             extra_body.setdefault(name, value)
-    if "reasoning" in given:
-        given["reasoning_effort"] = reasoning_effort(given.pop("reasoning"))
-    for reasons in (MEANINGLESS, MEANINGLESS_IN_CALLS):
-        for name in reasons.keys() & given.keys():
-            ignore(name, given.pop(name), reasons)
     params = merged_params(params, given)
     if "response_format" in params:
         from ._structured import wire_format

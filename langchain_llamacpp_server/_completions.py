@@ -17,9 +17,12 @@ from llamacpp_server import (
     Timings,
     Usage,
 )
+from llamacpp_server.integration import (
+    read_timeouts,
+)
 from llamacpp_server.sampling import merged_params
 
-from ._arguments import MEANINGLESS, MEANINGLESS_IN_CALLS, ignore, read_timeouts, renamed
+from ._arguments import LLM_CALLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +89,10 @@ def read_call(
         extra_body: The model's further fields.
         suffix: The model's suffix.
     """
-    given = renamed(kwargs)
+    given = LLM_CALLS.call(kwargs)
     given.pop("stream", None)
     if stop is not None:
         given["stop"] = list(stop)
-    for reasons in (MEANINGLESS, MEANINGLESS_IN_CALLS):
-        for name in reasons.keys() & given.keys():
-            ignore(name, given.pop(name), reasons)
     timeout = given.pop("timeout", None)
     settings = read_timeouts(timeout) if timeout is not None else {}
     if "on_progress" in given:

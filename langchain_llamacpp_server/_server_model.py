@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any
+from typing import Any, Self
 
 from langchain_core.language_models import BaseLanguageModel
+from pydantic import model_validator
 
+from llamacpp_server._notices import say_once
 from llamacpp_server.integration import (
     ConnectionFields,
+    on_event_loop,
 )
 from llamacpp_server.settings import redact_url
 
 from ._errors import langchain_errors
 
 
-class ServerModel(ConnectionFields, BaseLanguageModel[Any]):
+class CheckedOnInit(ConnectionFields):
+    """A model that can ask for its server while it is made."""
+
+    validate_model_on_init: bool = False
+    """Whether making the model asks the server for it, and fails where it can't be had. Not on an event loop."""
+
+    @model_validator(mode="after")
+    def _check_server(self) -> Self:
+        if self.validate_model_on_init:
+            if on_event_loop():
+                say_once("validate_model_on_init: not asked on an event loop, which it would hold up")
+            else:
+                with langchain_errors:
+                    self.server_info()
+        return self
+
+
+class ServerModel(CheckedOnInit, BaseLanguageModel[Any]):
     """A language model on a llama-server."""
 
     def get_token_ids(self, text: str) -> list[int]:

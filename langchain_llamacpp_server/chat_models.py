@@ -29,7 +29,8 @@ from llamacpp_server.integration import (
 from llamacpp_server.settings import redact_url
 
 from . import _translator  # noqa: F401  # the translator registers itself
-from ._arguments import constructor_arguments
+from ._argument_names import ChatNames
+from ._arguments import CHAT
 from ._calls import Call, Defaults, fitting, prepare
 from ._chunks import PROVIDER, StreamConverter, result
 from ._clients import async_client_for, client_for
@@ -54,7 +55,7 @@ __all__ = ["ChatLlamaServer"]
 _PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries": 0, "wait_while_loading": False}
 
 
-class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, MediaFields, HeardStreams):
+class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, RepairFields, MediaFields, HeardStreams):
     """A chat model on llama.cpp's llama-server. Takes every argument of ChatOpenAI, and every field of the server.
 
     Examples:
@@ -91,11 +92,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
     @model_validator(mode="before")
     @classmethod
     def _as_chat_openai(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        values = constructor_arguments(given, cls.model_fields)
-        # ChatOpenAI's "not given" is None everywhere.
-        return {name: value for name, value in values.items() if value is not None or name in _NONE_IS_A_VALUE}
+        return CHAT.constructor(given, cls) if isinstance(given, Mapping) else given
 
     @model_validator(mode="after")
     def _set_llamacpp_server_version(self) -> ChatLlamaServer:
@@ -118,11 +115,7 @@ class ChatLlamaServer(ThinkingFields, Prewarming, ServerModel, RepairFields, Med
                 return None
         return profile(known, urls=bool(self.fetch_urls))
 
-    @property
-    def model_name(self) -> str | None:
-        """The model's name: as given, else as the server said it in a reply; None before that."""
-        if self.model is not None:
-            return self.model
+    def _told_name(self) -> str | None:
         return self._served[1] if self._served is not None and self._served[0] == self.base_url else None
 
     # -- generating
@@ -406,7 +399,6 @@ _OTHERS_THAT_MATTER: Final = (
     *("thinking", "max_thinking_seconds", "model_kwargs", "extra_body", "disabled_params"),
     *("history_repair", "clean_schemas", "check_calls", "forced_round", "forced_call_within"),
 )
-_NONE_IS_A_VALUE = frozenset({"connect_timeout", "read_timeout", "total_timeout"})
 
 
 let_load_find(ChatLlamaServer)

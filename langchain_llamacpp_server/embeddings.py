@@ -15,13 +15,15 @@ from llamacpp_server.integration import (
 )
 from llamacpp_server.vectors import DEFAULT_BATCH_SIZE, image_input
 
+from ._argument_names import EmbeddingNames
+from ._arguments import EMBEDDINGS
 from ._errors import langchain_errors
-from ._vector_arguments import EMBEDDING_NAMES, model_arguments
+from ._server_model import CheckedOnInit
 
 __all__ = ["LlamaServerEmbeddings"]
 
 
-class LlamaServerEmbeddings(EmbeddingFields, Embeddings):
+class LlamaServerEmbeddings(EmbeddingNames, CheckedOnInit, EmbeddingFields, Embeddings):
     """Embeddings of a llama-server that was started with `--embeddings`.
 
     Examples:
@@ -48,7 +50,7 @@ class LlamaServerEmbeddings(EmbeddingFields, Embeddings):
     @model_validator(mode="before")
     @classmethod
     def _take_other_names(cls, values: Any) -> Any:
-        return model_arguments(values, EMBEDDING_NAMES, cls.model_fields) if isinstance(values, dict) else values
+        return EMBEDDINGS.constructor(values, cls) if isinstance(values, dict) else values
 
     def embed_documents(self, texts: Sequence[str], chunk_size: int | None = None, **kwargs: Any) -> list[list[float]]:
         """One vector for each text, in order.

@@ -16,12 +16,13 @@ import llamacpp_server
 from llamacpp_server import SamplingFields
 from llamacpp_server.settings import redact_url
 
+from ._argument_names import LLMNames
+from ._arguments import LLM
 from ._clients import async_client_for, client_for
 from ._completions import ChunkConverter, CompletionCall, read_call, result
 from ._errors import langchain_errors
 from ._registration import let_load_find
 from ._server_model import ServerModel
-from ._vector_arguments import LLM_NAMES, model_arguments
 
 __all__ = ["LlamaServerLLM"]
 
@@ -29,7 +30,7 @@ _PROVIDER = "llamacpp-server"
 _OF_THE_RUN = frozenset({"tags", "metadata", "run_name", "run_id"})
 
 
-class LlamaServerLLM(SamplingFields, ServerModel, BaseLLM):
+class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
     """Continues text with the model of a llama-server, without a chat template.
 
     Examples:
@@ -57,7 +58,7 @@ class LlamaServerLLM(SamplingFields, ServerModel, BaseLLM):
     @model_validator(mode="before")
     @classmethod
     def _take_other_names(cls, values: Any) -> Any:
-        return model_arguments(values, LLM_NAMES, cls.model_fields) if isinstance(values, Mapping) else values
+        return LLM.constructor(values, cls) if isinstance(values, Mapping) else values
 
     _call: Mapping[str, Any] | None = PrivateAttr(default=None)
 

@@ -13,7 +13,8 @@ from llamacpp_server.integration import (
     RankFields,
 )
 
-from ._arguments import constructor_arguments
+from ._argument_names import OpenAINames
+from ._arguments import RERANKER
 from ._errors import langchain_errors
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["LlamaServerReranker"]
 
 
-class LlamaServerReranker(RankFields, BaseDocumentCompressor):
+class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
     """Reranker on a llama-server that was started with `--reranking`.
 
     Examples:
@@ -42,7 +43,7 @@ class LlamaServerReranker(RankFields, BaseDocumentCompressor):
     @model_validator(mode="before")
     @classmethod
     def _take_other_names(cls, values: Any) -> Any:
-        return constructor_arguments(values, cls.model_fields) if isinstance(values, dict) else values
+        return RERANKER.constructor(values, cls) if isinstance(values, dict) else values
 
     def rerank(
         self, documents: Sequence[str | Document], query: str, *, top_n: int | None = None

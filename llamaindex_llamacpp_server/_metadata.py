@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any, Final
 
@@ -15,10 +14,11 @@ from llamacpp_server import ServerInfo, ServerSettings
 from llamacpp_server._notices import say_once
 from llamacpp_server.integration import (
     ConnectionFields,
+    on_event_loop,
 )
 
+from ._arguments import LLM, LLMNames, constructor_arguments
 from ._events import announcing
-from ._known_names import refuse_unknown
 
 __all__ = ["ServerMetadata"]
 
@@ -37,7 +37,7 @@ _IMPATIENT: Final[dict[str, Any]] = {
 _REST: Final = 100
 
 
-class ServerMetadata(ConnectionFields, FunctionCallingLLM):
+class ServerMetadata(LLMNames, ConnectionFields, FunctionCallingLLM):
     """`metadata` from the server. Values given by the user win; the server is asked once; nothing raises.
 
     A failure is not remembered: once the server answers, its values hold. Asking never loads or wakes a model.
@@ -54,9 +54,8 @@ class ServerMetadata(ConnectionFields, FunctionCallingLLM):
 
     @model_validator(mode="before")
     @classmethod
-    def _know_all_names(cls, values: Any) -> Any:
-        refuse_unknown(values, cls.model_fields, cls.__name__)
-        return values
+    def _take_other_names(cls, values: Any) -> Any:
+        return constructor_arguments(LLM, values, cls)
 
     def server_settings(self) -> ServerSettings:
         """The fields as settings of a client, which tells event handlers of progress."""
@@ -71,7 +70,7 @@ class ServerMetadata(ConnectionFields, FunctionCallingLLM):
 
     def to_payload(self) -> dict[str, Any]:
         """What events and traces see of this model: no key, no address. Never asks the server on an event loop."""
-        info = self._known_info() if _on_event_loop() else self._probe()
+        info = self._known_info() if on_event_loop() else self._probe()
         metadata = self._described(info).model_dump()
         given = self.given() if hasattr(self, "given") else {}
         named = {"model": metadata["model_name"], "temperature": None}
@@ -142,11 +141,3 @@ class ServerMetadata(ConnectionFields, FunctionCallingLLM):
                 f"the server can't be asked about its model ({type(error).__name__}: {error}); until it answers, "
                 f"context_window={DEFAULT_CONTEXT_WINDOW} is taken"
             )
-
-
-def _on_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -20,14 +20,14 @@ from llamacpp_server.integration import (
 )
 from llamacpp_server.vectors import image_input
 
-from ._known_names import refuse_unknown
+from ._arguments import EMBEDDING, EmbeddingNames, constructor_arguments
 
 __all__ = ["LlamaServerEmbedding"]
 
 dispatcher = get_dispatcher(__name__)
 
 
-class LlamaServerEmbedding(EmbeddingFields, MultiModalEmbedding):
+class LlamaServerEmbedding(EmbeddingNames, EmbeddingFields, MultiModalEmbedding):
     """Embeddings of a llama-server that was started with `--embeddings`.
 
     Examples:
@@ -56,11 +56,10 @@ class LlamaServerEmbedding(EmbeddingFields, MultiModalEmbedding):
 
     @model_validator(mode="before")
     @classmethod
-    def _know_all_names(cls, values: Any) -> Any:
-        refuse_unknown(values, cls.model_fields, cls.__name__)
-        if isinstance(values, dict) and values.get("model") is None and values.get("model_name") not in _NO_NAME:
-            values = {**values, "model": values["model_name"]}
-        return values
+    def _take_other_names(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("model_name") in _NO_NAME:
+            values = {name: value for name, value in values.items() if name != "model_name"}
+        return constructor_arguments(EMBEDDING, values, cls)
 
     @model_validator(mode="after")
     def _name_model(self) -> Self:

@@ -18,7 +18,7 @@ from llamacpp_server.integration import (
     RankFields,
 )
 
-from ._known_names import refuse_unknown
+from ._arguments import RERANK, RerankNames, constructor_arguments
 
 if TYPE_CHECKING:
     from llamacpp_server import Ranking, RankRequest
@@ -30,7 +30,7 @@ dispatcher = get_dispatcher(__name__)
 _KEPT: Final = "retrieval_score"
 
 
-class LlamaServerRerank(RankFields, BaseNodePostprocessor):
+class LlamaServerRerank(RerankNames, RankFields, BaseNodePostprocessor):
     """Reranker on a llama-server that was started with `--reranking`.
 
     Examples:
@@ -49,9 +49,8 @@ class LlamaServerRerank(RankFields, BaseNodePostprocessor):
 
     @model_validator(mode="before")
     @classmethod
-    def _know_all_names(cls, values: Any) -> Any:
-        refuse_unknown(values, cls.model_fields, cls.__name__)
-        return values
+    def _take_other_names(cls, values: Any) -> Any:
+        return constructor_arguments(RERANK, values, cls)
 
     @classmethod
     def class_name(cls) -> str:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
-    from .fields import ConnectionFields, MediaFields, RepairFields, ThinkingFields
+    from .argument_names import ConnectionNames, Key, RequestNames
+    from .arguments import (
+        ADDITIONAL_KWARGS,
+        CONNECTION_ARGUMENTS,
+        REQUEST_ARGUMENTS,
+        ArgumentTable,
+        Converted,
+        read_timeouts,
+    )
+    from .fields import ConnectionFields, MediaFields, RepairFields, ThinkingFields, on_event_loop
     from .structured import (
         CONSTRAINTS,
         LADDER,
@@ -24,22 +33,32 @@ if TYPE_CHECKING:
     from .vector_fields import EmbeddingFields, RankFields
 
 __all__ = [
+    "ADDITIONAL_KWARGS",
+    "CONNECTION_ARGUMENTS",
     "CONSTRAINTS",
     "LADDER",
+    "REQUEST_ARGUMENTS",
+    "ArgumentTable",
     "Ask",
     "Attempts",
     "ConnectionFields",
+    "ConnectionNames",
+    "Converted",
     "EmbeddingFields",
+    "Key",
     "LlamaServerTokenizer",
     "MediaFields",
     "RankFields",
     "RepairFields",
+    "RequestNames",
     "Thinking",
     "ThinkingFields",
     "Way",
     "find_json",
     "json_checker",
     "lazy",
+    "on_event_loop",
+    "read_timeouts",
     "says_thinking",
     "schema_grammar",
     "thinking_params",
@@ -48,7 +67,16 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "fields": ("ConnectionFields", "MediaFields", "RepairFields", "ThinkingFields"),
+        "argument_names": ("ConnectionNames", "Key", "RequestNames"),
+        "arguments": (
+            "ADDITIONAL_KWARGS",
+            "CONNECTION_ARGUMENTS",
+            "REQUEST_ARGUMENTS",
+            "ArgumentTable",
+            "Converted",
+            "read_timeouts",
+        ),
+        "fields": ("ConnectionFields", "MediaFields", "RepairFields", "ThinkingFields", "on_event_loop"),
         "structured": (
             "CONSTRAINTS",
             "LADDER",

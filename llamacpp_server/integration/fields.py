@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -35,6 +36,7 @@ from ..settings import (
     WaitState,
     redact_url,
 )
+from .argument_names import Key
 from .redaction import redacted
 from .thinking import Thinking
 from .tokenizer import LlamaServerTokenizer
@@ -48,10 +50,19 @@ if TYPE_CHECKING:
         Transport,
     )
 
-__all__ = ["ConnectionFields", "MediaFields", "RepairFields", "ThinkingFields"]
+__all__ = ["ConnectionFields", "MediaFields", "RepairFields", "ThinkingFields", "on_event_loop"]
 
 
-def _secret_from_env() -> SecretStr | None:
+def on_event_loop() -> bool:
+    """Whether an event loop runs in this thread, which nothing may block."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _secret_from_env() -> Any:
     key = os.environ.get("LLAMACPP_API_KEY")
     return SecretStr(key) if key else None
 
@@ -69,7 +80,7 @@ class ConnectionFields(BaseModel):
 
     base_url: str = Field(default_factory=lambda: os.environ.get("LLAMACPP_BASE_URL") or DEFAULT_BASE_URL)
     """The server: host, host/v1, or with an --api-prefix. From LLAMACPP_BASE_URL."""
-    api_key: SecretStr | None = Field(default_factory=_secret_from_env, exclude=True)
+    api_key: Key = Field(default_factory=_secret_from_env, exclude=True)
     """Key of a server started with --api-key; None sends none. From LLAMACPP_API_KEY."""
     model: str | None = Field(default_factory=lambda: os.environ.get("LLAMACPP_MODEL") or None)
     """Name of the model. Only routers need it. From LLAMACPP_MODEL."""

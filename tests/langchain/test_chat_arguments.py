@@ -1,6 +1,5 @@
 """Every argument of ChatOpenAI works or is said to have no meaning; a misspelt one is an error."""
 
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -8,11 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from langchain_llamacpp_server import ChatLlamaServer
-from langchain_llamacpp_server._arguments import CONVERTED, MEANINGLESS, RENAMED, SAME, argument_table
 from langchain_llamacpp_server._calls import Defaults, prepare
-
-DOCS = Path(__file__).parents[2] / "docs" / "chatopenai-arguments.md"
-KINDS = (SAME, RENAMED, CONVERTED, MEANINGLESS)
 
 
 @pytest.fixture(autouse=True)
@@ -21,34 +16,6 @@ def said(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     fresh: set[str] = set()
     monkeypatch.setattr("llamacpp_server._notices._said", fresh)
     return fresh
-
-
-def test_the_table_knows_every_argument_of_chat_openai() -> None:
-    peer = pytest.importorskip("langchain_openai", reason="langchain-openai is not installed (make bench installs it)")
-    for name, field in peer.ChatOpenAI.model_fields.items():
-        for written in {name, field.alias or name}:
-            assert [written in kind for kind in KINDS].count(True) == 1, written
-
-
-def test_the_table_tells_the_truth_of_our_fields() -> None:
-    fields = ChatLlamaServer.model_fields
-    assert fields.keys() >= SAME
-    assert set(RENAMED.values()) <= fields.keys() | CONVERTED.keys() | MEANINGLESS.keys()
-    assert not fields.keys() & MEANINGLESS.keys()
-
-
-def test_the_docs_have_the_table() -> None:
-    assert argument_table() in DOCS.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("name", sorted(MEANINGLESS))
-def test_what_has_no_meaning_is_accepted_and_said_once(name: str, said: set[str]) -> None:
-    ChatLlamaServer(**{name: None})
-    assert not said
-    for _ in range(2):
-        ChatLlamaServer(**{name: "x"})
-    assert len(said) == 1
-    assert repr(name) in said.pop()
 
 
 @pytest.mark.parametrize(

@@ -1,59 +1,8 @@
-"""Every argument of OpenAIEmbeddings and OpenAI works here, or is named in the log; a misspelt one is an error."""
-
-import importlib
-import logging
-from typing import Any
+"""Arguments of OpenAIEmbeddings become ours; a misspelt one is an error."""
 
 import pytest
-from pydantic import BaseModel, SecretStr
 
-from langchain_llamacpp_server import LlamaServerEmbeddings, LlamaServerLLM
-from llamacpp_server import _notices
-
-SAMPLES: dict[str, Any] = {
-    "openai_api_base": "http://host", "base_url": "http://host", "openai_api_key": SecretStr("k"), "api_key": "k",
-    "request_timeout": 5.0, "timeout": (1.0, 2.0), "default_headers": {"a": "b"}, "default_query": {"a": 1},
-    "model_kwargs": {"x": 1}, "headers": {"a": "b"}, "logit_bias": {"1": 1.0}, "extra_body": {"x": 1},
-    "allowed_special": "all", "client": object(), "async_client": object(), "cache": True, "metadata": {"a": 1},
-    "callbacks": [], "tags": ["a"], "custom_get_token_ids": len, "http_client": None, "http_async_client": None,
-    "stop": ["x"], "dimensions": 4, "temperature": 0.5, "top_p": 0.5, "name": "n",
-}  # fmt: skip
-
-
-def peers_fields(path: str, name: str) -> list[str]:
-    """Names and aliases of a class of langchain-openai, which is not needed to run the other tests."""
-    module = pytest.importorskip(path)
-    fields = getattr(module, name).model_fields
-    return sorted({*fields, *(field.alias for field in fields.values() if field.alias)})
-
-
-def value_for(name: str, peer: type[BaseModel]) -> Any:
-    if name in SAMPLES:
-        return SAMPLES[name]
-    field = next(f for key, f in peer.model_fields.items() if name in (key, f.alias))
-    kinds = str(field.annotation)
-    return next((value for kind, value in (("bool", True), ("int", 2), ("float", 1.0)) if kind in kinds), "text")
-
-
-@pytest.mark.parametrize(
-    ("path", "name", "ours"),
-    [
-        ("langchain_openai.embeddings.base", "OpenAIEmbeddings", LlamaServerEmbeddings),
-        ("langchain_openai.llms.base", "OpenAI", LlamaServerLLM),
-    ],
-)
-def test_every_argument_of_the_peer_is_taken(
-    path: str, name: str, ours: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for field in peers_fields(path, name):
-        monkeypatch.setattr(_notices, "_said", set())
-        caplog.clear()
-        value = value_for(field, getattr(importlib.import_module(path), name))
-        with caplog.at_level(logging.WARNING, "llamacpp_server"):
-            made = ours(**{field: value})
-        taken = field in type(made).model_fields and field in made.model_fields_set
-        renamed = len(made.model_fields_set) > 0
-        assert taken or renamed or "no meaning here" in caplog.text or value is None, field
+from langchain_llamacpp_server import LlamaServerEmbeddings
 
 
 class TestMeaning:

@@ -1,19 +1,23 @@
 """Tables of the docs that are made from the code: `python -m tests.rules.tables` writes them, a test compares."""
 
 import ast
-import importlib
 import inspect
 import itertools
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import BaseModel
 
-from langchain_llamacpp_server import LlamaServerEmbeddings, LlamaServerLLM, _arguments, _vector_arguments
+from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings, LlamaServerLLM
+from langchain_llamacpp_server import _arguments as langchain
 from llamacpp_server import SamplingFields
+from llamacpp_server.integration import ArgumentTable
+from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding, LlamaServerRerank
+from llamaindex_llamacpp_server import _arguments as llamaindex
+from tests.rules import peers
 
 PATH = Path(__file__).parents[2] / "docs" / "request-fields.md"
 _HEAD = """\
@@ -25,54 +29,69 @@ Fields of newer servers go into `extra_body`. Meanings are those of llama.cpp b1
 """
 
 
-OPENAI_PATH = PATH.with_name("openai-arguments.md")
-_OPENAI_HEAD = """\
-# Arguments of OpenAIEmbeddings and OpenAI
+_SAME = """\
+Change the import and the class name, and leave the rest as it is: every argument works, or is accepted with one line in
+the log that says why it has no meaning for a server of your own. A misspelt one is an error that names the right one.
+Beside these, every field of the server can be given, in the constructor or with a call.
 
-As with [ChatOpenAI's](chatopenai-arguments.md): each is taken, and works, or is accepted with one line in the log that
-says why it has no meaning here. A misspelt one is an error that names the right one. This page is made by walking the
-fields of langchain-openai's classes, with their aliases; a test makes each class with each argument.
+This page is made of the code's own tables; a test makes our classes with each argument of the others.
 """
-_PEERS: tuple[tuple[str, type[BaseModel], Mapping[str, str]], ...] = (
-    ("langchain_openai.embeddings.base.OpenAIEmbeddings", LlamaServerEmbeddings, _vector_arguments.EMBEDDING_NAMES),
-    ("langchain_openai.llms.base.OpenAI", LlamaServerLLM, _vector_arguments.LLM_NAMES),
-)
+_PAGES: Mapping[str, tuple[str, Mapping[str, tuple[type[BaseModel], ArgumentTable]]]] = {
+    "chatopenai-arguments.md": (
+        "ChatOpenAI's arguments, and what they do in ChatLlamaServer",
+        {"langchain_openai.ChatOpenAI": (ChatLlamaServer, langchain.CHAT)},
+    ),
+    "openai-arguments.md": (
+        "Arguments of OpenAIEmbeddings and OpenAI",
+        {
+            "langchain_openai.OpenAIEmbeddings": (LlamaServerEmbeddings, langchain.EMBEDDINGS),
+            "langchain_openai.OpenAI": (LlamaServerLLM, langchain.LLM),
+        },
+    ),
+    "ollama-arguments.md": (
+        "Arguments of Ollama's classes",
+        {
+            "langchain_ollama.ChatOllama": (ChatLlamaServer, langchain.CHAT),
+            "langchain_ollama.OllamaEmbeddings": (LlamaServerEmbeddings, langchain.EMBEDDINGS),
+            "langchain_ollama.OllamaLLM": (LlamaServerLLM, langchain.LLM),
+            "llama_index.llms.ollama.Ollama": (LlamaServer, llamaindex.LLM),
+            "llama_index.embeddings.ollama.OllamaEmbedding": (LlamaServerEmbedding, llamaindex.EMBEDDING),
+        },
+    ),
+    "llamaindex-arguments.md": (
+        "Arguments of OpenAILike, OpenAILikeEmbedding and rerankers",
+        {
+            "llama_index.llms.openai_like.OpenAILike": (LlamaServer, llamaindex.LLM),
+            "llama_index.embeddings.openai_like.OpenAILikeEmbedding": (LlamaServerEmbedding, llamaindex.EMBEDDING),
+            "llama_index.postprocessor.jinaai_rerank.JinaRerank": (LlamaServerRerank, llamaindex.RERANK),
+            "llama_index.postprocessor.cohere_rerank.CohereRerank": (LlamaServerRerank, llamaindex.RERANK),
+        },
+    ),
+}
+OURS = {path: ours for _, classes in _PAGES.values() for path, ours in classes.items()}
 
 
-def openai_arguments() -> str:
-    """The page of the arguments of OpenAIEmbeddings and OpenAI; needs langchain-openai."""
-    lines = [_OPENAI_HEAD]
-    for path, ours, names in _PEERS:
-        module, _, peer = path.rpartition(".")
-        lines += [f"## {peer}, and {ours.__name__}", "", f"| argument of {peer} | here |", "|---|---|"]
-        fields = getattr(importlib.import_module(module), peer).model_fields
-        lines += [f"| `{name}` | {_becomes(name, names, ours)} |" for name in sorted(_written(fields))]
+def argument_pages() -> dict[Path, str]:
+    """The pages of other classes' arguments."""
+    return {PATH.with_name(name): _argument_page(title, classes) for name, (title, classes) in _PAGES.items()}
+
+
+def _argument_page(title: str, classes: Mapping[str, tuple[type[BaseModel], ArgumentTable]]) -> str:
+    lines = [f"# {title}", "", _SAME]
+    for path, (ours, table) in classes.items():
+        peer, of = path.rpartition(".")[2], peers.read()[path]
+        lines += [f"## {peer}, and {ours.__name__}", "", f"`{path}` of {of['package']}.", ""]
+        lines += ["| argument | here |", "|---|---|"]
+        lines += [f"| `{name}` | {table.becomes(name, ours.model_fields)} |" for name in of["arguments"]]
         lines.append("")
     return "\n".join(lines)
-
-
-def _written(fields: Mapping[str, Any]) -> Iterator[str]:
-    """Names and aliases."""
-    for name, field in fields.items():
-        yield from {name, field.alias or name}
-
-
-def _becomes(name: str, names: Mapping[str, str], ours: type[BaseModel]) -> str:
-    target = _arguments.RENAMED.get(names.get(name, name), names.get(name, name))
-    if target in ours.model_fields:
-        return "works the same" if target == name else f"another name of `{target}`"
-    reasons = {**_arguments.MEANINGLESS, **_vector_arguments.MEANINGLESS}
-    if target in reasons:
-        return f"accepted and logged once: {reasons[target]}"
-    text = _arguments.CONVERTED[target]
-    return f"becomes {text}" if text.startswith("`") else f"works; {text}"
 
 
 def field_docs(model: type[BaseModel]) -> dict[str, str]:
     """The docstring under each field of a class and of its bases of ours, on one line."""
     docs: dict[str, str] = {}
     for cls in reversed(model.__mro__):
-        if "llamacpp_server" in cls.__module__:
+        if "llamacpp_server" in cls.__module__ and "[" not in cls.__name__:  # pydantic puts its generics there too
             body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
             for node, below in itertools.pairwise(body):
                 match node, below:
@@ -108,4 +127,5 @@ def _cell(text: str) -> str:
 
 if __name__ == "__main__":
     PATH.write_text(request_fields(), encoding="utf-8")
-    OPENAI_PATH.write_text(openai_arguments(), encoding="utf-8")
+    for page, text in argument_pages().items():
+        page.write_text(text, encoding="utf-8")

@@ -10,7 +10,7 @@ from llamacpp_server._history import (
 )
 from llamacpp_server.sampling import SAMPLING_FIELDS
 from tests.rules import architecture
-from tests.rules.tables import OPENAI_PATH, PATH, openai_arguments, request_fields
+from tests.rules.tables import PATH, argument_pages, request_fields
 
 CALL_MODULES = ("_endpoints/chat", "_tools/forced_round", "_tools/checks")
 DOCS = Path(__file__).parents[2] / "docs"
@@ -45,9 +45,9 @@ def test_the_page_of_request_fields_is_that_of_the_code() -> None:
     assert all(f"| `{name}` |" in request_fields() for name in SAMPLING_FIELDS)
 
 
-def test_the_page_of_openais_arguments_is_that_of_the_code() -> None:
-    pytest.importorskip("langchain_openai", reason="langchain-openai is not installed (make bench installs it)")
-    assert openai_arguments() == OPENAI_PATH.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", sorted(argument_pages()), ids=lambda page: page.name)
+def test_a_page_of_arguments_is_that_of_the_code(page: Path) -> None:
+    assert argument_pages()[page] == page.read_text(encoding="utf-8")
 
 
 def test_the_architecture_picture_is_drawn_from_todays_code() -> None:

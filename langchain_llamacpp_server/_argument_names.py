@@ -1,0 +1,177 @@
+"""Names that ChatOpenAI and its kin have besides ours: arguments for type checkers, and attributes that can be read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llamacpp_server.integration import (
+    ConnectionNames,
+    RequestNames,
+    read_timeouts,
+)
+
+__all__ = ["ChatNames", "EmbeddingNames", "LLMNames", "OpenAINames"]
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from dataclasses import InitVar
+
+    import httpx
+
+    from llamacpp_server.integration import Key
+
+    class OpenAINames(ConnectionNames):
+        """What programs read of OpenAI's classes."""
+
+        model_name: str | None = None
+        """Another name of `model`; as the server said it in a reply, where none was given."""
+        openai_api_base: str | None = None
+        """Another name of `base_url`."""
+        openai_api_key: Key | None = None
+        """Another name of `api_key`."""
+        openai_organization: str | None = None
+        """Accepted; llama-server knows no organizations."""
+        request_timeout: float | tuple[float | None, ...] | httpx.Timeout | None = None
+        """Another name of `timeout`; tells `read_timeout`."""
+
+    class ChatNames(OpenAINames, RequestNames):
+        """What ChatOpenAI and ChatOllama take besides."""
+
+        root_client: InitVar[Any] = None
+        """Accepted; `client` is ours."""
+        root_async_client: InitVar[Any] = None
+        """Accepted; `async_client` is ours."""
+        include_response_headers: InitVar[Any] = None
+        """Accepted; the server says in its replies what others say in headers."""
+        context_management: InitVar[Any] = None
+        """Accepted; an OpenAI service."""
+        include: InitVar[Any] = None
+        """Accepted; belongs to the Responses API."""
+        prompt_cache_options: InitVar[Any] = None
+        """Accepted; see `cache_prompt`."""
+        truncation: InitVar[Any] = None
+        """Accepted; llama-server does not shorten conversations."""
+        use_previous_response_id: InitVar[Any] = None
+        """Accepted; belongs to the Responses API."""
+        use_responses_api: InitVar[Any] = None
+        """Accepted; belongs to the Responses API."""
+
+    class EmbeddingNames(OpenAINames):
+        """What OpenAIEmbeddings and OllamaEmbeddings take besides."""
+
+        chunk_size: InitVar[int | None] = None
+        """Another name of `batch_size`."""
+        model_kwargs: InitVar[Mapping[str, Any] | None] = None
+        """Another name of `extra_body`."""
+        embedding_ctx_length: InitVar[Any] = None
+        """Accepted; see `on_oversize`."""
+        check_embedding_ctx_length: InitVar[Any] = None
+        """Accepted; texts are always sent as texts."""
+        tiktoken_enabled: InitVar[Any] = None
+        """Accepted; texts are always sent as texts."""
+        tiktoken_model_name: InitVar[Any] = None
+        """Accepted; tokens are counted by the server."""
+        allowed_special: InitVar[Any] = None
+        """Accepted; texts are always sent as texts."""
+        disallowed_special: InitVar[Any] = None
+        """Accepted; texts are always sent as texts."""
+        show_progress_bar: InitVar[Any] = None
+        """Accepted; there is none."""
+        skip_empty: InitVar[Any] = None
+        """Accepted; empty texts are embedded, where the model can."""
+        retry_min_seconds: InitVar[Any] = None
+        """Accepted; see `max_retries` and `total_timeout`."""
+        retry_max_seconds: InitVar[Any] = None
+        """Accepted; see `max_retries` and `total_timeout`."""
+        temperature: InitVar[Any] = None
+        """Accepted; an embedder generates nothing."""
+        top_k: InitVar[Any] = None
+        """Accepted; an embedder generates nothing."""
+        top_p: InitVar[Any] = None
+        """Accepted; an embedder generates nothing."""
+        mirostat: InitVar[Any] = None
+        """Accepted; an embedder generates nothing."""
+
+    class LLMNames(OpenAINames, RequestNames):
+        """What OpenAI and OllamaLLM take besides."""
+
+        model_kwargs: InitVar[Mapping[str, Any] | None] = None
+        """Another name of `extra_body`."""
+        allowed_special: InitVar[Any] = None
+        """Accepted; texts are always sent as texts."""
+        disallowed_special: InitVar[Any] = None
+        """Accepted; texts are always sent as texts."""
+        batch_size: InitVar[Any] = None
+        """Accepted; all prompts are one request."""
+        best_of: InitVar[Any] = None
+        """Accepted; use `n`."""
+
+else:
+
+    class OpenAINames(ConnectionNames):
+        """What programs read, and set, of OpenAI's classes."""
+
+        @property
+        def model_name(self) -> str | None:
+            """The model's name: as given, else as the server said it in a reply; None before that."""
+            return self.model if self.model is not None else self._told_name()
+
+        @model_name.setter
+        def model_name(self, name: str | None) -> None:
+            self.model = name
+
+        @property
+        def openai_api_base(self) -> str:
+            """`base_url`."""
+            return self.base_url
+
+        @openai_api_base.setter
+        def openai_api_base(self, url: str) -> None:
+            self.base_url = url
+
+        @property
+        def openai_api_key(self) -> Any:
+            """`api_key`."""
+            return self.api_key
+
+        @openai_api_key.setter
+        def openai_api_key(self, key: Any) -> None:
+            self.api_key = key
+
+        @property
+        def request_timeout(self) -> float | None:
+            """`read_timeout`."""
+            return self.read_timeout
+
+        @request_timeout.setter
+        def request_timeout(self, timeout: Any) -> None:
+            limits = {"read_timeout": None} if timeout is None else read_timeouts(timeout)
+            for name, limit in limits.items():
+                setattr(self, name, limit)
+
+        @property
+        def openai_organization(self) -> None:
+            """None: llama-server knows no organizations."""
+            return
+
+        def _told_name(self) -> str | None:
+            return None
+
+    class ChatNames(OpenAINames, RequestNames):
+        """What ChatOpenAI and ChatOllama take besides."""
+
+        @property
+        def root_client(self) -> Any:
+            """Raises: there is no client of the openai package here."""
+            raise AttributeError("there is no client of the openai package here: model.client is ours")
+
+        @property
+        def root_async_client(self) -> Any:
+            """Raises: there is no client of the openai package here."""
+            raise AttributeError("there is no client of the openai package here: model.async_client is ours")
+
+    class EmbeddingNames(OpenAINames):
+        """What OpenAIEmbeddings and OllamaEmbeddings take besides."""
+
+    class LLMNames(OpenAINames, RequestNames):
+        """What OpenAI and OllamaLLM take besides."""

@@ -1,0 +1,107 @@
+"""For type checkers: what constructors take besides fields (`arguments.py` says what becomes of it).
+
+Checkers make a constructor of the fields of a class and its bases. An `InitVar` is an argument and no attribute.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+__all__ = ["ConnectionNames", "Key", "RequestNames"]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from dataclasses import InitVar
+
+    import httpx
+    from pydantic import BaseModel
+
+    class ConnectionNames(BaseModel):
+        """What each class takes: where the server is, and how its model runs."""
+
+        api_base: InitVar[str | None] = None
+        """Another name of `base_url`."""
+        headers: InitVar[Mapping[str, str] | None] = None
+        """Another name of `default_headers`."""
+        async_http_client: InitVar[httpx.AsyncClient | None] = None
+        """Another name of `http_async_client`."""
+        timeout: InitVar[float | tuple[float | None, ...] | httpx.Timeout | None] = None
+        """Seconds: becomes `read_timeout`, and `connect_timeout` where it is shorter."""
+        stream_chunk_timeout: InitVar[float | None] = None
+        """Becomes `read_timeout`, where it is shorter."""
+        client_kwargs: InitVar[Mapping[str, Any] | None] = None
+        """Ollama's: `headers`, `params`, `timeout` and `verify` of the connections."""
+        sync_client_kwargs: InitVar[Mapping[str, Any] | None] = None
+        """Another name of `client_kwargs`."""
+        async_client_kwargs: InitVar[Mapping[str, Any] | None] = None
+        """Another name of `client_kwargs`."""
+        organization: InitVar[Any] = None
+        """Accepted; llama-server knows no organizations."""
+        openai_proxy: InitVar[Any] = None
+        """Accepted; pass an `http_client` instead."""
+        http_socket_options: InitVar[Any] = None
+        """Accepted; pass an `http_client` instead."""
+        reuse_client: InitVar[Any] = None
+        """Accepted; connections are shared, safely."""
+        api_version: InitVar[Any] = None
+        """Accepted; belongs to Azure."""
+        openai_api_version: InitVar[Any] = None
+        """Accepted; belongs to Azure."""
+        openai_api_type: InitVar[Any] = None
+        """Accepted; belongs to Azure."""
+        deployment: InitVar[Any] = None
+        """Accepted; belongs to Azure."""
+        num_ctx: InitVar[Any] = None
+        """Accepted; the server's `-c` sets it."""
+        num_thread: InitVar[Any] = None
+        """Accepted; the server's `-t` sets it."""
+        num_gpu: InitVar[Any] = None
+        """Accepted; the server's `-ngl` sets it."""
+        keep_alive: InitVar[Any] = None
+        """Accepted; the server's `--sleep-idle-seconds` sets it."""
+
+    class RequestNames(BaseModel):
+        """What each language model takes besides."""
+
+        max_completion_tokens: InitVar[int | None] = None
+        """Another name of `max_tokens`."""
+        stop_sequences: InitVar[list[str] | str | None] = None
+        """Another name of `stop`."""
+        num_predict: InitVar[int | None] = None
+        """Ollama's: becomes `max_tokens`."""
+        format: InitVar[str | Mapping[str, Any] | None] = None
+        """Ollama's: `json` or a schema becomes `json_schema`."""
+        json_mode: InitVar[bool | None] = None
+        """LlamaIndex's Ollama: any JSON."""
+        reasoning: InitVar[bool | str | Mapping[str, Any] | None] = None
+        """Ollama's switch becomes `thinking`; the `effort` of OpenAI's object becomes `reasoning_effort`."""
+        verbosity: InitVar[Any] = None
+        """Accepted; say it in the system message."""
+        modalities: InitVar[Any] = None
+        """Accepted; the server answers in text."""
+        service_tier: InitVar[Any] = None
+        """Accepted; an OpenAI service."""
+        store: InitVar[Any] = None
+        """Accepted; llama-server stores nothing."""
+        tfs_z: InitVar[Any] = None
+        """Accepted; use `min_p`."""
+        tiktoken_model_name: InitVar[Any] = None
+        """Accepted; tokens are counted by the server."""
+
+    class Key:
+        """A field that holds a secret, and takes a text as well, or what gives one."""
+
+        def __get__(self, model: object, owner: Any) -> SecretStr | None: ...
+
+        def __set__(self, model: object, value: SecretStr | str | Callable[[], str] | None) -> None: ...
+
+else:
+    Key = SecretStr | None
+
+    class ConnectionNames:
+        """What each class takes: where the server is, and how its model runs."""
+
+    class RequestNames:
+        """What each language model takes besides."""

@@ -1,0 +1,354 @@
+"""Arguments of other packages' classes, and what becomes of each in ours.
+
+One table for each of our model classes drives its constructor, its calls and the pages of the docs. Here are the parts
+that both adapters share; what belongs to one framework is in that adapter.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from inspect import isawaitable
+from types import NoneType
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel
+
+from .._notices import say_once
+from ..errors import BadRequestError
+from ..sampling import SAMPLING_FIELDS
+from ..settings import DEFAULT_CONNECT_TIMEOUT
+
+__all__ = [
+    "ADDITIONAL_KWARGS",
+    "CONNECTION_ARGUMENTS",
+    "REQUEST_ARGUMENTS",
+    "ArgumentTable",
+    "Converted",
+    "read_timeouts",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """An argument that works as in the other class though no field of ours has its meaning.
+
+    Attributes:
+        becomes: What it becomes, for the docs.
+        fields: Our fields for a value; the second argument is what else was given, by our names.
+    """
+
+    becomes: str
+    fields: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentTable:
+    """Arguments of other classes.
+
+    Attributes:
+        renamed: Other names of our fields, or of a converted argument.
+        converted: Works, by other means.
+        meaningless: Accepted; the log says once why nothing comes of it.
+    """
+
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    converted: Mapping[str, Converted] = field(default_factory=dict)
+    meaningless: Mapping[str, str] = field(default_factory=dict)
+
+    def __or__(self, other: ArgumentTable) -> ArgumentTable:
+        """Both; `other` says what becomes of a name that both have."""
+        told = other.names()
+        return ArgumentTable(
+            {**{name: ours for name, ours in self.renamed.items() if name not in told}, **other.renamed},
+            {**{name: way for name, way in self.converted.items() if name not in told}, **other.converted},
+            {**{name: why for name, why in self.meaningless.items() if name not in told}, **other.meaningless},
+        )
+
+    def names(self) -> set[str]:
+        """All that it knows."""
+        return {*self.renamed, *self.converted, *self.meaningless}
+
+    def our_names(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments by our names; a name of ours wins over another for it, and a value over None."""
+        values = {name: value for name, value in given.items() if name not in self.renamed}
+        for name, value in given.items():
+            if name in self.renamed and (value is not None or self.renamed[name] not in values):
+                values.setdefault(self.renamed[name], value)
+        return values
+
+    def constructor(self, given: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+        """A constructor's arguments as fields of `model`; None is left out where it is no value of its field.
+
+        Raises:
+            ValueError: For a name that nobody knows, with the one that is probably meant.
+        """
+        fields = model.model_fields
+        values = self.our_names(given)
+        for name in [name for name in values if name not in fields and name not in self.converted]:
+            if name not in self.meaningless:
+                raise ValueError(self.unknown(name, fields))
+            self.ignore(name, values.pop(name))
+        self._convert(values, fields)
+        takes_none = _fields_with_none(model)
+        return {name: value for name, value in values.items() if value is not None or name in takes_none}
+
+    def call(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A call's arguments by our names, without those that have no meaning here; unknown ones are left as they are.
+
+        Raises:
+            BadRequestError: For a value that can't be meant.
+        """
+        values = self.our_names(given)
+        for name in [name for name in REQUEST_ARGUMENTS.converted if name in values and name in self.converted]:
+            value = values.pop(name)
+            try:
+                values |= {} if value is None else self.converted[name].fields(value, values)
+            except ValueError as error:
+                raise BadRequestError(str(error)) from error
+        for name in [name for name in values if name in self.meaningless]:
+            self.ignore(name, values.pop(name))
+        return values
+
+    def ignore(self, name: str, value: Any) -> None:
+        """Says once that an argument has no meaning here, unless it asks for nothing."""
+        if value is not None and value is not False:
+            say_once(f"{name!r} is accepted and has no meaning here: {self.meaningless[name]}")
+
+    def unknown(self, name: str, fields: Iterable[str]) -> str:
+        """The message for a name that nobody knows, with the one that is probably meant."""
+        near = difflib.get_close_matches(name, [*fields, *self.names()], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"unknown argument {name!r}: {hint}Request fields of a newer server go into extra_body."
+
+    def becomes(self, name: str, fields: Collection[str]) -> str:
+        """What becomes of an argument, for the docs."""
+        if name in self.renamed:
+            return f"another name of `{self.renamed[name]}`"
+        if name in self.converted:
+            text = self.converted[name].becomes
+            return f"becomes {text}" if text.startswith("`") else f"works; {text}"
+        if name in self.meaningless:
+            return f"accepted and logged once: {self.meaningless[name]}"
+        if name not in fields:
+            raise KeyError(f"nothing is known of {name!r}")
+        return "works the same"
+
+    def _convert(self, values: dict[str, Any], fields: Collection[str]) -> None:
+        # A conversion may give names that are converted themselves, such as options within options.
+        for _ in range(3):
+            for name in [name for name in self.converted if name in values]:
+                value = values.pop(name)
+                if value is not None:
+                    values.update(self.converted[name].fields(value, values))
+            values.update(self.our_names({name: values.pop(name) for name in list(values) if name in self.renamed}))
+        for name in [name for name in values if name not in fields and name in self.meaningless]:
+            self.ignore(name, values.pop(name))
+
+
+@cache
+def _fields_with_none(model: type[BaseModel]) -> frozenset[str]:
+    """Fields in which None is a value: for the others, as elsewhere, it means "not given"."""
+    return frozenset(
+        name
+        for name, field in model.model_fields.items()
+        if field.default_factory is None and (field.annotation is Any or NoneType in get_args(field.annotation))
+    )
+
+
+# -- conversions
+
+
+def read_timeouts(timeout: Any) -> dict[str, float | None]:
+    """`connect_timeout` and `read_timeout` for the forms of OpenAI's `timeout`: a number, a tuple, `httpx.Timeout`."""
+    if hasattr(timeout, "connect") and hasattr(timeout, "read"):
+        return {"connect_timeout": timeout.connect, "read_timeout": timeout.read}
+    if isinstance(timeout, tuple | list):
+        connect, read = (*timeout, *timeout)[:2]
+        return {"connect_timeout": connect, "read_timeout": read}
+    return {"connect_timeout": min(float(timeout), DEFAULT_CONNECT_TIMEOUT), "read_timeout": float(timeout)}
+
+
+def reasoning_fields(reasoning: Any) -> dict[str, Any]:
+    """Our fields for OpenAI's `reasoning` object, or for Ollama's switch.
+
+    Raises:
+        ValueError: For another form.
+    """
+    if isinstance(reasoning, bool | str):
+        return {"thinking": reasoning}
+    if not isinstance(reasoning, Mapping):
+        raise ValueError(
+            f"reasoning must be True, False, an effort, or a dict such as {{'effort': 'low'}}, not {reasoning!r}"
+        )
+    rest = set(reasoning) - {"effort"}
+    if rest:
+        say_once(f"{', '.join(sorted(rest))} of 'reasoning' has no meaning here: the server shows all thinking")
+    effort = reasoning.get("effort")
+    return {} if effort is None else {"reasoning_effort": str(effort)}
+
+
+def _unless_given(found: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if others.get(name) is None}
+
+
+def _timeouts(value: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: limit for name, limit in read_timeouts(value).items() if name not in others}
+
+
+def _chunk_timeout(value: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    given = others.get("read_timeout")
+    return {"read_timeout": value if given is None else min(given, value)} if value else {}
+
+
+def _reasoning(value: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    return _unless_given(reasoning_fields(value), others)
+
+
+def _key(api_key: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    if not callable(api_key):
+        return {"api_key": api_key}
+    key = api_key()
+    if isawaitable(key):
+        close = getattr(key, "close", None)
+        if close is not None:
+            close()
+        raise ValueError("api_key can't be a coroutine function here: await it first, and pass what it gives")
+    return {"api_key": key}
+
+
+def _query(query: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(query, Mapping):
+        return {"default_query": query}
+    return {"default_query": {name: str(value) for name, value in query.items()}}
+
+
+_OF_CLIENTS: Final[Mapping[str, str]] = {
+    "headers": "default_headers",
+    "params": "default_query",
+    "timeout": "timeout",
+    "verify": "verify",
+}
+
+
+def _client_kwargs(given: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    for name in given:
+        if name not in _OF_CLIENTS:
+            raise ValueError(
+                f"client_kwargs: {name!r} can't be passed on; give http_client=httpx.Client({name}=...) "
+                f"and http_async_client=httpx.AsyncClient({name}=...) instead"
+            )
+    return _unless_given({_OF_CLIENTS[name]: value for name, value in given.items()}, others)
+
+
+def _format(value: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    if value == "":
+        return {}
+    if value != "json" and not isinstance(value, Mapping):
+        raise ValueError(f"format must be 'json' or a JSON schema, not {value!r}")
+    return _unless_given({"json_schema": {} if value == "json" else dict(value)}, others)
+
+
+def _json_mode(value: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    return _format("json", others) if value else {}
+
+
+def _num_predict(value: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    return _unless_given({"max_tokens": -1 if value == -2 else value}, others)
+
+
+def _additional_kwargs(given: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    """Request fields where a name is one, or is known of another class; the rest is sent as it is."""
+    found: dict[str, Any] = {}
+    body = dict(given.get("extra_body") or {})
+    for name, value in given.items():
+        if name in _MERGED:
+            found[_MERGED[name]] = {**value, **(others.get(_MERGED[name]) or {})}
+        elif name in SAMPLING_FIELDS or name in _IN_ADDITIONAL or name in CONNECTION_ARGUMENTS.meaningless:
+            found |= _unless_given({name: value}, others)
+        elif name != "extra_body":
+            body[name] = value
+    return {**found, "extra_body": {**body, **(others.get("extra_body") or {})}} if body else found
+
+
+_MERGED: Final = {"extra_headers": "default_headers", "extra_query": "default_query"}
+
+_SERVERS: Final = "the server's command line sets it: "
+
+CONNECTION_ARGUMENTS: Final = ArgumentTable(
+    renamed={
+        "model_name": "model",
+        "openai_api_key": "api_key",
+        "openai_api_base": "base_url",
+        "api_base": "base_url",
+        "request_timeout": "timeout",
+        "headers": "default_headers",
+        "async_http_client": "http_async_client",
+        "openai_organization": "organization",
+        "sync_client_kwargs": "client_kwargs",
+        "async_client_kwargs": "client_kwargs",
+    },
+    converted={
+        "client_kwargs": Converted(
+            "`default_headers`, `default_query`, `timeout` and `verify`; others need an `http_client`", _client_kwargs
+        ),
+        "timeout": Converted(
+            "`read_timeout` (silence between two bytes), and `connect_timeout` where it is shorter; "
+            "a tuple or an httpx.Timeout gives both",
+            _timeouts,
+        ),
+        "stream_chunk_timeout": Converted("`read_timeout`, where it is shorter", _chunk_timeout),
+        "api_key": Converted("a callable is asked once, when the model is made", _key),
+        "default_query": Converted("its values become strings", _query),
+    },
+    meaningless={
+        "client": "the model makes its own client; `model.client` is it",
+        "async_client": "the model makes its own client; `model.async_client` is it",
+        "organization": "llama-server knows no organizations",
+        "openai_proxy": "pass `http_client=httpx.Client(proxy=...)` (and `http_async_client`) instead",
+        "http_socket_options": "pass an `http_client` with a transport of your own instead",
+        "reuse_client": "connections are shared, safely, between threads and event loops",
+        "api_version": "belongs to Azure",
+        "openai_api_version": "belongs to Azure",
+        "openai_api_type": "belongs to Azure",
+        "deployment": "belongs to Azure",
+        "num_ctx": _SERVERS + "`-c`, shared by its slots (`-np`)",
+        "num_thread": _SERVERS + "`-t`",
+        "num_gpu": _SERVERS + "`-ngl`",
+        "keep_alive": _SERVERS + "`--sleep-idle-seconds`; of a router, see `client.load_model` and `unload_model`",
+    },
+)
+"""What each class takes: where the server is, and how its model runs."""
+
+REQUEST_ARGUMENTS: Final = ArgumentTable(
+    renamed={"max_completion_tokens": "max_tokens", "stop_sequences": "stop"},
+    converted={
+        "num_predict": Converted("`max_tokens`; -2 becomes -1", _num_predict),
+        "format": Converted("`json_schema`: `json` is any JSON, a schema is held", _format),
+        "json_mode": Converted("`json_schema={}`, which is any JSON", _json_mode),
+        "reasoning": Converted(
+            "`thinking` for True, False and an effort; the `effort` of OpenAI's object becomes `reasoning_effort`",
+            _reasoning,
+        ),
+    },
+    meaningless={
+        "verbosity": "llama-server has no such switch; say it in the system message",
+        "modalities": "the server answers in text",
+        "service_tier": "an OpenAI service",
+        "store": "llama-server stores nothing",
+        "tfs_z": "llama.cpp has tail-free sampling no more; use `min_p`",
+        "tiktoken_model_name": "tokens are counted by the server, with the model's own tokenizer",
+    },
+)
+"""What each language model takes besides."""
+
+_IN_ADDITIONAL: Final = REQUEST_ARGUMENTS.names() | {"dimensions", "timeout"}
+
+ADDITIONAL_KWARGS: Final = Converted(
+    "fields of ours where a name is one, `default_headers` and `default_query` for `extra_headers` and `extra_query`; "
+    "the rest goes into `extra_body`",
+    _additional_kwargs,
+)
+"""LlamaIndex's `additional_kwargs`."""

@@ -1,0 +1,122 @@
+"""Arguments of LlamaIndex's classes for OpenAI's API, Ollama, Jina and Cohere, and what becomes of each in ours.
+
+The tables drive the constructors, single calls, and the pages of the docs; a test holds them to the other classes' own
+arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel
+
+from llamacpp_server.integration import (
+    ADDITIONAL_KWARGS,
+    CONNECTION_ARGUMENTS,
+    REQUEST_ARGUMENTS,
+    ArgumentTable,
+    ConnectionNames,
+    Converted,
+    RequestNames,
+)
+from llamacpp_server.sampling import SAMPLING_FIELDS
+
+__all__ = ["EMBEDDING", "LLM", "RERANK", "EmbeddingNames", "LLMNames", "RerankNames", "constructor_arguments"]
+
+LLM: Final = (
+    CONNECTION_ARGUMENTS
+    | REQUEST_ARGUMENTS
+    | ArgumentTable(
+        converted={"additional_kwargs": ADDITIONAL_KWARGS},
+        meaningless={
+            "openai_client": "the model makes its own client; `model.client` is it",
+            "async_openai_client": "the model makes its own client; `model.async_client` is it",
+            "audio_config": "the server answers in text",
+            "prompt_key": "there is one form of a prompt",
+            "should_use_structured_outputs": "the server holds structured output to its schema wherever it can",
+            "strict": "the server holds every call to its tool's schema",
+            "tokenizer": "tokens are counted by the server; `model.tokenizer` is its tokenizer",
+        },
+    )
+)
+
+EMBEDDING: Final = (
+    CONNECTION_ARGUMENTS
+    | ArgumentTable(meaningless=dict.fromkeys([*SAMPLING_FIELDS, "tfs_z"], "an embedder generates nothing"))
+    | ArgumentTable(
+        renamed={"ollama_additional_kwargs": "additional_kwargs"},
+        converted={"additional_kwargs": ADDITIONAL_KWARGS},
+        meaningless={"mode": "queries and texts differ by their instructions; see `preset`"},
+    )
+)
+
+
+def _of_endpoint(url: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    return {} if others.get("base_url") else {"base_url": str(url).rstrip("/").removesuffix("/rerank")}
+
+
+RERANK: Final = CONNECTION_ARGUMENTS | ArgumentTable(
+    converted={"api_url": Converted("`base_url`, without its `/rerank`", _of_endpoint)}
+)
+
+
+def constructor_arguments(table: ArgumentTable, values: Any, model: type[BaseModel]) -> Any:
+    """A constructor's arguments as fields. The core's classes take any keyword and drop unknown ones without a word.
+
+    Raises:
+        ValueError: For a name that nobody knows.
+    """
+    if not isinstance(values, dict):
+        return values
+    # The core writes the class's name into its dumps.
+    return table.constructor({name: value for name, value in values.items() if name != "class_name"}, model)
+
+
+if TYPE_CHECKING:
+    from dataclasses import InitVar
+
+    class LLMNames(ConnectionNames, RequestNames):
+        """What OpenAILike and Ollama take besides."""
+
+        request_timeout: InitVar[float | None] = None
+        """Another name of `timeout`."""
+        additional_kwargs: InitVar[Mapping[str, Any] | None] = None
+        """Fields where a name is one; the rest goes into `extra_body`."""
+        openai_client: InitVar[Any] = None
+        """Accepted; `client` is ours."""
+        async_openai_client: InitVar[Any] = None
+        """Accepted; `async_client` is ours."""
+        audio_config: InitVar[Any] = None
+        """Accepted; the server answers in text."""
+        prompt_key: InitVar[Any] = None
+        """Accepted; there is one form of a prompt."""
+        should_use_structured_outputs: InitVar[Any] = None
+        """Accepted; the server holds structured output to its schema wherever it can."""
+        strict: InitVar[Any] = None
+        """Accepted; the server holds every call to its tool's schema."""
+
+    class EmbeddingNames(ConnectionNames):
+        """What OpenAILikeEmbedding and OllamaEmbedding take besides."""
+
+        request_timeout: InitVar[float | None] = None
+        """Another name of `timeout`."""
+        additional_kwargs: InitVar[Mapping[str, Any] | None] = None
+        """Fields where a name is one; the rest goes into `extra_body`."""
+        ollama_additional_kwargs: InitVar[Mapping[str, Any] | None] = None
+        """Another name of `additional_kwargs`."""
+        mode: InitVar[Any] = None
+        """Accepted; see `preset`."""
+
+    class RerankNames(ConnectionNames):
+        """What JinaRerank and CohereRerank take besides."""
+
+        request_timeout: InitVar[float | None] = None
+        """Another name of `timeout`."""
+        api_url: InitVar[str | None] = None
+        """Jina's: becomes `base_url`, without its `/rerank`."""
+
+else:
+    LLMNames = type("LLMNames", (ConnectionNames, RequestNames), {})
+    EmbeddingNames = type("EmbeddingNames", (ConnectionNames,), {})
+    RerankNames = type("RerankNames", (ConnectionNames,), {})
