@@ -159,6 +159,7 @@ class NativeStructuredOutput(FunctionCallingLLM):
         given = {**getattr(self, "given", dict)(), **(llm_kwargs or {})}
         thinking = given.get("thinking", getattr(self, "thinking", None)) is not None
         schema = output_cls.model_json_schema()
+        address = getattr(self, "base_url", None)
         return Attempts(
             output_cls.__name__,
             LADDER if self.metadata.is_function_calling_model else LADDER[:-1],
@@ -166,7 +167,7 @@ class NativeStructuredOutput(FunctionCallingLLM):
             schema=schema,
             repair_rounds=repair_rounds,
             thinking_is_given=thinking or says_thinking(given),
-            key=(getattr(self, "base_url", None), getattr(self, "model", None), json.dumps(schema)),
+            key=(address, getattr(self, "model", None), json.dumps(schema)) if address is not None else None,
         )
 
     def _is_native(self) -> bool:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .bodies import infill_body as infill_body
     from .chat import stream_chat as stream_chat
     from .server import stream_complete as stream_complete
+    from .server_memory import OriginCheck as OriginCheck
+    from .server_memory import ServerMemory as ServerMemory
+    from .server_memory import memory_of as memory_of
+    from .server_memory import recall_by_props as recall_by_props
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -23,5 +27,6 @@ __getattr__, __dir__ = lazy(
         "bodies": ("chat_body", "completion_body", "infill_body"),
         "chat": ("stream_chat",),
         "server": ("stream_complete",),
+        "server_memory": ("OriginCheck", "ServerMemory", "memory_of", "recall_by_props"),
     },
 )

@@ -1,19 +1,21 @@
 """Makes a chat request one that this server takes: its schemas, and the conversation for its template.
 
 What every build and template refuses is rewritten before anything is sent. What only this server's template refuses is
-found out when it has refused, by asking it, and remembered for as long as this process runs.
+found out when it has refused, by asking it, and remembered for as long as that server runs (`server_memory.py`).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from .._history import (
     MEDIA_PARTS,
     find_needs,
     repair_history,
+    well_formed,
 )
 from .._repairs import tell
 from .._schemas import (
@@ -39,6 +41,7 @@ from ..transport import (
     Program,
     ask,
 )
+from .server_memory import recall, recall_by_props
 
 # Seconds for one question about a refusal. Rendering takes milliseconds, a token for a tool may have to wait.
 _PATIENCE: Final = 30.0
@@ -49,44 +52,26 @@ _RENDERED: Final = ("model", "tools", "tool_choice", "chat_template_kwargs", "re
                     "add_generation_prompt", "continue_final_message", "reasoning_format")  # fmt: skip
 
 
-@dataclass(slots=True)
-class _Known:
-    """What was found out about one model of one server.
+def look_at_template(settings: ServerSettings, model: str | None) -> Program[None]:
+    """Ask `/props` whether the template knows tools, and whether what was learned is of this very server.
 
-    Attributes:
-        needs: Repairs that its template needs.
-        plain: Whether it wants one type for each node of a tool's schema.
-        tools: Whether its template knows tools at all; None where that is not known.
-        looked: Whether the server was asked for the template.
+    Never makes a router load a model.
     """
-
-    needs: frozenset[str] = frozenset()
-    plain: bool = False
-    tools: bool | None = None
-    looked: bool = False
-
-
-_KNOWN: dict[tuple[str, str | None], _Known] = {}
-
-
-def known_of(settings: ServerSettings, model: str | None) -> _Known:
-    """What is known of a model; None stands for that of the settings, or a server's only one."""
-    return _KNOWN.setdefault((settings.base_url, model or settings.model), _Known())
-
-
-def look_at_template(settings: ServerSettings, request: ChatRequest) -> Program[None]:
-    """Finds out whether the template knows tools, once for each model of a server. Never makes a router load one."""
-    known, name = known_of(settings, request.model), request.model or settings.model
+    memory, name = recall(settings, model), model or settings.model
+    memory.confirmed = time.monotonic()  # one asks for many, and not again at once when there is no answer
     query = {"model": name, "autoload": "false"} if name else {}
     patience = min(_SHORT_PATIENCE, settings.read_timeout or _SHORT_PATIENCE)
     once = settings.replace(read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False)
     try:
         props = yield from ask(once, Call(method="GET", path="/props", query=query), ServerProps.from_wire)
     except LlamaServerError as error:
-        known.looked = not error.retryable  # while it loads it says nothing
+        memory.looked = memory.looked or not error.retryable  # while it loads it says nothing
         return
-    known.looked = not props.is_router
-    known.tools = ServerInfo.build_from(props, (), name).tools
+    if props.is_router:
+        return
+    memory = recall_by_props(settings, model, props)
+    memory.looked = True
+    memory.tools = ServerInfo.build_from(props, (), name).tools
 
 
 def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tuple[Repair, ...]]:
@@ -95,7 +80,7 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
     Raises:
         BadRequestError: For a name in `history_repair` that no repair has.
     """
-    known = known_of(settings, request.model)
+    known = recall(settings, request.model)
     try:
         messages, repairs = repair_history(request.messages, known.needs, wanted=request.history_repair)
     except ValueError as error:
@@ -141,21 +126,34 @@ def learn(settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any
     """
     if isinstance(error, ContextOverflowError):
         return False
-    known = known_of(settings, request.model)
     # The refusal is told at once when there is nobody to ask for its reason.
     patience = min(_PATIENCE, settings.read_timeout or _PATIENCE)
     settings = settings.replace(
         read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False
     )
-    if request.history_repair is not False and not (yield from _taken(settings, _rendering(body, body["messages"]))):
-        original = {**body, "messages": request.messages}
-        needs = yield from template_needs(settings, original, known.needs, wanted=request.history_repair)
-        if needs != known.needs:
-            known.needs = needs
-            return True
-    if body.get("tools") and isinstance(error, BadRequestError | ServerFaultError):
-        return (yield from _learn_of_tools(settings, request, body, error))
-    return False
+    found = request.history_repair is not False and (yield from _learn_of_history(settings, request, body))
+    if not found and body.get("tools") and isinstance(error, BadRequestError | ServerFaultError):
+        found = yield from _learn_of_tools(settings, request, body, error)
+    if found and recall(settings, request.model).seen is None:
+        yield from look_at_template(settings, request.model)  # to notice when it is another one
+    return found
+
+
+def _learn_of_history(settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any]) -> Program[bool]:
+    """Whether the template refuses these messages and takes others; what it needs is remembered then."""
+    if (yield from _taken(settings, _rendering(body, body["messages"]))):
+        return False
+    known = recall(settings, request.model).needs
+    original = {**body, "messages": request.messages}
+    needs = yield from template_needs(settings, original, known, wanted=request.history_repair)
+    if needs == known:
+        return False
+    # A message that no template could render says nothing about this one: leave the needs of everybody else alone.
+    proper = well_formed(request.messages, known)
+    if proper != body["messages"] and (yield from _taken(settings, _rendering(body, proper))):
+        return False
+    recall(settings, request.model).needs = needs
+    return True
 
 
 def _learn_of_tools(
@@ -164,11 +162,10 @@ def _learn_of_tools(
     guilty = yield from tools_at_fault(settings, body)
     if not guilty:
         return False
-    known = known_of(settings, request.model)
-    if request.clean_schemas and not known.plain:
+    if request.clean_schemas and not recall(settings, request.model).plain:
         tools, _ = plain_tools(body["tools"])
-        known.plain = yield from _taken(settings, _chat({**_least(body), "tools": tools}))
-        if known.plain:
+        if (yield from _taken(settings, _chat({**_least(body), "tools": tools}))):
+            recall(settings, request.model).plain = True
             return True
     error.message += f" (the server refuses the tools {', '.join(map(repr, guilty))})"
     return False
@@ -201,6 +198,8 @@ def tools_at_fault(settings: ServerSettings, body: Mapping[str, Any]) -> Program
     least = _least(body)
     if (yield from _taken(settings, _chat({**least, "tools": body["tools"]}))):
         return []
+    if not (yield from _taken(settings, _chat(_without_choice(least)))):
+        return []  # refused without any tool as well
     search = guilty_tools(body["tools"])
     try:
         asked = next(search)
@@ -214,6 +213,10 @@ def _least(body: Mapping[str, Any]) -> dict[str, Any]:
     """A request that differs from `body` in having no tools and next to no text."""
     least = {key: body[key] for key in _RENDERED if key in body and key != "tools"}
     return {**least, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+
+
+def _without_choice(least: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in least.items() if name not in ("tool_choice", "parallel_tool_calls")}
 
 
 def _rendering(body: Mapping[str, Any], messages: Sequence[Any]) -> Call:

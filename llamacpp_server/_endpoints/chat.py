@@ -50,11 +50,12 @@ from ..transport import (
     StreamCall,
     named,
 )
-from .adapt import fit, known_of, learn, look_at_template
+from .adapt import fit, learn, look_at_template
 from .bodies import answers_of, chat_body, salted
 from .lora import named_loras
 from .server import end_reasoning
 from .server import told as with_progress
+from .server_memory import OriginCheck, recall
 from .thinking_watch import ThinkingWatch
 
 Decoder = Callable[[], StreamDecoder[ChatDelta]]
@@ -76,6 +77,18 @@ def stream_chat(settings: ServerSettings, request: ChatRequest) -> Chat:
             allowed.
     """
     request = salted(request)
+    if recall(settings, request.model).is_due(tools=bool(request.tools)):
+
+        def confirmed() -> Program[Chat]:
+            yield from look_at_template(settings, request.model)
+            return _media_chat(settings, request)
+
+        return _later(settings, confirmed)
+    return _media_chat(settings, request)
+
+
+def _media_chat(settings: ServerSettings, request: ChatRequest) -> Chat:
+    """A salted chat whose media are not ready yet."""
     if not holds_media(request.messages):
         return _tool_chat(settings, request)
 
@@ -90,7 +103,7 @@ def _tool_chat(settings: ServerSettings, request: ChatRequest, before: tuple[Rep
     """A chat whose media are ready, by the way that its tools need; `before` is what was repaired already."""
     if not request.tools:
         return _chat(settings, request, None, before)
-    original, known = request, known_of(settings, request.model)
+    original, known = request, recall(settings, request.model)
     request, choice, repairs = with_answer_tool(request)
     tell(repairs)
     told = (*before, *repairs)
@@ -99,8 +112,8 @@ def _tool_chat(settings: ServerSettings, request: ChatRequest, before: tuple[Rep
     if known.tools is None and not known.looked:
 
         def first() -> Program[Chat]:
-            yield from look_at_template(settings, request)
-            if known.tools is None:
+            yield from look_at_template(settings, request.model)
+            if recall(settings, request.model).tools is None:
                 return _chat(settings, request, choice, told)
             return _tool_chat(settings, original, before)
 
@@ -171,7 +184,7 @@ def _forced_chat(
     forced = choice.forced or "required"
     ended = isinstance(first, MissingToolCallError) and first.finish_reason == "stop"
     said = first.partial.content if ended and first is not None and isinstance(first.partial, ChatReply) else ""
-    without = known_of(settings, request.model).tools is False
+    without = recall(settings, request.model).tools is False
     asked = forced_request(request, choice.tools, said, tools_in_text=without)
     fitted, repairs = fit(settings, asked)
     body = {**named(settings, None), **chat_body(fitted)}
@@ -194,6 +207,7 @@ def _asked(settings: ServerSettings, body: dict[str, Any], decoder: Decoder, **s
     """The request of a body, with its progress told and its adapters named; `steps` are those of `StreamCall`."""
     if settings.on_progress is not None:
         decoder = with_progress(settings.on_progress, decoder, body)
+    decoder = pipeline(decoder, [partial(OriginCheck, settings, body.get("model"))])
     call = Call(method="POST", path=_PATH, body=body, takes_slot=True)
     return named_loras(StreamCall(settings=settings, call=call, decoder=decoder, **steps))
 

@@ -56,7 +56,7 @@ from ..transport import (
     ask_text,
     named,
 )
-from .adapt import fit, known_of, learn
+from .adapt import fit, learn, look_at_template
 from .bodies import (
     answer_room,
     answers_of,
@@ -67,6 +67,7 @@ from .bodies import (
     salted,
 )
 from .lora import named_loras, scales_by_id
+from .server_memory import recall, recall_by_props
 
 T = TypeVar("T")
 D = TypeVar("D", ChatDelta, CompletionDelta)
@@ -187,7 +188,7 @@ def info(settings: ServerSettings, model: str | None) -> Program[ServerInfo]:
     except (BadRequestError, NotFoundError, NotSupportedError):
         found = None  # a router's model that is not loaded, or another server that lists models only
     built = ServerInfo.build_from(found, cards, name)
-    known = known_of(settings, name)
+    known = recall(settings, name) if found is None or found.is_router else recall_by_props(settings, name, found)
     known.tools, known.looked = built.tools, built.tools is not None
     return built
 
@@ -335,6 +336,8 @@ def ask_fitted(
 ) -> Program[T]:
     """Asks something about a chat request as it would be sent, or for its answer in one piece."""
     request = salted(request)
+    if recall(settings, request.model).is_due(tools=bool(request.tools)):
+        yield from look_at_template(settings, request.model)
     if request.tools:
         request, _, _ = with_answer_tool(request)
     if holds_media(request.messages):

@@ -20,13 +20,14 @@ from .._repairs import enabled, short_id
 from ..chat import Repair
 from ..errors import BadRequestError
 from ..wire import MessageDict
-from .templates import TEMPLATE_REPAIRS, joined
+from .templates import MEDIA_PARTS, TEMPLATE_REPAIRS, joined
 
 Message = dict[str, Any]
 Note = Callable[[str, str], None]
 Step = Callable[[list[Message], Note], list[Message]]
 
 NO_RESULT: Final = "No result: the call was not carried out."
+STAND_IN: Final = "..."
 RAW_ARGUMENTS: Final = "invalid_arguments"
 """The key under which the model sees what it wrote as arguments that were no JSON object."""
 
@@ -76,6 +77,41 @@ def find_needs(
             needs -= {name}
             tried = repaired
     return needs
+
+
+def well_formed(messages: Sequence[MessageDict], needs: Collection[str] = ()) -> list[MessageDict]:
+    """The same conversation with stand-ins for values that no template can render, and with every constant repair.
+
+    Where the server takes it and not the messages themselves, the messages are at fault and not its template.
+    """
+    return repair_history([cast(MessageDict, _proper(message)) for message in messages], needs)[0]
+
+
+def _proper(message: Mapping[str, Any]) -> Message:
+    proper: Message = {key: value for key, value in message.items() if key not in ("tool_call_id", "name")}
+    for key in ("tool_call_id", "name"):
+        if message.get(key) is not None:
+            proper[key] = str(message[key])
+    for key in ("content", "reasoning_content"):
+        if not isinstance(value := proper.get(key, ""), str | None):
+            proper[key] = [_proper_part(part) for part in value] if isinstance(value, list) else STAND_IN
+    calls = message.get("tool_calls")
+    if isinstance(calls, list | tuple):
+        proper["tool_calls"] = [_proper_call(call) for call in calls if isinstance(call, Mapping)]
+    return proper
+
+
+def _proper_part(part: Any) -> Any:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    known = kind in MEDIA_PARTS or (kind == "text" and isinstance(part.get("text"), str))
+    return part if known else {"type": "text", "text": STAND_IN}
+
+
+def _proper_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    whole = _whole_call(call)
+    function = whole["function"]
+    whole["function"] = {"name": str(function["name"]), "arguments": _object_text(function["arguments"])}
+    return {**whole, **({"id": str(call["id"])} if call.get("id") is not None else {})}
 
 
 # -- what is always done

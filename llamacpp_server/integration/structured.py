@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic_core import from_json
 
+from .._endpoints import ServerMemory, memory_of
 from .._repairs import tell
 from .._schemas import (
     CONSTRAINTS,
@@ -32,6 +33,7 @@ from ..errors import (
     NotSupportedError,
     UnfitAnswerError,
 )
+from ..settings import normalize_base_url
 
 __all__ = [
     "CONSTRAINTS",
@@ -53,8 +55,6 @@ LADDER: Final[tuple[Way, ...]] = ("json_schema", "grammar", "tool")
 # What a grammar made of the schema would have prevented, on any build.
 _HELD: Final = frozenset({"type", "required", "enum", "const"})
 _MOST_STARTS: Final = 200
-_MOST_REMEMBERED: Final = 1000
-_KNOWN: dict[object, Way] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,10 @@ class Ask:
     way: Way
     correction: tuple[str, str] | None = None
     thinking: Literal[False] | None = None
+
+
+def _memory(key: tuple[str, str | None, str]) -> ServerMemory:
+    return memory_of(normalize_base_url(key[0]), key[1])
 
 
 def json_checker(schema: Any) -> Callable[[str], Any]:
@@ -108,7 +112,8 @@ class Attempts(Generic[T]):
         schema: For which the server was asked, to tell whether it kept to it; None where there is none.
         repair_rounds: How often an answer that does not fit is asked for again.
         thinking_is_given: Whether the caller has said something about thinking, which is then kept to.
-        key: What to remember the way by that worked; None remembers nothing.
+        key: Address and model that are asked, and what stands for the schema, to remember the way that worked; None
+            remembers nothing.
     """
 
     value: T
@@ -123,10 +128,10 @@ class Attempts(Generic[T]):
         schema: Mapping[str, Any] | None = None,
         repair_rounds: int = 1,
         thinking_is_given: bool = False,
-        key: object = None,
+        key: tuple[str, str | None, str] | None = None,
     ) -> None:
-        known = _KNOWN.get(key) if key is not None else None
-        self._ways = list(ways[ways.index(known) :] if known in ways else ways)
+        known = _memory(key).ways.get(key[2]) if key is not None else None
+        self._ways = [*ways][max((at for at, way in enumerate(ways) if way == known), default=0) :]
         self._name, self._check, self._schema, self._key = name, check, schema, key
         self._rounds = repair_rounds
         self._may_stop_thinking = not thinking_is_given
@@ -180,9 +185,7 @@ class Attempts(Generic[T]):
         if place is not None:
             self._repaired(Repair("found_json", self._name, f"the JSON stood {place}"))
         if self._key is not None and self._first_refusal is not None:
-            if len(_KNOWN) >= _MOST_REMEMBERED:
-                _KNOWN.clear()
-            _KNOWN[self._key] = self.ask.way
+            _memory(self._key).remember_way(self._key[2], self.ask.way)
 
     def _json_of(self, choice: ChatChoice, *, whole: bool) -> tuple[str | None, str | None]:
         """The JSON of an answer, and where it stood if that is not its place."""

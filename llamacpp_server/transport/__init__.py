@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .gate import Gate as Gate
     from .gate import gate_for as gate_for
     from .httpx_errors import translate as translate
+    from .recent_failures import note_refusal as note_refusal
+    from .recent_failures import refused_at as refused_at
     from .retry import MAX_RETRY_AFTER as MAX_RETRY_AFTER
     from .retry import Attempts as Attempts
     from .retry import Wait as Wait
@@ -43,6 +45,7 @@ __getattr__, __dir__ = lazy(
         "exchange": ("Call", "admission", "ask", "ask_text", "log_wait", "named", "side_by_side"),
         "gate": ("Gate", "gate_for"),
         "httpx_errors": ("translate",),
+        "recent_failures": ("note_refusal", "refused_at"),
         "retry": ("MAX_RETRY_AFTER", "Attempts", "Wait", "next_wait"),
         "shells": ("AsyncTransport", "Transport"),
         "streaming": ("StreamCall",),

@@ -22,14 +22,14 @@ from .._replies import (
     is_web_page,
     not_this_api,
 )
-from ..errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError
+from ..errors import BadRequestError, ConnectionFailedError, LlamaServerError, NotFoundError, NotSupportedError
 from ..progress import Progress
 from ..settings import ServerSettings, WaitState, redact_url
 from .content import ACCEPTED
 from .effects import Admit, OpenReply, Program, Read, Send, Sleep, Together
 from .encoding import encode
 from .gate import UNLIMITED, Gate, Ticket, gate_for
-from .recent_failures import Repeats
+from .recent_failures import Repeats, note_refusal
 from .retry import Attempts, Wait, next_wait
 
 T = TypeVar("T")
@@ -88,6 +88,8 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
             raise failure(reply.status_code, reply.headers, body, shown)
         except LlamaServerError as error:
             elapsed = time.monotonic() - started
+            if isinstance(error, ConnectionFailedError) and error.reason == "refused":
+                note_refusal(settings.base_url)
             tried.above = tried.above or _REPEATS.known(send.url, send.content)
             wait = next_wait(error, tried, elapsed, settings, random.random())  # noqa: S311 (not for secrets)
             if wait is None:

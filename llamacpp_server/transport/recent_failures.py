@@ -1,9 +1,10 @@
-"""Which requests a layer above us repeats, so that its retries and ours add up and don't multiply."""
+"""Which requests a layer above us repeats, so that its retries and ours add up; and which servers went away."""
 
 from __future__ import annotations
 
 import threading
 import time
+from typing import Final
 
 from .._notices import say_once
 
@@ -41,3 +42,29 @@ class Repeats:
         if self._until:
             with self._lock:
                 self._until.pop(hash((url, content)), None)
+
+
+class Refusals:
+    """When a connection to a server was refused last: what was known of it may not hold any more."""
+
+    _MOST = 1000
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last: dict[str, float] = {}
+
+    def note(self, base_url: str) -> None:
+        """Remember that a connection was refused just now."""
+        with self._lock:
+            self._last.pop(base_url, None)
+            self._last[base_url] = time.monotonic()
+            if len(self._last) > self._MOST:
+                del self._last[next(iter(self._last))]
+
+    def last(self, base_url: str) -> float:
+        """Time on the monotonic clock of the last refusal; 0 where none is known."""
+        return self._last.get(base_url, 0.0)
+
+
+_REFUSALS: Final = Refusals()
+note_refusal, refused_at = _REFUSALS.note, _REFUSALS.last

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from llamacpp_server import BadRequestError, ChatRequest, LlamaServerClient, LocalServer
-from llamacpp_server._endpoints import adapt as _fitting
+from llamacpp_server._endpoints import memory_of
 from tests.models import build_random
 
 USER = {"role": "user", "content": "Hello"}
@@ -29,7 +29,6 @@ def strict(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lla
     server: LocalServer = serve(build_random(path, chat_template=STRICT), parallel=1, ctx_size=1024)
     with server.client() as client:
         yield client
-    _fitting._KNOWN.clear()
 
 
 def names(client: LlamaServerClient, *messages: Any, **request: Any) -> list[str]:
@@ -40,7 +39,7 @@ def names(client: LlamaServerClient, *messages: Any, **request: Any) -> list[str
 def test_what_the_template_refuses_is_found_out_once_and_remembered(strict: LlamaServerClient) -> None:
     assert names(strict, USER) == []
     assert names(strict, USER, USER, USER) == ["same_role", "same_role"]
-    known = _fitting.known_of(strict.settings, None)
+    known = memory_of(strict.settings.base_url, None)
     assert known.needs == {"same_role"}
     assert names(strict, USER, USER) == ["same_role"]
     assert strict.count_tokens(ChatRequest(messages=[USER, USER])) > 0

@@ -20,7 +20,6 @@ from llamacpp_server import (
     LocalServer,
     MediaPolicy,
 )
-from llamacpp_server._endpoints import adapt as _fitting
 from llamacpp_server._media import hosts as _hosts
 from llamacpp_server._media import parts as _media
 from llamacpp_server._media import (
@@ -402,7 +401,6 @@ def test_images_in_results_move_where_the_template_loses_them(
         assert "user:[Result of look]" in client.apply_template(with_result(image(picture())))
         with pytest.raises(LlamaServerError, match="tokenize"):
             client.chat(replace(with_result(image(picture())), history_repair=False))
-    _fitting._KNOWN.clear()
 
 
 def test_images_are_embedded_from_everywhere(serve: Any, models_dir: Path, web: Web, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_the_ladder_is_climbed_down_when_the_schema_was_ignored():
 
 
 def test_the_way_that_worked_is_remembered():
-    key = object()
+    key = ("http://ways.test", None, "form")
     asked = attempts(LADDER, key=key)
     asked.refused(REFUSED)
     asked.answered(said('{"age": 20}'))
