@@ -7,6 +7,7 @@ failure, 2 for a wrong command line, 130 after ^C.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import json
 import os
@@ -35,6 +36,9 @@ from .integration import (
 from .local import (
     LocalServer,
     LocalServerOptions,
+    ServerFlags,
+    enter,
+    running_servers,
 )
 from .settings import DEFAULT_BASE_URL, DEFAULT_LOAD_TIMEOUT, WaitState
 from .wire import MessageDict
@@ -213,7 +217,9 @@ def _answer(
 
 def _serve(arguments: argparse.Namespace, progress: _Progress) -> int:
     given = {
-        name: value for name in LocalServerOptions.__annotations__ if (value := getattr(arguments, name)) is not None
+        name: value
+        for name in typing.get_type_hints(LocalServerOptions)
+        if (value := getattr(arguments, name)) is not None
     }
     given.setdefault("api_key", os.environ.get("LLAMACPP_API_KEY"))
     given |= {"backend": arguments.backend, "binary": arguments.binary, "load_timeout": arguments.load_timeout}
@@ -227,8 +233,13 @@ def _serve(arguments: argparse.Namespace, progress: _Progress) -> int:
         raise _WrongCommandLine("name a model, a directory of models, or --models-dir for a router")
     else:
         server = LocalServer(source, **given)
+    if arguments.estimate:
+        print(server.estimate_memory() or "unknown until the model is downloaded")
+        return 0
     with server:
         progress.end()
+        with contextlib.suppress(OSError):  # it runs all the same where it can't be listed
+            enter(server.entry())
         print(server.base_url)
         print(f"export LLAMACPP_BASE_URL={server.base_url}", flush=True)
         if given["api_key"]:
@@ -241,6 +252,52 @@ def _serve(arguments: argparse.Namespace, progress: _Progress) -> int:
             return 0
         print(f"error: the server ended with exit code {server.exit_code}\n{server.log_tail()}", file=sys.stderr)
         return 1
+
+
+# -- models and servers
+
+
+def _models(arguments: argparse.Namespace, progress: _Progress) -> int:
+    with _client(arguments, progress) as client:
+        for card in client.models():
+            print(f"{card.id}  {card.status or 'loaded'}")
+    return 0
+
+
+def _load(arguments: argparse.Namespace, progress: _Progress) -> int:
+    with _client(arguments, progress) as client:
+        card = client.load_model(arguments.name)
+        progress.end()
+        print(f"{card.id}  {card.status or 'loaded'}")
+    return 0
+
+
+def _unload(arguments: argparse.Namespace, progress: _Progress) -> int:
+    with _client(arguments, progress) as client:
+        client.unload_model(arguments.name)
+    return 0
+
+
+def _ps(_arguments: argparse.Namespace, _progress: _Progress) -> int:
+    running = running_servers()
+    for server in running:
+        print(f"{server.base_url}  {server.model}  pid {server.pid}")
+    if not running:
+        print("no local server is running that `llamacpp-server serve` or reuse=True started", file=sys.stderr)
+    return 0
+
+
+def _logs(arguments: argparse.Namespace, _progress: _Progress) -> int:
+    found = [
+        server
+        for server in running_servers()
+        if arguments.name in (str(server.pid), "") or arguments.name in server.model
+    ]
+    if len(found) != 1:
+        shown = ", ".join(server.model for server in found or running_servers()) or "none"
+        raise ValueError(f"name one of the local servers by a part of its model or its pid; running: {shown}")
+    print(found[0].log_tail(arguments.lines))
+    return 0
 
 
 # -- the command line
@@ -259,7 +316,7 @@ def _client(arguments: argparse.Namespace, progress: _Progress) -> LlamaServerCl
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llamacpp-server", description="Check, use and run llama.cpp servers.")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="check | chat | serve")
+    commands = parser.add_subparsers(required=True, metavar="check | chat | serve | models | load | unload | ps | logs")
     where = _where()
 
     check = commands.add_parser("check", parents=[where], help="what a server can do, and what is missing")
@@ -284,9 +341,29 @@ def _parser() -> argparse.ArgumentParser:
         usage="%(prog)s [options] MODEL | DIRECTORY [NAME]  [-- options of the llama-server binary]",
         epilog="Without --api-key, the key is LLAMACPP_API_KEY, which others on this machine can't see.",
     )
+    serve.add_argument("--estimate", action="store_true", help="print the memory that the model needs, and exit")
     _add_serve_options(serve)
     serve.set_defaults(run=_serve)
+    _add_management(commands, where)
     return parser
+
+
+def _add_management(commands: Any, where: argparse.ArgumentParser) -> None:
+    """The commands for models of a server, and for the servers of this machine."""
+    for name, run, text in (
+        ("models", _models, "list the models of a server"),
+        ("load", _load, "load a model of a router"),
+        ("unload", _unload, "unload a model of a router"),
+    ):
+        command = commands.add_parser(name, parents=[where], help=text)
+        if run is not _models:
+            command.add_argument("name", metavar="MODEL")
+        command.set_defaults(run=run)
+    commands.add_parser("ps", help="list the local servers that run").set_defaults(run=_ps)
+    logs = commands.add_parser("logs", help="print the end of a local server's log")
+    logs.add_argument("name", nargs="?", default="", metavar="MODEL", help="a part of its model's name, or its pid")
+    logs.add_argument("--lines", type=int, default=50, help="number of lines (default %(default)s)")
+    logs.set_defaults(run=_logs)
 
 
 def _where() -> argparse.ArgumentParser:
@@ -309,9 +386,8 @@ def _add_serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--backend", choices=("auto", "embedded", "binary"), default="auto")
     serve.add_argument("--binary", help="the llama-server program")
     serve.add_argument("--load-timeout", type=float, default=DEFAULT_LOAD_TIMEOUT, help=_LOAD_TIMEOUT_HELP)
-    described = dict(
-        re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", inspect.getdoc(LocalServerOptions) or "", re.MULTILINE)
-    )
+    texts = "\n".join(inspect.getdoc(kind) or "" for kind in (ServerFlags, LocalServerOptions))
+    described = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", texts, re.MULTILINE))
     for name, hint in typing.get_type_hints(LocalServerOptions).items():
         kinds = typing.get_args(hint) or (hint,)
         flag, text = "--" + name.replace("_", "-"), described.get(name, "").replace("`", "")

@@ -7,23 +7,38 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
-    from .options import OPTIONS
+    from .flags import FLAGS as FLAGS
+    from .flags import ServerFlags as ServerFlags
+    from .memory import MemoryEstimate, estimate_memory
+    from .options import EXCLUDED, OPTIONS
+    from .options import argv_for as argv_for
+    from .running import RunningServer, running_servers
+    from .running import enter as enter
+    from .running import leave as leave
     from .server import LocalModel, LocalServer, LocalServerError, LocalServerOptions, find_binary, find_models
 
 __all__ = [
+    "EXCLUDED",
     "OPTIONS",
     "LocalModel",
     "LocalServer",
     "LocalServerError",
     "LocalServerOptions",
+    "MemoryEstimate",
+    "RunningServer",
+    "estimate_memory",
     "find_binary",
     "find_models",
+    "running_servers",
 ]
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "options": ("OPTIONS",),
+        "flags": ("FLAGS", "ServerFlags"),
+        "memory": ("MemoryEstimate", "estimate_memory"),
+        "options": ("EXCLUDED", "OPTIONS", "argv_for"),
+        "running": ("RunningServer", "enter", "leave", "running_servers"),
         "server": ("LocalModel", "LocalServer", "LocalServerError", "LocalServerOptions", "find_binary", "find_models"),
     },
 )

@@ -1,6 +1,7 @@
-"""What a server can be started with, and what can start it.
+"""Options of a local server, and the programs that can run it.
 
-One table leads from an option's name to the binary's flag and to the wheel's parameter (b11434, xllamacpp 2026.10).
+One table leads from an option's name to the binary's flag and to the wheel's parameter (b11434, xllamacpp 2026.10). The
+options described here need words or conversions of ours; all others of the binary are generated, in `flags.py`.
 """
 
 from __future__ import annotations
@@ -12,25 +13,27 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal
 
 from pydantic import SecretStr
 
 from ..errors import NotSupportedError
+from .flags import FLAGS, ServerFlags
 
 __all__ = [
+    "EXCLUDED",
     "OPTIONS",
     "Backend",
     "FilePath",
     "LocalServerOptions",
     "api_keys",
     "argv_for",
-    "check_names",
     "choose_backend",
     "find_binary",
+    "known_options",
     "params_for",
 ]
 
@@ -40,7 +43,7 @@ Argv = Callable[[str, Any], list[str]]
 Params = Callable[[Any], dict[str, Any]]
 
 
-class LocalServerOptions(TypedDict, total=False):
+class LocalServerOptions(ServerFlags, total=False):
     """Options of a server; one that is not given, or is None, is the server's own default.
 
     Attributes:
@@ -154,12 +157,14 @@ class Option:
         attribute: Dotted path in `xllamacpp.CommonParams`; None where the wheel can't do it.
         argv: Flag and value to arguments.
         params: Value to parameters, where it is more than the one at `attribute`.
+        generated: Whether it is one of `flags.py`.
     """
 
     flag: str
     attribute: str | None
     argv: Argv
     params: Params | None = None
+    generated: bool = False
 
 
 def _value(flag: str, value: Any) -> list[str]:
@@ -216,7 +221,7 @@ _GPU_LAYERS = {"auto": -1, "all": -2}
 _FLASH = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}
 _RERANKER = {"embedding": True, "pooling_type": "LLAMA_POOLING_TYPE_RANK"}
 
-OPTIONS: Final[Mapping[str, Option]] = {
+_BY_HAND: Final[Mapping[str, Option]] = {
     "host": Option("--host", "hostnames", _value, _set("hostnames", lambda host: [host])),
     "port": Option("--port", "port", _value),
     "api_key": Option("--api-key", "api_keys", _no_argv, _set("api_keys", lambda key: api_keys(key))),
@@ -294,13 +299,181 @@ OPTIONS: Final[Mapping[str, Option]] = {
 }
 
 
-def check_names(options: Iterable[str]) -> None:
-    """Raises TypeError for the first name that is no option."""
-    for name in options:
+# The log level of "listening on" (b11434).
+_ADDRESS_LEVEL: Final = 3
+
+EXCLUDED: Final[Mapping[str, str]] = {
+    "--help": "prints and exits",
+    "--version": "prints and exits",
+    "--cache-list": "prints and exits",
+    "--completion-bash": "prints and exits",
+    "--list-devices": "prints and exits",
+    "--model": "is the first argument",
+    "--hf-repo": "is the first argument: LocalServer('org/repo:Q8_0')",
+    "--log-disable": "LocalServer reads the log for the address",
+    "--log-jsonl": "LocalServer reads the log for the address",
+    "--log-colors": "LocalServer reads the log for the address",
+    "--embd-gemma-default": "names a model: LocalServer('ggml-org/embeddinggemma-300M-qat-q4_0-GGUF')",
+    "--fim-qwen-1.5b-default": "names a model, which is the first argument",
+    "--fim-qwen-3b-default": "names a model, which is the first argument",
+    "--fim-qwen-7b-default": "names a model, which is the first argument",
+    "--fim-qwen-7b-spec": "names a model, which is the first argument",
+    "--fim-qwen-14b-spec": "names a model, which is the first argument",
+    "--fim-qwen-30b-default": "names a model, which is the first argument",
+    "--gpt-oss-20b-default": "names a model, which is the first argument",
+    "--gpt-oss-120b-default": "names a model, which is the first argument",
+    "--vision-gemma-4b-default": "names a model, which is the first argument",
+    "--vision-gemma-12b-default": "names a model, which is the first argument",
+    "--lora": "is lora=, with or without scales",
+    "--skip-chat-parsing": "the replies would not be what every client expects",
+}
+"""Flags of llama-server (b11434) that no option sets, and why."""
+
+# Generated options that the wheel has too; a minus inverts, a word and a colon name the wheel's enum.
+_IN_WHEEL: Final[Mapping[str, str]] = {
+    "predict": "n_predict",
+    "keep": "n_keep",
+    "swa_full": "swa_full",
+    "rope_freq_base": "rope_freq_base",
+    "rope_freq_scale": "rope_freq_scale",
+    "yarn_orig_ctx": "yarn_orig_ctx",
+    "yarn_ext_factor": "yarn_ext_factor",
+    "yarn_attn_factor": "yarn_attn_factor",
+    "yarn_beta_slow": "yarn_beta_slow",
+    "yarn_beta_fast": "yarn_beta_fast",
+    "kv_offload": "-no_kv_offload",
+    "repack": "-no_extra_bufts",
+    "no_host": "no_host",
+    "split_mode": "LLAMA_SPLIT_MODE_:split_mode",
+    "main_gpu": "main_gpu",
+    "check_tensors": "check_tensors",
+    "op_offload": "-no_op_offload",
+    "hf_token": "hf_token",
+    "offline": "offline",
+    "verbosity": "verbosity",
+    "temp": "sampling.temp",
+    "top_k": "sampling.top_k",
+    "top_p": "sampling.top_p",
+    "min_p": "sampling.min_p",
+    "xtc_probability": "sampling.xtc_probability",
+    "xtc_threshold": "sampling.xtc_threshold",
+    "typical": "sampling.typ_p",
+    "repeat_last_n": "sampling.penalty_last_n",
+    "repeat_penalty": "sampling.penalty_repeat",
+    "presence_penalty": "sampling.penalty_present",
+    "frequency_penalty": "sampling.penalty_freq",
+    "dry_multiplier": "sampling.dry_multiplier",
+    "dry_base": "sampling.dry_base",
+    "dry_allowed_length": "sampling.dry_allowed_length",
+    "dry_penalty_last_n": "sampling.dry_penalty_last_n",
+    "dynatemp_range": "sampling.dynatemp_range",
+    "dynatemp_exp": "sampling.dynatemp_exponent",
+    "ignore_eos": "sampling.ignore_eos",
+    "spec_draft_n_max": "speculative.draft.n_max",
+    "spec_draft_n_min": "speculative.draft.n_min",
+    "spec_draft_p_min": "speculative.draft.p_min",
+    "spec_draft_p_split": "speculative.draft.p_split",
+    "kv_unified_per_slot": "kv_unified_per_slot",
+    "ctx_checkpoints": "n_ctx_checkpoints",
+    "checkpoint_min_step": "checkpoint_min_step",
+    "cache_idle_slots": "cache_idle_slots",
+    "context_shift": "ctx_shift",
+    "special": "special",
+    "cont_batching": "cont_batching",
+    "mmproj_offload": "mmproj_use_gpu",
+    "image_min_tokens": "image_min_tokens",
+    "image_max_tokens": "image_max_tokens",
+    "video_fps": "video_fps",
+    "embd_normalize": "embd_normalize",
+    "reuse_port": "reuse_port",
+    "cors_origins": "cors_origins",
+    "cors_methods": "cors_methods",
+    "cors_headers": "cors_headers",
+    "ui": "ui",
+    "mcp_servers_config": "mcp_servers_config",
+    "ssl_key_file": "ssl_file_key",
+    "ssl_cert_file": "ssl_file_cert",
+    "timeout": "timeout_read",
+    "cache_prompt": "cache_prompt",
+    "props": "endpoint_props",
+    "lora_init_without_apply": "lora_init_without_apply",
+}
+
+
+def _list(flag: str, value: Any) -> list[str]:
+    return [flag, value if isinstance(value, str) else ",".join(map(str, value))]
+
+
+def _pair(flag: str, value: Any) -> list[str]:
+    return [flag, *map(str, value)]
+
+
+def _json_or_text(flag: str, value: Any) -> list[str]:
+    return [flag, value if isinstance(value, str) else json.dumps(value)]
+
+
+def _mode(flag: str, value: Any) -> list[str]:
+    return [flag, {True: "on", False: "off"}.get(value, str(value))]
+
+
+_KINDS: Final[Mapping[str, Argv]] = {
+    "value": _value,
+    "switch": _switch,
+    "both": _both,
+    "on_off": _mode,
+    "list": _list,
+    "pair": _pair,
+    "json": _json_or_text,
+}
+
+
+def _generated(name: str) -> Option:
+    """The option of a row of `FLAGS`."""
+    flag, kind, _ = FLAGS[name]
+    attribute = _IN_WHEEL.get(name)
+    if attribute is None:
+        return Option(flag, None, _KINDS[kind], generated=True)
+    prefix, _, enum = attribute.rpartition(":")
+    if attribute.startswith("-"):
+        return Option(flag, attribute[1:], _KINDS[kind], _set(attribute[1:], lambda value: not value), generated=True)
+    convert = _set(enum, _named(prefix)) if prefix else None
+    return Option(flag, enum, _KINDS[kind], convert, generated=True)
+
+
+OPTIONS: Final[Mapping[str, Option]] = {**_BY_HAND, **{name: _generated(name) for name in FLAGS}}
+"""Every option, by its name."""
+
+OTHER_NAMES: Final[Mapping[str, str]] = {other: name for name, row in FLAGS.items() for other in row[2]}
+"""Further long names of the binary's flags, such as `n_predict` for `predict`."""
+
+
+def known_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options by their first names.
+
+    Raises:
+        TypeError: For a name that no option has; the nearest is named. For an option given under two names.
+        ValueError: For a log level without the server's address.
+    """
+    known: dict[str, Any] = {}
+    for given, value in options.items():
+        name = OTHER_NAMES.get(given, given)
         if name not in OPTIONS:
-            near = difflib.get_close_matches(name, OPTIONS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(OPTIONS)}"
-            raise TypeError(f"LocalServer has no option {name}; {hint}")
+            raise TypeError(f"LocalServer has no option {given}; {_hint(name)}")
+        if name in known:
+            raise TypeError(f"{given} and {name} are the same option of LocalServer")
+        known[name] = value
+    if (known.get("verbosity") or _ADDRESS_LEVEL) < _ADDRESS_LEVEL:
+        raise ValueError(f"verbosity below {_ADDRESS_LEVEL} hides the line with the address, which LocalServer reads")
+    return known
+
+
+def _hint(name: str) -> str:
+    """What somebody who gave an unknown option should do."""
+    flag = "--" + name.replace("_", "-")
+    if flag in EXCLUDED:
+        return f"{flag} {EXCLUDED[flag]}"
+    near = difflib.get_close_matches(name, [*OPTIONS, *OTHER_NAMES], 1)
+    return f"did you mean {near[0]}?" if near else "see LocalServerOptions for all"
 
 
 def argv_for(options: Mapping[str, Any]) -> list[str]:
@@ -363,9 +536,9 @@ def _packaged_binary() -> Path | None:
 
 
 def choose_backend(
-    backend: Backend, binary: FilePath | None, options: Mapping[str, Any], extra_args: Sequence[str], *, routes: bool
+    backend: Backend, binary: FilePath | None, options: Mapping[str, Any], extra_args: Sequence[str], *, needs: str = ""
 ) -> tuple[Literal["embedded", "binary"], Path | None]:
-    """The backend, and its program if it has one."""
+    """The backend, and its program if it has one; `needs` names what else only the binary can do."""
     if os.name != "posix":
         raise NotSupportedError(
             "LocalServer runs on Linux and macOS", remedy="start llama-server by hand, and use its base_url"
@@ -378,8 +551,8 @@ def choose_backend(
         + ["extra_args"] * bool(extra_args)
         + ["binary"] * bool(binary)
     )
-    if routes and not reasons:
-        reasons = ["a start without a model"]
+    if needs and not reasons:
+        reasons = [needs]
     if backend == "embedded":
         if reasons:
             raise NotSupportedError(

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,8 +23,11 @@ from weakref import WeakSet
 
 import anyio.to_thread
 
+from .._notices import logger
 from ..async_client import AsyncLlamaServerClient
 from ..client import LlamaServerClient
+from ..errors import LlamaServerError
+from ..progress import Progress
 from ..settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState, hides_arguments, normalize_base_url
 from ..transport import (
     Transport,
@@ -36,23 +40,30 @@ from .files import (
     find_models,
     whole_name,
 )
+from .hub import download_failure, downloaded_bytes, hub_name
+from .memory import MemoryEstimate, estimate_memory
 from .options import (
     Backend,
     FilePath,
     LocalServerOptions,
     api_keys,
     argv_for,
-    check_names,
     choose_backend,
     find_binary,
+    known_options,
     params_for,
 )
+from .running import RunningServer, digest, enter, leave, running_servers
 
 __all__ = ["LocalModel", "LocalServer", "LocalServerError", "LocalServerOptions", "find_binary", "find_models"]
 
 # Seconds; the guard needs 5 at most, however the server behaves.
 _LONGEST_STOP: Final = 10.0
 _FIRST_POLL, _SLOWEST_POLL = 0.005, 0.25
+# A server that crashes more often than this within a minute is not started again.
+_MOST_RESTARTS, _RESTART_WINDOW = 5, 60.0
+# Seconds that a running server has to answer before it is reused.
+_REUSE_PATIENCE: Final = 2.0
 _TAIL_BYTES: Final = 64 * 1024
 _LISTENING: Final = re.compile(rb'listening on (https?://[^\s"]+|unix://[^\n"]+)')
 # Configuration of another server, which ours must not take over. LLAMA_CACHE and HF_TOKEN stay.
@@ -69,13 +80,21 @@ class LocalServer:
     It is ended with this process, however that ends. After `stop` or a crash it can be started again.
 
     Args:
-        model: GGUF file (the first one of a split model); None for a router with `models_dir`.
+        model: GGUF file (the first one of a split model); or the name of a Hugging Face repository, such as
+            `org/repo:Q8_0`, which the binary downloads into its cache; None for a router with `models_dir`.
         backend: `embedded` is llama.cpp's server in the xllamacpp wheel, `binary` a llama-server program; `auto` takes
             the wheel unless it is missing, `binary` or `extra_args` is given, or an option needs the binary.
         binary: The program; None looks for one as `find_binary` says.
         extra_args: Further arguments for the binary. Its log must stay on, as the address is read from it.
-        load_timeout: Seconds that a start may take.
+        load_timeout: Seconds that a start may take; a download counts only while nothing arrives.
         on_wait: Called again and again while the model loads.
+        on_progress: Called again and again with how far a download is, and how long a model has been loading.
+        reuse: Use a healthy server with the same model and options that this user runs already (one of another
+            `LocalServer(reuse=True)` or of `llamacpp-server serve`), and list this one for others. A reused server
+            is not stopped here; it ends with the program that started it.
+        restart: Start the server again, at the same address, when it crashes: at most five times a minute. Calls in
+            flight raise their typed error; later ones of its `client()` wait, and so do those of a client with
+            `wait_while_refused=True`.
         **options: See `LocalServerOptions`.
 
     Raises:
@@ -84,7 +103,7 @@ class LocalServer:
     """
 
     @hides_arguments
-    def __init__(
+    def __init__(  # noqa: PLR0913 (keywords, each of its own)
         self,
         model: FilePath | None = None,
         *,
@@ -93,16 +112,20 @@ class LocalServer:
         extra_args: Sequence[str] = (),
         load_timeout: float = DEFAULT_LOAD_TIMEOUT,
         on_wait: Callable[[WaitState], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        reuse: bool = False,
+        restart: bool = False,
         **options: Unpack[LocalServerOptions],
     ) -> None:
-        check_names(options)
-        given = {name: value for name, value in options.items() if value is not None}
-        self.model = None if model is None else Path(model)
+        given = {name: value for name, value in known_options(options).items() if value is not None}
+        self._hub = hub_name(model)
+        self.model = None if model is None or self._hub else Path(model)
         self.load_timeout = load_timeout
         self._on_wait = on_wait
         self._keys = api_keys(options.get("api_key"))
         self.backend: Literal["embedded", "binary"]
-        self.backend, self._binary = choose_backend(backend, binary, given, extra_args, routes=model is None)
+        needs = "a start without a model" if model is None else "a Hugging Face model" if self._hub else ""
+        self.backend, self._binary = choose_backend(backend, binary, given, extra_args, needs=needs)
         self._options = {**self._defaults(), **given}
         if "draft_model" in given:
             self._options.setdefault("spec_type", "draft-simple")  # without it the model is loaded and not used
@@ -114,6 +137,13 @@ class LocalServer:
         self._log: IO[bytes] | None = None
         self._last_log = b""
         self._transports: WeakSet[Transport] = WeakSet()
+        self._on_progress = on_progress
+        self._reuse, self._restart = reuse, restart
+        self._reused: RunningServer | None = None
+        self._received, self._last_arrival = 0, 0.0
+        # Held while a server is started or stopped; only the thread that restarts it competes.
+        self._lifecycle = threading.Lock()
+        self.restarts: list[float] = []
 
     @classmethod
     def from_directory(cls, directory: FilePath, name: str | None = None, **arguments: Any) -> Self:
@@ -147,28 +177,42 @@ class LocalServer:
         if self.is_running:
             return self
         self.stop()
+        if self._reuse and self._reuse_running():
+            return self
         check_files({"model": self.model, **self._options})
-        started = time.monotonic()
+        self._log_estimate()
         try:
-            self._launch()
-            self._base_url = self._wait_for_address(started)
-            left = max(0.0, self.load_timeout - (time.monotonic() - started))
-            with self.client(on_wait=lambda state: self._while_loading(state.elapsed)) as client:
-                client.wait_until_ready(left)
+            with self._lifecycle:
+                self._launch(self._options)
+            self._wait_until_ready()
+            if self._reuse:
+                enter(self.entry())
         except BaseException:
             self.stop()
             raise
+        if self._restart:
+            threading.Thread(target=self._keep_running, name="llamacpp-server restart", daemon=True).start()
         return self
 
     def stop(self) -> None:
         """Ends the server; returns once it is gone, after 5 s at most. Does nothing when there is none."""
-        guard, self._guard = self._guard, None
+        if self._owner != os.getpid():  # a forked child must not end its parent's server
+            self._guard = self._pid = self._base_url = self._reused = None
+            self._lifecycle = threading.Lock()  # the fork may have copied a held one
+            return
+        with self._lifecycle:
+            self._stop()
+
+    def _stop(self) -> None:
+        guard, self._guard, self._reused = self._guard, None, None
+        if self._pid is not None:
+            leave(self._pid)
         self._pid = self._base_url = None
-        if guard is None or self._owner != os.getpid():  # a forked child must not end its parent's server
+        if guard is None:
             return
         for transport in list(self._transports):
             transport.close()
-        assert guard.stdin and guard.stdout and self._log  # noqa: S101 (for the type checker)
+        assert guard.stdin  # noqa: S101 (for the type checker)
         with contextlib.suppress(BrokenPipeError):  # it has ended already
             # The byte ends it also when a fork holds a copy of the pipe.
             guard.stdin.write(b"\n")
@@ -178,6 +222,13 @@ class LocalServer:
         except subprocess.TimeoutExpired:
             guard.kill()
             guard.wait()
+        self._forget(guard)
+
+    def _forget(self, guard: subprocess.Popen[bytes]) -> None:
+        """Close what belongs to a server that ended, and keep the end of its log."""
+        assert guard.stdin and guard.stdout and self._log  # noqa: S101 (for the type checker)
+        with contextlib.suppress(BrokenPipeError):
+            guard.stdin.close()
         guard.stdout.close()
         self._last_log = self._log_end()
         self._log.close()
@@ -221,12 +272,38 @@ class LocalServer:
     @property
     def is_running(self) -> bool:
         """Whether its process is there."""
+        if self._reused is not None:
+            return self._reused.is_alive
         return self._guard is not None and self._guard.poll() is None
 
     @property
     def exit_code(self) -> int | None:
         """Exit code of a server that ended by itself, 128 + n for signal n; None while it runs and after `stop`."""
         return self._guard.poll() if self._guard is not None else None
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether this is a server that somebody else started (`reuse=True`)."""
+        return self._reused is not None
+
+    def entry(self) -> RunningServer:
+        """The description under which other programs find it.
+
+        Raises:
+            LocalServerError: When it was not started here.
+        """
+        if self._guard is None or self._pid is None:
+            raise LocalServerError("the local server is not running", remedy="use it in a with block, or call start()")
+        name = self._hub or (str(self.model) if self.model else "router")
+        return RunningServer(self._pid, self._guard.pid, self.base_url, name, self._key())
+
+    def estimate_memory(self) -> MemoryEstimate | None:
+        """Estimate the memory it needs, from the model's header; None for a router and a model still to download.
+
+        Raises:
+            LocalServerError: When the model can't be read.
+        """
+        return None if self.model is None else estimate_memory(self.model, self._options)
 
     @hides_arguments
     def client(self, **settings: Any) -> LlamaServerClient:
@@ -252,11 +329,12 @@ class LocalServer:
         """The last lines that the server wrote, also after its end; "" when it was never started."""
         return "\n".join(self._log_end().decode("utf-8", "replace").splitlines()[-lines:])
 
-    # -- how it is done
+    # -- its parts
 
     def _defaults(self) -> dict[str, Any]:
         """What both backends have in common, and names that are no file names."""
-        alias = {} if self.model is None else {"alias": whole_name(self.model)}
+        name = self._hub.partition(":")[0] if self._hub else self.model and whole_name(self.model)
+        alias = {"alias": name} if name else {}
         return {"host": "127.0.0.1", "port": 0, "parallel": -1, **alias}
 
     def _log_end(self) -> bytes:
@@ -268,23 +346,89 @@ class LocalServer:
     @hides_arguments
     def _settings(self, fields: Mapping[str, Any]) -> ServerSettings:
         key = {"api_key": self._keys[0]} if self._keys else {}
-        return ServerSettings(**{"base_url": self.base_url, **key, **fields})
+        waits = {"wait_while_refused": True} if self._restart else {}
+        return ServerSettings(**{"base_url": self.base_url, **key, **waits, **fields})
 
     def _name(self) -> str:
-        return "router" if self.model is None else repr(str(self.model))
+        return repr(self._hub or str(self.model)) if self._hub or self.model else "router"
 
-    def _launch(self) -> None:
+    def _log_estimate(self) -> None:
+        if self.model is not None:
+            with contextlib.suppress(LocalServerError):  # the server itself says what is wrong with the file
+                logger.info("%s needs about %s", self._name(), estimate_memory(self.model, self._options))
+
+    def _wait_until_ready(self) -> None:
+        started = time.monotonic()
+        self._received, self._last_arrival = 0, 0.0
+        self._base_url = self._wait_for_address(started)
+        left = max(0.0, self.load_timeout - (time.monotonic() - started))
+        with self.client(on_wait=lambda state: self._while_loading(state.elapsed)) as client:
+            client.wait_until_ready(left)
+
+    # -- a server that runs already, and one that crashed
+
+    def _key(self) -> str:
+        return digest(self.backend, self._hub or str(self.model), self._options, self._extra_args)
+
+    def _reuse_running(self) -> bool:
+        """Whether a server with the same model and options runs and answers; it is then the one in use."""
+        for server in running_servers():
+            if server.key != self._key():
+                continue
+            self._reused, self._owner, self._base_url, self._pid = server, os.getpid(), server.base_url, None
+            try:
+                with self.client(read_timeout=_REUSE_PATIENCE, max_retries=0, wait_while_refused=False) as client:
+                    client.wait_until_ready(_REUSE_PATIENCE)
+                    client.props()  # asks for the key, which /health does not
+            except LlamaServerError as error:
+                logger.info("the server at %s can't be reused: %s", server.base_url, error)
+                self._reused = self._base_url = None
+            else:
+                return True
+        return False
+
+    def _keep_running(self) -> None:
+        """Start the server again whenever it crashes, until it is stopped."""
+        while (guard := self._guard) is not None:
+            guard.wait()
+            now = time.monotonic()
+            self.restarts = [at for at in self.restarts if at > now - _RESTART_WINDOW]
+            if self._guard is not guard:
+                return
+            if len(self.restarts) >= _MOST_RESTARTS:
+                logger.error("the server for %s crashed too often and is not started again", self._name())
+                return
+            try:
+                with self._lifecycle:
+                    if self._guard is not guard:
+                        return
+                    logger.warning("the server for %s ended with %s; restarting it", self._name(), guard.returncode)
+                    self.restarts.append(now)
+                    self._forget(guard)
+                    self._launch({**self._options, **self._same_address()})
+                self._wait_until_ready()
+            except LlamaServerError as error:
+                logger.warning("a restart failed: %s", error)
+
+    def _same_address(self) -> dict[str, Any]:
+        port = re.search(r":(\d+)(?:/|$)", self._base_url or "")
+        return {"port": int(port[1])} if port else {}
+
+    # -- how it is done
+
+    def _launch(self, options: Mapping[str, Any]) -> None:
         self._owner = os.getpid()
         environ = {name: value for name, value in os.environ.items() if not _STRAY.match(name)}
         order: dict[str, Any] = {"env": environ, "parent": self._owner, "stdin": ""}
         model = [] if self.model is None else ["--model", str(self.model)]
+        model = ["--hf-repo", self._hub] if self._hub else model
         if self.backend == "binary":
-            order["argv"] = [str(self._binary), *model, *argv_for(self._options), *self._extra_args]
+            order["argv"] = [str(self._binary), *model, *argv_for(options), *self._extra_args]
             if self._keys:
                 environ["LLAMA_API_KEY"] = ",".join(self._keys)
         else:
             order["argv"] = [*_CHILD, "embedded"]
-            order["stdin"] = json.dumps({"model.path": str(self.model), **params_for(self._options)}) + "\n"
+            order["stdin"] = json.dumps({"model.path": str(self.model), **params_for(options)}) + "\n"
         self._log = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (it is read after the server's end)
         self._guard = subprocess.Popen(  # noqa: S603 (our own file)
             _CHILD,
@@ -301,10 +445,11 @@ class LocalServer:
 
     def _wait_for_address(self, started: float) -> str:
         """The server names its address once it listens; with port 0 nobody else can know it."""
-        assert self._log is not None  # noqa: S101 (for the type checker: there is one since the launch)
         pause = _FIRST_POLL
         while True:
-            said = _LISTENING.search(os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size, 0))
+            if (log := self._log) is None:
+                raise LocalServerError("the local server was stopped while it started")
+            said = _LISTENING.search(os.pread(log.fileno(), os.fstat(log.fileno()).st_size, 0))
             if said:
                 address = said[1].decode().replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
                 return normalize_base_url(address) + str(self._options.get("api_prefix", ""))
@@ -313,18 +458,26 @@ class LocalServer:
             pause = min(2 * pause, _SLOWEST_POLL)
 
     def _while_loading(self, elapsed: float) -> None:
+        if self._hub and (received := downloaded_bytes(self._hub)) > self._received:
+            self._received, self._last_arrival = received, elapsed
+            if self._on_progress is not None:
+                self._on_progress(Progress("downloading", received, None, "bytes", model=self._hub))
         if self.exit_code is not None:
+            if self._hub and (failure := download_failure(self._hub, self.log_tail(200))):
+                raise LocalServerError(failure[0], remedy=failure[1], exit_code=self.exit_code, log=self.log_tail())
             raise LocalServerError(
                 f"the server for {self._name()} ended with {_described(self.exit_code)} before it was ready",
                 exit_code=self.exit_code,
                 log=self.log_tail(),
             )
-        if elapsed > self.load_timeout:
+        if elapsed - self._last_arrival > self.load_timeout:
             raise LocalServerError(
                 f"the server for {self._name()} was not ready after {self.load_timeout:.0f} s",
                 remedy="raise load_timeout",
                 log=self.log_tail(),
             )
+        if self._on_progress is not None and not self._received:
+            self._on_progress(Progress("loading", elapsed, self.load_timeout, "seconds", model=self._name()))
         if self._on_wait is not None:
             self._on_wait(WaitState("loading", elapsed, self.load_timeout, self._base_url or ""))
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import gguf
 import httpx
@@ -464,7 +464,7 @@ def test_an_interrupt_in_a_terminal_is_for_the_parent_alone(models_dir: Path) ->
 
 
 def test_every_option_is_typed_and_in_the_table() -> None:
-    assert set(OPTIONS) == set(LocalServerOptions.__annotations__)
+    assert set(OPTIONS) == set(get_type_hints(LocalServerOptions))
 
 
 def _lora(path: Path) -> Path:
@@ -537,7 +537,7 @@ def test_options_reach_the_server(models_dir: Path, tmp_path: Path, backend: Any
         "models_max": None,
         "models_autoload": None,
     }
-    assert options.keys() == OPTIONS.keys()
+    assert options.keys() == {name for name, option in OPTIONS.items() if not option.generated}
     with LocalServer(models_dir / "random.gguf", backend=backend, **options) as server:
         client = server.client()
         info = client.info()
@@ -605,7 +605,7 @@ def test_unknown_options_and_backends_are_refused(models_dir: Path) -> None:
     with pytest.raises(TypeError, match=r"no option ctxsize; did you mean ctx_size\?"):
         LocalServer(models_dir / "random.gguf", **options)
     options = {"xyz": 1}
-    with pytest.raises(TypeError, match=r"no option xyz; it has .*, ctx_size"):
+    with pytest.raises(TypeError, match="no option xyz; see LocalServerOptions"):
         LocalServer(models_dir / "random.gguf", **options)
     backend: Any = "docker"
     with pytest.raises(ValueError, match="auto, embedded or binary"):

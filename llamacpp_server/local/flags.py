@@ -1,0 +1,561 @@
+"""Options of llama-server that need no conversion, from llama.cpp b11434. Generated, see scripts/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypedDict
+
+Row = tuple[str, str, tuple[str, ...]]
+"""Flag, kind of its value (`value`, `switch`, `both`, `on_off`, `list`, `pair`, `json`), and its other long names."""
+
+
+FLAGS: Final[Mapping[str, Row]] = {
+    "cpu_mask": ("--cpu-mask", "value", ()),
+    "cpu_range": ("--cpu-range", "value", ()),
+    "cpu_strict": ("--cpu-strict", "value", ()),
+    "prio": ("--prio", "value", ()),
+    "poll": ("--poll", "value", ()),
+    "cpu_mask_batch": ("--cpu-mask-batch", "value", ()),
+    "cpu_range_batch": ("--cpu-range-batch", "value", ()),
+    "cpu_strict_batch": ("--cpu-strict-batch", "value", ()),
+    "prio_batch": ("--prio-batch", "value", ()),
+    "poll_batch": ("--poll-batch", "value", ()),
+    "predict": ("--predict", "value", ("n_predict",)),
+    "keep": ("--keep", "value", ()),
+    "swa_full": ("--swa-full", "switch", ()),
+    "perf": ("--perf", "both", ()),
+    "escape": ("--escape", "both", ()),
+    "rope_scaling": ("--rope-scaling", "value", ()),
+    "rope_scale": ("--rope-scale", "value", ()),
+    "rope_freq_base": ("--rope-freq-base", "value", ()),
+    "rope_freq_scale": ("--rope-freq-scale", "value", ()),
+    "yarn_orig_ctx": ("--yarn-orig-ctx", "value", ()),
+    "yarn_ext_factor": ("--yarn-ext-factor", "value", ()),
+    "yarn_attn_factor": ("--yarn-attn-factor", "value", ()),
+    "yarn_beta_slow": ("--yarn-beta-slow", "value", ()),
+    "yarn_beta_fast": ("--yarn-beta-fast", "value", ()),
+    "kv_offload": ("--kv-offload", "both", ()),
+    "repack": ("--repack", "both", ()),
+    "no_host": ("--no-host", "switch", ()),
+    "defrag_thold": ("--defrag-thold", "value", ()),
+    "rpc": ("--rpc", "value", ()),
+    "load_mode": ("--load-mode", "value", ()),
+    "lazy_mode": ("--lazy-mode", "value", ()),
+    "numa": ("--numa", "value", ()),
+    "device": ("--device", "list", ()),
+    "override_tensor": ("--override-tensor", "list", ()),
+    "cpu_moe": ("--cpu-moe", "switch", ()),
+    "n_cpu_moe": ("--n-cpu-moe", "value", ()),
+    "n_cpu_ffn": ("--n-cpu-ffn", "value", ()),
+    "split_mode": ("--split-mode", "value", ()),
+    "tensor_split": ("--tensor-split", "list", ()),
+    "main_gpu": ("--main-gpu", "value", ()),
+    "fit": ("--fit", "on_off", ()),
+    "fit_target": ("--fit-target", "list", ()),
+    "fit_ctx": ("--fit-ctx", "value", ()),
+    "check_tensors": ("--check-tensors", "switch", ()),
+    "override_kv": ("--override-kv", "list", ()),
+    "op_offload": ("--op-offload", "both", ()),
+    "control_vector": ("--control-vector", "value", ()),
+    "control_vector_scaled": ("--control-vector-scaled", "list", ()),
+    "control_vector_layer_range": ("--control-vector-layer-range", "pair", ()),
+    "model_url": ("--model-url", "value", ()),
+    "docker_repo": ("--docker-repo", "value", ()),
+    "hf_file": ("--hf-file", "value", ()),
+    "hf_token": ("--hf-token", "value", ()),
+    "log_file": ("--log-file", "value", ()),
+    "verbose": ("--verbose", "switch", ("log_verbose",)),
+    "offline": ("--offline", "switch", ()),
+    "verbosity": ("--verbosity", "value", ("log_verbosity",)),
+    "log_prefix": ("--log-prefix", "both", ()),
+    "log_timestamps": ("--log-timestamps", "both", ()),
+    "spec_draft_type_k": ("--spec-draft-type-k", "value", ("cache_type_k_draft",)),
+    "spec_draft_type_v": ("--spec-draft-type-v", "value", ("cache_type_v_draft",)),
+    "samplers": ("--samplers", "value", ()),
+    "sampler_seq": ("--sampler-seq", "value", ("sampling_seq",)),
+    "ignore_eos": ("--ignore-eos", "switch", ()),
+    "temp": ("--temp", "value", ("temperature",)),
+    "top_k": ("--top-k", "value", ()),
+    "top_p": ("--top-p", "value", ()),
+    "min_p": ("--min-p", "value", ()),
+    "top_nsigma": ("--top-nsigma", "value", ("top_n_sigma",)),
+    "xtc_probability": ("--xtc-probability", "value", ()),
+    "xtc_threshold": ("--xtc-threshold", "value", ()),
+    "typical": ("--typical", "value", ("typical_p",)),
+    "repeat_last_n": ("--repeat-last-n", "value", ()),
+    "repeat_penalty": ("--repeat-penalty", "value", ()),
+    "presence_penalty": ("--presence-penalty", "value", ()),
+    "frequency_penalty": ("--frequency-penalty", "value", ()),
+    "dry_multiplier": ("--dry-multiplier", "value", ()),
+    "dry_base": ("--dry-base", "value", ()),
+    "dry_allowed_length": ("--dry-allowed-length", "value", ()),
+    "dry_penalty_last_n": ("--dry-penalty-last-n", "value", ()),
+    "dry_sequence_breaker": ("--dry-sequence-breaker", "value", ()),
+    "adaptive_target": ("--adaptive-target", "value", ()),
+    "adaptive_decay": ("--adaptive-decay", "value", ()),
+    "dynatemp_range": ("--dynatemp-range", "value", ()),
+    "dynatemp_exp": ("--dynatemp-exp", "value", ()),
+    "mirostat": ("--mirostat", "value", ()),
+    "mirostat_lr": ("--mirostat-lr", "value", ()),
+    "mirostat_ent": ("--mirostat-ent", "value", ()),
+    "logit_bias": ("--logit-bias", "value", ()),
+    "grammar": ("--grammar", "value", ()),
+    "grammar_file": ("--grammar-file", "value", ()),
+    "json_schema": ("--json-schema", "json", ()),
+    "json_schema_file": ("--json-schema-file", "value", ()),
+    "backend_sampling": ("--backend-sampling", "switch", ()),
+    "spec_draft_hf": ("--spec-draft-hf", "value", ("hf_repo_draft",)),
+    "spec_draft_threads": ("--spec-draft-threads", "value", ("threads_draft",)),
+    "spec_draft_threads_batch": ("--spec-draft-threads-batch", "value", ("threads_batch_draft",)),
+    "spec_draft_cpu_mask": ("--spec-draft-cpu-mask", "value", ("cpu_mask_draft",)),
+    "spec_draft_cpu_range": ("--spec-draft-cpu-range", "value", ("cpu_range_draft",)),
+    "spec_draft_cpu_strict": ("--spec-draft-cpu-strict", "value", ("cpu_strict_draft",)),
+    "spec_draft_prio": ("--spec-draft-prio", "value", ("prio_draft",)),
+    "spec_draft_poll": ("--spec-draft-poll", "value", ("poll_draft",)),
+    "spec_draft_cpu_mask_batch": ("--spec-draft-cpu-mask-batch", "value", ("cpu_mask_batch_draft",)),
+    "spec_draft_cpu_strict_batch": ("--spec-draft-cpu-strict-batch", "value", ("cpu_strict_batch_draft",)),
+    "spec_draft_prio_batch": ("--spec-draft-prio-batch", "value", ("prio_batch_draft",)),
+    "spec_draft_poll_batch": ("--spec-draft-poll-batch", "value", ("poll_batch_draft",)),
+    "spec_draft_override_tensor": ("--spec-draft-override-tensor", "list", ("override_tensor_draft",)),
+    "spec_draft_cpu_moe": ("--spec-draft-cpu-moe", "switch", ("cpu_moe_draft",)),
+    "spec_draft_n_cpu_moe": ("--spec-draft-n-cpu-moe", "value", ("spec_draft_ncmoe", "n_cpu_moe_draft")),
+    "spec_draft_n_max": ("--spec-draft-n-max", "value", ()),
+    "spec_draft_n_min": ("--spec-draft-n-min", "value", ()),
+    "spec_synth_len": ("--spec-synth-len", "value", ()),
+    "spec_synth_rates": ("--spec-synth-rates", "list", ()),
+    "spec_draft_p_split": ("--spec-draft-p-split", "value", ("draft_p_split",)),
+    "spec_draft_p_min": ("--spec-draft-p-min", "value", ("draft_p_min",)),
+    "spec_draft_backend_sampling": ("--spec-draft-backend-sampling", "both", ()),
+    "spec_draft_sampling": ("--spec-draft-sampling", "value", ()),
+    "spec_draft_device": ("--spec-draft-device", "list", ("device_draft",)),
+    "spec_draft_ngl": ("--spec-draft-ngl", "value", ("gpu_layers_draft", "n_gpu_layers_draft")),
+    "spec_ngram_mod_n_min": ("--spec-ngram-mod-n-min", "value", ()),
+    "spec_ngram_mod_n_max": ("--spec-ngram-mod-n-max", "value", ()),
+    "spec_ngram_mod_n_match": ("--spec-ngram-mod-n-match", "value", ()),
+    "spec_ngram_simple_size_n": ("--spec-ngram-simple-size-n", "value", ()),
+    "spec_ngram_simple_size_m": ("--spec-ngram-simple-size-m", "value", ()),
+    "spec_ngram_simple_min_hits": ("--spec-ngram-simple-min-hits", "value", ()),
+    "spec_ngram_map_k_size_n": ("--spec-ngram-map-k-size-n", "value", ()),
+    "spec_ngram_map_k_size_m": ("--spec-ngram-map-k-size-m", "value", ()),
+    "spec_ngram_map_k_min_hits": ("--spec-ngram-map-k-min-hits", "value", ()),
+    "spec_ngram_map_k4v_size_n": ("--spec-ngram-map-k4v-size-n", "value", ()),
+    "spec_ngram_map_k4v_size_m": ("--spec-ngram-map-k4v-size-m", "value", ()),
+    "spec_ngram_map_k4v_min_hits": ("--spec-ngram-map-k4v-min-hits", "value", ()),
+    "lookup_cache_static": ("--lookup-cache-static", "value", ()),
+    "lookup_cache_dynamic": ("--lookup-cache-dynamic", "value", ()),
+    "kv_unified_per_slot": ("--kv-unified-per-slot", "value", ()),
+    "ctx_checkpoints": ("--ctx-checkpoints", "value", ("swa_checkpoints",)),
+    "checkpoint_min_step": ("--checkpoint-min-step", "value", ()),
+    "cache_idle_slots": ("--cache-idle-slots", "both", ()),
+    "context_shift": ("--context-shift", "both", ()),
+    "reverse_prompt": ("--reverse-prompt", "value", ()),
+    "special": ("--special", "switch", ()),
+    "spm_infill": ("--spm-infill", "switch", ()),
+    "cont_batching": ("--cont-batching", "both", ()),
+    "mmproj_url": ("--mmproj-url", "value", ()),
+    "mmproj_auto": ("--mmproj-auto", "both", ()),
+    "mmproj_offload": ("--mmproj-offload", "both", ()),
+    "mmproj_device": ("--mmproj-device", "value", ()),
+    "image_min_tokens": ("--image-min-tokens", "value", ()),
+    "image_max_tokens": ("--image-max-tokens", "value", ()),
+    "mtmd_batch_max_tokens": ("--mtmd-batch-max-tokens", "value", ()),
+    "video_fps": ("--video-fps", "value", ()),
+    "video_timestamp_interval": ("--video-timestamp-interval", "value", ()),
+    "video_ffmpeg_dir": ("--video-ffmpeg-dir", "value", ()),
+    "tags": ("--tags", "value", ()),
+    "embd_normalize": ("--embd-normalize", "value", ()),
+    "reuse_port": ("--reuse-port", "switch", ()),
+    "path": ("--path", "value", ()),
+    "cors_origins": ("--cors-origins", "value", ()),
+    "cors_methods": ("--cors-methods", "value", ()),
+    "cors_headers": ("--cors-headers", "value", ()),
+    "cors_credentials": ("--cors-credentials", "both", ()),
+    "ui_config": ("--ui-config", "json", ("webui_config",)),
+    "ui_config_file": ("--ui-config-file", "value", ("webui_config_file",)),
+    "ui_mcp_proxy": ("--ui-mcp-proxy", "both", ("webui_mcp_proxy",)),
+    "tools": ("--tools", "list", ()),
+    "tools_runtime": ("--tools-runtime", "value", ()),
+    "mcp_servers_config": ("--mcp-servers-config", "value", ()),
+    "mcp_servers_json": ("--mcp-servers-json", "json", ()),
+    "agent": ("--agent", "both", ()),
+    "ui": ("--ui", "both", ("webui",)),
+    "api_key_file": ("--api-key-file", "value", ()),
+    "ssl_key_file": ("--ssl-key-file", "value", ()),
+    "ssl_cert_file": ("--ssl-cert-file", "value", ()),
+    "timeout": ("--timeout", "value", ()),
+    "cache_prompt": ("--cache-prompt", "both", ()),
+    "props": ("--props", "switch", ()),
+    "reasoning_effort": ("--reasoning-effort", "value", ()),
+    "reasoning_preserve": ("--reasoning-preserve", "both", ()),
+    "lora_init_without_apply": ("--lora-init-without-apply", "switch", ()),
+    "log_prompts_dir": ("--log-prompts-dir", "value", ()),
+    "spec_default": ("--spec-default", "switch", ()),
+}
+
+
+class ServerFlags(TypedDict, total=False):
+    """Options by their flags; None is the server's own default.
+
+    Attributes:
+        cpu_mask: CPU affinity mask: arbitrarily long hex.
+        cpu_range: Range of CPUs for affinity.
+        cpu_strict: Use strict CPU placement.
+        prio: Set process/thread priority : low, normal, medium, high, realtime.
+        poll: Use polling level to wait for work.
+        cpu_mask_batch: CPU affinity mask: arbitrarily long hex.
+        cpu_range_batch: Ranges of CPUs for affinity.
+        cpu_strict_batch: Use strict CPU placement.
+        prio_batch: Set process/thread priority : 0-normal, 1-medium, 2-high, 3-realtime.
+        poll_batch: Use polling to wait for work.
+        predict: Number of tokens to predict.
+        keep: Number of tokens to keep from the initial prompt.
+        swa_full: Use full-size SWA cache [].
+        perf: Whether to enable internal libllama performance timings.
+        escape: Whether to process escapes sequences.
+        rope_scaling: RoPE frequency scaling method.
+        rope_scale: RoPE context scaling factor, expands context by a factor of N.
+        rope_freq_base: RoPE base frequency, used by NTK-aware scaling.
+        rope_freq_scale: RoPE frequency scaling factor, expands context by a factor of 1/N.
+        yarn_orig_ctx: YaRN: original context size of model.
+        yarn_ext_factor: YaRN: extrapolation mix factor.
+        yarn_attn_factor: YaRN: scale sqrt or attention magnitude.
+        yarn_beta_slow: YaRN: high correction dim or alpha.
+        yarn_beta_fast: YaRN: low correction dim or beta.
+        kv_offload: Whether to enable KV cache offloading.
+        repack: Whether to enable weight repacking.
+        no_host: Bypass host buffer allowing extra buffers to be used.
+        defrag_thold: KV cache defragmentation threshold.
+        rpc: Comma-separated list of RPC servers.
+        load_mode: Model loading mode.
+        lazy_mode: On-demand reading of certain tensors, for.
+        numa: Attempt optimizations that help on some NUMA systems.
+        device: Comma-separated list of devices to use for offloading use --list-devices to see a.
+        override_tensor: Override tensor buffer type.
+        cpu_moe: Keep all Mixture of Experts weights in the CPU.
+        n_cpu_moe: Keep the Mixture of Experts weights of the first N layers in the CPU.
+        n_cpu_ffn: Keep the dense FFN weights of the first N layers in the CPU.
+        split_mode: How to split the model across multiple GPUs.
+        tensor_split: Fraction of the model to offload to each GPU, comma-separated list of proportions.
+        main_gpu: The GPU to use for the model, or for intermediate results and KV.
+        fit: Whether to adjust unset arguments to fit in device memory.
+        fit_target: Target margin per device for --fit, comma-separated list of values, single value is.
+        fit_ctx: Minimum ctx size that can be set by --fit option.
+        check_tensors: Check model tensor data for invalid values.
+        override_kv: Advanced option to override model metadata by key.
+        op_offload: Whether to offload host tensor operations to device.
+        control_vector: Add a control vector.
+        control_vector_scaled: Add a control vector with user defined scaling SCALE.
+        control_vector_layer_range: Layer range to apply the control vector to, start and end inclusive.
+        model_url: Model download url.
+        docker_repo: Docker Hub model repository.
+        hf_file: Hugging Face model file.
+        hf_token: Hugging Face access token.
+        log_file: Log to file.
+        verbose: Set verbosity level to infinity.
+        offline: Offline mode: forces use of cache, prevents network access.
+        verbosity: Set the verbosity threshold.
+        log_prefix: Enable prefix in log messages.
+        log_timestamps: Enable timestamps in log messages.
+        spec_draft_type_k: KV cache data type for K for the draft model.
+        spec_draft_type_v: KV cache data type for V for the draft model.
+        samplers: Samplers that will be used for generation in the order, separated by.
+        sampler_seq: Simplified sequence for samplers that will be used.
+        ignore_eos: Ignore end of stream token and continue generating.
+        temp: Temperature.
+        top_k: Top-k sampling.
+        top_p: Top-p sampling.
+        min_p: Min-p sampling.
+        top_nsigma: Top-n-sigma sampling.
+        xtc_probability: Xtc probability.
+        xtc_threshold: Xtc threshold.
+        typical: Locally typical sampling, parameter p.
+        repeat_last_n: Last n tokens to consider for penalize.
+        repeat_penalty: Penalize repeat sequence of tokens.
+        presence_penalty: Repeat alpha presence penalty.
+        frequency_penalty: Repeat alpha frequency penalty.
+        dry_multiplier: Set DRY sampling multiplier.
+        dry_base: Set DRY sampling base value.
+        dry_allowed_length: Set allowed length for DRY sampling.
+        dry_penalty_last_n: Set DRY penalty for the last n tokens.
+        dry_sequence_breaker: Add sequence breaker for DRY sampling, clearing out default breakers in the process.
+        adaptive_target: Adaptive-p: select tokens near this probability [].
+        adaptive_decay: Adaptive-p: decay rate for target adaptation over time.
+        dynatemp_range: Dynamic temperature range.
+        dynatemp_exp: Dynamic temperature exponent.
+        mirostat: Use Mirostat sampling.
+        mirostat_lr: Mirostat learning rate, parameter eta.
+        mirostat_ent: Mirostat target entropy, parameter tau.
+        logit_bias: Modifies the likelihood of token appearing in the completion.
+        grammar: BNF-like grammar to constrain generations.
+        grammar_file: File to read grammar from.
+        json_schema: JSON schema to constrain generations.
+        json_schema_file: File containing a JSON schema to constrain generations.
+        backend_sampling: Enable backend sampling.
+        spec_draft_hf: Same as --hf-repo, but for the draft model.
+        spec_draft_threads: Number of threads to use during generation.
+        spec_draft_threads_batch: Number of threads to use during batch and prompt processing.
+        spec_draft_cpu_mask: Draft model CPU affinity mask.
+        spec_draft_cpu_range: Ranges of CPUs for affinity.
+        spec_draft_cpu_strict: Use strict CPU placement for draft model.
+        spec_draft_prio: Set draft process/thread priority : 0-normal, 1-medium, 2-high, 3-realtime.
+        spec_draft_poll: Use polling to wait for draft model work.
+        spec_draft_cpu_mask_batch: Draft model CPU affinity mask.
+        spec_draft_cpu_strict_batch: Use strict CPU placement for draft model.
+        spec_draft_prio_batch: Set draft process/thread priority : 0-normal, 1-medium, 2-high, 3-realtime.
+        spec_draft_poll_batch: Use polling to wait for draft model work.
+        spec_draft_override_tensor: Override tensor buffer type for draft model.
+        spec_draft_cpu_moe: Keep all Mixture of Experts weights in the CPU for the draft model.
+        spec_draft_n_cpu_moe: Keep the Mixture of Experts weights of the first N layers in the CPU for the draft.
+        spec_draft_n_max: Number of tokens to draft for speculative decoding.
+        spec_draft_n_min: Minimum number of draft tokens to use for speculative decoding.
+        spec_synth_len: Target mean synthetic acceptance length, including the target token.
+        spec_synth_rates: Comma-separated unconditional per-position synthetic acceptance probabilities.
+        spec_draft_p_split: Speculative decoding split probability.
+        spec_draft_p_min: Minimum speculative decoding probability.
+        spec_draft_backend_sampling: Offload draft sampling to the backend.
+        spec_draft_sampling: How the draft is sampled: greedy takes its argmax, probabilistic samples it and has.
+        spec_draft_device: Comma-separated list of devices to use for offloading the draft model use.
+        spec_draft_ngl: Maximum number of draft model layers to store in VRAM, either an exact number.
+        spec_ngram_mod_n_min: Minimum number of ngram tokens to use for ngram-based speculative decoding.
+        spec_ngram_mod_n_max: Maximum number of ngram tokens to use for ngram-based speculative decoding.
+        spec_ngram_mod_n_match: Ngram-mod lookup length.
+        spec_ngram_simple_size_n: Ngram size N for ngram-simple speculative decoding, length of lookup n-gram.
+        spec_ngram_simple_size_m: Ngram size M for ngram-simple speculative decoding, length of draft m-gram.
+        spec_ngram_simple_min_hits: Minimum hits for ngram-simple speculative decoding.
+        spec_ngram_map_k_size_n: Ngram size N for ngram-map-k speculative decoding, length of lookup n-gram.
+        spec_ngram_map_k_size_m: Ngram size M for ngram-map-k speculative decoding, length of draft m-gram.
+        spec_ngram_map_k_min_hits: Minimum hits for ngram-map-k speculative decoding.
+        spec_ngram_map_k4v_size_n: Ngram size N for ngram-map-k4v speculative decoding, length of lookup n-gram.
+        spec_ngram_map_k4v_size_m: Ngram size M for ngram-map-k4v speculative decoding, length of draft m-gram.
+        spec_ngram_map_k4v_min_hits: Minimum hits for ngram-map-k4v speculative decoding.
+        lookup_cache_static: Path to static lookup cache to use for lookup decoding.
+        lookup_cache_dynamic: Path to dynamic lookup cache to use for lookup decoding.
+        kv_unified_per_slot: Context limit per parallel slot.
+        ctx_checkpoints: Max number of context checkpoints to create per slot[].
+        checkpoint_min_step: Minimum spacing between context checkpoints in tokens.
+        cache_idle_slots: Save idle slots to the prompt cache on new task, and clear them when using unified.
+        context_shift: Whether to use context shift on infinite text generation.
+        reverse_prompt: Halt generation at PROMPT, return control in interactive mode.
+        special: Special tokens output enabled.
+        spm_infill: Use Suffix/Prefix/Middle pattern for infill as some models prefer this.
+        cont_batching: Whether to enable continuous batching.
+        mmproj_url: URL to a multimodal projector file.
+        mmproj_auto: Whether to use multimodal projector file, useful when using -hf.
+        mmproj_offload: Whether to enable GPU offloading for multimodal projector.
+        mmproj_device: Device to use for multimodal projector use --list-devices to see a list of.
+        image_min_tokens: Minimum number of tokens each image can take, only used by vision models with.
+        image_max_tokens: Maximum number of tokens each image can take, only used by vision models with.
+        mtmd_batch_max_tokens: Maximum number of image tokens per batch when encoding images.
+        video_fps: Target video frame rate.
+        video_timestamp_interval: Interval in milliseconds between text timestamps.
+        video_ffmpeg_dir: Path to the directory containing ffmpeg and ffprobe.
+        tags: Set model tags, comma-separated.
+        embd_normalize: Normalisation for embeddings.
+        reuse_port: Allow multiple sockets to bind to the same port.
+        path: Path to serve static files from.
+        cors_origins: Comma-separated list of allowed origins for CORS if set to special value.
+        cors_methods: Comma-separated list of allowed methods for CORS.
+        cors_headers: Comma-separated list of allowed headers for CORS.
+        cors_credentials: Whether to allow credentials for CORS.
+        ui_config: JSON that provides default UI settings.
+        ui_config_file: JSON file that provides default UI settings.
+        ui_mcp_proxy: Experimental: whether to enable MCP CORS proxy.
+        tools: Experimental: whether to enable built-in tools for AI agents.
+        tools_runtime: Experimental: run tools in a separate runtime environment available options.
+        mcp_servers_config: Experimental: path to JSON file with MCP server definitions.
+        mcp_servers_json: Experimental: inline JSON with MCP server definitions.
+        agent: Whether to enable CORS proxy and all built-in tools.
+        ui: Whether to enable the Web UI.
+        api_key_file: Path to file containing API keys, one per line.
+        ssl_key_file: Path to file a PEM-encoded SSL private key.
+        ssl_cert_file: Path to file a PEM-encoded SSL certificate.
+        timeout: Server read/write timeout in seconds.
+        cache_prompt: Whether to enable prompt caching.
+        props: Enable changing global properties via POST /props.
+        reasoning_effort: Reasoning effort level given to the chat template: 'default' to keep the template.
+        reasoning_preserve: Preserve reasoning trace in the full history, not just the last assistant message.
+        lora_init_without_apply: Load LoRA adapters without applying them.
+        log_prompts_dir: Log prompts to directory.
+        spec_default: Enable default speculative decoding config.
+    """
+
+    cpu_mask: str | None
+    cpu_range: str | None
+    cpu_strict: int | None
+    prio: int | None
+    poll: int | None
+    cpu_mask_batch: str | None
+    cpu_range_batch: str | None
+    cpu_strict_batch: int | None
+    prio_batch: int | None
+    poll_batch: int | None
+    predict: int | None
+    keep: int | None
+    swa_full: bool | None
+    perf: bool | None
+    escape: bool | None
+    rope_scaling: str | None
+    rope_scale: int | None
+    rope_freq_base: int | None
+    rope_freq_scale: int | None
+    yarn_orig_ctx: int | None
+    yarn_ext_factor: float | None
+    yarn_attn_factor: float | None
+    yarn_beta_slow: float | None
+    yarn_beta_fast: float | None
+    kv_offload: bool | None
+    repack: bool | None
+    no_host: bool | None
+    defrag_thold: int | None
+    rpc: str | None
+    load_mode: str | None
+    lazy_mode: str | None
+    numa: str | None
+    device: str | Sequence[Any] | None
+    override_tensor: str | Sequence[Any] | None
+    cpu_moe: bool | None
+    n_cpu_moe: int | None
+    n_cpu_ffn: int | None
+    split_mode: str | None
+    tensor_split: str | Sequence[Any] | None
+    main_gpu: int | None
+    fit: bool | str | None
+    fit_target: str | Sequence[Any] | None
+    fit_ctx: int | None
+    check_tensors: bool | None
+    override_kv: str | Sequence[Any] | None
+    op_offload: bool | None
+    control_vector: str | None
+    control_vector_scaled: str | Sequence[Any] | None
+    control_vector_layer_range: Sequence[int] | None
+    model_url: str | None
+    docker_repo: str | None
+    hf_file: str | None
+    hf_token: str | None
+    log_file: str | None
+    verbose: bool | None
+    offline: bool | None
+    verbosity: int | None
+    log_prefix: bool | None
+    log_timestamps: bool | None
+    spec_draft_type_k: str | None
+    spec_draft_type_v: str | None
+    samplers: str | None
+    sampler_seq: str | None
+    ignore_eos: bool | None
+    temp: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    top_nsigma: float | None
+    xtc_probability: float | None
+    xtc_threshold: float | None
+    typical: float | None
+    repeat_last_n: int | None
+    repeat_penalty: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    dry_multiplier: float | None
+    dry_base: float | None
+    dry_allowed_length: int | None
+    dry_penalty_last_n: int | None
+    dry_sequence_breaker: str | None
+    adaptive_target: float | None
+    adaptive_decay: float | None
+    dynatemp_range: float | None
+    dynatemp_exp: float | None
+    mirostat: int | None
+    mirostat_lr: float | None
+    mirostat_ent: float | None
+    logit_bias: str | None
+    grammar: str | None
+    grammar_file: str | None
+    json_schema: Mapping[str, Any] | str | None
+    json_schema_file: str | None
+    backend_sampling: bool | None
+    spec_draft_hf: str | None
+    spec_draft_threads: int | None
+    spec_draft_threads_batch: int | None
+    spec_draft_cpu_mask: str | None
+    spec_draft_cpu_range: str | None
+    spec_draft_cpu_strict: int | None
+    spec_draft_prio: int | None
+    spec_draft_poll: int | None
+    spec_draft_cpu_mask_batch: str | None
+    spec_draft_cpu_strict_batch: int | None
+    spec_draft_prio_batch: int | None
+    spec_draft_poll_batch: int | None
+    spec_draft_override_tensor: str | Sequence[Any] | None
+    spec_draft_cpu_moe: bool | None
+    spec_draft_n_cpu_moe: int | None
+    spec_draft_n_max: int | None
+    spec_draft_n_min: int | None
+    spec_synth_len: int | None
+    spec_synth_rates: str | Sequence[Any] | None
+    spec_draft_p_split: float | None
+    spec_draft_p_min: float | None
+    spec_draft_backend_sampling: bool | None
+    spec_draft_sampling: str | None
+    spec_draft_device: str | Sequence[Any] | None
+    spec_draft_ngl: int | None
+    spec_ngram_mod_n_min: int | None
+    spec_ngram_mod_n_max: int | None
+    spec_ngram_mod_n_match: int | None
+    spec_ngram_simple_size_n: int | None
+    spec_ngram_simple_size_m: int | None
+    spec_ngram_simple_min_hits: int | None
+    spec_ngram_map_k_size_n: int | None
+    spec_ngram_map_k_size_m: int | None
+    spec_ngram_map_k_min_hits: int | None
+    spec_ngram_map_k4v_size_n: int | None
+    spec_ngram_map_k4v_size_m: int | None
+    spec_ngram_map_k4v_min_hits: int | None
+    lookup_cache_static: str | None
+    lookup_cache_dynamic: str | None
+    kv_unified_per_slot: int | None
+    ctx_checkpoints: int | None
+    checkpoint_min_step: int | None
+    cache_idle_slots: bool | None
+    context_shift: bool | None
+    reverse_prompt: str | None
+    special: bool | None
+    spm_infill: bool | None
+    cont_batching: bool | None
+    mmproj_url: str | None
+    mmproj_auto: bool | None
+    mmproj_offload: bool | None
+    mmproj_device: str | None
+    image_min_tokens: int | None
+    image_max_tokens: int | None
+    mtmd_batch_max_tokens: int | None
+    video_fps: float | None
+    video_timestamp_interval: int | None
+    video_ffmpeg_dir: str | None
+    tags: str | None
+    embd_normalize: int | None
+    reuse_port: bool | None
+    path: str | None
+    cors_origins: str | None
+    cors_methods: str | None
+    cors_headers: str | None
+    cors_credentials: bool | None
+    ui_config: Mapping[str, Any] | str | None
+    ui_config_file: str | None
+    ui_mcp_proxy: bool | None
+    tools: str | Sequence[Any] | None
+    tools_runtime: str | None
+    mcp_servers_config: str | None
+    mcp_servers_json: Mapping[str, Any] | str | None
+    agent: bool | None
+    ui: bool | None
+    api_key_file: str | None
+    ssl_key_file: str | None
+    ssl_cert_file: str | None
+    timeout: int | None
+    cache_prompt: bool | None
+    props: bool | None
+    reasoning_effort: str | None
+    reasoning_preserve: bool | None
+    lora_init_without_apply: bool | None
+    log_prompts_dir: str | None
+    spec_default: bool | None

@@ -1,0 +1,156 @@
+"""How much memory a model will need, read from the header of its GGUF file before anything is loaded."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+from .files import LocalServerError
+from .options import FilePath
+
+# Types of metadata values by their number (gguf.h): those of a fixed size as `struct` reads them.
+_SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+_MOST_KEYS, _LONGEST = 100_000, 1 << 28
+# Bits of one number in the cache, by --cache-type-k/v (ggml.c: block sizes with their scales).
+_BITS: Final = {
+    "f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5, "iq4_nl": 4.5,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """Memory that a server will need, in bytes, without the buffers for computing (some hundred MiB).
+
+    Attributes:
+        weights: The model's tensors, in all parts of a split model.
+        kv_cache: The cache for the whole context. Models with sliding-window or recurrent layers need less.
+        projector: The multimodal projector.
+        context: Tokens that the cache is for: `ctx_size`, else as trained.
+    """
+
+    weights: int
+    kv_cache: int
+    projector: int
+    context: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.kv_cache + self.projector
+
+    def __str__(self) -> str:
+        parts = f"weights {_shown(self.weights)}, KV cache {_shown(self.kv_cache)} for {self.context} tokens"
+        projector = f", projector {_shown(self.projector)}" if self.projector else ""
+        return f"{_shown(self.total)} ({parts}{projector})"
+
+
+def estimate_memory(model: FilePath, options: Mapping[str, Any] | None = None) -> MemoryEstimate:
+    """Estimate the memory of a server from the model's header; nothing is loaded.
+
+    Args:
+        model: GGUF file, the first one of a split model.
+        options: Of `LocalServer`; `ctx_size`, `cache_type_k`, `cache_type_v` and `mmproj` count.
+
+    Raises:
+        LocalServerError: When the file can't be read or is not a GGUF file.
+    """
+    given, path = options or {}, Path(model)
+    meta = read_metadata(path)
+    family = str(meta.get("general.architecture", ""))
+
+    def number(name: str, default: float) -> Any:
+        return meta.get(f"{family}.{name}", default)
+
+    context = int(given.get("ctx_size") or number("context_length", 0))
+    layers, heads = int(number("block_count", 0)), number("attention.head_count", 0)
+    kv_heads = number("attention.head_count_kv", heads)
+    # Some models have another number of heads in each layer.
+    per_layer = kv_heads if isinstance(kv_heads, list) else [kv_heads] * layers
+    most = max(heads) if isinstance(heads, list) else heads
+    size = int(number("embedding_length", 0)) // int(most or 1)
+    keys, values = int(number("attention.key_length", size)), int(number("attention.value_length", size))
+    bits = keys * _bits(given.get("cache_type_k")) + values * _bits(given.get("cache_type_v"))
+    is_encoder = number("attention.causal", True) is False
+    kv_cache = 0 if is_encoder else int(context * sum(per_layer) * bits / 8)
+    projector = given.get("mmproj")
+    return MemoryEstimate(
+        weights=sum(part.stat().st_size for part in _parts(path)),
+        kv_cache=kv_cache,
+        projector=os.path.getsize(projector) if projector else 0,
+        context=context,
+    )
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata of a GGUF file; long arrays, such as the vocabulary, are passed over.
+
+    Raises:
+        LocalServerError: When the file can't be read or is not a GGUF file.
+    """
+    try:
+        with path.open("rb") as file:
+            magic, version, _, count = struct.unpack("<4sIQQ", file.read(24))
+            if magic != b"GGUF" or version < 2 or count > _MOST_KEYS:
+                raise ValueError("not a GGUF file")
+            return {name: value for name, value in (_pair(file) for _ in range(count)) if value is not None}
+    except (OSError, ValueError, struct.error, UnicodeDecodeError) as error:
+        raise LocalServerError(f"the header of {path} can't be read: {error}", remedy="is it a GGUF file?") from error
+
+
+def _pair(file: IO[bytes]) -> tuple[str, Any]:
+    name = _string(file).decode()
+    return name, _value(file, _scalar(file, "I"))
+
+
+def _value(file: IO[bytes], kind: int) -> Any:
+    if kind in _SCALARS:
+        return _scalar(file, _SCALARS[kind])
+    if kind == _STRING:
+        return _string(file).decode("utf-8", "replace")
+    if kind != _ARRAY:
+        raise ValueError(f"unknown type of value {kind}")
+    inner, length = _scalar(file, "I"), _scalar(file, "Q")
+    if length > _LONGEST:
+        raise ValueError("an array is too long")
+    if inner in _SCALARS:
+        if length <= 1024:
+            return [_scalar(file, _SCALARS[inner]) for _ in range(length)]
+        file.seek(length * struct.calcsize(_SCALARS[inner]), os.SEEK_CUR)
+        return None
+    if inner != _STRING:
+        raise ValueError("an array of arrays")
+    for _ in range(length):
+        file.seek(_scalar(file, "Q"), os.SEEK_CUR)
+    return None
+
+
+def _scalar(file: IO[bytes], form: str) -> Any:
+    (value,) = struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))
+    return value
+
+
+def _string(file: IO[bytes]) -> bytes:
+    length = _scalar(file, "Q")
+    if length > _LONGEST:
+        raise ValueError("a text is too long")
+    return file.read(length)
+
+
+def _bits(kind: str | None) -> float:
+    return _BITS.get(kind or "f16", 16)
+
+
+def _parts(path: Path) -> list[Path]:
+    """All files of a split model."""
+    found = re.fullmatch(r"(.*)-00001-of-(\d{5})(\.gguf)", path.name)
+    return sorted(path.parent.glob(f"{found[1]}-*-of-{found[2]}{found[3]}")) if found else [path]
+
+
+def _shown(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
