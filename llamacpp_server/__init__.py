@@ -68,7 +68,9 @@ if TYPE_CHECKING:
         LocalServerError,
         find_models,
     )
+    from .messages import MessagesEvent, MessagesReply, MessagesRequest
     from .progress import ModelEvent, Progress, ProgressBar
+    from .responses import ResponsesEvent, ResponsesReply, ResponsesRequest
     from .results import (
         Embeddings,
         Fit,
@@ -86,6 +88,7 @@ if TYPE_CHECKING:
     )
     from .sampling import SamplingFields
     from .settings import DEFAULT_BASE_URL, ServerSettings, WaitState
+    from .transcription import Transcription, TranscriptionEvent
     from .vectors import EmbedRequest, RankRequest, ScoreScale
 
 __version__ = "0.1.0"
@@ -122,6 +125,9 @@ __all__ = [
     "LoraAdapter",
     "MalformedReplyError",
     "MediaPolicy",
+    "MessagesEvent",
+    "MessagesReply",
+    "MessagesRequest",
     "Metrics",
     "MissingToolCallError",
     "ModelCard",
@@ -137,6 +143,9 @@ __all__ = [
     "Repair",
     "ReplyStart",
     "RequestTimeoutError",
+    "ResponsesEvent",
+    "ResponsesReply",
+    "ResponsesRequest",
     "SamplingFields",
     "ScoreScale",
     "ServerBusyError",
@@ -154,6 +163,8 @@ __all__ = [
     "Token",
     "ToolCall",
     "ToolCallFragment",
+    "Transcription",
+    "TranscriptionEvent",
     "UnfitAnswerError",
     "UnreadableOutputError",
     "Usage",
@@ -223,11 +234,13 @@ __getattr__, __dir__ = lazy(
             "LocalServerError",
             "find_models",
         ),
+        "messages": ("MessagesEvent", "MessagesReply", "MessagesRequest"),
         "progress": (
             "ModelEvent",
             "Progress",
             "ProgressBar",
         ),
+        "responses": ("ResponsesEvent", "ResponsesReply", "ResponsesRequest"),
         "results": (
             "Embeddings",
             "Fit",
@@ -249,6 +262,7 @@ __getattr__, __dir__ = lazy(
             "ServerSettings",
             "WaitState",
         ),
+        "transcription": ("Transcription", "TranscriptionEvent"),
         "integration.tokenizer": ("LlamaServerTokenizer",),
         "vectors": (
             "EmbedRequest",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from ._endpoints import (
@@ -18,6 +19,9 @@ from ._endpoints import (
 )
 from ._endpoints import (
     lora as _lora,
+)
+from ._endpoints import (
+    other_apis as _apis,
 )
 from ._endpoints import (
     reranking as _ranking,
@@ -34,6 +38,7 @@ from ._endpoints import (
 from ._replies import (
     fold_chat,
     fold_completion,
+    fold_transcription,
 )
 from .chat import (
     ChatDelta,
@@ -45,7 +50,9 @@ from .chat import (
     InfillRequest,
 )
 from .info import ServerInfo
+from .messages import MessagesEvent, MessagesReply, MessagesRequest
 from .progress import ModelEvent
+from .responses import ResponsesEvent, ResponsesReply, ResponsesRequest
 from .results import (
     Embeddings,
     Fit,
@@ -62,6 +69,7 @@ from .results import (
     Token,
 )
 from .settings import ServerSettings, hides_arguments
+from .transcription import Transcription, TranscriptionEvent
 from .transport import (
     AsyncTransport,
 )
@@ -174,6 +182,48 @@ class AsyncLlamaServerClient:
             BadRequestError: When no such reply runs, or it can't be controlled.
         """
         await self._transport.run(_endpoints.end_reasoning(self.settings, reply_id, model))
+
+    # -- the APIs of OpenAI and Anthropic beside chat completions
+
+    async def create_response(self, request: ResponsesRequest) -> ResponsesReply:
+        """A whole reply of `/v1/responses`. Streams underneath, so that the server notices when the caller has gone."""
+        return ResponsesReply.from_events([event async for event in self.stream_response(request)])
+
+    def stream_response(self, request: ResponsesRequest) -> AsyncIterator[ResponsesEvent]:
+        """The events of `/v1/responses` as they come; the last one holds the whole reply."""
+        return self._transport.stream(_apis.stream_response(self.settings, request))
+
+    async def count_response_tokens(self, request: ResponsesRequest) -> int:
+        """Tokens of the prompt that a request to `/v1/responses` becomes; generates nothing."""
+        return await self._transport.run(_apis.count_response_tokens(self.settings, request))
+
+    async def create_message(self, request: MessagesRequest) -> MessagesReply:
+        """A whole reply of `/v1/messages`. Streams underneath, so that the server notices when the caller has gone."""
+        return MessagesReply.from_events([event async for event in self.stream_message(request)])
+
+    def stream_message(self, request: MessagesRequest) -> AsyncIterator[MessagesEvent]:
+        """The events of `/v1/messages` as they come."""
+        return self._transport.stream(_apis.stream_message(self.settings, request))
+
+    async def count_message_tokens(self, request: MessagesRequest) -> int:
+        """Tokens of the prompt that a request to `/v1/messages` becomes; generates nothing."""
+        return await self._transport.run(_apis.count_message_tokens(self.settings, request))
+
+    async def transcribe(self, audio: bytes | Path, **fields: object) -> Transcription:
+        """The text of a recording; needs a model that hears (`--mmproj`). Arguments as in `stream_transcription`."""
+        return fold_transcription([event async for event in self.stream_transcription(audio, **fields)])
+
+    def stream_transcription(self, audio: bytes | Path, **fields: object) -> AsyncIterator[TranscriptionEvent]:
+        """The text of a recording as it is written; the last event holds all of it.
+
+        Args:
+            audio: A recording (wav, mp3 or flac), or the path of one.
+            **fields: `language`, `prompt`, `temperature`, `max_tokens` and `model`; further ones are sent as they are.
+
+        Raises:
+            NotSupportedError: When the model does not hear.
+        """
+        return self._transport.stream(_apis.stream_transcription(self.settings, audio, fields))
 
     # -- the server and its models
 

@@ -28,6 +28,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 if TYPE_CHECKING:
     from .chat import ChatReply, CompletionReply
+    from .messages import MessagesReply
+    from .responses import ResponsesReply
+    from .transcription import Transcription
 
 __all__ = [
     "AuthenticationFailedError",
@@ -93,7 +96,7 @@ class LlamaServerError(Exception):
         self.remedy = remedy
         self.body = body
         self.earlier: tuple[LlamaServerError, ...] = ()
-        self.partial: ChatReply | CompletionReply | None = None
+        self.partial: ChatReply | CompletionReply | ResponsesReply | MessagesReply | Transcription | None = None
 
     def __str__(self) -> str:
         parts = [self.message]

@@ -25,7 +25,7 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
     Raises:
         BadRequestError: For what the server would refuse, or worse, take and ignore.
     """
-    body = _parameters(request.params)
+    body = parameters(request.params)
     body["messages"] = [_message(message) for message in request.messages]
     if request.model is not None:
         body["model"] = request.model
@@ -91,7 +91,7 @@ def streamable(body: Mapping[str, Any]) -> bool:
 
 def completion_body(request: CompletionRequest) -> dict[str, Any]:
     """The body of `/v1/completions` and of the native `/completion`."""
-    body = _parameters(request.params)
+    body = parameters(request.params)
     body["prompt"] = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
     if request.model is not None:
         body["model"] = request.model
@@ -108,7 +108,7 @@ def answers_of(body: Mapping[str, Any]) -> int:
 
 def infill_body(request: InfillRequest) -> dict[str, Any]:
     """The body of `/infill`."""
-    body = _parameters(request.params)
+    body = parameters(request.params)
     body["input_prefix"] = request.prefix
     body["input_suffix"] = request.suffix
     if request.prompt:
@@ -120,7 +120,7 @@ def infill_body(request: InfillRequest) -> dict[str, Any]:
     return {**body, "stream": not body.get("return_tokens"), **request.extra_body}
 
 
-def _parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+def parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     body = as_grammar(check_params(params))
     if "stop" in body:
         _clean_stop(body)

@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from .thoughts import ThinkingAsText as ThinkingAsText
     from .thoughts import ThinkTagFilter as ThinkTagFilter
     from .thoughts import ThoughtSplitter as ThoughtSplitter
+    from .typed_events import EventDecoder as EventDecoder
+    from .typed_events import fold_transcription as fold_transcription
+    from .typed_events import messages_event as messages_event
+    from .typed_events import responses_event as responses_event
+    from .typed_events import transcription_event as transcription_event
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -54,5 +59,12 @@ __getattr__, __dir__ = lazy(
         "sse": ("MAX_EVENT_BYTES", "SSEDecoder"),
         "stream": ("VAIN_TEMPLATES", "ChatStreamDecoder", "CompletionStreamDecoder", "StreamDecoder"),
         "thoughts": ("ThinkTagFilter", "ThinkingAsText", "ThoughtSplitter"),
+        "typed_events": (
+            "EventDecoder",
+            "fold_transcription",
+            "messages_event",
+            "responses_event",
+            "transcription_event",
+        ),
     },
 )

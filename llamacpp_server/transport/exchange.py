@@ -55,9 +55,11 @@ class Call:
     Attributes:
         method: HTTP method.
         path: Path below the server's root, such as `/v1/models`.
-        body: Sent as JSON; None sends none.
+        body: Sent as JSON, or as it is where it is bytes; None sends none.
         query: Added to the address.
         takes_slot: Whether the server runs it in a slot; such requests pass the gate.
+        content_type: What the body is.
+        headers: Further headers.
     """
 
     method: str
@@ -65,6 +67,8 @@ class Call:
     body: object = None
     query: Mapping[str, str] = field(default_factory=dict)
     takes_slot: bool = False
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
@@ -280,11 +284,11 @@ def named(settings: ServerSettings, model: str | None) -> dict[str, str]:
 
 def _request(settings: ServerSettings, call: Call) -> Send:
     url = settings.address(call.path, call.query)
-    headers = settings.request_headers()
+    headers = {**settings.request_headers(), **call.headers}
     content = None
     if call.body is not None:
-        headers["Content-Type"] = "application/json"
-        content = encode(call.body)
+        headers["Content-Type"] = call.content_type
+        content = call.body if isinstance(call.body, bytes) else encode(call.body)
     headers["Accept-Encoding"] = ACCEPTED
     patience = settings.connect_timeout, settings.read_timeout
     return Send(call.method, url, headers, content, *patience, verify=settings.verify)

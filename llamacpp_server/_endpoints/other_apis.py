@@ -1,0 +1,207 @@
+"""The APIs of OpenAI and Anthropic that llama-server has beside chat completions: Responses, Messages, transcriptions.
+
+It makes a chat of each of their requests, and ignores or refuses what does not fit (b11549). What it would ignore
+without a word is put right here, where that can be done.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from .._replies import (
+    EventDecoder,
+    fold_transcription,
+    messages_event,
+    responses_event,
+    transcription_event,
+)
+from .._tools import (
+    resolve_tool_choice,
+)
+from ..errors import BadRequestError
+from ..messages import MessagesEvent, MessagesReply, MessagesRequest
+from ..progress import Progress
+from ..responses import ResponsesEvent, ResponsesReply, ResponsesRequest
+from ..settings import ServerSettings
+from ..transcription import TranscriptionEvent
+from ..transport import (
+    Call,
+    Program,
+    StreamCall,
+    Work,
+    ask,
+    named,
+)
+from .bodies import parameters
+
+_ENDS_OF_RESPONSES: Final = ("response.completed", "response.incomplete", "response.failed")
+
+
+def stream_response(settings: ServerSettings, request: ResponsesRequest) -> StreamCall[ResponsesEvent]:
+    """`/v1/responses`."""
+    body = {**named(settings, None), **responses_body(request), "stream": True}
+    tell = settings.on_progress
+    if tell is not None:
+        body["return_progress"] = True
+
+    def watch(events: Sequence[ResponsesEvent]) -> None:
+        for event in events:
+            if tell is not None and event.progress is not None:
+                tell(Progress.of_prompt(event.progress))
+
+    return StreamCall(
+        settings=settings,
+        call=Call(method="POST", path="/v1/responses", body=body, takes_slot=True),
+        decoder=partial(EventDecoder, responses_event, _ends_response, ResponsesReply.from_events),
+        watch=None if tell is None else watch,
+    )
+
+
+def _ends_response(event: ResponsesEvent) -> bool:
+    return event.type in _ENDS_OF_RESPONSES
+
+
+def count_response_tokens(settings: ServerSettings, request: ResponsesRequest) -> Program[int]:
+    """`/v1/responses/input_tokens`."""
+    body = {**named(settings, None), **responses_body(request)}
+    return (yield from ask(settings, Call(method="POST", path="/v1/responses/input_tokens", body=body), _input_tokens))
+
+
+def responses_body(request: ResponsesRequest) -> dict[str, Any]:
+    """The body of `/v1/responses`."""
+    body = parameters(request.params)
+    body["input"] = request.input if isinstance(request.input, str) else [_item(item) for item in request.input]
+    for name in ("instructions", "max_output_tokens", "reasoning", "model"):
+        if (value := getattr(request, name)) is not None:
+            body[name] = value
+    functions = [tool for tool in request.tools if tool.get("type", "function") == "function"]
+    if tools := _chosen(functions, request.tool_choice, body):
+        body["tools"] = [{"type": "function", **tool} for tool in tools]
+        if request.parallel_tool_calls is not None:
+            body["parallel_tool_calls"] = request.parallel_tool_calls
+    answer = (request.text or {}).get("format")
+    if answer is not None and answer.get("type") != "text":
+        inner = {name: value for name, value in answer.items() if name != "type"}
+        body["response_format"] = {"type": answer["type"], **({"json_schema": inner} if inner else {})}
+    return {**body, **request.extra_body}
+
+
+def _item(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An input item. A message of the assistant without its type is refused (b11549), though the API allows it."""
+    return {"type": "message", **item} if item.get("role") == "assistant" else item
+
+
+def stream_message(settings: ServerSettings, request: MessagesRequest) -> StreamCall[MessagesEvent]:
+    """`/v1/messages`."""
+    body = {**named(settings, None), **messages_body(request), "stream": True}
+    return StreamCall(
+        settings=settings,
+        call=Call(method="POST", path="/v1/messages", body=body, takes_slot=True),
+        decoder=partial(
+            EventDecoder, messages_event, lambda event: event.type == "message_stop", MessagesReply.from_events
+        ),
+    )
+
+
+def count_message_tokens(settings: ServerSettings, request: MessagesRequest) -> Program[int]:
+    """`/v1/messages/count_tokens`."""
+    body = {**named(settings, None), **messages_body(request)}
+    return (yield from ask(settings, Call(method="POST", path="/v1/messages/count_tokens", body=body), _input_tokens))
+
+
+def messages_body(request: MessagesRequest) -> dict[str, Any]:
+    """The body of `/v1/messages`."""
+    body: dict[str, Any] = {"messages": [dict(message) for message in request.messages]}
+    names = ("max_tokens", "system", "thinking", "temperature", "top_p", "top_k", "chat_template_kwargs", "metadata")
+    for name in (*names, "model"):
+        if (value := getattr(request, name)) is not None:
+            body[name] = value
+    if stops := [text for text in request.stop_sequences if text]:
+        body["stop_sequences"] = stops
+    if tools := _chosen(request.tools, request.tool_choice, body):
+        body["tools"] = [dict(tool) for tool in tools]
+        # The server reads an object only, and knows no `none`.
+        if (word := body.pop("tool_choice", None)) is not None:
+            body["tool_choice"] = {"type": "any" if word == "required" else word}
+    return {**body, **request.extra_body}
+
+
+def _chosen(tools: Sequence[Mapping[str, Any]], choice: Any, body: dict[str, Any]) -> list[Mapping[str, Any]]:
+    """The tools to send; the word to send with them is put into the body. `none` sends no tools."""
+    wanted, word, _, _ = resolve_tool_choice([{"type": "function", "function": {**tool}} for tool in tools], choice)  # type: ignore[typeddict-item]
+    if word == "none":
+        return []
+    if word is not None:
+        body["tool_choice"] = word
+    names = {tool["function"]["name"] for tool in wanted}
+    return [tool for tool in tools if tool["name"] in names]
+
+
+def _input_tokens(answer: Any) -> int:
+    return int(answer["input_tokens"])
+
+
+def stream_transcription(
+    settings: ServerSettings, audio: bytes | Path, fields: Mapping[str, object]
+) -> StreamCall[TranscriptionEvent]:
+    """`/v1/audio/transcriptions`. A path is read away from the event loop."""
+    decoder = partial(EventDecoder, transcription_event, _ends_transcription, fold_transcription)
+    path = "/v1/audio/transcriptions"
+    if not isinstance(audio, bytes):
+        return StreamCall(
+            settings=settings,
+            call=Call(method="POST", path=path),
+            decoder=decoder,
+            first=lambda: _read_audio(settings, audio, fields),
+        )
+    boundary = secrets.token_hex(16)
+    texts = {**named(settings, None), **_given(fields), "stream": "true"}
+    call = Call(
+        method="POST",
+        path=path,
+        body=multipart(boundary, texts, audio),
+        content_type=f"multipart/form-data; boundary={boundary}",
+        takes_slot=True,
+    )
+    return StreamCall(settings=settings, call=call, decoder=decoder)
+
+
+def _read_audio(
+    settings: ServerSettings, path: Path, fields: Mapping[str, object]
+) -> Program[StreamCall[TranscriptionEvent]]:
+    audio: bytes = yield Work(partial(_bytes_of, path))
+    return stream_transcription(settings, audio, fields)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadRequestError(f"the audio can't be read: {error}") from error
+
+
+def _given(fields: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in fields.items() if value is not None}
+
+
+def multipart(boundary: str, fields: Mapping[str, str], file: bytes) -> bytes:
+    """A form with texts and one `file`. The server looks at the file's content, not at its name."""
+    heads = [f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n' for name in fields]
+    texts = b"".join(
+        head.encode() + value.encode() + b"\r\n" for head, value in zip(heads, fields.values(), strict=True)
+    )
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="audio"\r\n'
+    return (
+        texts
+        + f"{head}Content-Type: application/octet-stream\r\n\r\n".encode()
+        + file
+        + f"\r\n--{boundary}--\r\n".encode()
+    )
+
+
+def _ends_transcription(event: TranscriptionEvent) -> bool:
+    return event.result is not None

@@ -1,0 +1,156 @@
+"""Values of `/v1/responses`, the Responses API of OpenAI as llama-server has it. For gateways and for such agents.
+
+The server makes a chat of each request, and keeps nothing of it: `previous_response_id` is refused, and `store` has no
+meaning (b11549). Our own adapters use chat completions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from .chat import PromptProgress, Timings, ToolCall, Usage
+
+__all__ = ["ResponsesEvent", "ResponsesReply", "ResponsesRequest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponsesRequest:
+    """One request to `/v1/responses`.
+
+    Attributes:
+        input: A text of the user, or items: messages, function calls and their outputs, reasoning.
+        instructions: The system message; None for none.
+        tools: Functions in the shape of this API: `{"type": "function", "name": ..., "parameters": ...}`. The server
+            skips tools of other types.
+        tool_choice: As in `ChatRequest`: a named tool is really forced.
+        parallel_tool_calls: As in `ChatRequest`.
+        max_output_tokens: Most tokens to generate; None leaves it to the server.
+        text: Form of the answer: `{"format": {"type": "json_schema", "schema": ...}}`. It is sent as the
+            `response_format` of a chat, because the server ignores `text` (b11549).
+        reasoning: `{"effort": ...}`; the server looks at nothing else in it.
+        model: Name of the model; needed by a router.
+        params: Request fields of `SamplingFields`, by name: they work here as in a chat.
+        extra_body: Fields sent as they are, last, over everything else.
+    """
+
+    input: str | Sequence[Mapping[str, Any]]
+    instructions: str | None = None
+    tools: Sequence[Mapping[str, Any]] = ()
+    tool_choice: str | bool | Mapping[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    max_output_tokens: int | None = None
+    text: Mapping[str, Any] | None = None
+    reasoning: Mapping[str, Any] | None = None
+    model: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    extra_body: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsesReply:
+    """A whole reply of `/v1/responses`.
+
+    Attributes:
+        id: Its id.
+        model: The server's name of the model.
+        status: `completed`, also when `max_output_tokens` cut it off (b11549); `incomplete` for what arrived of a
+            stream that broke.
+        output: Items as the server sent them: `reasoning`, `message`, `function_call`.
+        usage: Token counts; None where the server gave none.
+        timings: The server's measurements; None where it gave none.
+        raw: The `response` object as the server sent it.
+    """
+
+    id: str = ""
+    model: str = ""
+    status: str = ""
+    output: tuple[Mapping[str, Any], ...] = ()
+    usage: Usage | None = None
+    timings: Timings | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The text of its messages."""
+        return self._texts("message", "output_text")
+
+    @property
+    def reasoning(self) -> str:
+        """The thinking; "" when there was none."""
+        return self._texts("reasoning", "reasoning_text")
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The function calls; `id` is the `call_id` that their outputs name."""
+        calls = (item for item in self.output if item.get("type") == "function_call")
+        return tuple(ToolCall(call["call_id"], call["name"], call["arguments"]) for call in calls)
+
+    def _texts(self, kind: str, part_kind: str) -> str:
+        parts = (part for item in self.output if item.get("type") == kind for part in item.get("content") or ())
+        return "".join(part["text"] for part in parts if part.get("type") == part_kind)
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any], timings: Timings | None = None) -> Self:
+        """Reads a `response` object."""
+        usage = wire.get("usage") or {}
+        details = usage.get("input_tokens_details") or {}
+        return cls(
+            id=str(wire.get("id") or ""),
+            model=str(wire.get("model") or ""),
+            status=str(wire.get("status") or ""),
+            output=tuple(wire.get("output") or ()),
+            usage=Usage(usage["input_tokens"], usage["output_tokens"], details.get("cached_tokens")) if usage else None,
+            timings=timings,
+            raw=wire,
+        )
+
+    @classmethod
+    def from_events(cls, events: Iterable[ResponsesEvent]) -> ResponsesReply:
+        """The reply that a stream ended with; of one that broke, the text and thinking that had arrived."""
+        texts: dict[str, list[str]] = {"reasoning": [], "message": []}
+        reply = ResponsesReply(status="incomplete")
+        for event in events:
+            if event.reply is not None:
+                reply = event.reply
+            texts["message"].append(event.text)
+            texts["reasoning"].append(event.reasoning)
+        if reply.output or reply.status == "completed":
+            return reply
+        kinds = {"reasoning": "reasoning_text", "message": "output_text"}
+        output = tuple(
+            {"type": kind, "content": [{"type": kinds[kind], "text": "".join(pieces)}]}
+            for kind, pieces in texts.items()
+            if any(pieces)
+        )
+        return ResponsesReply(reply.id, reply.model, "incomplete", output, raw=reply.raw)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsesEvent:
+    """One event of a stream of `/v1/responses`.
+
+    Attributes:
+        type: Such as `response.output_text.delta`, `response.output_item.added`, `response.completed`.
+        text: Text to append; "" in other events.
+        reasoning: Thinking to append; "" in other events.
+        arguments: The next characters of a function call's arguments; "" in other events.
+        item_id: Id of the output item that it belongs to; "" where it names none.
+        item: The output item that begins or is complete with it; None in other events.
+        reply: The whole reply in `response.completed`; in the first events, what is known of it. None in others.
+        timings: With `timings_per_token`, and at the end.
+        progress: How far the prompt is read (`return_progress`).
+        raw: The event as the server sent it.
+    """
+
+    type: str
+    text: str = ""
+    reasoning: str = ""
+    arguments: str = ""
+    item_id: str = ""
+    item: Mapping[str, Any] | None = None
+    reply: ResponsesReply | None = None
+    timings: Timings | None = None
+    progress: PromptProgress | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
