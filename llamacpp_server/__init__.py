@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         fold_completion,
     )
     from .async_client import AsyncLlamaServerClient
+    from .calibration import Calibration, CalibrationReport, Example
     from .chat import (
         ChatChoice,
         ChatDelta,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     )
     from .client import LlamaServerClient
     from .controls import ThinkingControl
+    from .decisions import Choice, Decisions, Noul, Score
     from .diagnostics import (
         CacheReport,
         CacheTurn,
@@ -101,18 +103,23 @@ __all__ = [
     "BadVectorError",
     "CacheReport",
     "CacheTurn",
+    "Calibration",
+    "CalibrationReport",
     "ChatChoice",
     "ChatDelta",
     "ChatReply",
     "ChatRequest",
+    "Choice",
     "CompletionChoice",
     "CompletionDelta",
     "CompletionReply",
     "CompletionRequest",
     "ConnectionFailedError",
     "ContextOverflowError",
+    "Decisions",
     "EmbedRequest",
     "Embeddings",
+    "Example",
     "Fit",
     "Health",
     "InfillRequest",
@@ -134,6 +141,7 @@ __all__ = [
     "ModelEvent",
     "NotFoundError",
     "NotSupportedError",
+    "Noul",
     "Progress",
     "ProgressBar",
     "PromptProgress",
@@ -147,6 +155,7 @@ __all__ = [
     "ResponsesReply",
     "ResponsesRequest",
     "SamplingFields",
+    "Score",
     "ScoreScale",
     "ServerBusyError",
     "ServerFaultError",
@@ -206,8 +215,10 @@ __getattr__, __dir__ = lazy(
             "ToolCallFragment",
             "Usage",
         ),
+        "calibration": ("Calibration", "CalibrationReport", "Example"),
         "client": ("LlamaServerClient",),
         "controls": ("ThinkingControl",),
+        "decisions": ("Choice", "Decisions", "Noul", "Score"),
         "errors": (
             "AuthenticationFailedError",
             "BadRequestError",

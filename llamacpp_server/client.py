@@ -15,6 +15,9 @@ from ._endpoints import (
     chat as _chats,
 )
 from ._endpoints import (
+    decide as _deciding,
+)
+from ._endpoints import (
     embeddings as _embedding,
 )
 from ._endpoints import (
@@ -40,6 +43,7 @@ from ._replies import (
     fold_completion,
     fold_transcription,
 )
+from .calibration import CalibrationReport, Example
 from .chat import (
     ChatDelta,
     ChatReply,
@@ -49,6 +53,7 @@ from .chat import (
     CompletionRequest,
     InfillRequest,
 )
+from .decisions import DecisionRequest, Decisions, Question
 from .info import ServerInfo
 from .messages import MessagesEvent, MessagesReply, MessagesRequest
 from .progress import ModelEvent
@@ -415,6 +420,53 @@ class LlamaServerClient:
             ContextOverflowError: For a document that does not fit beside the query; `index` tells which.
         """
         return self._transport.run(_ranking.rank(self.settings, request))
+
+    # -- decisions
+
+    def decide(self, state: Any, questions: Mapping[str, Question | Mapping[str, Any]], **options: Any) -> Decisions:
+        """Answer typed questions about a state, with a probability for every option and without generating text.
+
+        Questions about one state are asked one after the other, as they share its prompt in the server's cache.
+
+        Example:
+            >>> question = Choice("Which team?", ["billing", "shipping"])  # doctest: +SKIP
+            >>> client.decide("My parcel is late.", {"team": question}).choices["team"].choice  # doctest: +SKIP
+            'shipping'
+
+        Args:
+            state: Text, or JSON; may hold images, where the server takes some.
+            questions: By name: `Noul`, `Choice`, `Score`, or dicts of the server's form.
+            **options: Further fields of `DecisionRequest`, such as `rotations` and `calibration`.
+
+        Raises:
+            BadRequestError: For a question that can't be asked; nothing was sent then.
+            ContextOverflowError: When the state does not fit into a slot.
+            NotSupportedError: For `engine="native"` when the model is not a decision model.
+        """
+        request = DecisionRequest(state=state, questions=questions, **options)
+        return self._transport.run(_deciding.decide(self.settings, request))
+
+    def calibrate(
+        self,
+        questions: Mapping[str, Question | Mapping[str, Any]],
+        examples: Sequence[Example],
+        *,
+        offsets: bool = False,
+        **options: Any,
+    ) -> CalibrationReport:
+        """Fit temperatures for the answers of `decide` on labelled examples.
+
+        Args:
+            questions: As in `decide`.
+            examples: States with the right answers; fifty or more.
+            offsets: Also take away the model's preference for an option, per question.
+            **options: Further fields of `DecisionRequest`. A calibration holds for the options that it was fitted with.
+
+        Returns:
+            The fit, with accuracy, Brier score and calibration error before and after on these examples.
+        """
+        request = DecisionRequest(state="", questions=questions, **options)
+        return self._transport.run(_deciding.calibrate(self.settings, request, examples, offsets))
 
     # -- tokens and templates
 

@@ -64,6 +64,7 @@ class ModelCard:
             `failed`. None for the one model of an ordinary server.
         exit_code: Exit code of a load that failed.
         input_modalities: Such as `text`, `image`, `audio`; empty where the build does not say.
+        output_modalities: Such as `text`; `decisions` for a decision model, which may well chat, too (b11549).
         n_ctx: Context of a slot, in tokens; None where unknown (not loaded, old build).
         n_ctx_train: Context that the model was trained with.
         n_embd: Width of its embeddings.
@@ -82,6 +83,7 @@ class ModelCard:
     n_embd: int | None = None
     n_vocab: int | None = None
     n_params: int | None = None
+    output_modalities: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -96,6 +98,7 @@ class ModelCard:
             status="failed" if status.get("failed") else status.get("value"),
             exit_code=status.get("exit_code"),
             input_modalities=tuple(architecture.get("input_modalities") or ()),
+            output_modalities=tuple(architecture.get("output_modalities") or ()),
             n_ctx=meta.get("n_ctx"),
             n_ctx_train=meta.get("n_ctx_train"),
             n_embd=meta.get("n_embd"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
+    from .decisions_copy import write_decisions_copy
     from .flags import FLAGS as FLAGS
     from .flags import ServerFlags as ServerFlags
     from .memory import MemoryEstimate, estimate_memory
@@ -30,11 +31,13 @@ __all__ = [
     "find_binary",
     "find_models",
     "running_servers",
+    "write_decisions_copy",
 ]
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "decisions_copy": ("write_decisions_copy",),
         "flags": ("FLAGS", "ServerFlags"),
         "memory": ("MemoryEstimate", "estimate_memory"),
         "options": ("EXCLUDED", "OPTIONS", "argv_for"),

@@ -3,6 +3,7 @@
 from llamacpp_server.testing import CHAT_TEMPLATE, PLAIN_TEMPLATE, SECOND_SPELLINGS, Script, build_scripted, tool_call
 from tests.models.projector import build_projector
 from tests.models.random_models import build_lora, build_random, build_random_encoder
+from tests.models.table_model import build_table
 
 __all__ = [
     "CHAT_TEMPLATE",
@@ -14,5 +15,6 @@ __all__ = [
     "build_random",
     "build_random_encoder",
     "build_scripted",
+    "build_table",
     "tool_call",
 ]

@@ -1,0 +1,60 @@
+"""`/v1/systemone`: its body, its limits and its answer (b11549)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ..decisions import Noul, Score
+from .questions import Asked
+
+_MOST_OPTIONS: Final = 52
+_MOST_LEVELS: Final = 10
+
+
+def native_limit(asked: Asked) -> str | None:
+    """Why the server would refuse a question; None where it takes it."""
+    n = len(asked.options)
+    if isinstance(asked.question, Score):
+        if n > _MOST_LEVELS:
+            return f"questions[{asked.name!r}] has {n} levels; a decision model takes at most {_MOST_LEVELS}"
+    elif n > _MOST_OPTIONS:
+        return f"questions[{asked.name!r}] has {n} options; a decision model takes at most {_MOST_OPTIONS}"
+    return None
+
+
+def native_body(state: Any, asked: Mapping[str, Asked]) -> dict[str, Any]:
+    """The body; the names are those of `asked`."""
+    return {"state": state, "questions": {name: _question(one) for name, one in asked.items()}}
+
+
+def native_probabilities(asked: Asked, answer: Mapping[str, Any]) -> list[float]:
+    """The probabilities in the order of the question's options."""
+    if isinstance(asked.question, Noul):
+        yes = float(answer["noul"])
+        return [yes, 1.0 - yes]
+    given = answer["probabilities"]
+    if not isinstance(asked.question, Score):
+        return [float(given[key]) for key, _ in asked.options]
+    shown = [float(given[str(level)]) for level in range(len(asked.options))]
+    found = [0.0] * len(shown)
+    for at, p in zip(asked.order, shown, strict=True):
+        found[at] = p
+    return found
+
+
+def _question(asked: Asked) -> dict[str, Any]:
+    question = asked.question
+    body: dict[str, Any] = {"type": question.type, "instructions": question.instructions}
+    if isinstance(question, Noul):
+        if question.true is not None or question.false is not None:
+            body["criteria"] = {"true": question.true, "false": question.false}
+    elif isinstance(question, Score):
+        body["criteria"] = _descriptions(asked)
+    else:
+        body["criteria"] = dict(asked.shown)
+    return body
+
+
+def _descriptions(asked: Asked) -> Sequence[Any]:
+    return [text for _, text in asked.shown]

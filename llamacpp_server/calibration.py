@@ -1,0 +1,198 @@
+"""Calibration of decisions: what a temperature fitted on labelled examples changes, and the fit as a file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Self
+
+__all__ = ["Calibration", "CalibrationReport", "Example", "Quality", "fit_calibration", "measure"]
+
+_BINS: Final = 10
+_FLOOR: Final = 1e-9
+_RANGE: Final = (math.log(0.05), math.log(50.0))
+_STEPS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A state with the right answers.
+
+    Attributes:
+        state: As in `DecisionRequest`.
+        answers: By the question's name: True or False, the option, or the level.
+    """
+
+    state: Any
+    answers: Mapping[str, bool | str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How good probabilities are.
+
+    Attributes:
+        n: Answers that were measured.
+        accuracy: Share of answers whose most probable option is the right one.
+        brier: Mean squared distance of the probabilities to the truth: 0 is perfect, 2 the worst.
+        ece: Expected calibration error: mean distance of the probability of the chosen option to how often it is
+            right, in ten bins.
+    """
+
+    n: int
+    accuracy: float
+    brier: float
+    ece: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Temperatures by type of question: above 1 they flatten the probabilities, below 1 they sharpen them.
+
+    Attributes:
+        temperatures: By type (`noul`, `choice`, `score`); a missing one is 1.
+        offsets: By the question's name: what is added to the logarithm of each option's probability, in their order.
+            It takes away the model's preference for an option whatever the state. Empty unless `offsets=True`.
+    """
+
+    temperatures: Mapping[str, float] = field(default_factory=dict)
+    offsets: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def apply(self, kind: str, name: str, probabilities: Sequence[float]) -> list[float]:
+        """The probabilities of one question, calibrated; they sum to 1.
+
+        Args:
+            kind: Type of the question.
+            name: Its name.
+            probabilities: In the order of its options.
+        """
+        temperature, offsets = self.temperatures.get(kind, 1.0), self.offsets.get(name)
+        if offsets is not None and len(offsets) != len(probabilities):
+            raise ValueError(f"the calibration of {name!r} is for {len(offsets)} options, not {len(probabilities)}")
+        return _scaled(probabilities, temperature, offsets or [0.0] * len(probabilities))
+
+    def to_json(self) -> str:
+        """The fit as JSON."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ValueError: For anything else.
+        """
+        found = json.loads(text)
+        if not isinstance(found, dict) or not found.keys() <= {"temperatures", "offsets"}:
+            raise ValueError("this is not a calibration")
+        return cls(found.get("temperatures", {}), found.get("offsets", {}))
+
+    def save(self, path: Any) -> None:
+        """Writes the fit to a file."""
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self.to_json())
+
+    @classmethod
+    def load(cls, path: Any) -> Self:
+        """Reads a fit from a file."""
+        with open(path, encoding="utf-8") as file:
+            return cls.from_json(file.read())
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """A fit, and what it changes on the examples that it was fitted on. Measure on other examples, too.
+
+    Attributes:
+        calibration: The fit.
+        before: Without it.
+        after: With it.
+    """
+
+    calibration: Calibration
+    before: Quality
+    after: Quality
+
+
+Judged = tuple[str, str, Sequence[float], int]
+"""Type and name of a question, the probabilities of its options, and the position of the right one."""
+
+
+def measure(judged: Sequence[Judged], calibration: Calibration | None = None) -> Quality:
+    """Accuracy, Brier score and expected calibration error of answers."""
+    if not judged:
+        return Quality(0, math.nan, math.nan, math.nan)
+    made = [(p if calibration is None else calibration.apply(kind, name, p), right) for kind, name, p, right in judged]
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(_BINS)]
+    brier = 0.0
+    for probabilities, right in made:
+        best = max(range(len(probabilities)), key=probabilities.__getitem__)
+        bins[min(int(probabilities[best] * _BINS), _BINS - 1)].append((probabilities[best], best == right))
+        brier += sum((p - (at == right)) ** 2 for at, p in enumerate(probabilities))
+    gaps = (abs(sum(p for p, _ in found) - sum(hit for _, hit in found)) for found in bins)
+    hits = sum(hit for found in bins for _, hit in found)
+    return Quality(len(made), hits / len(made), brier / len(made), sum(gaps) / len(made))
+
+
+def fit_calibration(judged: Sequence[Judged], *, offsets: bool = False) -> CalibrationReport:
+    """Fits a temperature for each type of question, and offsets for each question where asked.
+
+    Args:
+        judged: Uncalibrated answers.
+        offsets: Whether to fit them; at least ten examples for each option are a good idea.
+    """
+    shifts: dict[str, list[float]] = {}
+    if offsets:
+        for name in dict.fromkeys(name for _, name, _, _ in judged):
+            shifts[name] = _fit_offsets([(p, right) for _, other, p, right in judged if other == name])
+    temperatures = {}
+    for kind in dict.fromkeys(kind for kind, _, _, _ in judged):
+        own = [(p, right, shifts.get(name)) for other, name, p, right in judged if other == kind]
+        temperatures[kind] = _fit_temperature(own)
+    found = Calibration(temperatures, shifts)
+    return CalibrationReport(found, measure(judged), measure(judged, found))
+
+
+def _fit_temperature(judged: Sequence[tuple[Sequence[float], int, Sequence[float] | None]]) -> float:
+    """The temperature with the smallest negative log likelihood, by golden section: it has one minimum."""
+
+    def loss(log_temperature: float) -> float:
+        temperature = math.exp(log_temperature)
+        return -sum(
+            math.log(max(_scaled(p, temperature, shift or [0.0] * len(p))[right], _FLOOR)) for p, right, shift in judged
+        )
+
+    low, high = _RANGE
+    ratio = (math.sqrt(5) - 1) / 2
+    for _ in range(_STEPS):
+        one, two = high - ratio * (high - low), low + ratio * (high - low)
+        if loss(one) <= loss(two):
+            high = two
+        else:
+            low = one
+    return math.exp((low + high) / 2)
+
+
+def _fit_offsets(judged: Sequence[tuple[Sequence[float], int]]) -> list[float]:
+    """Offsets with which the mean probability of each option is how often it is right, by iterated scaling."""
+    n = len(judged[0][0])
+    # One imaginary example, divided between the options: an option without examples is not ruled out.
+    wanted = [(sum(right == at for _, right in judged) + 1 / n) / (len(judged) + 1) for at in range(n)]
+    shift = [0.0] * n
+    for _ in range(_STEPS):
+        scaled = [_scaled(p, 1.0, shift) for p, _ in judged]
+        for at in range(n):
+            mean = sum(p[at] for p in scaled) / len(scaled)
+            shift[at] += math.log(wanted[at]) - math.log(max(mean, _FLOOR))
+    middle = sum(shift) / n
+    return [one - middle for one in shift]
+
+
+def _scaled(probabilities: Sequence[float], temperature: float, shift: Sequence[float]) -> list[float]:
+    logs = [(math.log(max(p, _FLOOR)) + s) / temperature for p, s in zip(probabilities, shift, strict=True)]
+    top = max(logs)
+    raised = [math.exp(one - top) for one in logs]
+    total = sum(raised)
+    return [one / total for one in raised]

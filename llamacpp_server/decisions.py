@@ -1,0 +1,203 @@
+"""Decisions: typed questions about a state, answered with a probability for every option. See docs/decisions.md.
+
+The questions and answers have the names and the form of llama-server's own `/v1/systemone`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from .calibration import Calibration
+from .chat import MediaPolicy, Usage
+
+__all__ = [
+    "Answer",
+    "Choice",
+    "ChoiceAnswer",
+    "DecisionEngine",
+    "DecisionRequest",
+    "Decisions",
+    "LabelStyle",
+    "Noul",
+    "NoulAnswer",
+    "Question",
+    "Score",
+    "ScoreAnswer",
+]
+
+DecisionEngine = Literal["auto", "native", "logits"]
+"""`native` is the server's `/v1/systemone`, for decision models; `logits` reads any chat model's next token; `auto` is
+native where the server says that its model is a decision model."""
+
+LabelStyle = Literal["auto", "letters", "words"]
+"""What the model answers with (engine `logits`): a letter for each option, or the option's own name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noul:
+    """A yes/no question; its answer is the probability of yes.
+
+    Attributes:
+        instructions: The whole question: text, or JSON.
+        true: What counts as yes; None needs no description.
+        false: What counts as no.
+    """
+
+    type: ClassVar[Literal["noul"]] = "noul"
+    instructions: Any
+    true: Any = None
+    false: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A choice between options without an order.
+
+    Attributes:
+        instructions: The whole question: text, or JSON.
+        criteria: A description for each option (None needs none), or only the options.
+    """
+
+    type: ClassVar[Literal["choice"]] = "choice"
+    instructions: Any
+    criteria: Mapping[str, Any] | Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A place on a scale of described levels; level 0 comes first.
+
+    Attributes:
+        instructions: The whole question: text, or JSON.
+        criteria: The descriptions of two levels or more, in order.
+    """
+
+    type: ClassVar[Literal["score"]] = "score"
+    instructions: Any
+    criteria: Sequence[Any]
+
+
+Question = Noul | Choice | Score
+
+
+@dataclass(frozen=True, slots=True)
+class NoulAnswer:
+    """The answer to a `Noul`.
+
+    Attributes:
+        noul: Probability of yes.
+        mass: How likely the model was to answer with any of the labels; None unless `mass=True` (engine `logits`).
+    """
+
+    type: ClassVar[Literal["noul"]] = "noul"
+    noul: float
+    mass: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceAnswer:
+    """The answer to a `Choice`.
+
+    Attributes:
+        choice: The most probable option.
+        probabilities: A probability for each option; they sum to 1.
+        confidence: 0 for equal probabilities, 1 for a certain answer: (p_max - 1/n) / (1 - 1/n).
+        mass: As in `NoulAnswer`.
+    """
+
+    type: ClassVar[Literal["choice"]] = "choice"
+    choice: str
+    probabilities: Mapping[str, float]
+    confidence: float
+    mass: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreAnswer:
+    """The answer to a `Score`.
+
+    Attributes:
+        score: The expected level; it may lie between two levels.
+        legend: The descriptions by level.
+        probabilities: A probability for each level; they sum to 1.
+        confidence: 1 minus the mean distance to the most probable level, divided by that of equal probabilities.
+        mass: As in `NoulAnswer`.
+    """
+
+    type: ClassVar[Literal["score"]] = "score"
+    score: float
+    legend: Mapping[int, Any]
+    probabilities: Mapping[int, float]
+    confidence: float
+    mass: float | None = None
+
+
+Answer = NoulAnswer | ChoiceAnswer | ScoreAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """The answers to the questions about one state.
+
+    Attributes:
+        answers: By the names of the questions.
+        engine: `native` or `logits`.
+        model: The model's name; "" where the server gave none.
+        usage: Tokens of all requests that were needed. Prompt tokens that came from the cache are counted, too, and
+            again for each question.
+        requests: How often the model was run.
+    """
+
+    answers: Mapping[str, Answer]
+    engine: Literal["native", "logits"]
+    model: str = ""
+    usage: Usage = field(default_factory=lambda: Usage(0, 0, 0))
+    requests: int = 1
+
+    @property
+    def nouls(self) -> dict[str, NoulAnswer]:
+        """Answers to yes/no questions."""
+        return {name: answer for name, answer in self.answers.items() if isinstance(answer, NoulAnswer)}
+
+    @property
+    def choices(self) -> dict[str, ChoiceAnswer]:
+        """Answers to choices."""
+        return {name: answer for name, answer in self.answers.items() if isinstance(answer, ChoiceAnswer)}
+
+    @property
+    def scores(self) -> dict[str, ScoreAnswer]:
+        """Answers to scores."""
+        return {name: answer for name, answer in self.answers.items() if isinstance(answer, ScoreAnswer)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRequest:
+    """One state and the questions about it.
+
+    Attributes:
+        state: Text, or JSON. Images in it (`{"type": "image_url", ...}`, at any depth) are sent as images.
+        questions: By name; `Noul`, `Choice`, `Score`, or dicts of the server's form.
+        engine: See `DecisionEngine`.
+        rotations: In how many orders the options are shown; the mean of the answers is free of the model's preference
+            for a position. Each one costs a further question. At most as many as there are options.
+        labels: See `LabelStyle`. `auto` takes names for models of less than a billion parameters and few options.
+        mass: Also measure how likely the model is to answer with a label at all (engine `logits`; one request more for
+            each question). Near 0, the question or the chat template does not fit.
+        thinking: Tokens for reasoning before the answer (engine `logits`); 0 has none.
+        calibration: A fit of `calibrate`; None leaves the probabilities as the model gives them.
+        model: Name of the model (routers).
+        media: What may be read and fetched for images.
+    """
+
+    state: Any
+    questions: Mapping[str, Question | Mapping[str, Any]]
+    engine: DecisionEngine = "auto"
+    rotations: int = 1
+    labels: LabelStyle = "auto"
+    mass: bool = False
+    thinking: int = 0
+    calibration: Calibration | None = None
+    model: str | None = None
+    media: MediaPolicy = field(default_factory=MediaPolicy)

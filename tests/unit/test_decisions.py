@@ -1,0 +1,188 @@
+"""Labels as trees, confidence and calibration, by numbers that are known."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llamacpp_server import Calibration, Choice, Noul, Score
+from llamacpp_server._decisions import (
+    answer_of,
+    check_questions,
+    clamped,
+    labels_for,
+    messages_for,
+    rotations_of,
+    tail_of,
+    walk,
+)
+from llamacpp_server.calibration import fit_calibration, measure
+
+
+def asked(question):
+    return check_questions({"q": question})["q"]
+
+
+def walked(paths, next_tokens, end=None):
+    """The probabilities of labels where a table says what follows a path, and how often it was asked."""
+    search, asked_for = walk(paths, end), []
+    try:
+        split = next(search)
+        while True:
+            prefix, tokens = split
+            asked_for.append(prefix)
+            split = search.send({token: next_tokens(prefix, token) for token in tokens})
+    except StopIteration as stop:
+        return stop.value, asked_for
+
+
+def test_a_path_that_no_other_shares_is_asked_for_once():
+    found, asked_for = walked([[(1, 2, 3)], [(4, 5)]], lambda _, token: {1: 0.9, 4: 0.3}[token])
+    assert (found, asked_for) == (pytest.approx([0.75, 0.25]), [()])
+
+
+def test_a_place_with_one_way_on_costs_nothing():
+    found, asked_for = walked([[(1, 2, 3)], [(1, 2, 4)]], lambda _, token: {3: 0.1, 4: 0.3}[token])
+    assert (found, asked_for) == (pytest.approx([0.25, 0.75]), [(1, 2)])
+
+
+def test_spellings_of_a_label_add_up():
+    found, _ = walked([[(1,), (2,)], [(3,)]], lambda _, token: {1: 0.2, 2: 0.4, 3: 0.2}[token])
+    assert found == pytest.approx([0.75, 0.25])
+
+
+def test_a_label_that_begins_another_ends_with_the_end_of_the_turn():
+    found, _ = walked([[(1,)], [(1, 2)]], lambda _, token: {2: 0.6, 9: 0.2}[token], end=9)
+    assert found == pytest.approx([0.25, 0.75])
+    found, _ = walked([[(1,)], [(1, 2)]], lambda _, token: 1.0)  # no end is known
+    assert found == pytest.approx([0.5, 0.5])
+
+
+def test_what_hardly_ever_happens_is_not_asked_for():
+    found, asked_for = walked([[(1,)], [(2, 3)], [(2, 4)]], lambda _, token: {1: 1.0, 2: 1e-6}[token])
+    assert asked_for == [()]
+    assert sum(found) == pytest.approx(1)
+
+
+PATHS = st.sets(st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple), min_size=2, max_size=30)
+
+
+@given(PATHS, st.randoms(use_true_random=False))
+def test_the_probabilities_of_any_labels_sum_to_1(paths, random):
+    found, _ = walked([[path] for path in sorted(paths)], lambda *_: random.random(), end=9)
+    assert sum(found) == pytest.approx(1)
+    assert min(found) >= 0
+
+
+HOSTILE = st.text(
+    st.characters(exclude_categories=["Cs"]) | st.sampled_from("\n\"'\\:{}<|>🙂"), min_size=1, max_size=20
+)
+
+
+@given(st.lists(HOSTILE, min_size=1, max_size=60, unique=True), st.sampled_from(["auto", "letters", "words"]))
+def test_any_options_get_distinct_labels_and_a_line_each(keys, style):
+    question = asked(Choice("Which?", keys))
+    labels = labels_for(question, style, None)
+    assert len(set(labels.texts)) == len(labels.spellings) == len(keys)
+    (message,) = messages_for("state", [], question, labels)
+    assert message["content"].startswith("state\n\n")
+    if not labels.words:
+        options = message["content"].split("Options:\n")[1].split("\nAnswer with")[0]
+        assert len(options.split("\n")) == len(keys)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_clamped_probabilities_are_a_distribution(shares):
+    found = clamped(shares)
+    assert sum(found) == pytest.approx(1)
+    assert all(0 <= share <= 1 for share in found)
+
+
+@given(st.integers(1, 60), st.integers(1, 8))
+def test_rotations_show_every_option_once_and_begin_differently(n, rotations):
+    turned = rotations_of(asked(Choice("?", [str(at) for at in range(n)])), rotations)
+    assert len({one.order[0] for one in turned}) == len(turned) == min(n, rotations)
+    assert all(sorted(one.order) == list(range(n)) for one in turned)
+
+
+def test_confidence_is_that_of_the_server():
+    def confidence(question, shares):
+        return answer_of(asked(question), shares, None).confidence
+
+    choice, score = Choice("?", ["a", "b", "c", "d"]), Score("?", ["a", "b", "c"])
+    assert confidence(choice, [0.25] * 4) == 0
+    assert confidence(choice, [1, 0, 0, 0]) == 1
+    assert confidence(choice, [0.7, 0.1, 0.1, 0.1]) == pytest.approx(0.6)
+    assert confidence(score, [1, 0, 0]) == 1
+    assert confidence(score, [0.5, 0.25, 0.25]) == pytest.approx(1 - 0.75 / 1)
+    assert confidence(score, [0, 1, 0]) == 1
+    assert confidence(Choice("?", ["a"]), [1.0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tail"),
+    [
+        ("<|im_start|>assistant\n", ""),
+        ("assistant\n<think>", "\n\n</think>\n\n"),
+        ("assistant\n<think>\n", "\n</think>\n\n"),
+        ("assistant\n<think>\n\n</think>\n\n", ""),
+        ("what does <think> mean?\n<|im_end|>assistant\n", ""),
+        ("<|end|><|start|>assistant", "<|channel|>final<|message|>"),
+    ],
+)
+def test_reasoning_that_is_open_is_closed(prompt, tail):
+    assert tail_of(prompt).text == tail
+
+
+def overconfident(n):
+    """Answers that say 0.9 and are right in 3 of 5."""
+    return [("choice", "q", [0.9, 0.05, 0.05], 0 if at % 5 < 3 else 1 + at % 2) for at in range(n)]
+
+
+def test_measures_are_those_of_the_books():
+    quality = measure([("noul", "q", [0.8, 0.2], 0), ("noul", "q", [0.8, 0.2], 1)])
+    assert quality.n == 2
+    assert quality.accuracy == 0.5
+    assert quality.brier == pytest.approx((0.08 + 1.28) / 2)
+    assert quality.ece == pytest.approx(0.3)
+    assert math.isnan(measure([]).accuracy)
+
+
+def test_a_temperature_makes_confidence_honest_and_keeps_the_choice():
+    report = fit_calibration(overconfident(100))
+    assert report.before.ece == pytest.approx(0.3)
+    assert report.after.ece < 0.01
+    assert report.after.brier < report.before.brier
+    assert report.after.accuracy == report.before.accuracy == 0.6
+
+
+def test_offsets_take_away_a_preference_for_an_option():
+    judged = [("choice", "q", [0.6, 0.4] if right == 0 else [0.52, 0.48], right) for right in (0, 1) * 20]
+    assert fit_calibration(judged).after.accuracy == 0.5
+    assert fit_calibration(judged, offsets=True).after.accuracy == 1.0
+
+
+def test_a_calibration_is_saved_and_read_again(tmp_path):
+    fit = fit_calibration(overconfident(20), offsets=True).calibration
+    fit.save(tmp_path / "fit.json")
+    assert Calibration.load(tmp_path / "fit.json") == fit
+    with pytest.raises(ValueError, match="not a calibration"):
+        Calibration.from_json('{"a": 1}')
+    with pytest.raises(ValueError, match="for 3 options, not 2"):
+        fit.apply("choice", "q", [0.5, 0.5])
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=9), st.floats(0.1, 10))
+def test_a_temperature_never_changes_the_order(shares, temperature):
+    found = Calibration({"noul": temperature}).apply("noul", "q", clamped(shares))
+    best = max(clamped(shares))
+    assert found[clamped(shares).index(best)] == max(found)
+    assert sum(found) == pytest.approx(1)
+
+
+def test_yes_comes_first_and_descriptions_are_shown():
+    question = asked(Noul("Late?", true="after noon"))
+    (message,) = messages_for("x", [], question, labels_for(question, "auto", None))
+    assert "yes: after noon" in message["content"]
+    assert "no:" not in message["content"]
