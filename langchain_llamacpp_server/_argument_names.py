@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from llamacpp_server.integration import Key
 
+    _ANY: Any = ...
+
     class OpenAINames(ConnectionNames):
         """What programs read of OpenAI's classes."""
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
         """Another name of `model`; as the server said it in a reply, where none was given."""
         openai_api_base: str | None = None
         """Another name of `base_url`."""
-        openai_api_key: Key | None = None
+        openai_api_key: Key = _ANY
         """Another name of `api_key`."""
         openai_organization: str | None = None
         """Accepted; llama-server knows no organizations."""
