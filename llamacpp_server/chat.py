@@ -83,6 +83,8 @@ class ChatRequest:
             holds to the schema of the tool's arguments. Not where `max_tokens` cut it off, and not with `n` > 1.
         forced_call_within: Tokens of text and thinking after which a demanded call has to have begun, where the
             request has no `max_tokens`; None sets no limit. A reply that runs on is stopped.
+        break_special_tokens: Whether the model's special tokens are broken up in what users, tools and earlier replies
+            say, so that no text can end its turn and begin another. System messages are sent as they are.
         missing_call_is_error: Whether a demanded call that did not come is a `MissingToolCallError` in the end.
     """
 
@@ -102,6 +104,7 @@ class ChatRequest:
     check_calls: bool = True
     forced_round: bool = True
     forced_call_within: int | None = FORCED_CALL_WITHIN
+    break_special_tokens: bool = True
     missing_call_is_error: bool = True
 
 

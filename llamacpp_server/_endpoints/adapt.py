@@ -15,6 +15,7 @@ from .._history import (
     MEDIA_PARTS,
     find_needs,
     repair_history,
+    template_tags,
     well_formed,
 )
 from .._repairs import tell
@@ -72,6 +73,7 @@ def look_at_template(settings: ServerSettings, model: str | None) -> Program[Non
     memory = recall_by_props(settings, model, props)
     memory.looked = True
     memory.tools = ServerInfo.build_from(props, (), name).tools
+    memory.tags = template_tags(f"{props.chat_template}{props.raw.get('chat_template_tool_use') or ''}")
 
 
 def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tuple[Repair, ...]]:

@@ -10,6 +10,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from .._history import (
+    holds_broken,
+)
 from .._media import (
     holds_media,
     with_media,
@@ -17,6 +20,7 @@ from .._media import (
 from .._notices import say_once
 from .._repairs import tell
 from .._replies import (
+    BrokenTokenFilter,
     ChatStreamDecoder,
     DeltaFilter,
     StreamDecoder,
@@ -56,6 +60,7 @@ from .lora import named_loras
 from .server import end_reasoning
 from .server import told as with_progress
 from .server_memory import OriginCheck, recall
+from .special_tokens import break_special_tokens, may_hold_tokens
 from .thinking_watch import ThinkingWatch
 
 Decoder = Callable[[], StreamDecoder[ChatDelta]]
@@ -89,12 +94,14 @@ def stream_chat(settings: ServerSettings, request: ChatRequest) -> Chat:
 
 def _media_chat(settings: ServerSettings, request: ChatRequest) -> Chat:
     """A salted chat whose media are not ready yet."""
-    if not holds_media(request.messages):
+    media = holds_media(request.messages)
+    if not media and not may_hold_tokens(request):
         return _tool_chat(settings, request)
 
     def first() -> Program[Chat]:
-        ready, converted = yield from with_media(request)
-        return _tool_chat(settings, ready, converted)
+        ready, converted = (yield from with_media(request)) if media else (request, ())
+        ready, broken = yield from break_special_tokens(settings, ready)
+        return _tool_chat(settings, ready, (*converted, *broken))
 
     return _later(settings, first)
 
@@ -224,6 +231,8 @@ def _filters(fitted: ChatRequest, body: Mapping[str, Any], answers: int) -> Filt
         filters.append(ThinkingAsText)
     elif body.get("reasoning_format") != "none":
         filters.append(partial(ThinkTagFilter, answers))
+    if holds_broken(fitted.messages):
+        filters.append(BrokenTokenFilter)
     if fitted.params.get("top_logprobs") == 0 and body.get("logprobs"):
         filters.append(WithoutTopLogprobs)
     return filters

@@ -68,6 +68,7 @@ from .bodies import (
 )
 from .lora import named_loras, scales_by_id
 from .server_memory import recall, recall_by_props
+from .special_tokens import break_special_tokens
 
 T = TypeVar("T")
 D = TypeVar("D", ChatDelta, CompletionDelta)
@@ -342,6 +343,7 @@ def ask_fitted(
         request, _, _ = with_answer_tool(request)
     if holds_media(request.messages):
         request, _ = yield from with_media(request)
+    request, _ = yield from break_special_tokens(settings, request)
     body = _unstreamed(settings, request)
     try:
         return (yield from ask(settings, Call(method="POST", path=path, body=body, takes_slot=takes_slot), read))

@@ -41,6 +41,8 @@ class ServerMemory:
         plain: Whether it wants one type for each node of a tool's schema.
         tools: Whether its template knows tools at all; None where that is not known.
         looked: Whether the server was asked for the template.
+        tags: Those that its template writes; None where that is not known.
+        special: What of texts has the form of a special token, and whether it is one. It does not grow beyond a bound.
         ways: How structured output worked, by its schema, where the usual way did not.
         served: Model and build that its replies name; None before the first.
         seen: What `/props` identifies it by; None where it was not asked or does not answer.
@@ -52,6 +54,8 @@ class ServerMemory:
     plain: bool = False
     tools: bool | None = None
     looked: bool = False
+    tags: frozenset[str] | None = None
+    special: dict[str, bool] = field(default_factory=dict)
     ways: dict[str, str] = field(default_factory=dict)
     served: tuple[str, str] | None = None
     seen: tuple[object, ...] | None = None

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from .always import find_needs as find_needs
     from .always import repair_history as repair_history
     from .always import well_formed as well_formed
+    from .special_tokens import JOINER as JOINER
+    from .special_tokens import break_tokens as break_tokens
+    from .special_tokens import candidates_in as candidates_in
+    from .special_tokens import holds_broken as holds_broken
+    from .special_tokens import holds_candidates as holds_candidates
+    from .special_tokens import is_tag as is_tag
+    from .special_tokens import is_usual as is_usual
+    from .special_tokens import joined_again as joined_again
+    from .special_tokens import special_among as special_among
+    from .special_tokens import template_tags as template_tags
     from .templates import MEDIA_PARTS as MEDIA_PARTS
     from .templates import TEMPLATE_REPAIRS as TEMPLATE_REPAIRS
 
@@ -20,6 +30,18 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "always": ("ALWAYS", "NO_RESULT", "REPAIRS", "find_needs", "repair_history", "well_formed"),
+        "special_tokens": (
+            "JOINER",
+            "break_tokens",
+            "candidates_in",
+            "holds_broken",
+            "holds_candidates",
+            "is_tag",
+            "is_usual",
+            "joined_again",
+            "special_among",
+            "template_tags",
+        ),
         "templates": ("MEDIA_PARTS", "TEMPLATE_REPAIRS"),
     },
 )

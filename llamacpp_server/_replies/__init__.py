@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .single_body import BodyAsStream as BodyAsStream
     from .single_body import WholeChatDecoder as WholeChatDecoder
     from .single_body import WholeCompletionDecoder as WholeCompletionDecoder
+    from .special_tokens_filter import BrokenTokenFilter as BrokenTokenFilter
     from .sse import MAX_EVENT_BYTES as MAX_EVENT_BYTES
     from .sse import SSEDecoder as SSEDecoder
     from .stream import VAIN_TEMPLATES as VAIN_TEMPLATES
@@ -56,6 +57,7 @@ __getattr__, __dir__ = lazy(
         "parse": ("chat_reply", "completion_reply", "fallback_call_id", "parse_embeddings", "usage_from_wire"),
         "progress_filter": ("ProgressFilter",),
         "single_body": ("BodyAsStream", "WholeChatDecoder", "WholeCompletionDecoder"),
+        "special_tokens_filter": ("BrokenTokenFilter",),
         "sse": ("MAX_EVENT_BYTES", "SSEDecoder"),
         "stream": ("VAIN_TEMPLATES", "ChatStreamDecoder", "CompletionStreamDecoder", "StreamDecoder"),
         "thoughts": ("ThinkTagFilter", "ThinkingAsText", "ThoughtSplitter"),

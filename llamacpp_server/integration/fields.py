@@ -298,6 +298,10 @@ class RepairFields(BaseModel):
     """Whether a demanded call that did not come is asked for once more, held to a JSON schema."""
     forced_call_within: int | None = Field(default=FORCED_CALL_WITHIN, ge=1)
     """Tokens after which a demanded call has to have begun, without `max_tokens`; None: no limit."""
+    break_special_tokens: bool = True
+    """Whether the model's special tokens are broken up in what users, tools and earlier replies say, so that no text
+    can forge a turn. Switch it off for a conversation that you wrote yourself, token by token.
+    """
     cache_salt: str | None = None
     """Put in brackets at the head of the system message, to keep the prompts of sessions apart in the server's cache.
     The model sees it, and it can make things worse: see docs/prompt-cache.md.

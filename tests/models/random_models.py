@@ -1,5 +1,6 @@
 """Models with random weights: they load, tokenize, embed and speak nonsense; all that the server does is real."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import gguf
@@ -26,6 +27,7 @@ def build_random(
     context_length: int = 4096,
     chat_template: str | None = None,
     fim_tokens: bool = False,
+    control_tokens: Sequence[str] = (),
     seed: int = 0,
 ) -> Path:
     """Write a random Llama, about 0.5 MB.
@@ -37,6 +39,7 @@ def build_random(
         context_length: The context that the model claims to be trained for.
         chat_template: Another template than the one with tools and thinking (see `PLAIN_TEMPLATE`).
         fim_tokens: Add the fill-in-the-middle tokens that `/infill` needs.
+        control_tokens: More tokens that are parsed specially, such as those of another family's template.
         seed: Another seed speaks other nonsense.
     """
     rng = np.random.default_rng(seed)
@@ -44,6 +47,8 @@ def build_random(
     vocabulary = chat_vocabulary()
     if fim_tokens:
         vocabulary.add_all(FIM, gguf.TokenType.CONTROL)
+    known = {*vocabulary.texts}
+    vocabulary.add_all([text for text in control_tokens if text not in known], gguf.TokenType.CONTROL)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("random")
     writer.add_context_length(context_length)

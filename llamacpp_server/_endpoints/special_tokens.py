@@ -1,0 +1,117 @@
+"""Which texts of a conversation are special to the model that reads it: asked of its tokenizer and of its template.
+
+What is found out is remembered with all else that is known of a model (`server_memory`), so that a conversation costs
+no request but for what is new in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from .._history import (
+    break_tokens,
+    candidates_in,
+    holds_candidates,
+    is_tag,
+    is_usual,
+    special_among,
+    template_tags,
+)
+from .._repairs import tell
+from ..chat import ChatRequest, Repair
+from ..errors import (
+    AuthenticationFailedError,
+    BadRequestError,
+    MalformedReplyError,
+    NotFoundError,
+    NotSupportedError,
+    ServerFaultError,
+)
+from ..settings import ServerSettings
+from ..transport import (
+    Call,
+    Program,
+    ask,
+    named,
+)
+from .adapt import look_at_template
+from .server_memory import recall
+
+# The server is there and won't say. Others (it loads, it is down) are what the chat itself would end in.
+_UNTOLD: Final = (
+    AuthenticationFailedError,
+    BadRequestError,
+    MalformedReplyError,
+    NotFoundError,
+    NotSupportedError,
+    ServerFaultError,
+)
+_MOST_TOKENS: Final = 4096
+# Tags that are known to be written by templates, for a server that does not show its own.
+_USUAL_TAGS: Final = template_tags("<think></think><tool_call></tool_call><tool_response></tool_response><function=")
+
+
+def may_hold_tokens(request: ChatRequest) -> bool:
+    """Whether `break_special_tokens` has anything to look up for a request."""
+    try:
+        return request.break_special_tokens and holds_candidates(request.messages)
+    except RecursionError:
+        return False  # it can't be sent either
+
+
+def break_special_tokens(
+    settings: ServerSettings, request: ChatRequest
+) -> Program[tuple[ChatRequest, tuple[Repair, ...]]]:
+    """The request with the model's special tokens broken up in what others say, and what was; see `_history`."""
+    if not may_hold_tokens(request):
+        return request, ()
+    candidates = candidates_in(request.messages)
+    special = yield from _special(settings, request.model, candidates)
+    tags = yield from _tags(settings, request.model)
+    messages, repairs = break_tokens(request.messages, special, {token for token in candidates if is_tag(token, tags)})
+    tell(repairs)
+    return replace(request, messages=messages), repairs
+
+
+def _special(settings: ServerSettings, model: str | None, candidates: Collection[str]) -> Program[set[str]]:
+    """The candidates that are special tokens; asked for are those that are not known yet, all at once."""
+    known = recall(settings, model).special
+    special = {token for token in candidates if known.get(token)}
+    unknown = sorted(token for token in candidates if token not in known)
+    if not unknown:
+        return special
+    try:
+        parsed = yield from _pieces(settings, model, unknown, parse_special=True)
+        unparsed = yield from _pieces(settings, model, unknown, parse_special=False)
+    except _UNTOLD:
+        return special | {token for token in unknown if is_usual(token)}
+    found = special_among(unknown, parsed, unparsed)
+    known.update((token, token in found) for token in unknown[:_MOST_TOKENS])
+    while len(known) > _MOST_TOKENS:
+        known.pop(next(iter(known)), None)
+    return special | found
+
+
+def _pieces(
+    settings: ServerSettings, model: str | None, texts: Sequence[str], *, parse_special: bool
+) -> Program[list[str]]:
+    body = {**named(settings, model), "content": "\n".join(texts), "parse_special": parse_special, "with_pieces": True}
+    return (yield from ask(settings, Call(method="POST", path="/tokenize", body=body), _whole_pieces))
+
+
+def _whole_pieces(answer: Any) -> list[str]:
+    """The pieces that are text; those that are a part of a character come as numbers, and are no special tokens."""
+    pieces = [entry["piece"] for entry in answer["tokens"]]
+    return [piece for piece in pieces if isinstance(piece, str)]
+
+
+def _tags(settings: ServerSettings, model: str | None) -> Program[frozenset[str]]:
+    """The tags of the template; the usual ones where the server does not tell."""
+    if recall(settings, model).tags is None:
+        yield from look_at_template(settings, model)
+    memory = recall(settings, model)
+    if memory.tags is None and memory.looked:
+        memory.tags = _USUAL_TAGS  # it has no template to show
+    return _USUAL_TAGS if memory.tags is None else memory.tags

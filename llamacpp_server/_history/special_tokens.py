@@ -1,0 +1,280 @@
+"""Texts of others that hold a model's own special tokens, broken up so that they can't forge turns.
+
+llama-server parses the whole rendered prompt for special tokens, whoever wrote which part of it (b11434): a web page
+with `<|im_end|>` in it ends the turn that it is quoted in. So an invisible character, a zero-width joiner, goes behind
+the first character of each such token in what users, tools and earlier replies say. The text reads the same and is
+tokenized as text. System messages, and an answer that the server is to continue, are the program's own.
+
+Candidates are found by their form, since no endpoint lists a vocabulary; which of them are special is asked of the
+server. Tags that only the template writes (`<tool_call>`) count too, except in earlier replies: `<think>` in those may
+be the framework's way of keeping a thought.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from ..chat import Repair
+from ..wire import MessageDict
+
+Message = dict[str, Any]
+
+JOINER: Final = "\u200d"
+NAME: Final = "special_tokens"
+
+_ANGLED: Final = re.compile(r"<[^<>\s]{1,80}>")
+_SQUARE: Final = re.compile(r"\[[A-Za-z_/|][^\[\]\s]{0,79}\]")
+# MiniMax's `]~b]`, `[e~[` and `]<]image[>[`, Falcon's `>>TITLE<<`, OLMo's `|||EMAIL_ADDRESS|||`; they may overlap.
+_ODD: Final = (
+    ("~", re.compile(r"(?=([\[\]][a-z!~]{1,8}[\[\]]))")),
+    ("]<]", re.compile(r"(?=(\]<\][^\[\]<>\s]{1,40}\[>\[))")),
+    (">>", re.compile(r"(?=(>>[A-Z_]{1,40}<<))")),
+    ("|||", re.compile(r"(?=(\|\|\|[A-Z_]{1,40}\|\|\|))")),
+)
+# Each with a sign without which a text need not be searched.
+_FORMS: Final = (("<", _ANGLED), ("[", _SQUARE), *_ODD)
+# In a template square brackets are mostly Jinja's.
+_SQUARE_TAG: Final = re.compile(r"\[(?:/?[A-Z_]{3,}|\|[^\s\[\]|]+\|)\]")
+_OPEN_TAG: Final = re.compile(r"<[A-Za-z_]{2,40}=")
+# What is special to known models, for servers that can't be asked.
+_USUAL: Final = re.compile(
+    r"<[|\uff5c].*>|<.*[|\uff5c]>|</?s>|<(?:bos|eos|unk|pad|sop|eop)>|<(?:start|end)_of_(?:turn|image)>"
+    r"|\[/?[A-Z_]{3,}\]|\[\|.*\|\]|\[gMASK\]|[\[\]].*~.*[\[\]]"
+)
+_MEDIA_MARKER: Final = "<__media__>"
+_BROKEN: Final = re.compile(f"(?<=[<\\[\\]>|]){JOINER}")
+_MOST_TAGS: Final = 512
+_PROGRAMS_OWN: Final = frozenset({"system", "developer"})
+
+
+def candidates_of(text: str) -> set[str]:
+    """What of a text has the form of a special token."""
+    return {token for sign, form in _FORMS if sign in text for token in form.findall(text)}
+
+
+def holds_candidates(messages: Sequence[MessageDict]) -> bool:
+    """Whether anything in what users, tools and earlier replies say has the form of a special token."""
+    return any(
+        sign in text and form.search(text)
+        for at, message in enumerate(messages)
+        if not _is_own(messages, at)
+        for text in _texts(message)
+        for sign, form in _FORMS
+    )
+
+
+def candidates_in(messages: Sequence[MessageDict]) -> set[str]:
+    """All that has the form of a special token in what users, tools and earlier replies say."""
+    found = set[str]()
+    for at, message in enumerate(messages):
+        if not _is_own(messages, at):
+            for text in _texts(message):
+                found |= candidates_of(text)
+    return found
+
+
+def template_tags(template: str) -> frozenset[str]:
+    """The tags that a chat template writes, and the beginnings of those that hold a name (`<function=`)."""
+    found = {_MEDIA_MARKER, *_ANGLED.findall(template), *_SQUARE_TAG.findall(template), *_OPEN_TAG.findall(template)}
+    for sign, form in _ODD:
+        if sign in template:
+            found.update(form.findall(template))
+    return frozenset(sorted(found)[:_MOST_TAGS])
+
+
+def is_tag(token: str, tags: frozenset[str]) -> bool:
+    """Whether a candidate is one of a template's tags."""
+    return token in tags or ("=" in token and token[: token.index("=") + 1] in tags)
+
+
+def is_usual(token: str) -> bool:
+    """Whether a candidate looks like the special tokens of known models."""
+    return _USUAL.fullmatch(token) is not None
+
+
+def special_among(candidates: Iterable[str], parsed: Iterable[str], unparsed: Iterable[str]) -> set[str]:
+    """The candidates that the tokenizer parses specially.
+
+    Args:
+        candidates: Those in question.
+        parsed: The pieces of a text that holds them all, tokenized with `parse_special`.
+        unparsed: The pieces of the same text without.
+    """
+    special = {piece for piece in set(parsed) - set(unparsed) if piece in candidates_of(piece)}
+    return {token for token in candidates if token in special or any(piece in token for piece in special)}
+
+
+def break_tokens(
+    messages: Sequence[MessageDict], special: Collection[str], tags: Collection[str]
+) -> tuple[list[Any], tuple[Repair, ...]]:
+    """The messages with their special tokens broken up, and what was done; the same for the same message on each turn.
+
+    Args:
+        messages: The conversation; not changed.
+        special: The candidates that are special tokens of the model.
+        tags: Those that are tags of the template.
+    """
+    broken: list[Any] = []
+    repairs: list[Repair] = []
+    for at, message in enumerate(messages):
+        if _is_own(messages, at):
+            broken.append(message)
+            continue
+        done = _message(dict(message), special if message.get("role") == "assistant" else {*special, *tags})
+        broken.append(done)
+        if done != message:
+            what = "special tokens of the model in the text were broken up, so that it can't end its turn"
+            repairs.append(Repair(NAME, f"messages[{at}]", what))
+    return broken, tuple(repairs)
+
+
+def joined_again(text: str, before: str = "") -> str:
+    """A text in which broken tokens are whole again; `before` is what came before it."""
+    return _BROKEN.sub("", before[-1:] + text)[len(before[-1:]) :] if JOINER in text else text
+
+
+def holds_broken(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether any message has broken tokens in it, which the model may repeat."""
+    return any(_BROKEN.search(text) for message in messages for text in _texts(message) if JOINER in text)
+
+
+def _is_own(messages: Sequence[Any], at: int) -> bool:
+    """Whether a message is the program's own: a system message, or an answer that the server is to continue."""
+    message = messages[at]
+    if not isinstance(message, Mapping) or message.get("role") in _PROGRAMS_OWN:
+        return True
+    return at == len(messages) - 1 and message.get("role") == "assistant" and not message.get("tool_calls")
+
+
+def _texts(message: Mapping[str, Any]) -> Iterator[str]:
+    """All texts of a message that a template may write."""
+    for key in ("content", "reasoning_content", "name", "tool_call_id"):
+        if isinstance(text := message.get(key), str):
+            yield text
+        elif key == "content" and isinstance(text, list):
+            yield "".join(part["text"] for part in text if _is_text(part))
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list | tuple) else ():
+        yield from _strings(_decoded(call))
+    if "function_call" in message:
+        yield from _strings(_decoded({"function": message["function_call"]}))
+
+
+def _is_text(part: object) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _strings(key)
+            yield from _strings(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _strings(inner)
+
+
+def _decoded(call: Any) -> Any:
+    """A call, with its arguments also as values where escapes may hide characters: the server decodes them."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    given = function.get("arguments") if isinstance(function, Mapping) else None
+    return call if (value := _hidden_in(given)) is None else [call, value]
+
+
+def _hidden_in(arguments: Any) -> Any:
+    """What JSON text with escapes stands for; None for anything else."""
+    if not isinstance(arguments, str) or "\\" not in arguments:
+        return None
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return None
+
+
+# -- breaking
+
+
+def _message(message: Message, tokens: Collection[str]) -> Message:
+    for key in ("content", "reasoning_content", "name", "tool_call_id"):
+        if isinstance(text := message.get(key), str):
+            message[key] = _broken(text, tokens)
+        elif key == "content" and isinstance(text, list):
+            message[key] = _parts(text, tokens)
+    if isinstance(calls := message.get("tool_calls"), list | tuple):
+        message["tool_calls"] = [_call(call, tokens) if isinstance(call, Mapping) else call for call in calls]
+    if isinstance(call := message.get("function_call"), Mapping):
+        message["function_call"] = _function(call, tokens)
+    return message
+
+
+def _broken(text: str, tokens: Collection[str]) -> str:
+    return _with_joiners(text, _places(text, tokens))
+
+
+def _places(text: str, tokens: Collection[str]) -> list[int]:
+    """Behind the first character of each token: looked for as the server does it, wherever it stands."""
+    places = set[int]()
+    for token in tokens:
+        at = text.find(token)
+        while at >= 0:
+            places.add(at + 1)
+            at = text.find(token, at + 1)
+    return sorted(places)
+
+
+def _with_joiners(text: str, places: Sequence[int]) -> str:
+    if not places:
+        return text
+    return JOINER.join(text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True))
+
+
+def _parts(parts: list[Any], tokens: Collection[str]) -> list[Any]:
+    """Parts of a message: templates write texts right behind each other, so a token may be spread over several."""
+    places = _places("".join(part["text"] for part in parts if _is_text(part)), tokens)
+    if not places:
+        return parts
+    broken, start = [], 0
+    for part in parts:
+        if _is_text(part):
+            end = start + len(part["text"])
+            own = [place - start for place in places if start < place <= end]
+            part, start = {**part, "text": _with_joiners(part["text"], own)}, end
+        broken.append(part)
+    return broken
+
+
+def _call(call: Mapping[str, Any], tokens: Collection[str]) -> dict[str, Any]:
+    return {
+        key: _function(value, tokens) if key == "function" and isinstance(value, Mapping) else _values(value, tokens)
+        for key, value in call.items()
+    }
+
+
+def _function(function: Mapping[str, Any], tokens: Collection[str]) -> dict[str, Any]:
+    return {
+        key: _arguments(value, tokens) if key == "arguments" else _values(value, tokens)
+        for key, value in function.items()
+    }
+
+
+def _arguments(given: Any, tokens: Collection[str]) -> Any:
+    value = _hidden_in(given)
+    if value is None:
+        return _values(given, tokens)
+    broken = _values(value, tokens)
+    return given if broken == value else json.dumps(broken, ensure_ascii=False)
+
+
+def _values(value: Any, tokens: Collection[str]) -> Any:
+    if isinstance(value, str):
+        return _broken(value, tokens)
+    if isinstance(value, Mapping):
+        return {_values(key, tokens): _values(inner, tokens) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_values(inner, tokens) for inner in value]
+    return value
