@@ -42,6 +42,7 @@ from ..transport import (
     Program,
     ask,
 )
+from .bodies import continues
 from .server_memory import recall, recall_by_props
 
 # Seconds for one question about a refusal. Rendering takes milliseconds, a token for a tool may have to wait.
@@ -84,7 +85,9 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
     """
     known = recall(settings, request.model)
     try:
-        messages, repairs = repair_history(request.messages, known.needs, wanted=request.history_repair)
+        messages, repairs = repair_history(
+            request.messages, known.needs, wanted=request.history_repair, continues=continues(request)
+        )
     except ValueError as error:
         raise BadRequestError(f"history_repair: {error}") from None
     tools = list(request.tools)
@@ -147,11 +150,12 @@ def _learn_of_history(settings: ServerSettings, request: ChatRequest, body: Mapp
         return False
     known = recall(settings, request.model).needs
     original = {**body, "messages": request.messages}
-    needs = yield from template_needs(settings, original, known, wanted=request.history_repair)
+    wanted, goes_on = request.history_repair, continues(request)
+    needs = yield from template_needs(settings, original, known, wanted=wanted, continues=goes_on)
     if needs == known:
         return False
     # A message that no template could render says nothing about this one: leave the needs of everybody else alone.
-    proper = well_formed(request.messages, known)
+    proper = well_formed(request.messages, known, continues=goes_on)
     if proper != body["messages"] and (yield from _taken(settings, _rendering(body, proper))):
         return False
     recall(settings, request.model).needs = needs
@@ -174,7 +178,12 @@ def _learn_of_tools(
 
 
 def template_needs(
-    settings: ServerSettings, body: Mapping[str, Any], known: Collection[str], *, wanted: bool | Collection[str] = True
+    settings: ServerSettings,
+    body: Mapping[str, Any],
+    known: Collection[str],
+    *,
+    wanted: bool | Collection[str] = True,
+    continues: bool = False,
 ) -> Program[frozenset[str]]:
     """What the server's template needs, after it refused a chat request; `known` where that can't be found out.
 
@@ -183,8 +192,9 @@ def template_needs(
         body: It, with the messages as the caller gave them.
         known: The needs that the refused messages were repaired for.
         wanted: As in `repair_history`.
+        continues: As in `repair_history`.
     """
-    search = find_needs(body["messages"], known, wanted=wanted)
+    search = find_needs(body["messages"], known, wanted=wanted, continues=continues)
     try:
         candidate = next(search)
         while True:

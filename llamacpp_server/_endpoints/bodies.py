@@ -27,6 +27,7 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
     """
     body = parameters(request.params)
     body["messages"] = [_message(message) for message in request.messages]
+    _continued(body)
     if request.model is not None:
         body["model"] = request.model
     tools, choice, one_call, _ = resolve_tool_choice(request.tools, request.tool_choice)
@@ -130,9 +131,30 @@ def parameters(params: Mapping[str, Any]) -> dict[str, Any]:
         body["top_logprobs"] = 1  # for 0 the server leaves out the tokens themselves as well
     if body.get("top_logprobs") is not None and not body.get("logprobs"):
         body["logprobs"] = True
-    if body.get("continue_final_message"):
-        body.setdefault("add_generation_prompt", False)  # a new turn and an old one at once is a 400
     return body
+
+
+def continues(request: ChatRequest) -> bool:
+    """Whether the request asks for its last answer to be continued."""
+    given = {**request.params, **request.extra_body}
+    asked = given.get("continue_final_message"), given.get("echo")
+    return (
+        any(value is not None and value is not False for value in asked) or given.get("add_generation_prompt") is False
+    )
+
+
+def _continued(body: dict[str, Any]) -> None:
+    """Says what the server does with an answer at the end: builds differ where it is left to them.
+
+    The answer that was there is not a part of the reply, unless `echo` asks for it.
+    """
+    last = body["messages"][-1] if body["messages"] else {}
+    if last.get("role") != "assistant" or last.get("tool_calls"):
+        return
+    if not body.get("continue_final_message"):
+        body["continue_final_message"] = True
+    body["add_generation_prompt"] = False  # a new turn and an old one at once is a 400
+    body.setdefault("echo", False)
 
 
 def _clean_stop(body: dict[str, Any]) -> None:

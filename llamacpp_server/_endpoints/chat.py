@@ -27,6 +27,7 @@ from .._replies import (
     ThinkingAsText,
     ThinkTagFilter,
     WholeChatDecoder,
+    WithoutPrefill,
     WithoutTopLogprobs,
     pipeline,
 )
@@ -231,6 +232,9 @@ def _filters(fitted: ChatRequest, body: Mapping[str, Any], answers: int) -> Filt
         filters.append(ThinkingAsText)
     elif body.get("reasoning_format") != "none":
         filters.append(partial(ThinkTagFilter, answers))
+    if body.get("continue_final_message") and not body.get("echo") and not body.get("stream"):
+        begun = fitted.messages[-1].get("content")
+        filters.append(partial(WithoutPrefill, begun if isinstance(begun, str) else ""))
     if holds_broken(fitted.messages):
         filters.append(BrokenTokenFilter)
     if fitted.params.get("top_logprobs") == 0 and body.get("logprobs"):

@@ -8,7 +8,6 @@ from .._lazy import lazy
 
 if TYPE_CHECKING:
     from .always import ALWAYS as ALWAYS
-    from .always import NO_RESULT as NO_RESULT
     from .always import REPAIRS as REPAIRS
     from .always import find_needs as find_needs
     from .always import repair_history as repair_history
@@ -24,12 +23,13 @@ if TYPE_CHECKING:
     from .special_tokens import special_among as special_among
     from .special_tokens import template_tags as template_tags
     from .templates import MEDIA_PARTS as MEDIA_PARTS
+    from .templates import NO_RESULT as NO_RESULT
     from .templates import TEMPLATE_REPAIRS as TEMPLATE_REPAIRS
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "always": ("ALWAYS", "NO_RESULT", "REPAIRS", "find_needs", "repair_history", "well_formed"),
+        "always": ("ALWAYS", "REPAIRS", "find_needs", "repair_history", "well_formed"),
         "special_tokens": (
             "JOINER",
             "break_tokens",
@@ -42,6 +42,6 @@ __getattr__, __dir__ = lazy(
             "special_among",
             "template_tags",
         ),
-        "templates": ("MEDIA_PARTS", "TEMPLATE_REPAIRS"),
+        "templates": ("MEDIA_PARTS", "NO_RESULT", "TEMPLATE_REPAIRS"),
     },
 )

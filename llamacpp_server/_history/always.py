@@ -7,33 +7,38 @@ for the template from then on.
 
 A repair looks at a message and those before it, and never at the turn it is made in, so an old message comes out the
 same on every later turn and the prompt's cache stays good. (The end of the messages is the exception: a call without a
-result gets one there, two answers become one, and `trailing_assistant` adds a message.)
+result gets one there, an answer is followed by a turn of the user, or two become one that is continued.)
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NoReturn, cast
 
 from .._repairs import enabled, short_id
 from ..chat import Repair
 from ..errors import BadRequestError
 from ..wire import MessageDict
-from .templates import MEDIA_PARTS, TEMPLATE_REPAIRS, joined
+from .templates import MEDIA_PARTS, TEMPLATE_REPAIRS, answered_calls, joined
 
 Message = dict[str, Any]
 Note = Callable[[str, str], None]
 Step = Callable[[list[Message], Note], list[Message]]
 
-NO_RESULT: Final = "No result: the call was not carried out."
+YOUR_TURN: Final = "It is your turn now."
 STAND_IN: Final = "..."
 RAW_ARGUMENTS: Final = "invalid_arguments"
 """The key under which the model sees what it wrote as arguments that were no JSON object."""
 
 
 def repair_history(
-    messages: Sequence[MessageDict], needs: Collection[str] = (), *, wanted: bool | Collection[str] = True
+    messages: Sequence[MessageDict],
+    needs: Collection[str] = (),
+    *,
+    wanted: bool | Collection[str] = True,
+    continues: bool = False,
 ) -> tuple[list[MessageDict], tuple[Repair, ...]]:
     """Messages that no server refuses, and that a template with these needs takes; and what was done.
 
@@ -41,8 +46,9 @@ def repair_history(
         messages: The conversation; not changed.
         needs: What the template needs besides, of `TEMPLATE_REPAIRS`; see `find_needs`.
         wanted: Which repairs may be done at all; see `enabled`.
+        continues: Whether an answer at the end is to be continued.
     """
-    allowed = enabled(REPAIRS, wanted)
+    allowed = enabled(REPAIRS, wanted) - ({"own_turn"} if continues else set())
     steps = {**ALWAYS, **{name: step for name, step in TEMPLATE_REPAIRS.items() if name in needs}}
     repairs = list[Repair]()
     current: list[Message] = [dict(message) for message in messages]
@@ -53,7 +59,11 @@ def repair_history(
 
 
 def find_needs(
-    messages: Sequence[MessageDict], known: Collection[str] = (), *, wanted: bool | Collection[str] = True
+    messages: Sequence[MessageDict],
+    known: Collection[str] = (),
+    *,
+    wanted: bool | Collection[str] = True,
+    continues: bool = False,
 ) -> Generator[list[MessageDict], bool, frozenset[str] | None]:
     """Finds what a template needs: yields messages to try, is sent whether they were taken, and returns the needs.
 
@@ -61,9 +71,10 @@ def find_needs(
     many conversations as there are repairs. The answer is None when none of them helps.
     """
     needs = frozenset(known)
-    tried, _ = repair_history(messages, needs, wanted=wanted)
+    repaired_for = partial(repair_history, messages, wanted=wanted, continues=continues)
+    tried, _ = repaired_for(needs)
     for name in TEMPLATE_REPAIRS:
-        repaired, _ = repair_history(messages, needs | {name}, wanted=wanted)
+        repaired, _ = repaired_for(needs | {name})
         if repaired == tried:
             continue
         needs, tried = needs | {name}, repaired
@@ -72,19 +83,22 @@ def find_needs(
     else:
         return None
     for name in sorted(needs - set(known)):
-        repaired, _ = repair_history(messages, needs - {name}, wanted=wanted)
+        repaired, _ = repaired_for(needs - {name})
         if repaired == tried or (yield repaired):
             needs -= {name}
             tried = repaired
     return needs
 
 
-def well_formed(messages: Sequence[MessageDict], needs: Collection[str] = ()) -> list[MessageDict]:
+def well_formed(
+    messages: Sequence[MessageDict], needs: Collection[str] = (), *, continues: bool = False
+) -> list[MessageDict]:
     """The same conversation with stand-ins for values that no template can render, and with every constant repair.
 
     Where the server takes it and not the messages themselves, the messages are at fault and not its template.
     """
-    return repair_history([cast(MessageDict, _proper(message)) for message in messages], needs)[0]
+    proper = [cast(MessageDict, _proper(message)) for message in messages]
+    return repair_history(proper, needs, continues=continues)[0]
 
 
 def _proper(message: Mapping[str, Any]) -> Message:
@@ -216,26 +230,22 @@ def _missing_ids(messages: list[Message], note: Note) -> list[Message]:
     return messages
 
 
-def _unanswered_calls(messages: list[Message], note: Note) -> list[Message]:
-    """A history that ends in a call is refused by every server, and one that goes on without results by some."""
-    answered: list[Message] = []
-    waiting: dict[str, str] = {}
+def _open_end(messages: list[Message], note: Note) -> list[Message]:
+    """A history that ends in a call is refused by every server.
 
-    def answer() -> None:
-        for call_id, name in waiting.items():
-            note(f"messages[{len(answered)}]", f"a call of {name} had no result: said so")
-            answered.append({"role": "tool", "tool_call_id": call_id, "name": name, "content": NO_RESULT})
-        waiting.clear()
+    One that goes on without results stays as it is, unless the template refuses it: models answer the next turn better
+    without being told of a call that was not carried out.
+    """
+    last = messages[-1] if messages else {}
+    return answered_calls(messages, note) if last.get("role") == "assistant" and last.get("tool_calls") else messages
 
-    for message in messages:
-        if message.get("role") != "tool":
-            answer()
-        answered.append(message)
-        waiting.pop(message.get("tool_call_id", ""), None)
-        if message.get("role") == "assistant":
-            waiting |= {call["id"]: call["function"]["name"] for call in message.get("tool_calls", ())}
-    answer()
-    return answered
+
+def _own_turn(messages: list[Message], note: Note) -> list[Message]:
+    """The server continues an answer at the end; a model that is to answer another one needs a turn of its own."""
+    if not messages or messages[-1].get("role") != "assistant" or messages[-1].get("tool_calls"):
+        return messages
+    note(f"messages[{len(messages)}]", "the user passes the turn on, as the server would continue the last answer")
+    return [*messages, {"role": "user", "content": YOUR_TURN}]
 
 
 def _two_endings(messages: list[Message], note: Note) -> list[Message]:
@@ -250,8 +260,9 @@ ALWAYS: Final[Mapping[str, Step]] = {
     "fields": _fields,
     "invalid_arguments": _arguments,
     "missing_ids": _missing_ids,
-    "unanswered_calls": _unanswered_calls,
+    "unanswered_calls": _open_end,
+    "own_turn": _own_turn,
     "two_endings": _two_endings,
 }
-REPAIRS: Final = (*ALWAYS, *TEMPLATE_REPAIRS)
+REPAIRS: Final = tuple(dict.fromkeys((*ALWAYS, *TEMPLATE_REPAIRS)))
 """The names of all repairs."""

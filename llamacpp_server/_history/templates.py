@@ -15,6 +15,7 @@ Message = dict[str, Any]
 Note = Callable[[str, str], None]
 Step = Callable[[list[Message], Note], list[Message]]
 
+NO_RESULT: Final = "No result: the call was not carried out."
 EMPTY: Final = "(empty)"
 NO_ANSWER: Final = "(no answer)"
 START: Final = "(start)"
@@ -23,6 +24,28 @@ FOLLOWS: Final = "(see the next message)"
 MEDIA_PARTS: Final = frozenset({"image_url", "input_audio", "input_video"})
 _NOTE: Final = "[System note] "
 _KNOWN_ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
+
+
+def answered_calls(messages: list[Message], note: Note) -> list[Message]:
+    """Each call has a result (some templates refuse a history that goes on without)."""
+    answered: list[Message] = []
+    waiting: dict[str, str] = {}
+
+    def answer() -> None:
+        for call_id, name in waiting.items():
+            note(f"messages[{len(answered)}]", f"a call of {name} had no result: said so")
+            answered.append({"role": "tool", "tool_call_id": call_id, "name": name, "content": NO_RESULT})
+        waiting.clear()
+
+    for message in messages:
+        if message.get("role") != "tool":
+            answer()
+        answered.append(message)
+        waiting.pop(message.get("tool_call_id", ""), None)
+        if message.get("role") == "assistant":
+            waiting |= {call["id"]: call["function"]["name"] for call in message.get("tool_calls", ())}
+    answer()
+    return answered
 
 
 def _roles(messages: list[Message], note: Note) -> list[Message]:
@@ -244,6 +267,7 @@ def _result_media(messages: list[Message], note: Note) -> list[Message]:
 
 
 TEMPLATE_REPAIRS: Final[Mapping[str, Step]] = {
+    "unanswered_calls": answered_calls,
     "result_media": _result_media,
     "roles": _roles,
     "late_system": _late_system,

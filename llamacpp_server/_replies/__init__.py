@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .parse import fallback_call_id as fallback_call_id
     from .parse import parse_embeddings as parse_embeddings
     from .parse import usage_from_wire as usage_from_wire
+    from .prefill_filter import WithoutPrefill as WithoutPrefill
     from .progress_filter import ProgressFilter as ProgressFilter
     from .single_body import BodyAsStream as BodyAsStream
     from .single_body import WholeChatDecoder as WholeChatDecoder
@@ -55,6 +56,7 @@ __getattr__, __dir__ = lazy(
         "fold": ("fold_chat", "fold_completion"),
         "logprobs_filter": ("WithoutTopLogprobs",),
         "parse": ("chat_reply", "completion_reply", "fallback_call_id", "parse_embeddings", "usage_from_wire"),
+        "prefill_filter": ("WithoutPrefill",),
         "progress_filter": ("ProgressFilter",),
         "single_body": ("BodyAsStream", "WholeChatDecoder", "WholeCompletionDecoder"),
         "special_tokens_filter": ("BrokenTokenFilter",),

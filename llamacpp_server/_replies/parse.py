@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,6 +65,18 @@ def text_of(wire: Any) -> str:
     if wire is not None and type(wire) is not str:
         raise TypeError("a text is a text")
     return wire or ""
+
+
+def content_of(wire: Any) -> str:
+    """The text of a message: a text, or the texts of a list of parts, as some servers send it."""
+    if type(wire) is not list:
+        return text_of(wire)
+    return "".join(text_of(part if type(part) is str else part.get("text")) for part in wire)
+
+
+def arguments_of(wire: Any) -> str:
+    """The arguments of a call: JSON text, or an object, as some servers send it."""
+    return json.dumps(wire, ensure_ascii=False) if type(wire) is dict else text_of(wire)
 
 
 def number_of(wire: Any) -> int:
@@ -173,9 +186,9 @@ def _chat_choice(choice: Mapping[str, Any], start: ReplyStart) -> ChatChoice:
     for index, call in enumerate(message.get("tool_calls") or ()):
         function = call.get("function") or {}
         call_id = text_of(call.get("id")) or fallback_call_id(start, choice.get("index") or 0, index)
-        calls.append(ToolCall(call_id, text_of(function.get("name")), text_of(function.get("arguments"))))
+        calls.append(ToolCall(call_id, text_of(function.get("name")), arguments_of(function.get("arguments"))))
     return ChatChoice(
-        text_of(message.get("content")),
+        content_of(message.get("content")),
         text_of(message.get("reasoning_content") or message.get("reasoning")),
         tuple(calls),
         text_of(choice.get("finish_reason")) or None,

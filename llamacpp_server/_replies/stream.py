@@ -27,6 +27,8 @@ from .failures import event_failure, not_a_stream, not_this_api
 from .fast_path import reader_like
 from .fold import fold_chat, fold_completion
 from .parse import (
+    arguments_of,
+    content_of,
     fallback_call_id,
     logprobs_of,
     native_finish_reason,
@@ -158,6 +160,14 @@ class _ReplyDecoder(Generic[D]):
     def _fold(self, deltas: list[D]) -> Any: ...
 
 
+def _is_json(text: str) -> bool:
+    try:
+        from_json(text)
+    except ValueError:
+        return False
+    return True
+
+
 class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
     """Events of `/v1/chat/completions` with `stream: true`."""
 
@@ -165,6 +175,7 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
         super().__init__(repairs)
         self._calls: dict[tuple[int, int], tuple[str, str]] = {}
         self._moved: dict[tuple[int, int], int] = {}
+        self._unnumbered: dict[tuple[int, int], str] = {}  # arguments of calls without a number
         self._thought: dict[int, int] = {}  # tokens of each choice when its thinking was last heard of
         self._model_at, self._vain_models = 0, 0
 
@@ -196,8 +207,10 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
             delta = get("delta") or _NOTHING
             finish, logprobs = get("finish_reason"), get("logprobs")
             content, index = delta.get("content") or "", get("index") or 0
-            if type(content) is not str or type(index) is not int:
-                raise TypeError("a text is a text, and an index a number")
+            if type(content) is not str:
+                content = content_of(content)
+            if type(index) is not int:
+                raise TypeError("an index is a number")
             thinking = text_of(delta.get("reasoning_content") or delta.get("reasoning"))
             finish, logprobs, calls = text_of(finish) or None, logprobs_of(logprobs), delta.get("tool_calls")
             fragments = self._fragments(index, calls) if calls else ()
@@ -212,17 +225,23 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
     def _fragments(self, choice: int, calls: list[dict[str, Any]]) -> tuple[ToolCallFragment, ...]:
         """Pieces to concatenate. The server may send id and name again, or a name that grew (b11434).
 
-        Some servers number all calls 0; another id with a name is another call then.
+        Some servers number all calls 0; another id with a name is another call then. Some give neither number nor id; a
+        name after whole arguments is another call then.
         """
         fragments = []
         for position, call in enumerate(calls):
             index = position if call.get("index") is None else number_of(call["index"])
             given, function = text_of(call.get("id")), call.get("function") or {}
-            name, arguments = text_of(function.get("name")), text_of(function.get("arguments"))
+            name, arguments = text_of(function.get("name")), arguments_of(function.get("arguments"))
             index = self._moved.get((choice, index), index)
             known, known_id = self._calls.get((choice, index), (None, ""))
-            if known is not None and given and known_id and name and given != known_id:
+            other = given and known_id and given != known_id
+            if call.get("index") is None:
+                other = other or (not given and _is_json(self._unnumbered.get((choice, index), "")))
+            if known is not None and name and other:
                 index, known = self._next_index(choice, index), None
+            if call.get("index") is None:
+                self._unnumbered[choice, index] = self._unnumbered.get((choice, index), "") + arguments
             call_id = ""
             if known is None:
                 call_id = given or fallback_call_id(self._start or ReplyStart(), choice, index)

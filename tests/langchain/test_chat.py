@@ -239,7 +239,7 @@ def test_stop_texts(llm: ChatLlamaServer) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "begins"),
-    [({}, False), ({"continue_final_message": True}, False), ({"continue_final_message": True, "echo": True}, True)],
+    [({"continue_final_message": True}, False), ({"continue_final_message": True, "echo": True}, True)],
 )
 def test_an_answer_is_continued(nonsense: ChatLlamaServer, asked: dict[str, Any], begins: bool) -> None:
     begun = [HumanMessage("Hi"), AIMessage("The answer is")]

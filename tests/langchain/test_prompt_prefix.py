@@ -100,5 +100,5 @@ def test_what_is_repaired_stays_repaired_the_same_way(
     bodies = tap.bodies("/v1/chat/completions")
     sent = json.dumps(bodies[-1]["messages"])
     assert "invalid_arguments" in sent
-    assert sent.count(NO_RESULT) == 2
+    assert NO_RESULT not in sent
     assert_grow(chat_server.client(), bodies)

@@ -1,6 +1,7 @@
 """What a server teaches: only its template's refusals, only while it runs, and with the right one to blame."""
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +51,9 @@ def test_tools_are_blamed_only_where_they_are_guilty(chat_server: LocalServer) -
     assert "weird" in str(caught.value)
 
 
+TRAINED = Path(__file__).parents[2] / "models" / "tiny-chat.gguf"
+
+
 @pytest.fixture
 def port() -> int:
     with socket.socket() as free:
@@ -57,12 +61,12 @@ def port() -> int:
         return int(free.getsockname()[1])
 
 
-def test_another_server_at_the_address_is_not_treated_as_the_first(chat_server: LocalServer, port: int) -> None:
+def test_another_server_at_the_address_is_not_treated_as_the_first(port: int) -> None:
     ask = ChatRequest(messages=[USER], tools=[TOOL], tool_choice="required", params={**FEW, "max_tokens": 60})
     seen = []
     with LlamaServerClient(f"http://127.0.0.1:{port}") as client:
         for template in (NO_TOOLS, None):
-            with LocalServer(chat_server.model, port=port, chat_template=template):
+            with LocalServer(TRAINED, port=port, chat_template=template):
                 reply = client.chat(ask)
                 seen.append([repair.name for repair in reply.start.repairs])
     assert seen == [["forced_round"], []]

@@ -74,8 +74,31 @@ def test_no_arguments_are_an_empty_object_without_a_word():
     assert repairs == ()
 
 
+def test_a_call_without_a_result_stays_so_where_the_server_takes_it():
+    history = [USER, calls(call(ONE), call(TWO)), result(TWO), USER]
+    assert repair_history(history)[1] == ()
+    assert repair_history(history[:3])[1] == ()
+    assert repair_history([USER, calls(call(ONE)), USER])[1] == ()
+
+
+def test_calls_at_the_end_get_results():
+    messages, repairs = repair_history([USER, calls(call(ONE), call(TWO))])
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "tool"]
+    assert [repair.name for repair in repairs] == ["unanswered_calls"] * 2
+
+
+def test_an_answer_at_the_end_is_followed_by_a_turn_of_the_user_unless_it_is_to_be_continued():
+    history = [USER, {"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]
+    messages, repairs = repair_history(history)
+    assert [message["role"] for message in messages] == ["user", "assistant", "assistant", "user"]
+    assert [repair.name for repair in repairs] == ["own_turn"]
+    for asked in ({"continues": True}, {"wanted": ["-own_turn"]}):
+        messages, repairs = repair_history(history, **asked)
+        assert (messages[-1]["content"], [repair.name for repair in repairs]) == ("a\n\nb", ["two_endings"])
+
+
 def test_a_call_without_a_result_gets_one_where_it_is():
-    messages, repairs = repair_history([USER, calls(call(ONE), call(TWO)), result(TWO), USER])
+    messages, repairs = repair_history([USER, calls(call(ONE), call(TWO)), result(TWO), USER], {"unanswered_calls"})
     assert [message["role"] for message in messages] == ["user", "assistant", "tool", "tool", "user"]
     assert messages[3] == {"role": "tool", "tool_call_id": ONE, "name": "f", "content": messages[3]["content"]}
     assert "not carried out" in messages[3]["content"]
@@ -111,11 +134,12 @@ def test_nulls_are_left_out_and_content_is_there():
 
 
 def test_two_answers_at_the_end_are_one_that_the_server_continues():
-    assert repaired([USER, ANSWER, ANSWER]) == [USER, {"role": "assistant", "content": "hello\n\nhello"}]
+    whole = {"role": "assistant", "content": "hello\n\nhello"}
+    assert repaired([USER, ANSWER, ANSWER], continues=True) == [USER, whole]
 
 
 def test_one_answer_at_the_end_is_left_to_be_continued():
-    assert repaired([USER, ANSWER]) == [USER, ANSWER]
+    assert repaired([USER, ANSWER], continues=True) == [USER, ANSWER]
 
 
 # -- when a template needs it
@@ -182,9 +206,9 @@ def test_neighbours_of_one_role_become_one_with_all_they_have():
     ],
 )
 def test_each_repair_does_its_own_thing(need, messages, becomes):
-    assert repaired(messages, need) == becomes
-    assert set(names(messages, need)) == {need}
-    assert repaired(messages) == messages
+    assert repaired(messages, need, continues=True) == becomes
+    assert {repair.name for repair in repair_history(messages, {need}, continues=True)[1]} == {need}
+    assert repaired(messages, continues=True) == messages
 
 
 def test_ids_become_nine_letters_and_digits_and_stay_apart():
@@ -228,16 +252,16 @@ def test_an_old_message_comes_out_the_same_on_every_later_turn(turns, more, need
 
 
 def test_repairs_can_be_switched_off_all_or_by_name():
-    bad = [USER, calls(call(ONE, "{")), USER]
+    bad = [USER, calls(call(ONE, "{"))]
     assert repaired(bad, wanted=False) == bad
-    assert len(repaired(bad, wanted=["-unanswered_calls"])) == 3
+    assert len(repaired(bad, wanted=["-unanswered_calls"])) == 2
     assert repaired(bad, wanted=["unanswered_calls"])[1] == bad[1]
     with pytest.raises(ValueError, match="no such repair: nonsense"):
         repaired(bad, wanted=["nonsense"])
 
 
 def test_the_names_are_told():
-    assert (*ALWAYS, *TEMPLATE_REPAIRS) == REPAIRS
+    assert set(REPAIRS) == {*ALWAYS, *TEMPLATE_REPAIRS}
 
 
 # -- finding out what a template needs

@@ -108,7 +108,7 @@ def test_several_whole_answers_fold_back_with_the_usage_of_the_first():
              {"choices": [5]}, b"", b"{", b"<html>", b"data: {}\n\n", b"\xff",
              {"choices": [{"message": {"content": 5}, "text": 5}]}, {**REPLY, "usage": {"prompt_tokens": "7"}},
              {"choices": [{"message": {}, "text": "", "logprobs": [1]}]}, {"choices": [{"message": {"tool_calls": [
-                 {"id": "x", "function": {"name": "f", "arguments": {}}}]}, "text": {}}]}]
+                 {"id": "x", "function": {"name": "f", "arguments": [1]}}]}, "text": {}}]}]
 )  # fmt: skip
 def test_a_body_that_is_no_reply_is_malformed(body):
     with pytest.raises(MalformedReplyError):

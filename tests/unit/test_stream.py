@@ -288,7 +288,7 @@ def test_an_empty_error_is_none():
      b'{"choices": [{"delta": {}, "logprobs": {"content": ["a"]}}]}',
      b'{"choices": [], "usage": {"prompt_tokens": "7"}}', b'{"choices": [{"delta": {"tool_calls": [{"id": 5}]}}]}',
      b'{"choices": [{"delta": {"tool_calls": [{"index": "a"}]}}]}',
-     b'{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": {}}}]}}]}'],
+     b'{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": [1]}}]}}]}'],
 )  # fmt: skip
 def test_an_event_that_is_no_chunk_is_malformed_and_nothing_else(payload):
     decoder = ChatStreamDecoder()
