@@ -398,6 +398,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
 _OTHERS_THAT_MATTER: Final = (
     *("thinking", "max_thinking_seconds", "model_kwargs", "extra_body", "disabled_params"),
     *("history_repair", "clean_schemas", "check_calls", "forced_round", "forced_call_within"),
+    *("parse_text_calls", "loop_limit"),
 )
 
 

@@ -35,6 +35,7 @@ __all__ = [
 
 
 FORCED_CALL_WITHIN: Final = 4096
+LOOP_LIMIT: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,10 @@ class ChatRequest:
         break_special_tokens: Whether the model's special tokens are broken up in what users, tools and earlier replies
             say, so that no text can end its turn and begin another. System messages are sent as they are.
         missing_call_is_error: Whether a demanded call that did not come is a `MissingToolCallError` in the end.
+        parse_text_calls: Whether a call of one of `tools` that the server left in the text is taken as a call. It is
+            reported as a repair either way. Text from what may be its mark on is held back until the end then.
+        loop_limit: Tokens of one unit over and over after which an answer under a schema or grammar is stopped, where
+            the request has no `max_tokens`; None sets no limit.
     """
 
     messages: Sequence[MessageDict]
@@ -106,6 +111,8 @@ class ChatRequest:
     forced_call_within: int | None = FORCED_CALL_WITHIN
     break_special_tokens: bool = True
     missing_call_is_error: bool = True
+    parse_text_calls: bool = False
+    loop_limit: int | None = LOOP_LIMIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

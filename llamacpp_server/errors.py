@@ -244,11 +244,15 @@ class MissingToolCallError(LlamaServerError, ValueError):
     Attributes:
         finish_reason: Why it ended; `length` means that it was cut off first, None that it was stopped because it
             ran on.
+        tokens: Of a reply that was stopped, counted by its events; None where it ended by itself.
     """
 
-    def __init__(self, message: str = "", *, finish_reason: str | None = None, **details: Any) -> None:
+    def __init__(
+        self, message: str = "", *, finish_reason: str | None = None, tokens: int | None = None, **details: Any
+    ) -> None:
         super().__init__(message, **details)
         self.finish_reason = finish_reason
+        self.tokens = tokens
 
 
 class MalformedReplyError(LlamaServerError):

@@ -23,6 +23,7 @@ from .._replies import (
     BrokenTokenFilter,
     ChatStreamDecoder,
     DeltaFilter,
+    LoopFilter,
     StreamDecoder,
     ThinkingAsText,
     ThinkTagFilter,
@@ -32,12 +33,14 @@ from .._replies import (
     pipeline,
 )
 from .._schemas import (
+    CONSTRAINTS,
     rules_thinking,
 )
 from .._tools import (
     AnswerFilter,
     CallFromAnswer,
     CallRules,
+    TextCallFilter,
     ToolCallFilter,
     ToolChoice,
     can_follow,
@@ -145,7 +148,12 @@ def _chat(
     filters, rules = _filters(fitted, body, answers), None
     if choice is not None and request.check_calls:
         rules = _rules(request, choice, body, answers)
-        filters.append(partial(ToolCallFilter, rules, answers))
+        texts = None
+        if choice.word != "none":
+            texts = partial(
+                TextCallFilter, choice.tools, take=request.parse_text_calls, forced=choice.forced, answers=answers
+            )
+        filters.append(partial(ToolCallFilter, rules, answers, texts))
     if choice is not None and choice.answer is not None:
         filters.append(partial(AnswerFilter, choice.answer))
 
@@ -239,6 +247,8 @@ def _filters(fitted: ChatRequest, body: Mapping[str, Any], answers: int) -> Filt
         filters.append(BrokenTokenFilter)
     if fitted.params.get("top_logprobs") == 0 and body.get("logprobs"):
         filters.append(WithoutTopLogprobs)
+    if fitted.loop_limit is not None and not is_limited(body) and any(body.get(name) for name in CONSTRAINTS):
+        filters.append(partial(LoopFilter, fitted.loop_limit))
     return filters
 
 

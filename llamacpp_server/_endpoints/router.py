@@ -180,6 +180,7 @@ class ModelEventDecoder:
     """Bytes of either server's events -> what they say of models. The end of the stream is the end of the server."""
 
     is_done = False
+    over = False
 
     def __init__(self) -> None:
         self._sse = SSEDecoder()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .fold import fold_chat as fold_chat
     from .fold import fold_completion as fold_completion
     from .logprobs_filter import WithoutTopLogprobs as WithoutTopLogprobs
+    from .loop_filter import LoopFilter as LoopFilter
+    from .loop_filter import repeated_unit as repeated_unit
     from .parse import chat_reply as chat_reply
     from .parse import completion_reply as completion_reply
     from .parse import fallback_call_id as fallback_call_id
@@ -55,6 +57,7 @@ __getattr__, __dir__ = lazy(
         "first_token": ("Stopwatch",),
         "fold": ("fold_chat", "fold_completion"),
         "logprobs_filter": ("WithoutTopLogprobs",),
+        "loop_filter": ("LoopFilter", "repeated_unit"),
         "parse": ("chat_reply", "completion_reply", "fallback_call_id", "parse_embeddings", "usage_from_wire"),
         "prefill_filter": ("WithoutPrefill",),
         "progress_filter": ("ProgressFilter",),

@@ -19,6 +19,9 @@ D = TypeVar("D")
 class DeltaFilter(Generic[D]):
     """One thing that is done to the deltas of one reply."""
 
+    over: bool = False
+    """Whether the reply is complete and nothing more of it is wanted."""
+
     @abstractmethod
     def add(self, deltas: list[D]) -> list[D]:
         """The next deltas, filtered. May hold some back, and raise what makes the reply unusable."""
@@ -49,6 +52,11 @@ class Pipeline(Generic[D]):
         """Whether the end mark came."""
         return self._decoder.is_done
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing more of the reply is wanted."""
+        return self._decoder.over or any(one.over for one in self._filters)
+
     def feed(self, data: bytes) -> list[D]:
         """Deltas that `data` completes."""
         deltas = self._decoder.feed(data)
@@ -58,7 +66,7 @@ class Pipeline(Generic[D]):
 
     def close(self) -> list[D]:
         """Deltas that were left; raises when the reply is not at its end."""
-        deltas = self._decoder.close()
+        deltas = [] if self.over else self._decoder.close()
         for one in self._filters:
             deltas = one.add(deltas) + one.end()
         return deltas

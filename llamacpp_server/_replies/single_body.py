@@ -23,6 +23,7 @@ class _WholeDecoder(Generic[D]):
     """Keeps the bytes until the end, and then gives one delta for each choice."""
 
     is_done = False
+    over: bool = False
 
     def __init__(self) -> None:
         self._body = bytearray()

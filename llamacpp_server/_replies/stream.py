@@ -64,6 +64,10 @@ class StreamDecoder(Protocol[S]):
     def is_done(self) -> bool:
         """Whether the end mark came: a connection that breaks now cuts nothing off."""
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing more of the reply is wanted: it is left, which stops the server's work."""
+
     def feed(self, data: bytes) -> list[S]:
         """Deltas that `data` completes."""
 
@@ -76,6 +80,8 @@ class StreamDecoder(Protocol[S]):
 
 class _ReplyDecoder(Generic[D]):
     """Events of one reply: JSON, end mark, `error` events. Subclasses read one chunk."""
+
+    over: bool = False
 
     def __init__(self, repairs: tuple[Repair, ...] = ()) -> None:
         self._repairs = repairs

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from .forced_round import CallFromAnswer as CallFromAnswer
     from .forced_round import can_follow as can_follow
     from .forced_round import forced_request as forced_request
+    from .text_calls import TextCallFilter as TextCallFilter
+    from .text_calls import find_text_calls as find_text_calls
+    from .text_calls import without_calls as without_calls
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -28,5 +31,6 @@ __getattr__, __dir__ = lazy(
         "checks": ("CallRules", "ToolCallFilter", "ids_of", "is_limited", "missing_call"),
         "choice": ("ToolChoice", "resolve_tool_choice"),
         "forced_round": ("CallFromAnswer", "can_follow", "forced_request"),
+        "text_calls": ("TextCallFilter", "find_text_calls", "without_calls"),
     },
 )

@@ -8,7 +8,7 @@ before and gateways repeat ids, or send none.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -73,9 +73,13 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
     Args:
         rules: What to hold them to.
         answers: How many answers there are. A demanded call is looked for in each.
+        texts: Makes what looks for calls in the text; None looks for none.
     """
 
-    def __init__(self, rules: CallRules, answers: int = 1) -> None:
+    def __init__(
+        self, rules: CallRules, answers: int = 1, texts: Callable[[], DeltaFilter[ChatDelta]] | None = None
+    ) -> None:
+        self._texts = texts() if texts is not None else None
         self._rules = rules
         self._answers = answers
         self._calls: dict[tuple[int, int], _Call] = {}
@@ -90,15 +94,22 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
         self._finish: str | None = None
         self._held: list[ChatDelta] = []
 
+    @property
+    def over(self) -> bool:  # type: ignore[override]  # read only here
+        """Whether the demanded call is complete and the rest is text that could not end before it."""
+        return self._texts is not None and self._texts.over
+
     def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
         """The deltas, with the calls that may be passed on.
 
         Raises:
             MissingToolCallError: When a demanded call has not begun within its limit.
         """
-        if self._ran_on:
+        if self._ran_on and self._waiting:
             raise missing_call(self._rules.forced, None, self._said)
-        return self._checked(deltas)
+        if self._waiting:
+            self._count(deltas)
+        return self._checked(deltas if self._texts is None else self._texts.add(deltas))
 
     def end(self) -> list[ChatDelta]:
         """What was held back.
@@ -106,12 +117,13 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
         Raises:
             MissingToolCallError: When a demanded call did not come.
         """
+        rest = [] if self._texts is None else self._checked(self._texts.end())
         if not self._waiting:
-            return []
+            return rest
         room = self._finish != "length" or not self._rules.limited
         if self._rules.missing_is_error or (self._rules.round_follows and room):
             raise missing_call(self._rules.forced, self._finish)
-        return self._held
+        return [*rest, *self._held]
 
     def with_partial(self, error: LlamaServerError) -> LlamaServerError:
         """`error`, with what had arrived attached; for a missing call the text is told in its message, too."""
@@ -130,9 +142,7 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
                 self._start_id = delta.start.id or str(delta.start.created)
             if delta.tool_calls:
                 delta = delta._replace(tool_calls=tuple(self._fragments(delta.choice, delta.tool_calls)))
-            elif self._waiting:
-                self._count(delta)
-            elif delta.finish_reason is None:
+            elif not self._waiting and delta.finish_reason is None:
                 checked.append(delta)
                 continue
             if delta.finish_reason is not None:
@@ -144,14 +154,16 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
         """Passes a delta on, or holds back what must not be said while another round may follow."""
         if self._waiting and (self._finish is not None or delta.usage is not None):
             said = delta._replace(finish_reason=None, usage=None, timings=None, repairs=())
+            if self._finish == "length" and self._rules.round_follows and not self._rules.limited:
+                said = said._replace(content="")  # it ran on to the end of the context, and another round follows
             self._held.append(delta._replace(content="", reasoning_content="", start=None, logprobs=None))
             delta = said
         if delta != ChatDelta(choice=delta.choice):
             checked.append(delta)
 
-    def _count(self, delta: ChatDelta) -> None:
+    def _count(self, deltas: Iterable[ChatDelta]) -> None:
         """Stops a reply that runs on. The server sends about one event for each token."""
-        self._said += bool(delta.content or delta.reasoning_content)
+        self._said += sum(bool(delta.content or delta.reasoning_content) for delta in deltas)
         if self._rules.within is not None and self._said > self._rules.within:
             self._ran_on = True  # what came of it until now is passed on first
 
@@ -166,7 +178,7 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
         self._finish = delta.finish_reason
         repairs, self._told = tuple(self._repairs[self._told :]), len(self._repairs)
         tell(repairs)
-        return delta._replace(tool_calls=(*delta.tool_calls, *late), repairs=repairs)
+        return delta._replace(tool_calls=(*delta.tool_calls, *late), repairs=(*delta.repairs, *repairs))
 
     def _fragments(self, choice: int, fragments: Iterable[ToolCallFragment]) -> Iterable[ToolCallFragment]:
         for fragment in fragments:
@@ -256,4 +268,4 @@ def missing_call(forced: str | None, finish_reason: str | None, said: int | None
         why = f"it ended with finish_reason={finish_reason!r}"
         remedy = "does the model's chat template know tools? `llamacpp-server check` tells"
     message = f"{wanted} was demanded and the reply has none; {why}"
-    return MissingToolCallError(message, finish_reason=finish_reason, remedy=remedy)
+    return MissingToolCallError(message, finish_reason=finish_reason, tokens=said, remedy=remedy)

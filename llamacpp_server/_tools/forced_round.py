@@ -144,6 +144,7 @@ class CallFromAnswer(DeltaFilter[ChatDelta]):
         self._why = "this template knows no tools" if first is None else "the reply had none"
         partial = first.partial if first is not None else None
         self._before = partial if isinstance(partial, ChatReply) else None
+        self._stopped_after = first.tokens if isinstance(first, MissingToolCallError) else None
         self._start = ReplyStart()
         self._head = ""
         self._begun = False
@@ -194,9 +195,10 @@ class CallFromAnswer(DeltaFilter[ChatDelta]):
     def _whole_usage(self, usage: Usage | None) -> Usage | None:
         """The prompt of this round, and what was generated in both."""
         first = self._before.usage if self._before is not None else None
-        if usage is None or first is None:
+        before = first.completion_tokens if first is not None else self._stopped_after
+        if usage is None or not before:
             return usage
-        return replace(usage, completion_tokens=usage.completion_tokens + first.completion_tokens)
+        return replace(usage, completion_tokens=usage.completion_tokens + before)
 
     def _feed(self, text: str) -> tuple[ToolCallFragment, ...]:
         if self._begun:

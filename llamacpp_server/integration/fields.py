@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..chat import FORCED_CALL_WITHIN, MediaPolicy
+from ..chat import FORCED_CALL_WITHIN, LOOP_LIMIT, MediaPolicy
 from ..controls import RunningReplies, ThinkingControl
 from ..errors import BadRequestError
 from ..progress import Progress
@@ -302,6 +302,10 @@ class RepairFields(BaseModel):
     """Whether the model's special tokens are broken up in what users, tools and earlier replies say, so that no text
     can forge a turn. Switch it off for a conversation that you wrote yourself, token by token.
     """
+    parse_text_calls: bool = False
+    """Whether a call of a bound tool that the server left in the text is taken as a call; reported either way."""
+    loop_limit: int | None = Field(default=LOOP_LIMIT, ge=64)
+    """Tokens of one unit over and over that stop structured output without `max_tokens`; None: no limit."""
     cache_salt: str | None = None
     """Put in brackets at the head of the system message, to keep the prompts of sessions apart in the server's cache.
     The model sees it, and it can make things worse: see docs/prompt-cache.md.

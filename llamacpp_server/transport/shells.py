@@ -115,6 +115,8 @@ class Transport:
                         ticket.parked = True
                         yield from deltas
                         ticket.parked = False
+                        if decoder.over:
+                            break
                 except failures(RequestTimeoutError):
                     if not decoder.is_done:
                         raise
@@ -241,6 +243,8 @@ class AsyncTransport:
                         for delta in deltas:
                             yield delta
                         ticket.parked = False
+                        if decoder.over:
+                            break
                 except failures(RequestTimeoutError):
                     if not decoder.is_done:
                         raise

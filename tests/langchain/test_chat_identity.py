@@ -99,6 +99,7 @@ def test_a_cache_tells_servers_and_parameters_apart(llm: ChatLlamaServer, chat_s
         {"history_repair": False},
         {"clean_schemas": False},
         {"forced_round": False},
+        {"parse_text_calls": True},
         {"cache_salt": "anna"},
         {"default_headers": {"X-Model": SECRET}},
         {"default_query": {"model": SECRET}},

@@ -248,7 +248,7 @@ async def test_a_demanded_call_that_does_not_begin_is_had_by_its_schema(make_llm
         answered = await llm.achat_with_tools(TOOLS, "go", tool_choice=choice)
         for response in (last, answered):
             assert _named(response) == [expected]
-            assert response.message.content.startswith("Well, so so")
+            assert not response.message.content, "what ran on is not the answer"
             assert response.additional_kwargs["finish_reason"] == "tool_calls"
             assert [r["name"] for r in response.additional_kwargs["llamacpp"]["repairs"]] == ["forced_round"]
         assert "".join(item.delta for item in items) == last.message.content

@@ -12,7 +12,7 @@ from llamacpp_server.sampling import SAMPLING_FIELDS
 from tests.rules import architecture
 from tests.rules.tables import PATH, argument_pages, request_fields
 
-CALL_MODULES = ("_endpoints/chat", "_tools/forced_round", "_tools/checks")
+CALL_MODULES = ("_endpoints/chat", "_tools/forced_round", "_tools/checks", "_tools/text_calls")
 DOCS = Path(__file__).parents[2] / "docs"
 
 

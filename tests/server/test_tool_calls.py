@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from llamacpp_server import ChatRequest, LocalServer, MissingToolCallError, fold_chat
+from llamacpp_server import ChatRequest, LocalServer, MissingToolCallError, UnfitAnswerError, fold_chat
 from tests.models import Script, tool_call
 
 # So the nonsense of the random model ends soon.
@@ -65,7 +65,8 @@ def test_a_reply_that_runs_on_is_stopped_and_the_call_had_by_its_schema(rambler:
     """The server itself would let it talk to the end of its context."""
     with rambler.client() as client:
         reply = client.chat(demand("Go.", "add", forced_call_within=20))
-        assert reply.content.startswith("Well, so so")
+        assert reply.content == "", "what ran on is not the answer"
+        assert reply.usage.completion_tokens > 21, "but its tokens count"
         assert [made.name for made in reply.tool_calls] == ["add"]
         assert json.loads(reply.tool_calls[0].arguments) == {"a": 1}
         assert reply.finish_reason == "tool_calls"
@@ -141,3 +142,49 @@ async def test_tools_and_a_form_for_the_answer_go_together(scripted_server):
 
 def wire_call(call):
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+MISTRAL = '[TOOL_CALLS][{"name": "add", "arguments": {"a": 1}}]'
+CODER = "<function=add>\n<parameter=a>\n1\n</parameter>\n</function>"
+
+
+@pytest.mark.parametrize("written", [MISTRAL, CODER])
+async def test_a_call_in_a_format_that_the_server_does_not_parse_is_told_or_taken(scripted_server, written: str):
+    server = scripted_server("Let me add. " + written, parallel=1)
+    with server.client() as client:
+        left = client.chat(demand("Add.", None, TOOLS[:1]))
+        assert (left.tool_calls, left.finish_reason) == ((), "stop"), "the server did not parse it"
+        assert written in left.content
+        assert [repair.name for repair in left.start.repairs] == ["text_call"]
+        taken = client.chat(demand("Add.", None, TOOLS[:1], parse_text_calls=True))
+        assert not client.chat(demand("Add.", None, TOOLS[:1], check_calls=False)).start.repairs
+        assert not client.chat(demand("Add.", "none", TOOLS[:1])).start.repairs
+    async with server.async_client() as client:
+        streamed = fold_chat(
+            [d async for d in client.stream_chat(demand("Add.", None, TOOLS[:1], parse_text_calls=True))]
+        )
+    for reply in (taken, streamed):
+        assert [(made.name, json.loads(made.arguments)) for made in reply.tool_calls] == [("add", {"a": 1})]
+        assert (reply.content.strip(), reply.finish_reason) == ("Let me add.", "tool_calls")
+
+
+def test_a_first_answer_that_is_the_arguments_of_the_demanded_tool_is_its_call(scripted_server):
+    server = scripted_server({"Call the tool": "never", "user": '{"a": 1}'}, parallel=1)
+    with server.client() as client:
+        reply = client.chat(demand("Add.", "add", TOOLS[:1]))
+    assert [(made.name, json.loads(made.arguments)) for made in reply.tool_calls] == [("add", {"a": 1})]
+    assert [repair.name for repair in reply.start.repairs] == ["text_call"], "and no second round"
+
+
+def test_structured_output_that_repeats_itself_is_stopped(scripted_server, idle):
+    server = scripted_server(Script(says=["[", *["0, "] * 3], endless=True), parallel=1, ctx_size=8192)
+    schema = {"type": "array", "items": {"type": "integer"}}
+    request = ChatRequest(
+        messages=[{"role": "user", "content": "Zeros."}], params={"json_schema": schema}, loop_limit=128
+    )
+    with server.client() as client:
+        with pytest.raises(UnfitAnswerError, match="repeats itself"):
+            client.chat(request)
+        idle(server)
+        limited = client.chat(replace(request, params={**request.params, "max_tokens": 300}))
+    assert limited.finish_reason == "length"
