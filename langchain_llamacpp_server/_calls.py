@@ -88,10 +88,11 @@ def prepare(
     choice = None if _disabled("tool_choice", choice, defaults.disabled_params) else choice
     wire = to_wire(messages)
     (info or ServerInfo()).check_media(media_of(wire))
-    if shown := schema_shown if isinstance(schema_shown, Mapping) else schema_shown and params.get("response_format"):
-        from ._structured import with_schema  # few calls have an answer's form
+    if schema_shown:
+        from llamacpp_server.integration import schema_of, with_schema  # few calls show one
 
-        wire = with_schema(wire, shown)
+        form = params.get("response_format") or {}
+        wire = with_schema(wire, schema_shown if isinstance(schema_shown, Mapping) else schema_of(form))
     request = ChatRequest(
         messages=wire,
         tools=tools,

@@ -24,7 +24,6 @@ from llamacpp_server.integration import (
     says_thinking,
     schema_grammar,
 )
-from llamacpp_server.wire import MessageDict
 
 from ._errors import BadRequestError as LangchainBadRequestError
 
@@ -76,22 +75,6 @@ def wire_format(given: Any) -> Any:
     return given
 
 
-def with_schema(messages: list[MessageDict], response_format: Mapping[str, Any]) -> list[MessageDict]:
-    """The conversation with the schema of its answer in the system message.
-
-    A grammar forces the form of an answer, and the model never sees the schema: neither descriptions nor what is next.
-    """
-    schema = (response_format.get("json_schema") or response_format).get("schema")
-    if not schema:
-        return messages
-    text = f"Answer with a JSON object that follows this schema:\n{json.dumps(schema, ensure_ascii=False)}"
-    first = messages[0] if messages else {}
-    said = first.get("content")
-    if first.get("role") != "system" or not isinstance(said, str):
-        return [{"role": "system", "content": text}, *messages]
-    return [{**first, "content": f"{said}\n\n{text}"}, *messages[1:]]
-
-
 @dataclass(frozen=True, slots=True)
 class Goal:
     """What is asked of a model, by whichever way.
@@ -103,6 +86,7 @@ class Goal:
         strict: As given.
         kwargs: Parameters of every call.
         repair_rounds: How often an answer that does not fit is asked for again.
+        schema_in_prompt: Whether the model is shown the schema.
     """
 
     model: Any
@@ -111,6 +95,7 @@ class Goal:
     strict: bool | None
     kwargs: Mapping[str, Any]
     repair_rounds: int
+    schema_in_prompt: bool
     schema: dict[str, Any] | None = field(init=False)
     name: str = field(init=False)
 
@@ -133,6 +118,7 @@ class Goal:
             repair_rounds=self.repair_rounds if repair_rounds is None else repair_rounds,
             thinking_is_given=thinking or says_thinking(given),
             key=(model.base_url, model.model, json.dumps(self.schema, default=str)),
+            schema_in_prompt=self.schema_in_prompt,
         )
 
     def _check(self) -> Callable[[str], Any]:
@@ -142,13 +128,14 @@ class Goal:
             return self.given.parse_raw
         return json_checker(self.schema if self.schema is not None else True)
 
-    def bound(self, way: Way) -> Runnable[Any, Any]:
+    def bound(self, way: Way, *, schema_in_prompt: bool = False) -> Runnable[Any, Any]:
         """The model, held to the schema in one of the ways."""
         kwargs = dict(self.kwargs)
+        if schema_in_prompt and way != "tool":  # which the model sees
+            kwargs["schema_in_prompt"] = self.schema
         if way == "tool":
             name = convert_to_openai_tool(self.given)["function"]["name"]  # type: ignore[arg-type]  # a TypedDict is a type
             # That a call is missing is for the chain to say: with `include_raw`, the raw message is wanted as well.
-            kwargs.pop("schema_in_prompt", None)  # the model sees the tool
             kwargs |= dict.fromkeys(
                 self.model.given().keys() & set(CONSTRAINTS)
             )  # the server takes a tool or a constraint
@@ -159,8 +146,6 @@ class Goal:
                 ),
             )
         if way == "grammar":
-            if kwargs.get("schema_in_prompt"):
-                kwargs["schema_in_prompt"] = {"schema": self.schema}
             return cast(Runnable[Any, Any], self.model.bind(grammar=schema_grammar(self.schema or {}), **kwargs))
         if way == "json_schema":
             response_format = json_schema(cast(Schema, self.given), self.strict)
@@ -227,10 +212,10 @@ def goal(model: Any, schema: Schema | None, method: str, strict: bool | None, kw
     if schema is None and method != "json_mode":
         raise LangchainBadRequestError(f"method={method!r} needs a schema")
     kwargs = dict(kwargs)
-    rounds = kwargs.pop("repair_rounds", 1)
+    rounds, shown = kwargs.pop("repair_rounds", 1), bool(kwargs.pop("schema_in_prompt", False))
     asked = {"method": method} if strict is None else {"method": method, "strict": strict}
     kwargs["ls_structured_output_format"] = {"kwargs": asked, "schema": schema}
-    return Goal(model, schema, _WAYS[method], strict, kwargs, rounds)
+    return Goal(model, schema, _WAYS[method], strict, kwargs, rounds, shown)
 
 
-__all__ = ["Goal", "Method", "Reader", "Schema", "goal", "json_schema", "wire_format", "with_schema"]
+__all__ = ["Goal", "Method", "Reader", "Schema", "goal", "json_schema", "wire_format"]

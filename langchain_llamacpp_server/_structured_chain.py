@@ -162,7 +162,7 @@ class StructuredChain(Runnable[LanguageModelInput, Any]):
         return self._given(attempts, message)
 
     def _model(self, ask: Ask) -> Runnable[Any, Any]:
-        bound = self._goal.bound(ask.way)
+        bound = self._goal.bound(ask.way, schema_in_prompt=ask.schema_in_prompt)
         return bound if ask.thinking is None else bound.bind(thinking=ask.thinking)
 
     def _messages(self, given: LanguageModelInput, ask: Ask) -> Any:

@@ -37,7 +37,6 @@ dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]  
 
 # What the core's programs take from `llm_kwargs`: they choose tools, and here there are none.
 _OF_PROGRAMS = ("tool_required", "tool_choice", "allow_parallel_tool_calls")
-_IN_PROMPT = "Answer with JSON only, that follows this JSON schema:\n"
 
 Partial = Any
 """An object that is still incomplete: of the model class once it validates, a `FlexibleModel` before."""
@@ -49,9 +48,9 @@ class NativeStructuredOutput(FunctionCallingLLM):
     `pydantic_program_mode=DEFAULT` is the native way; other modes are LlamaIndex's programs.
     """
 
-    schema_in_prompt: bool = True
-    """Put the JSON schema behind the last message as well: the grammar alone never shows the model what the fields
-    mean.
+    schema_in_prompt: bool = False
+    """Show the model the JSON schema, in the system message: the grammar alone never shows what the fields mean, but
+    small models answer worse with it.
     """
     repair_rounds: int = Field(default=1, ge=0)
     """How often an answer that does not fit its class is asked for again; streams are not asked again."""
@@ -72,7 +71,7 @@ class NativeStructuredOutput(FunctionCallingLLM):
         if not self._is_native():
             return cast(Model, super().structured_predict(output_cls, prompt, dict(llm_kwargs or {}), **prompt_args))
         _started(output_cls, prompt, prompt_args)
-        messages = self._structured_messages(output_cls, prompt, prompt_args)
+        messages = self._get_messages(prompt, **prompt_args)
         attempts = self._attempts(output_cls, llm_kwargs, self.repair_rounds)
         with _naming(output_cls):
             while not attempts.done:
@@ -99,7 +98,7 @@ class NativeStructuredOutput(FunctionCallingLLM):
             found = await super().astructured_predict(output_cls, prompt, dict(llm_kwargs or {}), **prompt_args)
             return cast(Model, found)
         _started(output_cls, prompt, prompt_args)
-        messages = self._structured_messages(output_cls, prompt, prompt_args)
+        messages = self._get_messages(prompt, **prompt_args)
         attempts = self._attempts(output_cls, llm_kwargs, self.repair_rounds)
         with _naming(output_cls):
             while not attempts.done:
@@ -123,7 +122,7 @@ class NativeStructuredOutput(FunctionCallingLLM):
         if not self._is_native():
             program = get_program_for_llm(output_cls, prompt, self, **self._program_options())
             return program.stream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
-        messages = self._structured_messages(output_cls, prompt, prompt_args)
+        messages = self._get_messages(prompt, **prompt_args)
         attempts = self._attempts(output_cls, llm_kwargs, 0)
 
         def ask() -> Generator[ChatResponse, None, None]:
@@ -141,7 +140,7 @@ class NativeStructuredOutput(FunctionCallingLLM):
         if not self._is_native():
             program = get_program_for_llm(output_cls, prompt, self, **self._program_options())
             return await program.astream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
-        messages = self._structured_messages(output_cls, prompt, prompt_args)
+        messages = self._get_messages(prompt, **prompt_args)
         attempts = self._attempts(output_cls, llm_kwargs, 0)
 
         async def ask() -> AsyncGenerator[ChatResponse, None]:
@@ -168,6 +167,7 @@ class NativeStructuredOutput(FunctionCallingLLM):
             repair_rounds=repair_rounds,
             thinking_is_given=thinking or says_thinking(given),
             key=(address, getattr(self, "model", None), json.dumps(schema)) if address is not None else None,
+            schema_in_prompt=self.schema_in_prompt,
         )
 
     def _is_native(self) -> bool:
@@ -189,17 +189,6 @@ class NativeStructuredOutput(FunctionCallingLLM):
             message_templates=self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
         )
 
-    def _structured_messages(
-        self, output_cls: type[BaseModel], prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]
-    ) -> list[ChatMessage]:
-        messages = self._get_messages(prompt, **prompt_args)
-        if not self.schema_in_prompt or not messages:
-            return messages
-        last = messages[-1].model_copy()
-        schema = json.dumps(output_cls.model_json_schema(), ensure_ascii=False)
-        last.blocks = [*last.blocks, *ChatMessage(content=_IN_PROMPT + schema).blocks]
-        return [*messages[:-1], last]
-
 
 def _held(output_cls: type[BaseModel], ask: Ask, llm_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """The caller's keyword arguments, and the schema in place of any other constraint."""
@@ -208,6 +197,8 @@ def _held(output_cls: type[BaseModel], ask: Ask, llm_kwargs: Mapping[str, Any] |
     if ask.thinking is not None:
         given["thinking"] = ask.thinking
     schema, name = output_cls.model_json_schema(), output_cls.__name__
+    if ask.schema_in_prompt and ask.way != "tool":  # which the model sees
+        given["schema_in_prompt"] = schema
     if ask.way == "grammar":
         return {**given, "grammar": schema_grammar(schema)}
     if ask.way == "tool":

@@ -13,6 +13,7 @@ from llamacpp_server.info import media_of
 from llamacpp_server.integration import (
     Thinking,
     thinking_params,
+    with_schema,
 )
 from llamacpp_server.sampling import merged_params
 
@@ -54,6 +55,7 @@ class Defaults:
         choice = "required" if required and choice in (None, "auto") else choice
         parallel = call.pop("parallel_tool_calls", None)
         wire = to_wire(messages, replay_thinking=call.pop("replay_thinking", self.replay_thinking))
+        wire = with_schema(wire, call.pop("schema_in_prompt", None))
         info.check_media(media_of(wire))
         thinking = call.pop("thinking", self.thinking)
         common = self._common(call)

@@ -114,6 +114,11 @@ class BodyAsStream(Generic[S]):
         """Whether the end mark came."""
         return self._decoder.is_done
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing more of the reply is wanted."""
+        return self._decoder.over
+
     def feed(self, data: bytes) -> list[S]:
         """Deltas that `data` completes: none of a JSON text, which has to be whole.
 

@@ -31,6 +31,8 @@ class EventDecoder(Generic[E]):
         fold: What events add up to, for the `partial` of an error; None attaches none.
     """
 
+    over = False
+
     def __init__(
         self,
         read: Callable[[Mapping[str, Any]], E | None],

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .simplify import plain_tools as plain_tools
     from .to_gbnf import schema_grammar as schema_grammar
     from .validate import Misfit as Misfit
+    from .validate import known_names as known_names
     from .validate import misfits as misfits
 
 __getattr__, __dir__ = lazy(
@@ -37,6 +38,6 @@ __getattr__, __dir__ = lazy(
         "regex": ("server_pattern",),
         "simplify": ("plain_tools",),
         "to_gbnf": ("schema_grammar",),
-        "validate": ("Misfit", "misfits"),
+        "validate": ("Misfit", "known_names", "misfits"),
     },
 )

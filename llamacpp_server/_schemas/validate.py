@@ -48,6 +48,17 @@ def misfits(schema: Any, value: Any) -> list[Misfit]:
     return list(check.node(check.root, value, "", 0))
 
 
+def known_names(schema: Any) -> frozenset[str]:
+    """The properties that an object of a schema is made of; none where it may have any."""
+    seen = 0
+    while isinstance(schema, Mapping) and isinstance(schema.get("$ref"), str) and seen < _MOST_DEPTH:
+        schema, seen = {"$defs": schema.get("$defs"), **_mapping(resolve(schema, schema["$ref"]))}, seen + 1
+    names = _mapping(schema.get("properties")) if isinstance(schema, Mapping) else {}
+    if not names or schema.get("patternProperties") or schema.get("additionalProperties") not in (None, False):
+        return frozenset()
+    return frozenset(names)
+
+
 class _Check:
     def __init__(self, root: Any) -> None:
         self.root = with_absolute_references(root)
@@ -212,4 +223,4 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-__all__ = ["Misfit", "misfits"]
+__all__ = ["Misfit", "known_names", "misfits"]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
         json_checker,
         says_thinking,
         schema_grammar,
+        schema_of,
+        with_schema,
     )
     from .thinking import Thinking, thinking_params
     from .tokenizer import LlamaServerTokenizer
@@ -61,7 +63,9 @@ __all__ = [
     "read_timeouts",
     "says_thinking",
     "schema_grammar",
+    "schema_of",
     "thinking_params",
+    "with_schema",
 ]
 
 __getattr__, __dir__ = lazy(
@@ -87,6 +91,8 @@ __getattr__, __dir__ = lazy(
             "json_checker",
             "says_thinking",
             "schema_grammar",
+            "schema_of",
+            "with_schema",
         ),
         "thinking": ("Thinking", "thinking_params"),
         "tokenizer": ("LlamaServerTokenizer",),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -21,6 +21,7 @@ from .._repairs import tell
 from .._schemas import (
     CONSTRAINTS,
     Misfit,
+    known_names,
     misfits,
     says_thinking,
     schema_grammar,
@@ -34,6 +35,7 @@ from ..errors import (
     UnfitAnswerError,
 )
 from ..settings import normalize_base_url
+from ..wire import MessageDict
 
 __all__ = [
     "CONSTRAINTS",
@@ -45,6 +47,8 @@ __all__ = [
     "json_checker",
     "says_thinking",
     "schema_grammar",
+    "schema_of",
+    "with_schema",
 ]
 
 T = TypeVar("T")
@@ -65,11 +69,13 @@ class Ask:
         way: How to hold the answer to its schema.
         correction: The answer before, and what to say about it; None where there was none.
         thinking: False asks without thinking; None leaves it as it is.
+        schema_in_prompt: Whether the model is shown the schema (`with_schema`).
     """
 
     way: Way
     correction: tuple[str, str] | None = None
     thinking: Literal[False] | None = None
+    schema_in_prompt: bool = False
 
 
 def _memory(key: tuple[str, str | None, str]) -> ServerMemory:
@@ -86,6 +92,36 @@ def json_checker(schema: Any) -> Callable[[str], Any]:
         return value
 
     return check
+
+
+def with_schema(messages: Sequence[MessageDict], schema: Mapping[str, Any] | None) -> list[MessageDict]:
+    """The conversation with the schema of its answer in the system message.
+
+    A grammar forces the form of an answer, and the model never sees the schema: neither descriptions nor what is next.
+    Small models answer worse with it (SmolLM2-135M: 0 of 10 valid, 9 without), so it is off unless it is asked for.
+    """
+    if not schema:
+        return list(messages)
+    text = f"Answer with a JSON object that follows this schema:\n{json.dumps(schema, ensure_ascii=False)}"
+    first: MessageDict = messages[0] if messages else {}
+    said = first.get("content")
+    if first.get("role") != "system" or not isinstance(said, str):
+        return [{"role": "system", "content": text}, *messages]
+    return [{**first, "content": f"{said}\n\n{text}"}, *messages[1:]]
+
+
+def schema_of(response_format: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The schema in a `response_format`."""
+    inner = response_format.get("json_schema") or response_format
+    return inner.get("schema") if isinstance(inner, Mapping) else None
+
+
+class UnknownKeysError(ValueError):
+    """An object that shares no key with the one that was asked for."""
+
+    def __init__(self, value: Mapping[str, Any], known: Collection[str]) -> None:
+        given, wanted = (", ".join(map(repr, sorted(names)[:10])) for names in (value, known))
+        super().__init__(f"its keys are {given}, and none of {wanted}")
 
 
 class MisfitError(ValueError):
@@ -114,6 +150,8 @@ class Attempts(Generic[T]):
         thinking_is_given: Whether the caller has said something about thinking, which is then kept to.
         key: Address and model that are asked, and what stands for the schema, to remember the way that worked; None
             remembers nothing.
+        schema_in_prompt: Whether the model is shown the schema. An answer that was cut off with it is asked for once
+            more without it.
     """
 
     value: T
@@ -129,6 +167,7 @@ class Attempts(Generic[T]):
         repair_rounds: int = 1,
         thinking_is_given: bool = False,
         key: tuple[str, str | None, str] | None = None,
+        schema_in_prompt: bool = False,
     ) -> None:
         known = _memory(key).ways.get(key[2]) if key is not None else None
         self._ways = [*ways][max((at for at, way in enumerate(ways) if way == known), default=0) :]
@@ -137,7 +176,7 @@ class Attempts(Generic[T]):
         self._may_stop_thinking = not thinking_is_given
         self._first_refusal: LlamaServerError | None = None
         self._unfit_answer: UnfitAnswerError | None = None
-        self.ask = Ask(self._ways[0])
+        self.ask = Ask(self._ways[0], schema_in_prompt=schema_in_prompt)
         self.done = False
         self.repairs: list[Repair] = []
 
@@ -172,6 +211,8 @@ class Attempts(Generic[T]):
         text, place = self._json_of(choice, whole=whole)
         shown = text if text is not None else choice.content
         try:
+            shown, place = self._unwrapped(shown, place) if whole else (shown, place)
+            self._refuse_defaults_only(shown)
             self.value = self._check(shown)
         except ValueError as misfit:
             error = self._error(choice, text, misfit, tokens)
@@ -186,6 +227,23 @@ class Attempts(Generic[T]):
             self._repaired(Repair("found_json", self._name, f"the JSON stood {place}"))
         if self._key is not None and self._first_refusal is not None:
             _memory(self._key).remember_way(self._key[2], self.ask.way)
+
+    def _unwrapped(self, text: str, place: str | None) -> tuple[str, str | None]:
+        """The object that an answer has under the name of what was asked for, as some models write it."""
+        known, value = known_names(self._schema), _object_of(text)
+        names = {self._name, self._schema.get("title") if self._schema is not None else None}
+        if not known or value is None or len(value) != 1 or known & value.keys():
+            return text, place
+        ((name, inner),) = value.items()
+        if name not in names or not isinstance(inner, dict):
+            return text, place
+        return json.dumps(inner, ensure_ascii=False), place or "under its own name"
+
+    def _refuse_defaults_only(self, text: str) -> None:
+        """Refuses an object of other keys: a class whose fields all have defaults would take it as valid."""
+        known, value = known_names(self._schema), _object_of(text)
+        if known and value and not known & value.keys():
+            raise UnknownKeysError(value, known)
 
     def _json_of(self, choice: ChatChoice, *, whole: bool) -> tuple[str | None, str | None]:
         """The JSON of an answer, and where it stood if that is not its place."""
@@ -241,9 +299,12 @@ class Attempts(Generic[T]):
             self._first_refusal = self._first_refusal or error
             self._move_down("the server took it and did not keep to it")
             return True
-        if self._rounds <= 0 or error.reason == "cut_off":
+        if self._rounds <= 0 or (error.reason == "cut_off" and not self.ask.schema_in_prompt):
             return False
-        if error.reason == "thinking":
+        if error.reason == "cut_off":
+            self.ask = replace(self.ask, schema_in_prompt=False)
+            what = "was cut off with the schema in the prompt: asked again without it"
+        elif error.reason == "thinking":
             if not self._may_stop_thinking:
                 return False
             self._may_stop_thinking = False
@@ -291,6 +352,14 @@ def _is_about_the_form(error: LlamaServerError) -> bool:
     return (
         isinstance(error, BadRequestError) and not isinstance(error, ContextOverflowError) and error.status is not None
     )
+
+
+def _object_of(text: str) -> dict[str, Any] | None:
+    try:
+        value = from_json(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _begins_json(text: str) -> bool:

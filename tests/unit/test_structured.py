@@ -166,3 +166,61 @@ def test_a_stream_is_not_asked_for_anew():
 )
 def test_json_among_words(text, found):
     assert find_json(text) == found
+
+
+LOOSE = {
+    "type": "object",
+    "title": "Person",
+    "properties": {"age": {"type": "integer", "default": 1}, "name": {"type": "string", "default": ""}},
+}
+
+
+def loose(schema=LOOSE, **options):
+    return Attempts("Person", ("json_schema",), json_checker(schema), schema=schema, **options)
+
+
+def test_an_answer_of_other_keys_is_not_an_object_made_of_defaults():
+    asked = loose(repair_rounds=0)
+    with pytest.raises(UnfitAnswerError, match="its keys are 'alter', 'vorname', and none of 'age', 'name'"):
+        asked.answered(said('{"vorname": "Ann", "alter": 7}'))
+    for fits in ('{"age": 7, "other": 1}', "{}"):
+        asked = loose(repair_rounds=0)
+        asked.answered(said(fits))
+        assert asked.done
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"additionalProperties": True},
+        {"additionalProperties": {}},
+        {"patternProperties": {"^x": {}}},
+        {"properties": {}},
+    ],
+)
+def test_where_other_keys_are_allowed_they_are_taken(more):
+    asked = loose({**LOOSE, **more})
+    asked.answered(said('{"x": 7}'))
+    assert asked.value == {"x": 7}
+
+
+@pytest.mark.parametrize("root", [LOOSE, {"$defs": {"Person": LOOSE}, "$ref": "#/$defs/Person"}])
+def test_an_object_under_its_own_name_is_unwrapped(root):
+    asked = loose(root)
+    asked.answered(said('{"Person": {"age": 7}}'))
+    assert (asked.value, [repair.name for repair in asked.repairs]) == ({"age": 7}, ["found_json"])
+    streamed = loose(root)
+    with pytest.raises(UnfitAnswerError, match="its keys are 'Person'"):
+        streamed.answered(said('{"Person": {"age": 7}}'), whole=False)
+
+
+def test_an_answer_that_was_cut_off_with_the_schema_in_the_prompt_is_asked_for_without_it():
+    asked = loose(schema_in_prompt=True)
+    assert asked.ask.schema_in_prompt
+    asked.answered(said('{"age": ', "length"))
+    assert (asked.ask.schema_in_prompt, asked.ask.correction, asked.done) == (False, None, False)
+    asked.answered(said('{"age": 7}'))
+    assert [repair.name for repair in asked.repairs] == ["repair_round"]
+    without = loose()
+    with pytest.raises(UnfitAnswerError, match="cut off"):
+        without.answered(said('{"age": ', "length"))
