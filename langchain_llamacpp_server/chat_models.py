@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -16,7 +16,7 @@ from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
-from llamacpp_server import LlamaServerError
+from llamacpp_server import LlamaServerError, ServerInfo
 from llamacpp_server._notices import say_once
 from llamacpp_server._tools import (
     resolve_tool_choice,
@@ -25,6 +25,7 @@ from llamacpp_server.integration import (
     MediaFields,
     RepairFields,
     ThinkingFields,
+    on_event_loop,
 )
 from llamacpp_server.settings import redact_url
 
@@ -44,7 +45,7 @@ from ._server_model import ServerModel
 from ._tools import wire_tools
 
 if TYPE_CHECKING:
-    from llamacpp_server import ChatReply, Fit, ServerInfo
+    from llamacpp_server import ChatReply, Fit
 
     from ._structured import Method
     from ._tools import ToolLike
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
 __all__ = ["ChatLlamaServer"]
 
 # A profile is looked up where nobody expects a wait; a server that is slow to answer has none for now.
+_PROFILE_IS_PART: Final = (
+    "the profile was asked for on an event loop, before anything is known of the server: it has no max_input_tokens "
+    "yet; `await model.aserver_info()` first, or make the agent before the loop runs"
+)
 _PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries": 0, "wait_while_loading": False}
 
 
@@ -88,6 +93,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
     """Parameters never to send: None for all values, or a list of values."""
 
     _served: tuple[str, str] | None = PrivateAttr(default=None)
+    _profile_wanted: bool = PrivateAttr(default=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -108,12 +114,23 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
 
     def _server_profile(self) -> ModelProfile | None:
         known = self._known_info()
+        if known is None and on_event_loop():
+            # Nothing may wait here. The next awaited call asks for the rest.
+            self._profile_wanted = True
+            say_once(_PROFILE_IS_PART)
+            known = ServerInfo(model=self.model)
         if known is None:
             try:
                 known = self._remember(self.client.with_settings(**_PROFILE_PATIENCE).info())
             except LlamaServerError:
                 return None
         return profile(known, urls=bool(self.fetch_urls))
+
+    async def _afill_profile(self) -> None:
+        if self._profile_wanted and self._known_info() is None:
+            self._profile_wanted = False
+            with suppress(LlamaServerError):
+                self._remember(await self.async_client.with_settings(**_PROFILE_PATIENCE).info())
 
     def _told_name(self) -> str | None:
         return self._served[1] if self._served is not None and self._served[0] == self.base_url else None
@@ -207,7 +224,10 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         return self.server_info() if self._needs_info(messages, kwargs) else None
 
     async def _ainfo_for(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> ServerInfo | None:
-        return await self.aserver_info() if self._needs_info(messages, kwargs) else None
+        if self._needs_info(messages, kwargs):
+            return await self.aserver_info()
+        await self._afill_profile()
+        return None
 
     def _needs_info(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> bool:
         return kwargs.get("thinking", self.thinking) is not None or holds_media(messages)

@@ -11,7 +11,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from pydantic import Field, PrivateAttr, model_validator
 
 from llamacpp_server import ServerInfo, ServerSettings
-from llamacpp_server._notices import say_once
+from llamacpp_server._notices import logger, say_once
 from llamacpp_server.integration import (
     ConnectionFields,
     on_event_loop,
@@ -33,6 +33,10 @@ _IMPATIENT: Final[dict[str, Any]] = {
     "on_wait": None,
     "on_progress": None,
 }
+_METADATA_IS_PART: Final = (
+    "metadata was asked for on an event loop, before anything is known of the server: "
+    f"context_window={DEFAULT_CONTEXT_WINDOW} is taken; `await llm.aserver_info()` first, or give context_window"
+)
 # After a probe that failed, nothing is asked for this many times as long as it took.
 _REST: Final = 100
 
@@ -65,16 +69,27 @@ class ServerMetadata(LLMNames, ConnectionFields, FunctionCallingLLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What the model can do. Asks the server on first use, for at most two seconds."""
-        return self._described(self._probe())
+        """What the model can do. Asks the server on first use, for at most two seconds.
+
+        On an event loop it never asks: it tells what is known by then. Each awaited call of the model finds out, and so
+        does `await llm.aserver_info()`.
+        """
+        return self._described(self._at_once())
 
     def to_payload(self) -> dict[str, Any]:
         """What events and traces see of this model: no key, no address. Never asks the server on an event loop."""
-        info = self._known_info() if on_event_loop() else self._probe()
-        metadata = self._described(info).model_dump()
+        metadata = self._described(self._at_once()).model_dump()
         given = self.given() if hasattr(self, "given") else {}
         named = {"model": metadata["model_name"], "temperature": None}
         return {"class_name": self.class_name(), **metadata, **named, **given}
+
+    def _at_once(self) -> ServerInfo | None:
+        if not on_event_loop():
+            return self._probe()
+        known = self._known_info()
+        if known is None and self.context_window is None:
+            logger.info(_METADATA_IS_PART)
+        return known
 
     def _described(self, info: ServerInfo | None) -> LLMMetadata:
         info = info or ServerInfo()

@@ -228,7 +228,8 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         return super().predict_and_call(tools, *args, **self._reacting(kwargs))
 
     async def apredict_and_call(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> AgentChatResponse:
-        """`predict_and_call`, awaited."""
+        """Async version of `predict_and_call`."""
+        await self._aprobe()
         return await super().apredict_and_call(tools, *args, **self._reacting(kwargs))
 
     def _reacting(self, kwargs: dict[str, Any]) -> dict[str, Any]:

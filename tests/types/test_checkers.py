@@ -19,7 +19,7 @@ PIECES = (
     *("reportOptionalSubscript", "reportOptionalMemberAccess", "reportTypedDictNotRequiredAccess"),
 )
 # LangGraph's and langchain-openai's own types refuse what their guides show: dicts, and keys that are texts.
-OF_OTHERS = re.compile(r'"InputAgentState|"RunnableConfig|SecretStr \| \(\(\) -> str\)|only within async')
+OF_OTHERS = re.compile(r'"InputAgentState|"RunnableConfig|SecretStr \| \(\(\) -> str\)|only within async|"FilePath')
 IMPORTS = """\
 from langchain_core.messages import HumanMessage
 from llama_index.core.llms import *
