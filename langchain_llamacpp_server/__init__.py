@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ._registration import register
     from .cache_report import CacheReport
     from .chat_models import ChatLlamaServer
+    from .decisions import LlamaServerDecisions, route_by
     from .embeddings import LlamaServerEmbeddings
     from .llms import LlamaServerLLM
     from .rerankers import LlamaServerReranker
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CacheReport",
     "ChatLlamaServer",
+    "LlamaServerDecisions",
     "LlamaServerEmbeddings",
     "LlamaServerLLM",
     "LlamaServerReranker",
@@ -27,6 +29,7 @@ __all__ = [
     "TruncatedOutputError",
     "UnfitAnswerError",
     "register",
+    "route_by",
 ]
 
 # A program that only embeds does not pay for importing the chat model.
@@ -37,6 +40,7 @@ __getattr__, __dir__ = lazy(
         "_registration": ("register",),
         "cache_report": ("CacheReport",),
         "chat_models": ("ChatLlamaServer",),
+        "decisions": ("LlamaServerDecisions", "route_by"),
         "embeddings": ("LlamaServerEmbeddings",),
         "llms": ("LlamaServerLLM",),
         "rerankers": ("LlamaServerReranker",),

@@ -200,6 +200,13 @@ def result(reply: ChatReply) -> ChatResult:
     return ChatResult(generations=generations, llm_output=output)
 
 
+def with_shares(found: ChatResult, shares: dict[str, float]) -> ChatResult:
+    """The reply with the probabilities of its choices."""
+    for generation in found.generations:
+        generation.message.response_metadata["choice_probabilities"] = shares
+    return found
+
+
 def _generation(reply: ChatReply, choice: ChatChoice, usage: Usage | None) -> ChatGeneration:
     metadata = {"model_provider": PROVIDER, **start_metadata(reply.start), "finish_reason": choice.finish_reason}
     if reply.timings is not None:

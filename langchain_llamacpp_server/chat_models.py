@@ -33,7 +33,7 @@ from . import _translator  # noqa: F401  # the translator registers itself
 from ._argument_names import ChatNames
 from ._arguments import CHAT
 from ._calls import Call, Defaults, fitting, prepare
-from ._chunks import PROVIDER, StreamConverter, result
+from ._chunks import PROVIDER, StreamConverter, result, with_shares
 from ._clients import async_client_for, client_for
 from ._errors import langchain_errors
 from ._messages import holds_media
@@ -145,9 +145,11 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         **kwargs: Any,
     ) -> ChatResult:
         with langchain_errors:
+            shares = kwargs.pop("choice_probabilities", False)
             call = self._prepare(messages, stop, kwargs, self._info_for(messages, kwargs))
-            reply = client_for(self.client, call, run_manager).chat(call.request)
-            return self._whole(call, reply)
+            client = client_for(self.client, call, run_manager)
+            found = self._whole(call, client.chat(call.request))
+            return with_shares(found, client.choice_probabilities(call.request)) if shares else found
 
     async def _agenerate(
         self,
@@ -157,9 +159,11 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         **kwargs: Any,
     ) -> ChatResult:
         with langchain_errors:
+            shares = kwargs.pop("choice_probabilities", False)
             call = self._prepare(messages, stop, kwargs, await self._ainfo_for(messages, kwargs))
-            reply = await async_client_for(self.async_client, call, run_manager).chat(call.request)
-            return self._whole(call, reply)
+            client = async_client_for(self.async_client, call, run_manager)
+            found = self._whole(call, await client.chat(call.request))
+            return with_shares(found, await client.choice_probabilities(call.request)) if shares else found
 
     def _stream(
         self,

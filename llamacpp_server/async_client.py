@@ -448,6 +448,14 @@ class AsyncLlamaServerClient:
         request = DecisionRequest(state=state, questions=questions, **options)
         return await self._transport.run(_deciding.decide(self.settings, request))
 
+    async def choice_probabilities(self, request: ChatRequest) -> dict[str, float]:
+        """How likely each of a chat request's `choices` is as the answer; they sum to 1. Generates nothing.
+
+        Args:
+            request: With `choices` in its `params`. Images and reasoning are not supported here.
+        """
+        return await self._transport.run(_deciding.choice_probabilities(self.settings, request))
+
     async def calibrate(
         self,
         questions: Mapping[str, Question | Mapping[str, Any]],

@@ -446,6 +446,14 @@ class LlamaServerClient:
         request = DecisionRequest(state=state, questions=questions, **options)
         return self._transport.run(_deciding.decide(self.settings, request))
 
+    def choice_probabilities(self, request: ChatRequest) -> dict[str, float]:
+        """How likely each of a chat request's `choices` is as the answer; they sum to 1. Generates nothing.
+
+        Args:
+            request: With `choices` in its `params`. Images and reasoning are not supported here.
+        """
+        return self._transport.run(_deciding.choice_probabilities(self.settings, request))
+
     def calibrate(
         self,
         questions: Mapping[str, Question | Mapping[str, Any]],

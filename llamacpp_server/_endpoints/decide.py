@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import exp
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .._decisions import (
     Asked,
@@ -144,6 +144,25 @@ def shares_of(made: Decisions, name: str) -> list[float]:
     return list(answer.probabilities.values())
 
 
+def choice_probabilities(settings: ServerSettings, request: ChatRequest) -> Program[dict[str, float]]:
+    """How likely each of a chat request's `choices` is as the answer."""
+    choices = [str(choice) for choice in cast(Sequence[Any], request.params.get("choices") or ())]
+    if not choices or len(set(choices)) < len(choices):
+        raise BadRequestError("choices must be a list of different texts")
+    model = request.model or settings.model
+    run = _Run(settings, DecisionRequest(state="", questions={}, model=model), (yield from _card(settings, model)))
+    given = cast(Mapping[str, Any], request.params.get("chat_template_kwargs") or {})
+    params = {name: value for name, value in request.params.items() if name != "choices"}
+    params["chat_template_kwargs"] = {**given, **_NO_THINKING["chat_template_kwargs"]}
+    prompt = yield from apply_template(settings, replace(request, params=params))
+    prompt += tail_of(prompt).text
+    paths = yield from _paths(run, prompt, Labels(tuple(choices), tuple((choice,) for choice in choices)), spaces=False)
+    if not all(paths):
+        raise NotSupportedError("the model's tokenizer does not tell the choices apart")
+    shares = yield from _shares(run, partial(_read, run, prompt), paths)
+    return dict(zip(choices, shares, strict=True))
+
+
 def _answer(request: DecisionRequest, asked: Asked, found: Sequence[Sequence[float]], mass: float | None) -> Any:
     shares = clamped([sum(column) / len(found) for column in zip(*found, strict=True)])
     if request.calibration is not None:
@@ -251,7 +270,6 @@ def _logits(run: _Run, asked: Asked, style: LabelStyle) -> Program[tuple[list[fl
         if not labels.words:
             raise NotSupportedError("the model's tokenizer does not tell the labels of the options apart")
         return (yield from _logits(run, asked, "letters"))
-    end = (yield from _end(run)) if _nested(paths) else None
     read = partial(_read, run, prompt)
     if run.images:
         read = partial(_read_chat, run, messages_for(run.state, run.images, asked, labels))
@@ -259,15 +277,20 @@ def _logits(run: _Run, asked: Asked, style: LabelStyle) -> Program[tuple[list[fl
     if run.request.mass:
         given = yield from read((), (), 0.0)
         mass = min(sum(given.get(token, 0.0) for token in {path[0] for own in paths for path in own}), 1.0)
+    return (yield from _shares(run, read, paths)), mass
+
+
+def _shares(run: _Run, read: Any, paths: Sequence[Sequence[Path]]) -> Program[list[float]]:
+    """The probability of each label, at one place of the tree after the other."""
     if len(paths) == 1:
-        return [1.0], mass
-    search = walk(paths, end)
+        return [1.0]
+    search = walk(paths, (yield from _end(run)) if _nested(paths) else None)
     try:
         split = next(search)
         while True:
             split = search.send((yield from _distribution(read, *split)))
     except StopIteration as stop:
-        return clamped(stop.value), mass
+        return clamped(stop.value)
 
 
 def _distribution(read: Any, prefix: Path, tokens: tuple[int, ...]) -> Program[dict[int, float]]:
@@ -357,7 +380,7 @@ def _rendered(run: _Run, messages: Sequence[Any], *, enable_thinking: bool) -> P
     )
 
 
-def _paths(run: _Run, prompt: str, labels: Labels) -> Program[list[list[Path]]]:
+def _paths(run: _Run, prompt: str, labels: Labels, *, spaces: bool = True) -> Program[list[list[Path]]]:
     """The tokens that spell each label behind the prompt, with a space before it and without."""
     context = prompt[-_CONTEXT:]
     base = yield from _spelled(run, context)
@@ -365,7 +388,7 @@ def _paths(run: _Run, prompt: str, labels: Labels) -> Program[list[list[Path]]]:
     paths: list[list[Path]] = []
     for spellings in labels.spellings:
         own: list[Path] = []
-        for text in (*spellings, *(f" {one}" for one in spellings)):
+        for text in (*spellings, *(f" {one}" for one in spellings if spaces)):
             whole = yield from _spelled(run, context + text)
             path = whole[len(base) :]
             # What melts into the prompt's last token is not written by a model that continues the prompt.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Converted,
         read_timeouts,
     )
+    from .decision_fields import DecisionFields
     from .fields import ConnectionFields, MediaFields, RepairFields, ThinkingFields, on_event_loop
     from .structured import (
         CONSTRAINTS,
@@ -46,6 +47,7 @@ __all__ = [
     "ConnectionFields",
     "ConnectionNames",
     "Converted",
+    "DecisionFields",
     "EmbeddingFields",
     "Key",
     "LlamaServerTokenizer",
@@ -80,6 +82,7 @@ __getattr__, __dir__ = lazy(
             "Converted",
             "read_timeouts",
         ),
+        "decision_fields": ("DecisionFields",),
         "fields": ("ConnectionFields", "MediaFields", "RepairFields", "ThinkingFields", "on_event_loop"),
         "structured": (
             "CONSTRAINTS",
