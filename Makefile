@@ -8,16 +8,16 @@ PIP := $(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK))
 # What the llama-server binary is compiled with: the server alone.
 CMAKE_ARGS ?= -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_UI=OFF
 
-.PHONY: demo test coverage test-long test-binary test-wheel lock test-notebooks test-scaling notebooks docs lint format bench clean
+.PHONY: demo test coverage test-long test-binary test-wheel lock test-site test-notebooks test-scaling notebooks docs lint format bench clean
 
 demo: $(VENV)/.runtime ## chat, an agent with tools, and RAG in the terminal
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.dev ## the tests that people run daily
-	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or long)" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or site or long)" -n auto --maxprocesses 4 --dist loadfile
 
 coverage: $(VENV)/.dev ## the same, and which lines they run
-	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or long)" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or site or long)" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
 test-binary: $(VENV)/.binary ## what only the llama-server binary can do: routers, keys, start-up
 	$(BIN)/python -m pytest -m binary
@@ -32,7 +32,7 @@ test-wheel: | $(VENV)/bin/python ## the daily tests on the built wheel, in an en
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK)) "$$(echo build/dist/*.whl)[all,testing]" --group test
 	cp -R tests models docs examples notebooks benchmarks scripts README.md CHANGELOG.md pyproject.toml build/wheel/
-	cd build/wheel && venv/bin/python -m pytest -m "not (binary or notebook or scaling or long)" --ignore tests/rules -n auto --maxprocesses 4 --dist loadfile
+	cd build/wheel && venv/bin/python -m pytest -m "not (binary or notebook or scaling or site or long)" --ignore tests/rules -n auto --maxprocesses 4 --dist loadfile
 
 lock: ## writes dev.lock: the newest versions that fit together
 	$(BIN)/python -m pip install --quiet uv
@@ -51,6 +51,9 @@ test-scaling: $(VENV)/.dev ## what docs/scaling.md shows; needs haproxy
 
 docs: $(VENV)/.docs ## the site, in build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+test-site: docs $(VENV)/.dev ## the same, and whether readers find its pages
+	$(BIN)/python -m pytest -m site
 
 test-builds: $(VENV)/.binary ## the server part of the tests against a year of llama.cpp; writes docs/builds.md (an hour)
 	$(BIN)/python -m tests.builds --write

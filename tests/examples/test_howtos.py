@@ -101,3 +101,8 @@ def test_the_tests_of_the_testing_page_pass(
     name: str, run: Callable[[Path], dict[str, Any]], scripted_llama_server: Callable[..., Any]
 ) -> None:
     run(ROOT / "docs" / "howto" / "test-your-app.md")[name](scripted_llama_server)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_on_a_page_fits_without_scrolling(page: Path) -> None:
+    assert [line for block in blocks(page) for line in block.split("\n") if len(line) > 88] == []
