@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, closing
 from typing import Any, cast
 
@@ -22,6 +22,23 @@ from llamacpp_server.integration import (
 
 from ._errors import unfit
 from ._structured import Goal, Reader
+
+
+class _Part(AddableDict):
+    """A part of a streamed answer: messages add up, and of objects the newest counts. LangChain's own refuses those."""
+
+    def __add__(self, other: Mapping[str, Any]) -> _Part:
+        return _sum(self, other)
+
+    def __radd__(self, other: Mapping[str, Any]) -> _Part:
+        return _sum(other, self)
+
+
+def _sum(before: Mapping[str, Any], after: Mapping[str, Any]) -> _Part:
+    whole = _Part({**before, **after})
+    if "raw" in before and "raw" in after:
+        whole["raw"] = before["raw"] + after["raw"]
+    return whole
 
 
 class StructuredChain(Runnable[LanguageModelInput, Any]):
@@ -196,9 +213,9 @@ class StructuredChain(Runnable[LanguageModelInput, Any]):
     def _parts(self, chunk: AIMessage, found: Any) -> Iterator[Any]:
         """What to give for one chunk of the model."""
         if self._include_raw:
-            yield AddableDict(raw=chunk)
+            yield _Part(raw=chunk)
         if found is not None:
-            yield AddableDict(parsed=found) if self._include_raw else found
+            yield _Part(parsed=found) if self._include_raw else found
 
     def _last(self, attempts: Attempts[Any], seen: list[AIMessage], reader: Reader) -> Iterator[Any]:
         """The end of a stream: the object as it was checked, where it is not what was given before."""
@@ -209,12 +226,12 @@ class StructuredChain(Runnable[LanguageModelInput, Any]):
             own = unfit(error, next((reason for reason in reasons if reason), None))
             if not self._include_raw:
                 raise own from error.__cause__
-            yield AddableDict(parsed=None, parsing_error=own)
+            yield _Part(parsed=None, parsing_error=own)
             return
         if not reader.gave(attempts.value):
-            yield AddableDict(parsed=attempts.value) if self._include_raw else attempts.value
+            yield _Part(parsed=attempts.value) if self._include_raw else attempts.value
         if self._include_raw:
-            yield AddableDict(parsing_error=None)
+            yield _Part(parsing_error=None)
 
 
 async def _one(input: LanguageModelInput) -> AsyncIterator[LanguageModelInput]:
