@@ -35,12 +35,24 @@ def wire_tools(tools: Sequence[ToolLike], strict: bool | None = None) -> list[To
 
 def _wire_tool(tool: ToolLike, strict: bool | None) -> ToolDict:
     wire = tool
+    own = _own_schema(tool)
     if not (isinstance(tool, dict) and tool.get("type") == "function" and "function" in tool and strict is None):
         wire = convert_to_openai_tool(cast(Any, tool), strict=strict)
     if not (isinstance(wire, dict) and wire.get("type") == "function" and "function" in wire):
         kind = wire.get("type") if isinstance(wire, dict) else type(wire).__name__
         raise BadRequestError(f"llama-server has no tools of its own, so none of type {kind!r}")
+    if own is not None:
+        wire = {**wire, "function": {**wire["function"], "parameters": own}}
     return cast(ToolDict, wire)
+
+
+def _own_schema(tool: Any) -> dict[str, Any] | None:
+    """The schema of a pydantic class with references, which LangChain writes out: a recursive one ends in `{}` then."""
+    schema_of = getattr(tool, "tool_call_schema", tool) if not isinstance(tool, Mapping) else None
+    if not (isinstance(schema_of, type) and hasattr(schema_of, "model_json_schema")):
+        return None
+    schema = schema_of.model_json_schema()
+    return schema if "$defs" in schema else None
 
 
 def marks(calls: Mapping[int, str]) -> list[ToolCallChunk]:

@@ -100,7 +100,9 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
             tools, done = plain_tools(tools)
             repairs += done
         repairs += _clean_answer(params)
-    tell(repairs)
+    # That a grammar of our own (`choices`, `regex`) turns thinking off is what it needs; the reply says so.
+    written = any(params.get(name) is not None for name in ("choices", "regex"))
+    tell([repair for repair in repairs if not (written and repair.name == "thinking_off")])
     return replace(request, messages=messages, tools=tools, params=params), repairs
 
 

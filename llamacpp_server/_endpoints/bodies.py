@@ -17,6 +17,7 @@ from ..chat import ChatRequest, CompletionRequest, InfillRequest
 from ..errors import BadRequestError
 from ..sampling import check_params
 from ..wire import MessageDict, ToolDict
+from .completion_forms import with_held_form
 
 
 def chat_body(request: ChatRequest) -> dict[str, Any]:
@@ -92,12 +93,28 @@ def streamable(body: Mapping[str, Any]) -> bool:
 
 def completion_body(request: CompletionRequest) -> dict[str, Any]:
     """The body of `/v1/completions` and of the native `/completion`."""
-    body = parameters(request.params)
+    body = _completion_parameters(request.params)
+    if isinstance(request.prompt, Mapping):
+        raise BadRequestError("the prompt is a text, token ids or a list of either, not a dict")
     body["prompt"] = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
     if request.model is not None:
         body["model"] = request.model
     # A stream leaves out the ids of tokens that are part of a character only (b11549).
     return {**body, "stream": not body.get("return_tokens"), **request.extra_body}
+
+
+def _completion_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+    body = with_held_form(parameters(params))
+    if body.get("response_fields"):
+        raise BadRequestError(
+            "response_fields is not supported: replies are read from the fields that it leaves out",
+            remedy="leave it out, and take what you need of the reply",
+        )
+    most = body.pop("top_logprobs", None)
+    if most is not None:  # of completions the server knows the native name only
+        del body["logprobs"]
+        body["n_probs"] = most
+    return body
 
 
 def answers_of(body: Mapping[str, Any]) -> int:
@@ -109,7 +126,7 @@ def answers_of(body: Mapping[str, Any]) -> int:
 
 def infill_body(request: InfillRequest) -> dict[str, Any]:
     """The body of `/infill`."""
-    body = parameters(request.params)
+    body = _completion_parameters(request.params)
     body["input_prefix"] = request.prefix
     body["input_suffix"] = request.suffix
     if request.prompt:
@@ -184,6 +201,8 @@ def _refuse_constraint_with_tools(body: Mapping[str, Any]) -> None:
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message without nulls: `name: null` and the like are answered with 500, `content: null` by old builds."""
+    if "text" in message and not message.keys() & {"content", "tool_calls"}:
+        raise BadRequestError("a message has `text` and no `content`", remedy="name it `content`")
     clean: dict[str, Any] = _without_nulls(message)
     clean.setdefault("content", "")
     return clean

@@ -6,6 +6,7 @@ import sys
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from .._media import (
@@ -243,14 +244,24 @@ def embed(
 
 def _embeddings(answer: Any) -> Embeddings:
     entries = sorted(answer["data"], key=lambda entry: entry["index"])
+    _refuse_repeated([entry["index"] for entry in entries], "data")
     vectors = [_vector(entry["embedding"]) for entry in entries]
     return Embeddings(vectors, answer.get("model") or "", usage_from_wire(answer.get("usage")))
 
 
 def refuse_text(texts: Sequence[Any], what: str) -> None:
-    """Refuses one text where a list of texts belongs."""
+    """Refuses one text, or a dict, where a list of texts belongs."""
     if isinstance(texts, str):
         raise BadRequestError(f"{what} are a list; one text alone would be taken for its letters")
+    if isinstance(texts, Mapping):
+        raise BadRequestError(f"{what} are a list; a dict would be taken for its keys")
+
+
+def _refuse_repeated(indices: Sequence[Any], where: str) -> None:
+    """Refuses an answer that says twice to what it belongs: one text would have no vector, or another one's."""
+    repeated = next((one for one, other in pairwise(sorted(indices)) if one == other), None)
+    if repeated is not None:
+        raise MalformedReplyError(f"{where} of the answer has the index {repeated} twice")
 
 
 def _vector(wire: bytes | list[float]) -> list[float]:
@@ -277,7 +288,10 @@ def rerank(
 
 
 def _rankings(answer: Any) -> list[Ranking]:
+    if not isinstance(answer["results"], list):
+        raise MalformedReplyError(f"results of the answer is no list but {type(answer['results']).__name__}")
     ranks = [Ranking(entry["index"], entry["relevance_score"]) for entry in answer["results"]]
+    _refuse_repeated([rank.index for rank in ranks], "results")
     return sorted(ranks, key=lambda rank: -rank.score)
 
 

@@ -39,3 +39,23 @@ def test_strict_is_passed_on() -> None:
 def test_tools_of_other_servers_are_refused() -> None:
     with pytest.raises(BadRequestError, match="web_search"):
         wire_tools([{"type": "web_search"}])
+
+
+class Branch(BaseModel):
+    """A branch."""
+
+    name: str
+    kids: "list[Branch]" = []
+
+
+class Tree(BaseModel):
+    """A tree."""
+
+    root: Branch
+
+
+@pytest.mark.parametrize("cls", [Branch, Tree])
+def test_recursive_classes_keep_their_recursion(cls: type[BaseModel]) -> None:
+    (wire,) = wire_tools([cls])
+    assert wire["function"]["parameters"] == cls.model_json_schema()
+    assert wire["function"]["description"] == cls.__doc__
