@@ -410,6 +410,8 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
             for name, count in (output.get("token_usage") or {}).items():
                 if isinstance(count, int):
                     usage[name] = usage.get(name, 0) + count
+        if self.model_name is not None:  # a streamed answer has no output of its own
+            combined.setdefault("model_name", self.model_name)
         return {**combined, "token_usage": usage} if usage else combined
 
     @classmethod

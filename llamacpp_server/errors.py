@@ -24,6 +24,7 @@ credentials, and no error holds a request header.
 
 from __future__ import annotations
 
+import builtins
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ class LlamaServerError(Exception):
     retryable: ClassVar[bool] = False
     """Whether sending the same request again can help."""
 
+    code: ClassVar[str | None] = None
+    """OpenAI's name of this kind of error, for programs that look for it; None where it has none."""
+
     def __init__(
         self,
         message: str = "",
@@ -98,6 +102,11 @@ class LlamaServerError(Exception):
         self.earlier: tuple[LlamaServerError, ...] = ()
         self.partial: ChatReply | CompletionReply | ResponsesReply | MessagesReply | Transcription | None = None
 
+    @property
+    def type(self) -> str | None:
+        """`server_type`, by the name that errors of the openai package have for it."""
+        return self.server_type
+
     def __str__(self) -> str:
         parts = [self.message]
         where = " from ".join(str(x) for x in (self.status and f"HTTP {self.status}", self.url) if x)
@@ -115,7 +124,7 @@ class LlamaServerError(Exception):
             self.url = url
         return self
 
-    def recast(self, cls: type[E]) -> E:
+    def recast(self, cls: builtins.type[E]) -> E:
         """The same error as an instance of `cls`, a subclass that a framework knows too."""
         other = cls.__new__(cls, *self.args)
         other.args = self.args
@@ -161,6 +170,7 @@ class ServerBusyError(LlamaServerError):
     """
 
     retryable = True
+    code = "rate_limit_exceeded"
 
     def __init__(self, message: str = "", *, retry_after: float | None = None, **details: Any) -> None:
         super().__init__(message, **details)
@@ -169,6 +179,8 @@ class ServerBusyError(LlamaServerError):
 
 class AuthenticationFailedError(LlamaServerError):
     """The server wants a key, or another one."""
+
+    code = "invalid_api_key"
 
 
 class BadRequestError(LlamaServerError, ValueError):
@@ -184,6 +196,7 @@ class ContextOverflowError(BadRequestError):
         index: Position of the text that is too long, where many were given; else None.
     """
 
+    code = "context_length_exceeded"
     index: int | None = None
 
     def __init__(

@@ -54,7 +54,7 @@ class EmbeddingFields(ConnectionFields, MediaFields):
         return EmbedRequest(
             inputs=inputs,
             prefix=prefix,
-            dimensions=self.dimensions,
+            dimensions=extra.pop("dimensions", None) or self.dimensions,
             normalize=self.normalize,
             on_oversize=self.on_oversize,
             batch_size=batch_size,

@@ -25,6 +25,9 @@ from ..errors import (
 )
 from .httpx_setup import library_of, proxy_of
 
+# llama-server's port where none is named, of builds since autumn 2026; it was 8080 before.
+_NEW_PORT: Final = 9931
+
 _FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError)
 
 
@@ -108,6 +111,13 @@ def _proxy_error(failed: Exception) -> LlamaServerError | None:
     return ConnectionFailedError(message, remedy=remedy)
 
 
+def _start_at(url: str | None) -> str:
+    """How to start a server where none listens. Builds since autumn 2026 listen on another port when none is named."""
+    port = httpx.URL(url).port if url else None
+    start = START_HINT if port is None else f"{START_HINT.rpartition(' ')[0]} {port}"
+    return start if port == _NEW_PORT else f"{start}, or ask the port {_NEW_PORT}: newer builds listen there by default"
+
+
 def _connect_error(failed: Exception, url: str | None) -> ConnectionFailedError:
     causes = list(_causes(failed))
     reason: ConnectionFailure = "other"
@@ -117,7 +127,7 @@ def _connect_error(failed: Exception, url: str | None) -> ConnectionFailedError:
     elif any(isinstance(cause, socket.gaierror) for cause in causes):
         reason, remedy = "name", "is the host name in base_url right?"
     elif any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes):
-        reason, words = "refused", "connection refused"
+        reason, words, remedy = "refused", "connection refused", _start_at(url)
     elif any(isinstance(cause, FileNotFoundError) for cause in causes):
         # A unix socket that is not there: its server makes it when it starts.
         reason, words, remedy = "refused", "no such socket", "start it with: llama-server -m model.gguf --host x.sock"

@@ -300,3 +300,10 @@ def test_vector_store_finds_the_nearest(make: Any) -> None:
     texts = ["cats and dogs", "1234567890", "ÄÖÜ äöü ß"]
     store.add_texts(texts)
     assert [store.similarity_search(text, k=1)[0].page_content for text in texts] == texts
+
+
+def test_dimensions_of_a_call(embedding_server: LocalServer) -> None:
+    embeddings = LlamaServerEmbeddings(base_url=embedding_server.base_url, query_prefix="", document_prefix="")
+    assert len(embeddings.embed_query("a", dimensions=4)) == 4
+    assert [len(vector) for vector in embeddings.embed_documents(["a", "b"], dimensions=4)] == [4, 4]
+    assert len(embeddings.embed_query("a")) > 4

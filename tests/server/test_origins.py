@@ -149,7 +149,8 @@ class TestTypeScriptProvider:
         url = f"http://127.0.0.1:{free_port()}"
         with pytest.raises(ConnectionFailedError) as caught:
             connect(url).chat(CHAT)
-        for words in ("llama-server is not reachable", url, "llama-server -m model.gguf --port 8080"):
+        start = f"llama-server -m model.gguf --port {url.rpartition(':')[2]}"
+        for words in ("llama-server is not reachable", url, start, "the port 9931"):
             assert words in str(caught.value)
 
     def test_tools_without_jinja_name_the_flag(self, connect):

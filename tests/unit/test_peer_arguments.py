@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings, LlamaServerLLM, LlamaServerReranker
 from langchain_llamacpp_server import _arguments as langchain
-from llamacpp_server import BadRequestError
+from llamacpp_server import AuthenticationFailedError, BadRequestError, ContextOverflowError, ServerBusyError
 from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding, LlamaServerRerank
 from llamaindex_llamacpp_server import _arguments as llamaindex
 from tests.rules import peers
@@ -237,3 +237,9 @@ class TestSurface:
     def test_the_client_of_the_openai_package_is_a_clear_error(self, name: str) -> None:
         with pytest.raises(AttributeError, match="no client of the openai package"):
             getattr(ChatLlamaServer(), name)
+
+    def test_errors_have_the_code_and_the_type_that_programs_look_for(self) -> None:
+        error = ContextOverflowError("too long", server_type="exceed_context_size_error")
+        assert (error.code, error.type) == ("context_length_exceeded", "exceed_context_size_error")
+        assert (AuthenticationFailedError().code, ServerBusyError().code) == ("invalid_api_key", "rate_limit_exceeded")
+        assert BadRequestError().code is None
