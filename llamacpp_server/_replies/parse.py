@@ -31,7 +31,9 @@ _EMBEDDING = core_schema.typed_dict_schema(
     {
         "index": core_schema.typed_dict_field(core_schema.int_schema()),
         "embedding": core_schema.typed_dict_field(
-            core_schema.union_schema([core_schema.bytes_schema(), core_schema.list_schema()], mode="left_to_right")
+            core_schema.union_schema(
+                [core_schema.bytes_schema(), core_schema.list_schema(), core_schema.none_schema()], mode="left_to_right"
+            )
         ),
     },
     config=_BASE64,

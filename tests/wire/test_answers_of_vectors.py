@@ -24,3 +24,10 @@ def test_two_vectors_of_one_text_are_refused(connect, indices):
 def test_ranks_of_no_list_or_of_one_document_twice_are_refused(connect, results, words):
     with ScriptedServer(reply({"results": results})) as server, pytest.raises(MalformedReplyError, match=words):
         connect(server.url).rerank("q", ["a", "b"])
+
+
+def test_a_null_vector_is_named(connect):
+    data = [{"index": 0, "embedding": [1.0, 0.0]}, {"index": 1, "embedding": None}]
+    null = pytest.raises(MalformedReplyError, match="the vector with the index 1 of the answer is null")
+    with ScriptedServer(reply({"data": data})) as server, null:
+        connect(server.url).embed(["a", "b"])
