@@ -155,10 +155,10 @@ class _Connection:
         with _timely(timeout) as left:
             self._inner.write(buffer, left)
 
-    def start_tls(self, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
-        """The connection, encrypted."""
+    def start_tls(self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None) -> Any:
+        """The connection, encrypted. httpcore gives the arguments by position and by name."""
         with _timely(timeout) as left:
-            return _Connection(self._inner.start_tls(*args, timeout=left, **kwargs))
+            return _Connection(self._inner.start_tls(ssl_context, server_hostname, left))
 
 
 @contextmanager

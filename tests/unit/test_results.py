@@ -29,7 +29,8 @@ SLOT = {"id": 1, "n_ctx": 1024, "speculative": False, "is_processing": True, "id
 def test_a_model_card_of_this_build():
     (card,) = ModelCard.list_from_wire(MODELS)
     assert card == ModelCard(
-        id="A", aliases=("A", "B"), input_modalities=("text", "image"), n_ctx=1024, n_ctx_train=4096, n_embd=64,
+        id="A", aliases=("A", "B"), input_modalities=("text", "image"), output_modalities=("text",), n_ctx=1024,
+        n_ctx_train=4096, n_embd=64,
         n_vocab=356, n_params=119616,
     )  # fmt: skip
     assert card.raw == MODELS["data"][0]
