@@ -12,6 +12,7 @@ from ..settings import ServerSettings
 from ..transport import (
     Call,
     Program,
+    Ticket,
     admission,
 )
 from .server import ask_fitted, slot_action
@@ -29,11 +30,13 @@ def prewarm(settings: ServerSettings, request: ChatRequest) -> Program[PromptRea
 
 def save_prompt(settings: ServerSettings, request: ChatRequest, filename: str, id_slot: int) -> Program[SlotPrompt]:
     """Reads the prompt into a slot and saves the slot, with nobody else of this process in between."""
-    ticket = yield from admission(settings, _slot_call(id_slot))
+    ticket = Ticket()
     try:
+        yield from admission(ticket, settings, _slot_call(id_slot))
         read = yield from _read_into(settings, request, id_slot)
         saved = yield from slot_action(settings, id_slot, "save", filename, request.model)
     finally:
+        ticket.place.left = True
         ticket.leave()
     if saved.n_tokens < read.tokens - 1:
         raise BadRequestError(
@@ -45,11 +48,13 @@ def save_prompt(settings: ServerSettings, request: ChatRequest, filename: str, i
 
 def restore_prompt(settings: ServerSettings, request: ChatRequest, filename: str, id_slot: int) -> Program[SlotPrompt]:
     """Restores a slot and looks how much of it the prompt can use, with nobody else of this process in between."""
-    ticket = yield from admission(settings, _slot_call(id_slot))
+    ticket = Ticket()
     try:
+        yield from admission(ticket, settings, _slot_call(id_slot))
         restored = yield from slot_action(settings, id_slot, "restore", filename, request.model)
         read = yield from _read_into(settings, request, id_slot)
     finally:
+        ticket.place.left = True
         ticket.leave()
     if read.reused < min(restored.n_tokens, read.tokens) / 2 or not restored.n_tokens:
         raise BadRequestError(

@@ -9,6 +9,8 @@ from .._lazy import lazy
 if TYPE_CHECKING:
     from .concurrency import atogether as atogether
     from .concurrency import together as together
+    from .effects import Admit as Admit
+    from .effects import Enter as Enter
     from .effects import Program as Program
     from .effects import Read as Read
     from .effects import Send as Send
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from .exchange import named as named
     from .exchange import side_by_side as side_by_side
     from .gate import Gate as Gate
+    from .gate import Place as Place
+    from .gate import Ticket as Ticket
     from .gate import gate_for as gate_for
+    from .gate import running_requests as running_requests
     from .httpx_errors import translate as translate
     from .recent_failures import note_refusal as note_refusal
     from .recent_failures import refused_at as refused_at
@@ -40,10 +45,10 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "concurrency": ("atogether", "together"),
-        "effects": ("Program", "Read", "Send", "Sleep", "Together", "Work"),
+        "effects": ("Admit", "Enter", "Program", "Read", "Send", "Sleep", "Together", "Work"),
         "encoding": ("encode",),
         "exchange": ("Call", "admission", "ask", "ask_text", "log_wait", "named", "side_by_side"),
-        "gate": ("Gate", "gate_for"),
+        "gate": ("Gate", "Place", "Ticket", "gate_for", "running_requests"),
         "httpx_errors": ("translate",),
         "recent_failures": ("note_refusal", "refused_at"),
         "retry": ("MAX_RETRY_AFTER", "Attempts", "Wait", "next_wait"),

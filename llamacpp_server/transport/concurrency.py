@@ -5,15 +5,22 @@ Both ways take the programs in order, stop starting new ones when one has failed
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, Final
 
 import anyio
 
 from ..errors import LlamaServerError
 from .effects import Program, Together
+from .leaving import Scope
+
+# Seconds for threads to end after an interrupt.
+_PATIENCE: Final = 0.5
 
 
 class _Work:
@@ -35,30 +42,52 @@ class _Work:
         self._left.clear()
 
 
-def together(run: Callable[[Program[Any]], Any], effect: Together) -> list[Any]:
-    """The results in order; an error in the place of a program that failed, None for those never started."""
-    work = _Work(effect)
+def together(run: Callable[[Program[Any], Scope], Any], effect: Together, cut: Callable[[Scope], object]) -> list[Any]:
+    """The results in order; an error in the place of a program that failed, None for those never started.
+
+    An exception in this thread, such as a KeyboardInterrupt, ends the other threads' requests by `cut`. The threads
+    are daemons: one that does not end in time does not keep the process.
+    """
+    work, scope = _Work(effect), Scope()
+    failed, done = list[BaseException](), SimpleQueue[None]()
 
     def worker() -> None:
-        while (taken := work.take()) is not None:
-            place, program = taken
-            try:
-                work.results[place] = run(program)
-            except LlamaServerError as error:
-                work.results[place] = error
-                work.stop()
-            except BaseException:
-                work.stop()
-                raise
+        try:
+            while (taken := work.take()) is not None:
+                place, program = taken
+                try:
+                    work.results[place] = run(program, scope)
+                except LlamaServerError as error:
+                    work.results[place] = error
+                    work.stop()
+        except BaseException as error:  # noqa: BLE001 (raised by the thread that waits)
+            failed.append(error)
+            work.stop()
+        finally:
+            done.put(None)
 
-    with ThreadPoolExecutor(effect.at_once, "llamacpp-server") as threads:
-        for done in [threads.submit(worker) for _ in range(effect.at_once)]:
-            try:
-                done.result()
-            except BaseException:
-                work.stop()
-                raise
+    threads = [threading.Thread(target=worker, name="llamacpp-server", daemon=True) for _ in range(effect.at_once)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            done.get()
+    except BaseException:
+        work.stop()
+        scope.stopped = True
+        _end(threads, partial(cut, scope))
+        raise
+    if failed:
+        raise failed[0]
     return work.results
+
+
+def _end(threads: Sequence[threading.Thread], cut: Callable[[], object]) -> None:
+    """Waits a short while until the threads have ended; one that was about to send needs a second cut."""
+    until = time.monotonic() + _PATIENCE
+    while any(thread.is_alive() for thread in threads) and time.monotonic() < until:
+        cut()
+        time.sleep(0.01)
 
 
 async def atogether(run: Callable[[Program[Any]], Awaitable[Any]], effect: Together) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from .gate import Ticket
+from .gate import Gate, Place, Ticket
 
 T = TypeVar("T")
 
@@ -77,11 +77,26 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
+class Enter:
+    """Enter a gate, on behalf of the thread or event loop that carries the program out.
+
+    Attributes:
+        ticket: Gets the place.
+        gate: Where.
+        place: New, and not entered yet.
+    """
+
+    ticket: Ticket
+    gate: Gate
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class Admit:
     """Wait until a ticket of a gate is granted; for one that names a slot, at most until it is worth a look.
 
     Attributes:
-        ticket: From `Gate.enter`.
+        ticket: Has entered a gate.
         timeout: Seconds; None waits on.
     """
 
@@ -112,5 +127,5 @@ class Work:
     function: Callable[[], Any]
 
 
-Effect = Send | Read | Sleep | Admit | Together | Work
+Effect = Send | Read | Sleep | Enter | Admit | Together | Work
 Program = Generator[Effect, Any, T]

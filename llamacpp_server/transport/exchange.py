@@ -26,9 +26,9 @@ from ..errors import BadRequestError, ConnectionFailedError, LlamaServerError, N
 from ..progress import Progress
 from ..settings import ServerSettings, WaitState, redact_url
 from .content import ACCEPTED
-from .effects import Admit, OpenReply, Program, Read, Send, Sleep, Together
+from .effects import Admit, Enter, OpenReply, Program, Read, Send, Sleep, Together
 from .encoding import encode
-from .gate import UNLIMITED, Gate, Ticket, gate_for
+from .gate import UNLIMITED, Place, Ticket, gate_for
 from .recent_failures import Repeats, note_refusal
 from .retry import Attempts, Wait, next_wait
 
@@ -36,7 +36,6 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-_OPEN: Final = Gate()
 # The server has four HTTP threads more than slots, and its system queues five connections (b11434): beyond that, those
 # of a crowd that counts tokens or asks what the model can do would not be taken any more.
 _ASIDE: Final = "\0"
@@ -116,14 +115,14 @@ def _sent(send: Send, settings: ServerSettings, call: Call) -> Program[OpenReply
     if call.takes_slot or settings.max_concurrency is None:
         reply = yield send
         return reply
-    gate = gate_for(settings.base_url, _ASIDE)
-    ticket = gate.enter()
+    ticket = Ticket()
     try:
-        gate.resize(_MOST_ASIDE)
+        yield Enter(ticket, gate_for(settings.base_url, _ASIDE), Place(limit=_MOST_ASIDE))
         if not ticket.granted:
             yield Admit(ticket, settings.total_timeout)
         reply = yield send
     finally:
+        ticket.place.left = True
         ticket.leave()
     return reply
 
@@ -137,11 +136,13 @@ def ask(
         MalformedReplyError: When it is no JSON, or of a shape that `read` does not know.
     """
     deadline = deadline_in(settings.total_timeout)
-    ticket = yield from admission(settings, call)
+    ticket = Ticket()
     try:
+        yield from admission(ticket, settings, call)
         reply = yield from open_reply(within(settings, deadline), call)
         body = yield Read(reply, deadline)
     finally:
+        ticket.place.left = True
         ticket.leave()
     try:
         return read(parse(body))
@@ -150,12 +151,19 @@ def ask(
         raise not_this_api(body, reply.headers.get("content-type", ""), shown, reply.status_code) from None
 
 
-def admission(settings: ServerSettings, call: Call) -> Program[Ticket]:
-    """A granted ticket for `call`, which the caller gives back. Only what runs in a slot has to wait for one."""
+def admission(ticket: Ticket, settings: ServerSettings, call: Call) -> Program[None]:
+    """Wait until `ticket` has a place for `call`. Only what runs in a slot has to wait for one.
+
+    The caller makes the ticket before, and gives it back in a `finally`: first by a store, which no interrupt can cut
+    in two, and then by `leave`, which lets the next one in:
+
+        ticket.place.left = True
+        ticket.leave()
+    """
     limit = settings.max_concurrency
     slot = named_slot(call)
     if not call.takes_slot or (limit is None and slot is None):
-        return Ticket(_OPEN)
+        return
     deadline = deadline_in(settings.total_timeout)
     model = str(call.body.get("model", "")) if isinstance(call.body, Mapping) else ""
     gate = gate_for(settings.base_url)
@@ -163,30 +171,21 @@ def admission(settings: ServerSettings, call: Call) -> Program[Ticket]:
         # The server takes the number modulo its slots (b11434), so two numbers may be one slot.
         total = yield from _total_slots(settings, model or None)
         slot = slot % total if total and 0 < total < UNLIMITED else slot
-    counted = limit is not None
-    ticket = yield from _entered(gate.enter(model, slot, counted=counted), settings, None)
-    if gate.is_router and not isinstance(limit, int):
+    most, counted = limit if isinstance(limit, int) else None, limit is not None
+    yield Enter(ticket, gate, Place(model, slot, most, counted))
+    yield from _granted(ticket, settings, None)
+    if gate.is_router and most is None:
         # Slots are the model's. Who was let in to find that out queues again, in the same order.
-        ticket.leave()
-        own = gate_for(settings.base_url, model)
-        ticket = yield from _entered(own.enter(model, slot, counted=counted), within(settings, deadline), model)
-    return ticket
+        yield Enter(ticket, gate_for(settings.base_url, model), Place(model, slot, most, counted))
+        yield from _granted(ticket, within(settings, deadline), model)
 
 
-def _entered(ticket: Ticket, settings: ServerSettings, model: str | None) -> Program[Ticket]:
-    gate = ticket.gate
-    try:
-        if isinstance(settings.max_concurrency, int):
-            gate.resize(settings.max_concurrency)
-        if not ticket.granted:
-            yield from _measure(gate, settings, model)
-        if not ticket.granted:
-            yield from _wait_for_place(ticket, settings)
-            yield from _measure(gate, settings, model)
-    except BaseException:
-        ticket.leave()
-        raise
-    return ticket
+def _granted(ticket: Ticket, settings: ServerSettings, model: str | None) -> Program[None]:
+    if not ticket.granted:
+        yield from _measure(ticket, settings, model)
+    if not ticket.granted:
+        yield from _wait_for_place(ticket, settings)
+        yield from _measure(ticket, settings, model)
 
 
 def named_slot(call: Call) -> int | None:
@@ -200,25 +199,28 @@ def _wait_for_place(ticket: Ticket, settings: ServerSettings) -> Program[None]:
     while not ticket.granted:
         yield Admit(ticket, within(settings, deadline).total_timeout)
         # The server does not wait for readers: a stream that nobody reads may have left its slot long ago.
-        if not ticket.granted and ticket.gate.is_held_up_by_readers(ticket):
-            if (yield from _is_free(settings, ticket)):
-                ticket.gate.admit(ticket)
+        if not ticket.granted and ticket.gate.is_held_up_by_readers(ticket.place):
+            if (yield from _is_free(settings, ticket.place)):
+                ticket.gate.admit(ticket.place)
             else:
-                say_once(f"a request waits for slot {ticket.slot}, where a stream runs that nobody reads or closes")
+                say_once(
+                    f"a request waits for slot {ticket.place.slot}, where a stream runs that nobody reads or closes"
+                )
 
 
-def _is_free(settings: ServerSettings, ticket: Ticket) -> Program[bool]:
+def _is_free(settings: ServerSettings, place: Place) -> Program[bool]:
     once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
-    query = {"model": ticket.model} if ticket.model else {}
+    query = {"model": place.model} if place.model else {}
     try:
         slots = yield from ask(once, Call(method="GET", path="/slots", query=query), list)
     except LlamaServerError:
         return False
-    return any(entry.get("id") == ticket.slot and not entry.get("is_processing", True) for entry in slots)
+    return any(entry.get("id") == place.slot and not entry.get("is_processing", True) for entry in slots)
 
 
-def _measure(gate: Gate, settings: ServerSettings, model: str | None) -> Program[None]:
-    if gate.should_ask():
+def _measure(ticket: Ticket, settings: ServerSettings, model: str | None) -> Program[None]:
+    gate = ticket.gate
+    if settings.max_concurrency == "slots" and gate.should_ask(ticket.place):
         size = None
         try:
             size = yield from _total_slots(settings, model)

@@ -9,50 +9,167 @@ for such a request before it looks whether the slot is busy, and swaps the slot'
 there, which goes on with the other's text (b11434 and the 2026.10 wheel, unless `--cache-ram 0`). Requests that name
 none may run in any slot, so one that names a slot waits for them as well. Other processes can't be waited for.
 
-Nothing here blocks: `enter` hands out a ticket, and the transport waits until `Ticket.granted`.
+The states of a `Place`, which is one request's part in a gate:
+
+    new --enter--> waiting --grant--> running --left--> gone
+                         |                                 ^
+                         +--------------left---------------+
+
+- `enter` puts a place at the end of the queue, and a `grant` follows at once where there is room.
+- A place is *left* by one store, `place.left = True`, which no interrupt can cut in two. It is gone with the next
+  change of the gate, whoever makes it. A `Ticket`, which owns the place, leaves it when it is collected, too.
+- A place is *granted* when fewer requests run than its own limit, and nobody who waits ahead of it is passed by.
+- A running place is *idle*, and one more may run instead of it, when it can't go on by itself: its reader has paused
+  for `PATIENCE` seconds (the server does not wait for readers, so its slot may be free), or its event loop does not
+  run. If the loop was closed, the place is gone.
+- A blocking request that waits on the very thread that a running place needs (its event loop runs there, or the call
+  that was interrupted by a signal handler) would wait for ever. For that request, this place is idle.
+
+No lock is taken: a finaliser, a signal handler or a fork may come while this very thread changes the gate. The whole
+state is one immutable value. A change computes the next value and puts it into the `next` of the one before, which
+`dict.setdefault` does for one thread only; whoever lost begins again from the winner's. An exception at any bytecode
+finds the old state or the new one.
+
+Nothing here blocks: the transport waits until `Ticket.granted`.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import deque
-from collections.abc import Callable
-from functools import lru_cache
+import time
+import weakref
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ..settings import is_loopback
 
 UNLIMITED = 1 << 30
+# A stream whose reader pauses for this many seconds does not hold up others.
+PATIENCE: Final = 1.0
+# Gates of servers and models that nobody uses are forgotten beyond this many.
+_MOST_GATES: Final = 1000
+
+
+class Place:
+    """One request's part in a gate. Its attributes are plain values, so each store is whole.
+
+    Attributes:
+        gate: Where it is; None before it entered one.
+        model: Name of the model that is asked; a router has a gate for each.
+        slot: The slot that it names; None leaves it to the server.
+        limit: Most requests that may run at once for this one to start; None takes the server's slots.
+        counted: Whether it takes one of the places.
+        thread: Identifier of the thread that carries it on, or that its event loop runs on.
+        loop: Reference to its event loop; None for a blocking request.
+        paused: Time on the monotonic clock since when its reader does something else than read; None while it reads.
+        wake: Called (from any thread) when it is granted; takes no lock. Set by whoever waits.
+        left: Whether its owner has given it up.
+    """
+
+    __slots__ = ("counted", "gate", "left", "limit", "loop", "model", "paused", "slot", "thread", "wake")
+
+    def __init__(
+        self, model: str = "", slot: int | None = None, limit: int | None = None, counted: bool = True
+    ) -> None:
+        self.gate: Gate | None = None
+        self.model = model
+        self.slot = slot
+        self.limit = limit
+        self.counted = counted
+        self.thread = threading.get_ident()
+        self.loop: weakref.ref[Any] | None = None
+        self.paused: float | None = None
+        self.wake: Callable[[], None] | None = None
+        self.left = False
+
+    def is_gone(self) -> bool:
+        """Whether nobody is there any more to give it back."""
+        if self.left or self.loop is None:
+            return self.left
+        loop = self.loop()
+        return loop is None or (hasattr(loop, "is_closed") and loop.is_closed())
+
+    def is_idle(self, now: float) -> bool:
+        """Whether it can't go on just now, whatever others do."""
+        if self.paused is not None and now - self.paused >= PATIENCE:
+            return True
+        loop = None if self.loop is None else self.loop()
+        return loop is not None and hasattr(loop, "is_running") and not loop.is_running()
+
+    def is_blocked_by(self, waiting: Place) -> bool:
+        """Whether it can't go on because `waiting` blocks its thread."""
+        return waiting.loop is None and self.thread == waiting.thread
 
 
 class Ticket:
-    """A place of one request in a gate.
+    """The owner of a place. Made before there is one, so that an interrupt never falls between a place and its owner.
 
     Attributes:
-        granted: Whether the request may run.
-        wake: Called (from any thread) when it is granted; set by whoever waits.
-        parked: True while the consumer of its stream does something else than read. The server does not wait for
-            readers, so its slot may be free already.
-        model: Name of the model that is asked; a router has a gate for each.
-        slot: The slot that it names; None leaves it to the server.
-        counted: Whether it takes one of the places.
+        place: The place that is held or waited for; `ticket.place.left = True` gives it up in one step.
     """
 
-    __slots__ = ("counted", "gate", "granted", "model", "parked", "slot", "wake")
+    __slots__ = ("place",)
 
-    def __init__(self, gate: Gate, model: str = "", slot: int | None = None, counted: bool = True) -> None:
-        self.gate = gate
-        self.model = model
-        self.slot = slot
-        self.counted = counted
-        self.granted = False
-        self.wake: Callable[[], None] | None = None
-        self.parked = False
+    def __init__(self) -> None:
+        self.place = Place()
+
+    @property
+    def gate(self) -> Gate:
+        """The gate of the place.
+
+        Raises:
+            AttributeError: Before it has entered one.
+        """
+        if self.place.gate is None:
+            raise AttributeError("the ticket has not entered a gate")
+        return self.place.gate
+
+    @property
+    def granted(self) -> bool:
+        """Whether the request may run."""
+        gate = self.place.gate
+        return gate is None or self.place in gate.state().held
+
+    def enter(self, gate: Gate, place: Place) -> None:
+        """Give up the place it has, and take this one at the end of the gate's queue."""
+        self.leave()
+        place.gate = gate
+        self.place = place
+        gate.enter(place)
 
     def leave(self) -> None:
-        """Gives the place to the next one; does nothing the second time."""
-        self.gate.leave(self)
+        """Give the place to the next one; does nothing the second time. Safe in finalisers and signal handlers."""
+        place = self.place
+        place.left = True
+        if place.gate is not None:
+            place.gate.settle()
+
+    def __del__(self) -> None:
+        if not self.place.left:
+            self.leave()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _State:
+    """All that a gate knows, at one time.
+
+    Attributes:
+        held: The places that run.
+        queue: Those that wait, in order.
+        size: Slots of the server; None while they are unknown.
+        asking: The place whose request finds the slots out; None when nobody does.
+        next: The state that followed, under None; empty for the latest.
+    """
+
+    held: tuple[Place, ...] = ()
+    queue: tuple[Place, ...] = ()
+    size: int | None = None
+    asking: Place | None = None
+    next: dict[None, _State] = field(default_factory=dict)
 
 
 class Gate:
@@ -64,141 +181,196 @@ class Gate:
 
     def __init__(self) -> None:
         self.is_router = False
-        self._lock = threading.Lock()
-        self._held: set[Ticket] = set()
-        self._queue: deque[Ticket] = deque()
-        self._size: int | None = None
-        self._asking = False
+        self._state = _State()
 
-    def enter(self, model: str = "", slot: int | None = None, *, counted: bool = True) -> Ticket:
-        """A ticket, granted at once when there is room.
+    def state(self) -> _State:
+        """The latest state."""
+        state = self._state
+        while (following := state.next.get(None)) is not None:
+            state = following
+        return state
 
-        Args:
-            model: Name of the model that is asked.
-            slot: The slot that the request names, below the server's number of slots; None leaves it to the server.
-            counted: Whether it takes one of the places.
-        """
-        ticket = Ticket(self, model, slot, counted)
-        with self._lock:
-            self._queue.append(ticket)
-            granted = self._grant()
-        _wake(granted)
-        return ticket
+    def running(self) -> int:
+        """How many requests of this process run on the server now."""
+        return sum(not place.is_gone() for place in self.state().held)
 
-    def should_ask(self) -> bool:
+    def enter(self, place: Place) -> None:
+        """Put a place at the end of the queue; it is granted at once when there is room."""
+        self._change(partial(_with_waiting, place=place))
+
+    def settle(self) -> None:
+        """Drop the places that were left, and grant what can be granted: time may have made some idle."""
+        self._change(_settled)
+
+    def should_ask(self, place: Place) -> bool:
         """Whether the caller has to find out the size and `resize`: some wait, and nobody is at it yet."""
-        with self._lock:
-            ask = self._size is None and not self._asking and len(self._held) + len(self._queue) > 1
-            self._asking = self._asking or ask
-        return ask
+
+        def claim(state: _State) -> _State:
+            asked = state.asking is not None and not state.asking.is_gone()
+            if state.size is not None or asked or len(state.held) + len(state.queue) < 2:
+                return state
+            return replace(state, asking=place, next={})
+
+        self._change(claim)
+        return self.state().asking is place
 
     def resize(self, size: int | None) -> None:
-        """Sets how many run at once; None when it could not be found out, so that the next one asks again."""
-        with self._lock:
-            self._asking = False
-            self._size = size
-            granted = self._grant()
-        _wake(granted)
-
-    def leave(self, ticket: Ticket) -> None:
-        """Takes a ticket back, granted or not."""
-        with self._lock:
-            if ticket in self._held:
-                self._held.discard(ticket)
-            elif ticket in self._queue:
-                self._queue.remove(ticket)
-            if not self._held and not self._queue:
-                # The server may be another one, or have other flags, when the next burst comes.
-                self._size, self._asking = None, False
-            granted = self._grant()
-        _wake(granted)
-        if ticket.gate is not self:  # handed over in this very moment
-            ticket.gate.leave(ticket)
+        """Set how many run at once; None when it could not be found out, so that the next one asks again."""
+        self._change(lambda state: _settled(replace(state, size=size, asking=None, next={})))
 
     def hand_over(self, gate_of: Callable[[str], Gate]) -> None:
-        """Gives the tickets of what runs to the gates of their models: the server is a router."""
-        with self._lock:
-            self.is_router = True
-            for ticket in self._held:
-                other = ticket.gate = gate_of(ticket.model)
-                with other._lock:
-                    other._held.add(ticket)
-            self._held.clear()
+        """Give the places of what runs to the gates of their models: the server is a router."""
+        self.is_router = True
+        moved = self.state().held
+        for place in moved:
+            place.gate = gate_of(place.model)
+            place.gate._change(partial(_with_running, place=place))
+        self._change(partial(_without_running, moved=moved))
 
-    def overtake(self, ticket: Ticket) -> None:
-        """Lets a ticket in beyond the size when someone in front is not reading: both could wait for each other.
+    def admit(self, place: Place) -> None:
+        """Let a waiting place run, whatever the limits say."""
+        self._change(lambda state: _granted(state, [place]) if place in state.queue else state)
 
-        One that names a slot is let in by `admit` only.
+    def is_held_up_by_readers(self, place: Place) -> bool:
+        """Whether a place that names a slot waits only for streams that nobody reads just now.
+
+        So does one whose own thread would have to carry on what runs there.
         """
-        if ticket.slot is None and any(held.parked for held in tuple(self._held)):
-            self.admit(ticket)
+        held = [other for other in self.state().held if other.slot in (None, place.slot)]
+        now = time.monotonic()
+        return all(other.paused is not None or other.is_idle(now) or other.is_blocked_by(place) for other in held)
 
-    def admit(self, ticket: Ticket) -> None:
-        """Lets a waiting ticket in."""
-        with self._lock:
-            if ticket.granted:
+    def _change(self, change: Callable[[_State], _State]) -> None:
+        while True:
+            old = self.state()
+            new = change(old)
+            if new is old:
                 return
-            self._queue.remove(ticket)
-            self._held.add(ticket)
-            ticket.granted = True
-        _wake([ticket])
-
-    def is_held_up_by_readers(self, ticket: Ticket) -> bool:
-        """Whether a ticket that names a slot waits only for streams that are not being read just now."""
-        with self._lock:
-            return all(held.parked for held in self._held if held.slot in (None, ticket.slot))
-
-    def _grant(self) -> list[Ticket]:
-        room = (1 if self._size is None else self._size) - sum(held.counted for held in self._held)
-        granted = []
-        # What comes behind one that waits must not take from it what it waits for.
-        waiting: set[int | None] = set()
-        for ticket in tuple(self._queue):
-            if (ticket.counted and room <= 0) or self._must_wait(ticket, waiting):
-                waiting.add(ticket.slot)
-                if ticket.slot is None:
-                    break
-                continue
-            self._queue.remove(ticket)
-            self._held.add(ticket)
-            room -= ticket.counted
-            ticket.granted = True
-            granted.append(ticket)
-        return granted
-
-    def _must_wait(self, ticket: Ticket, waiting: set[int | None]) -> bool:
-        if ticket.slot is None:
-            return bool(waiting)
-        taken = {held.slot for held in self._held} | waiting
-        return None in taken or ticket.slot in taken
+            if old.next.setdefault(None, new) is new:
+                break
+        self._state = new
+        _wake(place for place in new.held if place not in old.held)
 
 
-def _wake(tickets: list[Ticket]) -> None:
-    for ticket in tickets:
+def _with_waiting(state: _State, place: Place) -> _State:
+    """The state with one more at the end of its queue."""
+    added = replace(state, queue=(*state.queue, place), next={})
+    if state.queue and state.queue[0].slot is None and not _may_be_stuck(place, state.held):
+        return added  # it waits behind the first; looking at thousands in front for each new one would take long
+    return _settled(added)
+
+
+def _with_running(state: _State, place: Place) -> _State:
+    """The state with one more that runs already."""
+    return replace(state, held=(*state.held, place), next={})
+
+
+def _without_running(state: _State, moved: Collection[Place]) -> _State:
+    """The state without some that run, and that are in other gates now."""
+    held = tuple(place for place in state.held if place not in moved)
+    return _settled(replace(state, held=held, next={}))
+
+
+def _settled(state: _State) -> _State:
+    """The state without places that were left, and with those granted that may run."""
+    if any(place.is_gone() for place in state.held):
+        state = replace(state, held=tuple(place for place in state.held if not place.is_gone()), next={})
+    if any(place.left for place in state.queue):
+        state = replace(state, queue=tuple(place for place in state.queue if not place.left), next={})
+    if not state.held and not state.queue:
+        # The server may be another one, or have other flags, when the next burst comes.
+        return state if state.size is None and state.asking is None else _State()
+    grants = list(_grants(state)) if state.queue else []
+    return _granted(state, grants) if grants else state
+
+
+def _granted(state: _State, places: list[Place]) -> _State:
+    queue = tuple(place for place in state.queue if place not in places)
+    return replace(state, held=(*state.held, *places), queue=queue, next={})
+
+
+def _grants(state: _State) -> Iterable[Place]:
+    """The places of the queue that may run now, in order."""
+    now, held = time.monotonic(), list(state.held)
+    active = [place for place in held if place.counted and not place.is_idle(now)]
+    has_idle = len(active) < sum(place.counted for place in held)
+    # What comes behind one that waits must not take from it what it waits for; beside one that is idle, only one that
+    # names a slot waits, and it has to wait for more than room.
+    waiting, unnamed_waits = set[int | None](), False
+    for place in state.queue:
+        stuck = _may_be_stuck(place, held)
+        if place.slot is None:
+            waits = (unnamed_waits or (bool(waiting) and not has_idle)) and not stuck
+        elif unnamed_waits:
+            waits = True
+        else:
+            used = {other.slot for other in held} | waiting
+            waits = None in used or place.slot in used
+        if waits or not _has_room(state, place, active, stuck):
+            waiting.add(place.slot)
+            unnamed_waits = unnamed_waits or place.slot is None
+            continue
+        held.append(place)
+        active += [place] if place.counted else []
+        yield place
+
+
+def _may_be_stuck(place: Place, held: Iterable[Place]) -> bool:
+    """Whether a blocking request waits on a thread that something which runs needs."""
+    return place.loop is None and any(place.thread == other.thread for other in held)
+
+
+def _has_room(state: _State, place: Place, active: list[Place], stuck: bool) -> bool:
+    if not place.counted:
+        return True
+    limit = place.limit or state.size or 1
+    if len(active) < limit or not stuck:
+        return len(active) < limit
+    return sum(not other.is_blocked_by(place) for other in active) < limit
+
+
+def _wake(places: Iterable[Place]) -> None:
+    for place in places:
         try:
-            if ticket.wake is not None:
-                ticket.wake()
-        except RuntimeError:  # its event loop was closed: nobody is there to take the place
-            ticket.leave()
+            if place.wake is not None:
+                place.wake()
+        except RuntimeError:  # its event loop was closed: nobody is there to use the place
+            place.left = True
+            if place.gate is not None:
+                place.gate.settle()
 
 
-_gates: dict[tuple[int, str, str | None], Gate] = {}
-_gates_lock = threading.Lock()
+_gates: dict[tuple[str, str | None], Gate] = {}
+# A forked child starts with gates of its own: its parent's places are not its own.
+os.register_at_fork(after_in_child=_gates.clear)
 
 
 def gate_for(base_url: str, model: str | None = None) -> Gate:
-    """The gate of a server. A forked child starts with gates of its own: its parent's tickets are not its own.
+    """The gate of a server.
 
     Args:
         base_url: In any spelling of this machine's name, with or without a port that goes without saying.
         model: Of a router, which has slots for each of its models; None for the server as a whole.
     """
-    key = (os.getpid(), _server(base_url), model)
-    with _gates_lock:
-        gate = _gates.get(key)
-        if gate is None:
-            gate = _gates[key] = Gate()
-        return gate
+    key = (_server(base_url), model)
+    gate = _gates.get(key)
+    if gate is None:
+        if len(_gates) >= _MOST_GATES:
+            _forget_unused()
+        gate = _gates.setdefault(key, Gate())
+    return gate
+
+
+def _forget_unused() -> None:
+    for key, gate in list(_gates.items()):
+        if not gate.state().held and not gate.state().queue:
+            _gates.pop(key, None)
+
+
+def running_requests(base_url: str, model: str | None = None) -> int:
+    """How many requests of this process run in slots of a server; those without a limit are not known."""
+    gate = gate_for(base_url)
+    return gate_for(base_url, model or "").running() if gate.is_router else gate.running()
 
 
 @lru_cache

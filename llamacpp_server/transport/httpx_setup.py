@@ -37,6 +37,8 @@ _MOST_JARS: Final = 256
 # Where a request keeps the address as the caller knows it.
 _ASKED: Final = "llamacpp_server"
 _PROXY: Final = "llamacpp_server_proxy"
+# Where a request keeps its scope.
+SCOPE: Final = "llamacpp_server_scope"
 
 
 def _redact(record: logging.LogRecord) -> bool:
@@ -64,8 +66,10 @@ def fit(given: C, socket: str | None) -> C:
     return given
 
 
-def build(client: httpx.Client | httpx.AsyncClient, send: Send, cookies: httpx.Cookies | None) -> httpx.Request:
-    """The httpx request of a `Send`."""
+def build(
+    client: httpx.Client | httpx.AsyncClient, send: Send, cookies: httpx.Cookies | None, scope: object = None
+) -> httpx.Request:
+    """The httpx request of a `Send`, which knows to which scope it belongs."""
     if not hasattr(client, "aclose"):
         bound(client)
     library = library_of(type(client))
@@ -77,7 +81,7 @@ def build(client: httpx.Client | httpx.AsyncClient, send: Send, cookies: httpx.C
         content=send.content,
         timeout=timeout,
         cookies=None if cookies is None else cookies.jar,
-        extensions={_ASKED: send.url},
+        extensions={_ASKED: send.url, SCOPE: scope},
     )
     if request.url.query:
         # Marked, and not remembered: a signed address is another one each time.

@@ -7,16 +7,18 @@ one. Here are sockets and sleeping. The shells are siblings and a test keeps the
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import ssl
 import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Final, Self, TypeVar, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import anyio
 import httpx
@@ -30,10 +32,13 @@ from ..settings import redact_url, split_unix
 from .concurrency import atogether, awork, together, work
 from .content import apieces, pieces
 from .deadlines import apieces_until, auntil, just_after, pieces_until, too_late, until
-from .effects import Admit, Effect, Program, Read, Send, Together, Work
+from .effects import Admit, Effect, Enter, Program, Read, Send, Together, Work
 from .exchange import deadline_in
+from .gate import PATIENCE, Ticket
 from .httpx_errors import failures, translate
-from .httpx_setup import SeparateCookies, build, drop_oldest, fit, is_single, limits, options, shown, way
+from .httpx_setup import SCOPE, SeparateCookies, build, drop_oldest, fit, is_single, limits, options, shown, way
+from .leaving import Scope, cut, hand_over, keep, keep_for_parent, leave
+from .leaving import start as close_what_was_left
 from .streaming import StreamCall, next_round, open_stream
 
 __all__ = ["AsyncTransport", "Transport"]
@@ -41,8 +46,8 @@ __all__ = ["AsyncTransport", "Transport"]
 T = TypeVar("T")
 D = TypeVar("D")
 
-# A stream whose reader pauses for this many seconds does not hold up others.
-_GATE_PATIENCE: Final = 1.0
+# Seconds after which a request that waits for a place looks whether those in front can't go on.
+_LOOK: Final = 0.25
 
 # Process, and the way: "near" (this machine), "far" (perhaps through a proxy), a unix socket; "foreign" is no server.
 # Whether each request gets a connection of its own, and how certificates are checked.
@@ -61,11 +66,11 @@ class Transport:
     def __init__(self, http_client: httpx.Client | None = None) -> None:
         self._given = http_client
         self._cookies = SeparateCookies()
-        self._lock = threading.Lock()
         self._clients: dict[_Key, httpx.Client] = {}
-        self._turn = threading.Lock()
-        # A model that is dropped without a word leaves no socket open.
-        weakref.finalize(self, _close_all, self._clients)
+        self._renew()
+        # A model that is dropped without a word leaves no socket open. This may come while a lock is held.
+        weakref.finalize(self, _leave_all, self._clients).atexit = False
+        _TRANSPORTS.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         _refuse_given(self._given)
@@ -78,62 +83,74 @@ class Transport:
         """Whether these are the connections of a caller's client, or of our own for None."""
         return self._given is http_client
 
-    def run(self, program: Program[T]) -> T:
-        """The result of a program."""
+    def run(self, program: Program[T], scope: Scope | None = None) -> T:
+        """The result of a program; its requests are those of `scope`."""
+        scope = Scope() if scope is None else scope
         result: Any = None
         error: LlamaServerError | None = None
-        while True:
-            try:
-                effect = program.send(result) if error is None else program.throw(error)
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]  # StopIteration has no type for it
-            result = error = None
-            try:
-                result = self._perform(effect)
-            except failures(LlamaServerError) as failed:
-                error = _error(failed, effect)
-            except BaseException:
-                # Cancelled or interrupted: the program gives back what it holds.
-                program.close()
-                raise
+        try:
+            while True:
+                try:
+                    effect = program.send(result) if error is None else program.throw(error)
+                except StopIteration as stop:
+                    return stop.value  # type: ignore[no-any-return]  # StopIteration has no type for it
+                result = error = None
+                scope.check()
+                try:
+                    result = self._perform(effect, scope)
+                except failures(LlamaServerError) as failed:
+                    error = _error(failed, effect)
+        except LlamaServerError:
+            raise
+        except BaseException:
+            # Interrupted: a reply may be open that the program does not know yet.
+            _cut(self, scope)
+            raise
+        finally:
+            # The program gives back what it holds.
+            program.close()
 
     def stream(self, call: StreamCall[D]) -> Iterator[D]:
         """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
         deadline = deadline_in(call.settings.total_timeout)
         following: StreamCall[D] | None = call
         while following is not None:
-            with until(just_after(deadline), redact_url(following.settings.base_url + following.call.path)):
-                opened, ticket, asked = self.run(open_stream(following))
-            reply, decoder, following = cast(httpx.Response, opened), asked.decoder(), None
-            feed, watch = decoder.feed, asked.watch
+            scope, ticket, current, following = Scope(), Ticket(), following, None
             try:
+                with until(just_after(deadline), redact_url(current.settings.base_url + current.call.path)):
+                    opened, asked = self.run(open_stream(current, ticket), scope)
+                reply, decoder, place = cast(httpx.Response, opened), asked.decoder(), ticket.place
+                feed, watch = decoder.feed, asked.watch
                 try:
-                    for data in pieces_until(pieces(reply), deadline):
-                        deltas = feed(data)
-                        if watch is not None and (aside := watch(deltas)) is not None:
-                            self.run(aside)
-                        ticket.parked = True
-                        yield from deltas
-                        ticket.parked = False
-                        if decoder.over:
-                            break
-                except failures(RequestTimeoutError):
-                    if not decoder.is_done:
-                        raise
-                yield from decoder.close()
-            except failures(LlamaServerError) as failed:
-                error = _stream_error(failed, reply, decoder)
-                following = next_round(asked, error, deadline)
-                if following is None:
-                    raise error from error.__cause__
+                    chunks = keep(scope, reply, pieces_until(pieces(reply), deadline))
+                    try:
+                        for data in chunks:
+                            deltas = feed(data)
+                            if watch is not None and (aside := watch(deltas)) is not None:
+                                self.run(aside)
+                            place.paused = time.monotonic()
+                            yield from deltas
+                            place.paused, place.thread = None, threading.get_ident()
+                            if decoder.over:
+                                break
+                    except failures(RequestTimeoutError):
+                        if not decoder.is_done:
+                            raise
+                    place.paused = time.monotonic()
+                    yield from decoder.close()
+                except failures(LlamaServerError) as failed:
+                    error = _stream_error(failed, reply, decoder)
+                    following = next_round(asked, error, deadline)
+                    if following is None:
+                        raise error from error.__cause__
             finally:
-                try:
-                    reply.close()
-                finally:
-                    ticket.leave()
+                # This may run in a finaliser, at any place of the program: no lock may be taken here.
+                ticket.place.left = True
+                leave(scope)
+                ticket.leave()
 
-    def turn(self) -> threading.Lock:
-        """A lock for what need not be asked by many at once."""
+    def turn(self) -> AbstractContextManager[Any]:
+        """A lock for what need not be asked by many at once; the thread that has it may take it again."""
         return self._turn
 
     def close(self) -> None:
@@ -143,20 +160,31 @@ class Transport:
             self._clients.clear()
         _close_all(clients)
 
-    def _perform(self, effect: Effect) -> Any:
+    def after_fork(self) -> None:
+        """Leave the parent's connections and locks alone."""
+        keep_for_parent(dict(self._clients))
+        self._clients.clear()
+        self._renew()
+
+    def _renew(self) -> None:
+        # Reentrant: a signal handler may ask the model while this very thread holds one.
+        self._lock, self._turn = threading.RLock(), threading.RLock()
+
+    def _perform(self, effect: Effect, scope: Scope) -> Any:
         if isinstance(effect, Send):
+            close_what_was_left()
             client = self._client(effect)
-            request = build(client, effect, self._cookies.sent_with(effect))
+            request = build(client, effect, self._cookies.sent_with(effect), scope)
             with until(effect.deadline, _asked(effect)):
                 reply = client.send(request, stream=True, follow_redirects=False)
             self._cookies.keep(effect, reply)
             return reply
         if isinstance(effect, Read):
             return b"".join(_bounded(cast(httpx.Response, effect.reply), effect))
-        if isinstance(effect, Admit):
-            return _admit(effect)
+        if isinstance(effect, Enter | Admit):
+            return _admit(effect, scope)
         if isinstance(effect, Together):
-            return together(self.run, effect)
+            return together(self.run, effect, partial(_cut, self))
         if isinstance(effect, Work):
             return work(effect.function)
         return time.sleep(effect.seconds)
@@ -189,10 +217,8 @@ class AsyncTransport:
     def __init__(self, http_client: httpx.AsyncClient | None = None) -> None:
         self._given = http_client
         self._cookies = SeparateCookies()
-        self._lock = threading.Lock()
-        self._loops: _Loops = WeakKeyDictionary()
-        self._turns: WeakKeyDictionary[Any, anyio.Lock] = WeakKeyDictionary()
-        self._keepers: WeakKeyDictionary[Any, AsyncGenerator[None]] = WeakKeyDictionary()
+        self._renew()
+        _TRANSPORTS.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         _refuse_given(self._given)
@@ -209,57 +235,60 @@ class AsyncTransport:
         """The result of a program."""
         result: Any = None
         error: LlamaServerError | None = None
-        while True:
-            try:
-                effect = program.send(result) if error is None else program.throw(error)
-            except StopIteration as stop:
-                return stop.value  # type: ignore[no-any-return]  # StopIteration has no type for it
-            result = error = None
-            try:
-                result = await self._perform(effect)
-            except failures(LlamaServerError) as failed:
-                error = _error(failed, effect)
-            except BaseException:
-                # Cancelled or interrupted: the program gives back what it holds.
-                program.close()
-                raise
+        try:
+            while True:
+                try:
+                    effect = program.send(result) if error is None else program.throw(error)
+                except StopIteration as stop:
+                    return stop.value  # type: ignore[no-any-return]  # StopIteration has no type for it
+                result = error = None
+                try:
+                    result = await self._perform(effect)
+                except failures(LlamaServerError) as failed:
+                    error = _error(failed, effect)
+        finally:
+            # The program gives back what it holds.
+            program.close()
 
     async def stream(self, call: StreamCall[D]) -> AsyncIterator[D]:  # noqa: C901 (the flow of a stream in one place)
         """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
         deadline = deadline_in(call.settings.total_timeout)
         following: StreamCall[D] | None = call
         while following is not None:
-            async with auntil(just_after(deadline), redact_url(following.settings.base_url + following.call.path)):
-                opened, ticket, asked = await self.run(open_stream(following))
-            reply, decoder, following = cast(httpx.Response, opened), asked.decoder(), None
-            feed, watch = decoder.feed, asked.watch
+            ticket, current, following = Ticket(), following, None
             try:
+                async with auntil(just_after(deadline), redact_url(current.settings.base_url + current.call.path)):
+                    opened, asked = await self.run(open_stream(current, ticket))
+                reply, decoder, place = cast(httpx.Response, opened), asked.decoder(), ticket.place
+                feed, watch = decoder.feed, asked.watch
                 try:
-                    async for data in apieces_until(apieces(reply), deadline):
-                        deltas = feed(data)
-                        if watch is not None and (aside := watch(deltas)) is not None:
-                            await self.run(aside)
-                        ticket.parked = True
-                        for delta in deltas:
-                            yield delta
-                        ticket.parked = False
-                        if decoder.over:
-                            break
-                except failures(RequestTimeoutError):
-                    if not decoder.is_done:
-                        raise
-                for delta in decoder.close():
-                    yield delta
-            except failures(LlamaServerError) as failed:
-                error = _stream_error(failed, reply, decoder)
-                following = next_round(asked, error, deadline)
-                if following is None:
-                    raise error from error.__cause__
-            finally:
-                try:
-                    await reply.aclose()
+                    try:
+                        async for data in apieces_until(apieces(reply), deadline):
+                            deltas = feed(data)
+                            if watch is not None and (aside := watch(deltas)) is not None:
+                                await self.run(aside)
+                            place.paused = time.monotonic()
+                            for delta in deltas:
+                                yield delta
+                            place.paused = None
+                            if decoder.over:
+                                break
+                    except failures(RequestTimeoutError):
+                        if not decoder.is_done:
+                            raise
+                    place.paused = time.monotonic()
+                    for delta in decoder.close():
+                        yield delta
+                except failures(LlamaServerError) as failed:
+                    error = _stream_error(failed, reply, decoder)
+                    following = next_round(asked, error, deadline)
+                    if following is None:
+                        raise error from error.__cause__
                 finally:
-                    ticket.leave()
+                    await reply.aclose()
+            finally:
+                ticket.place.left = True
+                ticket.leave()
 
     def turn(self) -> anyio.Lock:
         """A lock of this event loop, for what need not be asked by many at once."""
@@ -273,6 +302,17 @@ class AsyncTransport:
         if keeper is not None:
             await keeper.aclose()
 
+    def after_fork(self) -> None:
+        """Leave the parent's connections and locks alone."""
+        keep_for_parent((self._loops, self._turns, self._keepers))
+        self._renew()
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+        self._loops: _Loops = WeakKeyDictionary()
+        self._turns: WeakKeyDictionary[Any, anyio.Lock] = WeakKeyDictionary()
+        self._keepers: WeakKeyDictionary[Any, AsyncGenerator[None]] = WeakKeyDictionary()
+
     async def _perform(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
             client = self._client(effect)
@@ -283,7 +323,7 @@ class AsyncTransport:
             return reply
         if isinstance(effect, Read):
             return b"".join([data async for data in _abounded(cast(httpx.Response, effect.reply), effect)])
-        if isinstance(effect, Admit):
+        if isinstance(effect, Enter | Admit):
             return await _aadmit(effect)
         if isinstance(effect, Together):
             return await atogether(self.run, effect)
@@ -301,8 +341,9 @@ class AsyncTransport:
         with self._lock:
             clients = self._loops.get(loop)
             if clients is None:
+                _forget_closed_loops(self)
                 clients = self._loops[loop] = {}
-                self._keepers[loop] = _keep(clients, self._loops)
+                self._keepers[loop] = _keeper(clients, weakref.ref(self))
             client = clients.get(key)
             if client is None:
                 uds = None if socket is None else httpx.AsyncHTTPTransport(uds=socket, limits=limits(key[2]))
@@ -312,40 +353,91 @@ class AsyncTransport:
         return client
 
 
-def _admit(effect: Admit) -> None:
-    """Waits for a place, and looks once a second whether those in front have stopped reading."""
-    ticket, event = effect.ticket, threading.Event()
+def _admit(effect: Enter | Admit, scope: Scope) -> None:
+    """Enters a gate; or waits for a place, and looks now and then whether those in front can't go on."""
+    if isinstance(effect, Enter):
+        return effect.ticket.enter(effect.gate, effect.place)
+    # Unlike an Event, this is set without a lock: a finaliser in this very thread may do it.
+    ticket, bell = effect.ticket, SimpleQueue[None]()
     deadline = deadline_in(effect.timeout)
-    ticket.wake = event.set
+    ticket.place.wake = partial(bell.put, None)
     while not ticket.granted:
-        if not event.wait(_GATE_PATIENCE):
-            ticket.gate.overtake(ticket)
-            if ticket.slot is not None:
-                return
-        if deadline is not None:
-            _check(deadline)
+        try:
+            bell.get(timeout=_next_look(ticket, deadline))
+        except Empty:
+            scope.check()
+            ticket.gate.settle()
+            if not ticket.granted:
+                _check_wait(deadline)
+                if ticket.place.slot is not None:
+                    break
+    return None
 
 
-async def _aadmit(effect: Admit) -> None:
+async def _aadmit(effect: Enter | Admit) -> None:
     """`_admit`, awaited; the one who leaves may run in another thread."""
+    if isinstance(effect, Enter):
+        effect.place.loop = weakref.ref(_current_loop())
+        return effect.ticket.enter(effect.gate, effect.place)
     ticket, event = effect.ticket, anyio.Event()
     deadline = deadline_in(effect.timeout)
     loop = _current_loop()
-    ticket.wake = partial(getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon, event.set)
+    ticket.place.wake = partial(getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon, event.set)
     while not ticket.granted:
-        with anyio.move_on_after(_GATE_PATIENCE) as scope:
+        with anyio.move_on_after(_next_look(ticket, deadline)) as scope:
             await event.wait()
         if scope.cancelled_caught:
-            ticket.gate.overtake(ticket)
-            if ticket.slot is not None:
-                return
-        if deadline is not None:
-            _check(deadline)
+            ticket.gate.settle()
+            if not ticket.granted:
+                _check_wait(deadline)
+                if ticket.place.slot is not None:
+                    break
+    return None
+
+
+def _check_wait(deadline: float | None) -> None:
+    if deadline is not None and time.monotonic() >= deadline:
+        raise too_late()
+
+
+def _next_look(ticket: Ticket, deadline: float | None) -> float:
+    """Seconds until a waiting request looks again. For one that names a slot, that asks the server."""
+    seconds = _LOOK if ticket.place.slot is None else PATIENCE
+    return seconds if deadline is None else max(min(seconds, deadline - time.monotonic()), 0.0)
+
+
+def _cut(transport: Transport, scope: Scope) -> None:
+    """Ends the requests of a scope, in whatever thread they wait."""
+    given = () if transport._given is None else (transport._given,)
+    for client in (*transport._clients.values(), *given):
+        cut(client, scope, SCOPE)
 
 
 def _close_all(clients: dict[_Key, httpx.Client]) -> None:
     for client in clients.values():
         client.close()
+
+
+def _leave_all(clients: dict[_Key, httpx.Client]) -> None:
+    own = {key: client for key, client in clients.items() if key[0] == os.getpid()}
+    if own:
+        hand_over(partial(_close_all, own))
+
+
+def _at_exit() -> None:
+    for transport in list(_TRANSPORTS):
+        if isinstance(transport, Transport):
+            transport.close()
+
+
+def _after_fork() -> None:
+    for transport in list(_TRANSPORTS):
+        transport.after_fork()
+
+
+_TRANSPORTS: Final[WeakSet[Transport | AsyncTransport]] = WeakSet()
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _current_loop() -> Any:
@@ -366,7 +458,18 @@ def _refuse_given(http_client: object) -> None:
         raise TypeError("an http_client of your own can't be pickled; leave it out, or set headers and verify instead")
 
 
-def _keep(clients: _Clients, loops: _Loops) -> AsyncGenerator[None]:
+def _forget_closed_loops(transport: AsyncTransport) -> None:
+    """A keeper refers to its loop, so a loop that was closed without its keeper would be kept for ever."""
+    for loop in [loop for loop in transport._keepers if hasattr(loop, "is_closed") and loop.is_closed()]:
+        _forget(transport, loop)
+
+
+def _forget(transport: AsyncTransport, loop: Any) -> None:
+    for table in (transport._loops, transport._turns, transport._keepers):
+        table.pop(loop, None)
+
+
+def _keeper(clients: _Clients, transport: weakref.ref[AsyncTransport]) -> AsyncGenerator[None]:
     """Closes clients when it is closed, which an event loop does with its generators before it ends.
 
     So `asyncio.run` leaves no open sockets behind, though nobody called `aclose`.
@@ -376,7 +479,8 @@ def _keep(clients: _Clients, loops: _Loops) -> AsyncGenerator[None]:
         try:
             yield
         finally:
-            loops.pop(_current_loop(), None)
+            if (owner := transport()) is not None:
+                _forget(owner, _current_loop())
             for client in clients.values():
                 await client.aclose()
 

@@ -56,14 +56,17 @@ class StreamCall(Generic[D]):
     earlier: tuple[LlamaServerError, ...] = ()
 
 
-def open_stream(stream: StreamCall[D]) -> Program[tuple[OpenReply, Ticket, StreamCall[D]]]:
-    """An answer that is a stream of events (or a whole reply where no stream was asked for), its ticket and request."""
+def open_stream(stream: StreamCall[D], ticket: Ticket) -> Program[tuple[OpenReply, StreamCall[D]]]:
+    """An answer that is a stream of events (or a whole reply where no stream was asked for), and its request.
+
+    The ticket gets the place; the caller gives it back.
+    """
     started, deadline = time.monotonic(), deadline_in(stream.settings.total_timeout)
     earlier = stream.earlier
     while stream.first is not None:
         stream = yield from stream.first()
-    ticket = yield from admission(stream.settings, stream.call)
     try:
+        yield from admission(ticket, stream.settings, stream.call)
         reply, stream = yield from _answer(stream, deadline)
         kind = reply.headers.get("content-type", "")
         if "html" in kind:
@@ -73,16 +76,12 @@ def open_stream(stream: StreamCall[D]) -> Program[tuple[OpenReply, Ticket, Strea
         if stream.then is not None:
             yield from stream.then()
     except LlamaServerError as error:
-        ticket.leave()
         error.earlier = (*earlier, *error.earlier)
-        raise
-    except BaseException:
-        ticket.leave()
         raise
     decoder = stream.decoder
     if "json" in kind and isinstance(stream.call.body, Mapping) and stream.call.body.get("stream"):
         decoder = partial(_of_one_body, decoder)
-    return reply, ticket, replace(stream, earlier=earlier, decoder=partial(_timed, decoder, started, earlier))
+    return reply, replace(stream, earlier=earlier, decoder=partial(_timed, decoder, started, earlier))
 
 
 def _of_one_body(decoder: Callable[[], StreamDecoder[D]]) -> StreamDecoder[D]:

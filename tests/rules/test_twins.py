@@ -17,8 +17,9 @@ TRANSPORT_NAMES = {
     "awork": "work", "anyio": "time",
 }  # fmt: skip
 
-# Connections belong to event loops on one side only.
-OWN_WAYS = {"__init__", "close", "turn", "_client"}
+# Connections belong to event loops on one side only. Blocking calls are interrupted at any bytecode, and finalised by
+# the collector; awaited ones end at an await, and by their event loop.
+OWN_WAYS = {"__init__", "close", "turn", "_client", "run", "stream", "_perform", "after_fork", "_renew"}
 
 
 class Blocking(ast.NodeTransformer):

@@ -32,7 +32,7 @@ class Watched:
 
     def _watch(self) -> None:
         while not self._over.is_set():
-            self.most = max(self.most, len(self.gate._held))
+            self.most = max(self.most, len(self.gate.state().held))
             time.sleep(0.0005)
 
     def __enter__(self) -> "Watched":
@@ -89,7 +89,7 @@ def test_a_reader_that_pauses_does_not_hold_up_others(slow_server: LocalServer, 
         assert client.chat(request).finish_reason == "length"
         stream.close()
     idle(slow_server)
-    assert not gate_for(slow_server.base_url)._held
+    assert not gate_for(slow_server.base_url).state().held
 
 
 def test_a_wait_for_a_place_ends_at_the_total_timeout(slow_server: LocalServer, idle: Callable[..., None]) -> None:
@@ -105,7 +105,7 @@ def test_a_wait_for_a_place_ends_at_the_total_timeout(slow_server: LocalServer, 
 
     asyncio.run(queued())
     idle(slow_server)
-    assert not gate_for(slow_server.base_url)._held
+    assert not gate_for(slow_server.base_url).state().held
 
 
 async def _read(stream: object) -> None:
@@ -120,7 +120,7 @@ def test_a_cancelled_waiter_leaves_the_queue(slow_server: LocalServer, idle: Cal
             await asyncio.sleep(0.1)
             second = asyncio.create_task(client.chat(REQUEST))
             await asyncio.sleep(0.1)
-            waiting = len(gate_for(slow_server.base_url)._queue)
+            waiting = len(gate_for(slow_server.base_url).state().queue)
             for task in (second, first):
                 task.cancel()
             await asyncio.gather(first, second, return_exceptions=True)
@@ -129,5 +129,5 @@ def test_a_cancelled_waiter_leaves_the_queue(slow_server: LocalServer, idle: Cal
     assert asyncio.run(cancelled()) == 1
     idle(slow_server)
     gate = gate_for(slow_server.base_url)
-    assert not gate._held
-    assert not gate._queue
+    assert not gate.state().held
+    assert not gate.state().queue

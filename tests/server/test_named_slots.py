@@ -115,7 +115,7 @@ def test_threads_never_overlap_in_a_slot(twofaced: LocalServer, first_slot: int 
         thread.join()
     assert names_in(text) == {"alice"}
     assert names_in(ended[0]) == {"bob"}
-    assert not gate_for(twofaced.base_url)._held
+    assert not gate_for(twofaced.base_url).state().held
 
 
 async def test_event_loops_and_threads_never_overlap_in_a_slot(twofaced: LocalServer) -> None:
@@ -148,7 +148,7 @@ def test_requests_that_name_different_slots_run_together(twofaced: LocalServer) 
         stream = client.stream_chat(request(ALICE, LONG, id_slot=0))
         next(stream)
         assert names_in(client.chat(request(BOB, SHORT, id_slot=1)).content) == {"bob"}
-        assert gate_for(twofaced.base_url)._held, "the first one still runs"
+        assert gate_for(twofaced.base_url).state().held, "the first one still runs"
         stream.close()
 
 

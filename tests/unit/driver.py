@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
 from llamacpp_server.transport import (
+    Enter,
     Read,
     Send,
     Sleep,
@@ -43,6 +44,8 @@ class Conversation:
                     result = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
                 elif isinstance(effect, Read):
                     result = effect.reply.content
+                elif isinstance(effect, Enter):
+                    effect.ticket.enter(effect.gate, effect.place)
                 else:
                     assert isinstance(effect, Sleep)
                     self.slept.append(effect.seconds)

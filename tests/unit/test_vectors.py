@@ -216,7 +216,7 @@ class TestTogether:
     """Both ways to run programs at once, on programs that were made up."""
 
     @staticmethod
-    def run(program):
+    def run(program, scope=None):
         try:
             while True:
                 program.send(None)
@@ -227,7 +227,7 @@ class TestTogether:
         async def arun(program):
             return self.run(program)
 
-        assert together(self.run, Together([gives(i) for i in range(9)], 4)) == list(range(9))
+        assert together(self.run, Together([gives(i) for i in range(9)], 4), lambda scope: None) == list(range(9))
         assert asyncio.run(atogether(arun, Together([gives(i) for i in range(9)], 4))) == list(range(9))
 
     def test_an_error_takes_its_place_and_stops_the_rest(self):
@@ -239,12 +239,12 @@ class TestTogether:
         async def arun(program):
             return self.run(program)
 
-        assert together(self.run, Together(programs(), 1)) == [0, error, None, None]
+        assert together(self.run, Together(programs(), 1), lambda scope: None) == [0, error, None, None]
         assert asyncio.run(atogether(arun, Together(programs(), 1))) == [0, error, None, None]
 
     def test_other_errors_are_raised(self):
         with pytest.raises(ZeroDivisionError):
-            together(self.run, Together([fails(ZeroDivisionError()), gives(1)], 2))
+            together(self.run, Together([fails(ZeroDivisionError()), gives(1)], 2), lambda scope: None)
 
     def test_no_more_run_at_once_than_allowed(self):
         lock, now, most = threading.Lock(), 0, 0
@@ -252,7 +252,7 @@ class TestTogether:
         def program():
             yield Sleep(0.02)
 
-        def run(program):
+        def run(program, scope):
             nonlocal now, most
             with lock:
                 now += 1
@@ -261,7 +261,7 @@ class TestTogether:
             with lock:
                 now -= 1
 
-        together(run, Together([program() for _ in range(12)], 3))
+        together(run, Together([program() for _ in range(12)], 3), lambda scope: None)
         assert most == 3
 
     async def test_cancelling_cancels_all(self):

@@ -1,0 +1,163 @@
+"""Closes replies and connections whose reader has gone, without waiting for a lock.
+
+A reply is left by `close`, by an error of its reader, or by the garbage collector, which may run at any bytecode: in
+the middle of httpcore's pool too, whose lock is not reentrant. So whoever leaves only shuts the socket down, which
+makes the server stop and free its slot, and hands the rest over to a thread that starts when there is something to
+close and ends when there is nothing left.
+
+What is open is referred to from here, not only from the generator that reads it. The collector finalises all that
+is garbage in an order of its own, and httpcore's own generators take the pool's lock when they are finalised.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+import httpx
+
+_OPEN: Final[dict[Scope, tuple[httpx.Response, Iterator[bytes]]]] = {}
+_LEFT: Final[deque[Callable[[], object]]] = deque()
+# Whoever pops this starts the thread; it is put back when the thread ends.
+_TURN: Final[deque[None]] = deque([None])
+# What belongs to the parent of a forked process: to close it would end the parent's requests or wait for its locks.
+_OF_PARENTS: Final[list[object]] = []
+
+
+class Scope:
+    """The requests that end together when their caller is interrupted.
+
+    Attributes:
+        pid: The process that made it.
+        stopped: Whether its programs must not go on.
+    """
+
+    __slots__ = ("pid", "stopped")
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.stopped = False
+
+    def check(self) -> None:
+        """Raise when the programs must not go on.
+
+        Raises:
+            StoppedError: When they must not.
+        """
+        if self.stopped:
+            raise StoppedError
+
+
+class StoppedError(BaseException):
+    """Ends the thread of a request whose caller was interrupted; nobody sees it."""
+
+
+def keep(scope: Scope, reply: httpx.Response, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces of a reply, which are referred to from here until `leave`."""
+    _OPEN[scope] = reply, pieces
+    return pieces
+
+
+def leave(scope: Scope) -> None:
+    """End a reply, wherever this is called; does nothing for one that was read to its end."""
+    reply, pieces = _OPEN.get(scope, (None, None))
+    if reply is not None and not reply.is_closed:
+        if scope.pid == os.getpid():
+            _shut(reply.extensions.get("network_stream"), reply.http_version)
+            hand_over(lambda: _finish(reply, pieces))
+        else:
+            keep_for_parent((reply, pieces))
+    _OPEN.pop(scope, None)
+
+
+def cut(client: httpx.Client, scope: Scope, mark: str) -> None:
+    """Shut down the sockets of requests of a scope for which threads wait, so that these end.
+
+    httpx has no way to end a request from outside of its thread, so this looks into its pool. Where that is another
+    one, the requests end at their timeouts.
+
+    Args:
+        client: Whose connections.
+        scope: Whose requests.
+        mark: The name under which the scope is in the extensions of a request.
+    """
+    for transport in (client._transport, *client._mounts.values()):
+        pool: Any = getattr(transport, "_pool", None)
+        for waiting in list(getattr(pool, "_requests", ())):
+            if waiting.request.extensions.get(mark) is scope:
+                inner = getattr(waiting.connection, "_connection", None)
+                _shut(getattr(inner, "_network_stream", None), "HTTP/1.1")
+
+
+def hand_over(close: Callable[[], object]) -> None:
+    """Have something closed in the thread that may wait for locks."""
+    _LEFT.append(close)
+    start()
+
+
+def start() -> None:
+    """Start the thread that closes what was left, unless it runs or nothing was left."""
+    if not _LEFT:
+        return
+    try:
+        _TURN.pop()
+    except IndexError:
+        return
+    try:
+        # Not a `threading.Thread`, whose start takes locks.
+        _thread.start_new_thread(_close_what_was_left, ())
+    except RuntimeError:  # the interpreter ends, and its sockets with it; or there are too many threads: the next time
+        _TURN.append(None)
+
+
+def keep_for_parent(thing: object) -> None:
+    """Never close or finalise something that is the parent process's."""
+    _OF_PARENTS.append(thing)
+
+
+def _close_what_was_left() -> None:
+    while True:
+        try:
+            while _LEFT:
+                with suppress(Exception):
+                    _LEFT.popleft()()
+        finally:
+            _TURN.append(None)
+        # What came after the last look found the turn taken.
+        if not _LEFT:
+            return
+        try:
+            _TURN.pop()
+        except IndexError:
+            return
+
+
+def _shut(stream: Any, version: str) -> None:
+    # A connection of HTTP/2 carries other requests as well.
+    connected = stream.get_extra_info("socket") if stream is not None and version != "HTTP/2" else None
+    if connected is not None:
+        with suppress(OSError):
+            connected.shutdown(socket.SHUT_RDWR)
+
+
+def _finish(reply: httpx.Response, pieces: Any) -> None:
+    try:
+        pieces.close()
+    finally:
+        reply.close()
+
+
+def _after_fork() -> None:
+    keep_for_parent((dict(_OPEN), list(_LEFT)))
+    _OPEN.clear()
+    _LEFT.clear()
+    _TURN.clear()
+    _TURN.append(None)
+
+
+os.register_at_fork(after_in_child=_after_fork)
