@@ -86,12 +86,14 @@ if TYPE_CHECKING:
         SlotAction,
         SlotPrompt,
         SlotState,
+        StreamState,
         Token,
     )
     from .sampling import SamplingFields
+    from .server_tools import ServerTool, ServerToolChunk, ServerToolOutput
     from .settings import DEFAULT_BASE_URL, ServerSettings, WaitState
     from .transcription import Transcription, TranscriptionEvent
-    from .vectors import EmbedRequest, RankRequest, ScoreScale
+    from .vectors import EmbedRequest, RankRequest, ScoreScale, late_interaction
 
 __version__ = "0.1.0"
 
@@ -163,10 +165,14 @@ __all__ = [
     "ServerLoadingError",
     "ServerProps",
     "ServerSettings",
+    "ServerTool",
+    "ServerToolChunk",
+    "ServerToolOutput",
     "SlotAction",
     "SlotPrompt",
     "SlotState",
     "StreamCutOffError",
+    "StreamState",
     "ThinkingControl",
     "Timings",
     "Token",
@@ -181,6 +187,7 @@ __all__ = [
     "find_models",
     "fold_chat",
     "fold_completion",
+    "late_interaction",
 ]
 
 # Nothing is imported before it is asked for: whoever only embeds does not pay for grammars and local servers.
@@ -265,9 +272,11 @@ __getattr__, __dir__ = lazy(
             "SlotAction",
             "SlotPrompt",
             "SlotState",
+            "StreamState",
             "Token",
         ),
         "sampling": ("SamplingFields",),
+        "server_tools": ("ServerTool", "ServerToolChunk", "ServerToolOutput"),
         "settings": (
             "DEFAULT_BASE_URL",
             "ServerSettings",
@@ -279,6 +288,7 @@ __getattr__, __dir__ = lazy(
             "EmbedRequest",
             "RankRequest",
             "ScoreScale",
+            "late_interaction",
         ),
     },
 )

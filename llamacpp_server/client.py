@@ -30,10 +30,16 @@ from ._endpoints import (
     reranking as _ranking,
 )
 from ._endpoints import (
+    resumable as _resumable,
+)
+from ._endpoints import (
     router as _router,
 )
 from ._endpoints import (
     server as _endpoints,
+)
+from ._endpoints import (
+    server_tools as _tools,
 )
 from ._endpoints import (
     slots as _prompt_cache,
@@ -71,8 +77,10 @@ from .results import (
     SlotAction,
     SlotPrompt,
     SlotState,
+    StreamState,
     Token,
 )
+from .server_tools import ServerTool, ServerToolChunk, ServerToolOutput
 from .settings import ServerSettings, hides_arguments
 from .transcription import Transcription, TranscriptionEvent
 from .transport import (
@@ -230,6 +238,52 @@ class LlamaServerClient:
         """
         return self._transport.stream(_apis.stream_transcription(self.settings, audio, fields))
 
+    # -- streams that outlive their connection, and tools that the server runs
+
+    def stream_resumable_chat(self, request: ChatRequest, conversation_id: str) -> Iterator[ChatDelta]:
+        """`stream_chat`, of which the server keeps a copy: `resume_chat` reads it after a broken connection.
+
+        Leaving it early does not stop the server: `stop_stream` does. A new one with the same id ends the old one.
+        """
+        return self._transport.stream(_resumable.stream_resumable_chat(self.settings, request, conversation_id))
+
+    def resume_chat(self, conversation_id: str) -> Iterator[ChatDelta]:
+        """The reply of `stream_resumable_chat` from its beginning, then as it is generated.
+
+        Raises:
+            NotFoundError: When the server has no such stream any more; it keeps one for five minutes (b11549).
+            BadRequestError: When the reply is longer than the 4 MiB that it keeps.
+        """
+        return self._transport.stream(_resumable.resume_chat(self.settings, conversation_id))
+
+    def find_streams(self, conversation_ids: Sequence[str]) -> list[StreamState]:
+        """Those of some resumable streams that the server still has."""
+        return self._transport.run(_resumable.find_streams(self.settings, conversation_ids))
+
+    def stop_stream(self, conversation_id: str) -> None:
+        """Stops a resumable stream and forgets it; does nothing where there is none."""
+        self._transport.run(_resumable.stop_stream(self.settings, conversation_id))
+
+    def server_tools(self) -> list[ServerTool]:
+        """The tools that the server runs itself; needs `--tools` or `--mcp-servers-config`."""
+        return self._transport.run(_tools.server_tools(self.settings))
+
+    def call_server_tool(self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None) -> ServerToolOutput:
+        """Runs a tool on the server's machine. Never with arguments of a model that you would not run yourself.
+
+        Args:
+            name: As in `server_tools`.
+            arguments: As its `parameters` say.
+            cwd: Directory that it runs in, on the server's machine; None takes the server's own.
+        """
+        return self._transport.run(_tools.call_server_tool(self.settings, name, arguments, cwd))
+
+    def stream_server_tool(
+        self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None
+    ) -> Iterator[ServerToolChunk]:
+        """The same, read while it runs; only `exec_shell_command` can (b11549)."""
+        return self._transport.stream(_tools.stream_server_tool(self.settings, name, arguments, cwd))
+
     # -- the server and its models
 
     def health(self) -> Health:
@@ -248,9 +302,12 @@ class LlamaServerClient:
         """
         return self._transport.run(_endpoints.wait_until_ready(self.settings, timeout))
 
-    def models(self) -> list[ModelCard]:
-        """The models that the server lists; a router lists those that are not loaded too."""
-        return self._transport.run(_endpoints.models(self.settings))
+    def models(self, *, reload: bool = False) -> list[ModelCard]:
+        """The models that the server lists; a router lists those that are not loaded too.
+
+        With `reload` it reads its directory or preset file again first, and unloads what is gone or changed (b11549).
+        """
+        return self._transport.run(_endpoints.models(self.settings, reload))
 
     def model_name(self) -> str:
         """The model of the settings; else that of a loaded model of the server, else of its first one."""
@@ -264,9 +321,9 @@ class LlamaServerClient:
         """What the server and its model can do, in one value. Never loads or wakes a model."""
         return self._transport.run(_endpoints.info(self.settings, model))
 
-    def slots(self, model: str | None = None) -> list[SlotState]:
-        """The slots and whether they are busy. Wakes a sleeping model."""
-        return self._transport.run(_endpoints.slots(self.settings, model))
+    def slots(self, model: str | None = None, *, fail_when_busy: bool = False) -> list[SlotState]:
+        """The slots and whether they are busy, or a `ServerBusyError` for `fail_when_busy`. Wakes a sleeping model."""
+        return self._transport.run(_endpoints.slots(self.settings, model, fail_when_busy))
 
     def save_slot(self, id_slot: int, filename: str, model: str | None = None) -> SlotAction:
         """Writes a slot's cache to a plain file name in the server's `--slot-save-path`."""
@@ -325,6 +382,10 @@ class LlamaServerClient:
         A download that fails is told like one that ends well (b11434): look for the model in `models()`.
         """
         self._transport.run(_router.download_model(self.settings, model))
+
+    def delete_model(self, model: str) -> None:
+        """Remove a model from disk that a router has downloaded; one that it did not is a `ServerFaultError`."""
+        self._transport.run(_router.delete_model(self.settings, model))
 
     def watch_models(self) -> Iterator[ModelEvent]:
         """What happens to the models of a router or llama-swap, as it happens and without end; close it to leave."""
@@ -390,6 +451,15 @@ class LlamaServerClient:
             ContextOverflowError: When one input is longer than a physical batch (`-ub`).
         """
         return self._transport.run(_endpoints.embed(self.settings, inputs, model, extra_body or {}))
+
+    def embed_tokens(
+        self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
+    ) -> list[list[list[float]]]:
+        """The vectors of each input's tokens, not normalized; needs `--embeddings` and `--pooling none`.
+
+        With another pooling there is one vector for each input. `late_interaction` compares two such lists.
+        """
+        return self._transport.run(_endpoints.embed_tokens(self.settings, inputs, model, extra_body or {}))
 
     def rerank(
         self, query: str, documents: Sequence[str], *, top_n: int | None = None, model: str | None = None

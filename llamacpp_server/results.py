@@ -27,6 +27,7 @@ __all__ = [
     "SlotAction",
     "SlotPrompt",
     "SlotState",
+    "StreamState",
     "Token",
 ]
 
@@ -271,6 +272,36 @@ class SlotPrompt:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamState:
+    """A resumable stream that the server keeps: while it runs, and five minutes after its end (b11549).
+
+    Attributes:
+        conversation_id: As it was given; a router adds `::` and the model.
+        is_done: Whether it has ended.
+        total_bytes: Bytes generated so far; the server keeps the last 4 MiB.
+        started_at: Unix time.
+        completed_at: Unix time; 0 while it runs.
+    """
+
+    conversation_id: str
+    is_done: bool
+    total_bytes: int
+    started_at: int
+    completed_at: int
+
+    @classmethod
+    def from_wire(cls, entry: Mapping[str, Any]) -> Self:
+        """Reads an entry of `/v1/streams/lookup`."""
+        return cls(
+            str(entry["conversation_id"]),
+            bool(entry["is_done"]),
+            int(entry["total_bytes"]),
+            int(entry.get("started_at") or 0),
+            int(entry.get("completed_at") or 0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A token and its text.
 
@@ -322,7 +353,7 @@ class Embeddings:
     """Vectors in the order of the inputs.
 
     Attributes:
-        vectors: One a text; with pooling `none` (native endpoint) one a token, see `embed`.
+        vectors: One a text; `embed_tokens` gives one for each token.
         model: The name that the server gave; "" where it gave none.
         usage: None where the server reported none.
     """

@@ -8,7 +8,8 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import exp, hypot, inf, isfinite, nan
+from math import exp, fsum, hypot, inf, isfinite, nan
+from operator import mul
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -17,7 +18,15 @@ from ._notices import say_once
 from .chat import MediaPolicy
 from .errors import BadRequestError, BadVectorError
 
-__all__ = ["EmbedRequest", "OnOversize", "RankRequest", "ScoreNormalization", "ScoreScale", "image_input"]
+__all__ = [
+    "EmbedRequest",
+    "OnOversize",
+    "RankRequest",
+    "ScoreNormalization",
+    "ScoreScale",
+    "image_input",
+    "late_interaction",
+]
 
 OnOversize = Literal["error", "truncate"]
 """What becomes of a text that is longer than the server takes: a named error, or its beginning is used."""
@@ -245,3 +254,19 @@ def image_input(image: str | bytes | PathLike[str], text: str = "") -> dict[str,
         url = "data:image/png;base64," + b64encode(data).decode()
     parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": url}}]
     return media_input([*parts, {"type": "text", "text": text}] if text else parts)
+
+
+def late_interaction(query: Sequence[Sequence[float]], document: Sequence[Sequence[float]]) -> float:
+    """How well a document answers a query, by the vectors of their tokens (ColBERT's MaxSim); higher is better.
+
+    For each token of the query, the cosine of the document's nearest token; their mean, from -1 to 1.
+
+    Args:
+        query: Vectors of `embed_tokens`, normalized or not.
+        document: The same.
+    """
+    if not query or not document:
+        raise BadRequestError("late interaction needs the vectors of at least one token on both sides")
+    ours, theirs = [_unit(list(vector)) for vector in query], [_unit(list(vector)) for vector in document]
+    nearest = (max(fsum(map(mul, one, other)) for other in theirs) for one in ours)
+    return sum(nearest) / len(ours)

@@ -135,6 +135,11 @@ def download_model(settings: ServerSettings, model: str) -> Program[None]:
     yield from ask(settings, Call(method="POST", path="/models", body={"model": model}), _any)
 
 
+def delete_model(settings: ServerSettings, model: str) -> Program[None]:
+    """Removes a downloaded model from the router's cache."""
+    yield from ask(settings, Call(method="DELETE", path="/models", query={"model": model}), _any)
+
+
 def watch_models(settings: ServerSettings) -> StreamCall[ModelEvent]:
     """`/models/sse`, or the events of llama-swap."""
     return StreamCall(

@@ -156,9 +156,10 @@ def _ready(settings: ServerSettings) -> Program[Health]:
         return Health(ready=True, message="ok")
 
 
-def models(settings: ServerSettings) -> Program[list[ModelCard]]:
-    """`/v1/models`."""
-    return (yield from ask(settings, Call(method="GET", path="/v1/models"), ModelCard.list_from_wire))
+def models(settings: ServerSettings, reload: bool = False) -> Program[list[ModelCard]]:
+    """`/v1/models`; with `reload` a router reads its directory or preset file again first."""
+    call = Call(method="GET", path="/v1/models", query={"reload": "1"} if reload else {})
+    return (yield from ask(settings, call, ModelCard.list_from_wire))
 
 
 def model_name(settings: ServerSettings) -> Program[str]:
@@ -195,9 +196,12 @@ def info(settings: ServerSettings, model: str | None) -> Program[ServerInfo]:
     return built
 
 
-def slots(settings: ServerSettings, model: str | None) -> Program[list[SlotState]]:
+def slots(settings: ServerSettings, model: str | None, fail_when_busy: bool = False) -> Program[list[SlotState]]:
     """`/slots`. Wakes a sleeping model."""
-    call = Call(method="GET", path="/slots", query=named(settings, model))
+    query = {**named(settings, model), **({"fail_on_no_slot": "1"} if fail_when_busy else {})}
+    if fail_when_busy:
+        settings = settings.replace(max_retries=0)
+    call = Call(method="GET", path="/slots", query=query)
     return (yield from ask(settings, call, lambda answer: [SlotState.from_wire(entry) for entry in answer]))
 
 
@@ -240,6 +244,32 @@ def embed(
             f"{len(inputs)} texts were sent and {len(found.vectors)} vectors came back", url=_shown(settings)
         )
     return found
+
+
+def embed_tokens(
+    settings: ServerSettings, inputs: Sequence[Any], model: str | None, extra_body: Mapping[str, Any]
+) -> Program[list[list[list[float]]]]:
+    """`/embeddings`, the native form: one vector for each token with `--pooling none`, else one vector."""
+    refuse_text(inputs, "the texts to embed")
+    if not inputs:
+        return []
+    body = {**named(settings, model), "input": list(inputs), **extra_body}
+    call = Call(method="POST", path="/embeddings", body=body, takes_slot=True)
+    found = yield from ask(settings, call, _token_vectors)
+    if len(found) != len(inputs):
+        raise MalformedReplyError(
+            f"{len(inputs)} texts were sent and vectors of {len(found)} came back", url=_shown(settings)
+        )
+    return found
+
+
+def _token_vectors(answer: Any) -> list[list[list[float]]]:
+    entries = sorted(answer, key=lambda entry: entry["index"])
+    # Builds of 2024 gave one flat vector.
+    return [
+        [list(vector) for vector in found] if found and isinstance(found[0], list) else [list(found)]
+        for found in (entry["embedding"] for entry in entries)
+    ]
 
 
 def _embeddings(answer: Any) -> Embeddings:

@@ -69,6 +69,8 @@ _RULES: Final = (
           "start the server with --reranking and a reranker's model"),
     _rule(r"infill is not supported", NotSupportedError, "use a code model with fill-in-the-middle tokens"),
     _rule(r"--slot-save-path", NotSupportedError, "start the server with --slot-save-path DIRECTORY"),
+    _rule(r"this feature is disabled", NotSupportedError,
+          "start the server with --tools all, or --mcp-servers-config: these tools act on its machine"),
     _rule(r"--metrics", NotSupportedError, "start the server with --metrics"),
     _rule(r"failed to parse grammar|failed to initialize samplers", BadRequestError,
           "the server could not read the grammar, or make one from the schema"),

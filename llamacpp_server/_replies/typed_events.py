@@ -107,7 +107,7 @@ class EventDecoder(Generic[E]):
 
 def _failed(wire: Mapping[str, Any]) -> Any:
     """The error of an event. In a stream of Messages it is the whole event: `event: error` names it (b11549)."""
-    if wire.get("error") and wire.get("type") != "tool":
+    if wire.get("error") and not wire.get("done"):  # a tool that failed says so in its last event
         return wire["error"]
     return wire if "code" in wire and "message" in wire else None
 

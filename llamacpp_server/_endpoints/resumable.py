@@ -1,0 +1,62 @@
+"""Streams that go on when nobody listens, and can be read again: `X-Conversation-Id` and `/v1/stream` (b11549)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from .._replies import (
+    ChatStreamDecoder,
+    ThinkTagFilter,
+    pipeline,
+)
+from ..chat import ChatDelta, ChatRequest
+from ..errors import BadRequestError
+from ..results import StreamState
+from ..settings import ServerSettings
+from ..transport import (
+    Call,
+    Program,
+    StreamCall,
+    ask,
+    ask_text,
+)
+from .chat import stream_chat
+
+_HEADER: Final = "X-Conversation-Id"
+
+
+def stream_resumable_chat(
+    settings: ServerSettings, request: ChatRequest, conversation_id: str
+) -> StreamCall[ChatDelta]:
+    """A chat whose bytes the server keeps. A new one with the same id ends the old one."""
+    _check(conversation_id)
+    return stream_chat(settings.replace(headers={**settings.headers, _HEADER: conversation_id}), request)
+
+
+def resume_chat(settings: ServerSettings, conversation_id: str) -> StreamCall[ChatDelta]:
+    """`GET /v1/stream`: the reply from its beginning, then as it is generated."""
+    _check(conversation_id)
+    return StreamCall(
+        settings=settings,
+        call=Call(method="GET", path="/v1/stream", query={"conv_id": conversation_id, "from": "0"}),
+        decoder=pipeline(ChatStreamDecoder, [partial(ThinkTagFilter, 1)]),
+    )
+
+
+def find_streams(settings: ServerSettings, conversation_ids: Sequence[str]) -> Program[list[StreamState]]:
+    """`POST /v1/streams/lookup`."""
+    call = Call(method="POST", path="/v1/streams/lookup", body={"conversation_ids": list(conversation_ids)})
+    return (yield from ask(settings, call, lambda answer: [StreamState.from_wire(entry) for entry in answer]))
+
+
+def stop_stream(settings: ServerSettings, conversation_id: str) -> Program[None]:
+    """`DELETE /v1/stream`, which succeeds where there is nothing to stop."""
+    _check(conversation_id)
+    yield from ask_text(settings, Call(method="DELETE", path="/v1/stream", query={"conv_id": conversation_id}))
+
+
+def _check(conversation_id: str) -> None:
+    if not conversation_id or not conversation_id.isascii() or not conversation_id.isprintable():
+        raise BadRequestError("a conversation's id is a text of printable ASCII characters, and not empty")
