@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from pydantic_core import from_json
@@ -71,6 +71,7 @@ class ModelCard:
         n_embd: Width of its embeddings.
         n_vocab: Size of its vocabulary.
         n_params: Number of its weights.
+        capabilities: Such as `completion`, `multimodal`; empty for a router's models.
         raw: The entry as the server sent it.
     """
 
@@ -85,6 +86,7 @@ class ModelCard:
     n_vocab: int | None = None
     n_params: int | None = None
     output_modalities: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -101,10 +103,12 @@ class ModelCard:
             input_modalities=tuple(architecture.get("input_modalities") or ()),
             output_modalities=tuple(architecture.get("output_modalities") or ()),
             n_ctx=meta.get("n_ctx"),
-            n_ctx_train=meta.get("n_ctx_train"),
+            # Of a router's model that is not loaded, the file's own figure stands alone (b11549).
+            n_ctx_train=meta.get("n_ctx_train") or entry.get("context_length"),
             n_embd=meta.get("n_embd"),
             n_vocab=meta.get("n_vocab"),
             n_params=meta.get("n_params"),
+            capabilities=tuple(entry.get("capabilities") or ()),
             raw=entry,
         )
 
@@ -112,7 +116,11 @@ class ModelCard:
     def list_from_wire(cls, body: Any) -> list[Self]:
         """Reads `{"data": [...]}`, `{"models": [...]}` or a bare array."""
         entries = body if isinstance(body, list) else body.get("data") or body.get("models") or []
-        return [cls.from_wire(entry) for entry in entries]
+        # The same models are in a second list, with what they can do.
+        second = body.get("models") or [] if isinstance(body, dict) else []
+        able = {entry.get("name"): tuple(entry.get("capabilities") or ()) for entry in second}
+        cards = [cls.from_wire(entry) for entry in entries]
+        return [replace(card, capabilities=card.capabilities or able.get(card.id, ())) for card in cards]
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,7 @@ class RankRequest:
         on_oversize: What becomes of a document that does not fit beside the query.
         batch_size: Most documents of one request.
         model: Name of the model (routers).
+        extra_body: Further fields, sent as they are.
     """
 
     query: str
@@ -131,6 +132,7 @@ class RankRequest:
     on_oversize: OnOversize = "error"
     batch_size: int = DEFAULT_BATCH_SIZE
     model: str | None = None
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
 
 
 def sigmoid(score: float) -> float:

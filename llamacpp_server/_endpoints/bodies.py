@@ -140,6 +140,8 @@ def infill_body(request: InfillRequest) -> dict[str, Any]:
 
 def parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     body = as_grammar(check_params(params))
+    if "parse_tool_calls" in body:
+        say_once("`parse_tool_calls` is sent, but llama-server has ignored it since its builds of autumn 2026")
     if "stop" in body:
         _clean_stop(body)
     if "response_format" in body:

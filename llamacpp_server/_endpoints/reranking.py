@@ -37,7 +37,7 @@ def rank(settings: ServerSettings, request: RankRequest) -> Program[list[Ranking
 def _batch(settings: ServerSettings, request: RankRequest, first: int, texts: list[str]) -> Program[list[Ranking]]:
     for _ in range(_MOST_CUTS):
         try:
-            found = yield from rerank(settings, request.query, texts, None, request.model)
+            found = yield from rerank(settings, request.query, texts, None, request.model, request.extra_body)
             return [Ranking(first + ranking.index, ranking.score) for ranking in found]
         except ContextOverflowError as error:
             texts = yield from _without_oversize(settings, request, first, texts, error)
@@ -68,7 +68,7 @@ def _without_oversize(
 
 def _refusal(settings: ServerSettings, request: RankRequest, text: str) -> Program[ContextOverflowError | None]:
     try:
-        yield from rerank(settings, request.query, [text], None, request.model)
+        yield from rerank(settings, request.query, [text], None, request.model, request.extra_body)
     except ContextOverflowError as error:
         return error
     return None

@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from .._media import (
@@ -308,7 +309,12 @@ def _vector(wire: bytes | list[float]) -> list[float]:
 
 
 def rerank(
-    settings: ServerSettings, query: str, documents: Sequence[str], top_n: int | None, model: str | None
+    settings: ServerSettings,
+    query: str,
+    documents: Sequence[str],
+    top_n: int | None,
+    model: str | None,
+    extra_body: Mapping[str, Any] = MappingProxyType({}),
 ) -> Program[list[Ranking]]:
     """`/v1/rerank`."""
     refuse_text(documents, "the documents to rank")
@@ -317,6 +323,7 @@ def rerank(
     body: dict[str, Any] = {**named(settings, model), "query": query, "documents": list(documents)}
     if top_n is not None:
         body["top_n"] = top_n
+    body.update(extra_body)
     return (yield from ask(settings, Call(method="POST", path="/v1/rerank", body=body, takes_slot=True), _rankings))
 
 

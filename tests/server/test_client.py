@@ -16,6 +16,7 @@ from llamacpp_server import (
     LlamaServerClient,
     NotFoundError,
     NotSupportedError,
+    RankRequest,
     Token,
 )
 
@@ -47,6 +48,7 @@ def test_its_model(connect, chat_server):
     (card,) = client.models()
     assert (card.n_ctx, card.n_ctx_train, card.n_embd, card.status) == (2048, 4096, 64, None)
     assert card.input_modalities == ("text",)
+    assert card.capabilities == ("completion",)
     assert client.model_name() == card.id
     assert connect(chat_server, model="mine").model_name() == "mine"
 
@@ -270,6 +272,11 @@ def test_documents_best_first(connect, rerank_server):
     assert [rank.score for rank in ranks] == sorted((rank.score for rank in ranks), reverse=True)
     (best,) = client.rerank("cat", ["dog", "cat", "bird"], top_n=1)
     assert (best.index, best.score) == (ranks[0].index, pytest.approx(ranks[0].score, abs=1e-3))
+
+
+def test_further_fields_of_a_ranking_reach_the_server(connect, rerank_server):
+    request = RankRequest(query="Hello", documents=["a", "b"], extra_body={"documents": ["Hello"]})
+    assert [ranking.index for ranking in connect(rerank_server).rank(request)] == [0]
 
 
 # -- errors of the real server

@@ -272,3 +272,10 @@ def test_any_json_arrives_as_it_was(value):
 
 def test_a_pair_of_surrogates_is_a_character_and_passes():
     assert encode({"x": "🦙"}) == '{"x":"🦙"}'.encode()
+
+
+def test_a_field_that_current_builds_ignore_is_sent_and_said_once(said):
+    assert body_of(params={"parse_tool_calls": False})["parse_tool_calls"] is False
+    body_of(params={"parse_tool_calls": False})
+    assert len(said()) == 1
+    assert "parse_tool_calls" in said()[0]

@@ -31,7 +31,7 @@ def test_a_model_card_of_this_build():
     assert card == ModelCard(
         id="A", aliases=("A", "B"), input_modalities=("text", "image"), output_modalities=("text",), n_ctx=1024,
         n_ctx_train=4096, n_embd=64,
-        n_vocab=356, n_params=119616,
+        n_vocab=356, n_params=119616, capabilities=("completion",),
     )  # fmt: skip
     assert card.raw == MODELS["data"][0]
     assert card.status is None
@@ -171,3 +171,9 @@ def test_metrics_are_numbers_by_name():
 )  # fmt: skip
 def test_health_in_all_its_words(text, message):
     assert Health.from_text(text) == Health(True, message)
+
+
+def test_a_model_that_is_not_loaded_has_the_context_of_its_file():
+    entry = {"id": "one", "status": {"value": "unloaded"}, "context_length": 4096}  # of a router, b11549
+    (card,) = ModelCard.list_from_wire({"data": [entry], "object": "list"})
+    assert (card.status, card.n_ctx, card.n_ctx_train, card.capabilities) == ("unloaded", None, 4096, ())
