@@ -24,6 +24,7 @@ def run(serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         "8080": serve(MODELS / "tiny-chat.gguf", parallel=2, ctx_size=8192).base_url,
         "8081": serve(encoder, embeddings=True, pooling="mean", parallel=2, ctx_size=512).base_url,
         "8082": serve(encoder, reranking=True, parallel=2, ctx_size=512).base_url,
+        "8083": serve(encoder, embeddings=True, pooling="none", parallel=2, ctx_size=512).base_url,
     }
     for name, model in NAMED.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -91,6 +92,8 @@ def test_the_client(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert int(counted[-1])
     assert int(context) == 4096
     assert names["delta"].usage is not None
+    assert names["documents"][names["best"]] == "Rain in Cologne."
+    assert names["reply"].content
 
 
 def test_a_server_of_your_own(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
