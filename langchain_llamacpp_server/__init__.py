@@ -11,6 +11,7 @@ from llamacpp_server.integration import (
 if TYPE_CHECKING:
     from ._errors import MissingToolCallError, TruncatedOutputError, UnfitAnswerError
     from ._registration import register
+    from ._server_tools import server_tools
     from .cache_report import CacheReport
     from .chat_models import ChatLlamaServer
     from .decisions import LlamaServerDecisions, route_by
@@ -30,6 +31,7 @@ __all__ = [
     "UnfitAnswerError",
     "register",
     "route_by",
+    "server_tools",
 ]
 
 # A program that only embeds does not pay for importing the chat model.
@@ -38,6 +40,7 @@ __getattr__, __dir__ = lazy(
     {
         "_errors": ("MissingToolCallError", "TruncatedOutputError", "UnfitAnswerError"),
         "_registration": ("register",),
+        "_server_tools": ("server_tools",),
         "cache_report": ("CacheReport",),
         "chat_models": ("ChatLlamaServer",),
         "decisions": ("LlamaServerDecisions", "route_by"),
