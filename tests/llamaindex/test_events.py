@@ -42,6 +42,7 @@ def observed(thinker, debug):
     llm = LlamaServer(
         base_url=thinker.base_url, temperature=0.25, api_key="sesame", callback_manager=CallbackManager([debug])
     )
+    assert llm.metadata.model_name != "unknown"  # asked here, as nobody asks on an event loop
     yield llm
     llm.close()
 

@@ -305,7 +305,8 @@ def test_prefill() -> None:
     answer = stream(*WHOLE_CHAT)
     rendered = reply({"prompt": "hi"})
     with ScriptedServer(refusal, answer, lacks=(), routes={"/apply-template": [refusal, rendered, refusal]}) as server:
-        said = LlamaServerClient(server.url).chat(ChatRequest(messages=prefilled, params={"max_tokens": 1}))
+        params = {"max_tokens": 1, "continue_final_message": True}
+        said = LlamaServerClient(server.url).chat(ChatRequest(messages=prefilled, params=params))
         assert [message["role"] for message in server.requests[-1].json["messages"]] == ["user", "assistant", "user"]
     assert [repair.name for repair in said.start.repairs] == ["trailing_assistant"]
 
