@@ -11,7 +11,6 @@ is garbage in an order of its own, and httpcore's own generators take the pool's
 
 from __future__ import annotations
 
-import _thread
 import os
 import socket
 from collections import deque
@@ -21,10 +20,10 @@ from typing import Any, Final
 
 import httpx
 
+from .helper_thread import HelperThread
+
 _OPEN: Final[dict[Scope, tuple[httpx.Response, Iterator[bytes]]]] = {}
 _LEFT: Final[deque[Callable[[], object]]] = deque()
-# Whoever pops this starts the thread; it is put back when the thread ends.
-_TURN: Final[deque[None]] = deque([None])
 # What belongs to the parent of a forked process: to close it would end the parent's requests or wait for its locks.
 _OF_PARENTS: Final[list[object]] = []
 
@@ -102,17 +101,7 @@ def hand_over(close: Callable[[], object]) -> None:
 
 def start() -> None:
     """Start the thread that closes what was left, unless it runs or nothing was left."""
-    if not _LEFT:
-        return
-    try:
-        _TURN.pop()
-    except IndexError:
-        return
-    try:
-        # Not a `threading.Thread`, whose start takes locks.
-        _thread.start_new_thread(_close_what_was_left, ())
-    except RuntimeError:  # the interpreter ends, and its sockets with it; or there are too many threads: the next time
-        _TURN.append(None)
+    _CLOSER.start()
 
 
 def keep_for_parent(thing: object) -> None:
@@ -120,21 +109,12 @@ def keep_for_parent(thing: object) -> None:
     _OF_PARENTS.append(thing)
 
 
-def _close_what_was_left() -> None:
-    while True:
-        try:
-            while _LEFT:
-                with suppress(Exception):
-                    _LEFT.popleft()()
-        finally:
-            _TURN.append(None)
-        # What came after the last look found the turn taken.
-        if not _LEFT:
-            return
-        try:
-            _TURN.pop()
-        except IndexError:
-            return
+def _close_one() -> None:
+    with suppress(Exception):
+        _LEFT.popleft()()
+
+
+_CLOSER: Final = HelperThread(lambda: _LEFT, _close_one)
 
 
 def _shut(stream: Any, version: str) -> None:
@@ -156,8 +136,7 @@ def _after_fork() -> None:
     keep_for_parent((dict(_OPEN), list(_LEFT)))
     _OPEN.clear()
     _LEFT.clear()
-    _TURN.clear()
-    _TURN.append(None)
+    _CLOSER.after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

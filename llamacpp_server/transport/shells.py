@@ -39,6 +39,7 @@ from .httpx_errors import failures, translate
 from .httpx_setup import SCOPE, SeparateCookies, build, drop_oldest, fit, is_single, limits, options, shown, way
 from .leaving import Scope, cut, hand_over, keep, keep_for_parent, leave
 from .leaving import start as close_what_was_left
+from .lost_streams import unwatch, watch
 from .streaming import StreamCall, next_round, open_stream
 
 __all__ = ["AsyncTransport", "Transport"]
@@ -120,13 +121,14 @@ class Transport:
                 with until(just_after(deadline), redact_url(current.settings.base_url + current.call.path)):
                     opened, asked = self.run(open_stream(current, ticket), scope)
                 reply, decoder, place = cast(httpx.Response, opened), asked.decoder(), ticket.place
-                feed, watch = decoder.feed, asked.watch
+                feed, aside_of = decoder.feed, asked.watch
+                watch(place)
                 try:
                     chunks = keep(scope, reply, pieces_until(pieces(reply), deadline))
                     try:
                         for data in chunks:
                             deltas = feed(data)
-                            if watch is not None and (aside := watch(deltas)) is not None:
+                            if aside_of is not None and (aside := aside_of(deltas)) is not None:
                                 self.run(aside)
                             place.paused = time.monotonic()
                             yield from deltas
@@ -146,6 +148,7 @@ class Transport:
             finally:
                 # This may run in a finaliser, at any place of the program: no lock may be taken here.
                 ticket.place.left = True
+                unwatch(ticket.place)
                 leave(scope)
                 ticket.leave()
 
@@ -260,12 +263,13 @@ class AsyncTransport:
                 async with auntil(just_after(deadline), redact_url(current.settings.base_url + current.call.path)):
                     opened, asked = await self.run(open_stream(current, ticket))
                 reply, decoder, place = cast(httpx.Response, opened), asked.decoder(), ticket.place
-                feed, watch = decoder.feed, asked.watch
+                feed, aside_of = decoder.feed, asked.watch
+                watch(place)
                 try:
                     try:
                         async for data in apieces_until(apieces(reply), deadline):
                             deltas = feed(data)
-                            if watch is not None and (aside := watch(deltas)) is not None:
+                            if aside_of is not None and (aside := aside_of(deltas)) is not None:
                                 await self.run(aside)
                             place.paused = time.monotonic()
                             for delta in deltas:
@@ -288,6 +292,7 @@ class AsyncTransport:
                     await reply.aclose()
             finally:
                 ticket.place.left = True
+                unwatch(ticket.place)
                 ticket.leave()
 
     def turn(self) -> anyio.Lock:

@@ -130,6 +130,7 @@ def table() -> str:
         "",
         "Made by `tests/faults/test_fault_matrix.py` from a run against real servers, with the fault put between",
         "client and server. Blocking and awaited calls end alike. Nothing hangs and nothing is silently short.",
+        "A caller who leaves or interrupts a request at any point gives its slot back ([Web servers](web-servers.md)).",
         "",
         "| fault | " + " | ".join(ENDPOINTS) + " |",
         "|---|" + "---|" * len(ENDPOINTS),

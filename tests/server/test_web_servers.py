@@ -12,12 +12,11 @@ import httpx
 import pytest
 import uvicorn
 
-from llamacpp_server import LocalServer
+from llamacpp_server import ChatRequest, LocalServer
 from llamacpp_server.transport import gate_for
 
 PAGE = Path(__file__).parents[2] / "docs" / "web-servers.md"
-# Starlette does not close the iterators of blocking endpoints, so a crowd of those has to wait for the collector.
-AWAITED = ("/chat", "/agent")
+PATHS = ("/chat", "/agent", "/blocking")
 
 
 @pytest.fixture
@@ -26,6 +25,7 @@ def program(slow_server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> dict[s
     code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S))
     names: dict[str, Any] = {"__name__": "program"}
     exec(compile(code, str(PAGE), "exec", dont_inherit=True), names)
+    names["app"].get("/short")(lambda: names["llm"].bind(max_tokens=3).invoke("Hi").text)
     return names
 
 
@@ -62,16 +62,67 @@ async def crowd(url: str, paths: tuple[str, ...], number: int, at_once: int) -> 
         await asyncio.gather(*(one(client, paths[n % len(paths)]) for n in range(number)))
 
 
-@pytest.mark.parametrize("path", [*AWAITED, "/blocking"])
+@pytest.mark.parametrize("path", PATHS)
 def test_a_client_that_leaves_frees_the_slot(url: str, path: str, slow_server: LocalServer, idle: Callable) -> None:  # type: ignore[type-arg]
     asyncio.run(crowd(url, (path,), 1, 1))
     idle(slow_server)
 
 
-def test_an_app_lives_through_many_clients_that_leave(
-    url: str, program: dict[str, Any], slow_server: LocalServer, idle: Callable[[LocalServer], None]
-) -> None:
-    asyncio.run(crowd(url, AWAITED, 36, 6))
-    idle(slow_server)
-    assert not gate_for(slow_server.base_url).running()
+def live_through(url: str, program: dict[str, Any], server: LocalServer, number: int) -> float:
+    """Seconds after which all slots were free, once so many clients had left."""
+    asyncio.run(crowd(url, PATHS, number, 12))
+    left = time.monotonic()
+    with server.client() as client:
+        while gate_for(server.base_url).running() or any(slot.is_processing for slot in client.slots()):
+            assert time.monotonic() < left + 5, "a slot is still busy"
+            time.sleep(0.01)
+    took = time.monotonic() - left
+    assert httpx.get(url + "/short", trust_env=False).text, "the app does not answer"
     assert len(program["llm"].bind(max_tokens=3).invoke("Hi").text) > 0
+    return took
+
+
+def test_an_app_lives_through_many_clients_that_leave(
+    url: str, program: dict[str, Any], slow_server: LocalServer
+) -> None:
+    live_through(url, program, slow_server, 40)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_slots_are_free_half_a_second_after_500_clients_left(
+    url: str, program: dict[str, Any], slow_server: LocalServer
+) -> None:
+    assert live_through(url, program, slow_server, 500) < 0.5
+
+
+def test_a_stream_that_is_garbage_frees_its_slot_though_nobody_waits(
+    slow_server: LocalServer, idle: Callable[[LocalServer], None]
+) -> None:
+    with slow_server.client() as client:
+        stream = client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hi"}]))
+        next(stream)
+        lost: list[object] = [stream]
+        lost.append(lost)
+        del lost, stream
+        idle(slow_server)
+
+
+def test_a_slow_reader_costs_few_collections(slow_server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    collected = threading.Semaphore(0)
+    number = 0
+
+    def collect() -> int:
+        nonlocal number
+        number += 1
+        collected.release()
+        return 0
+
+    monkeypatch.setattr("llamacpp_server.transport.lost_streams.gc.collect", collect)
+    with slow_server.client() as client:
+        stream = client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hi"}]))
+        for _ in range(20):
+            next(stream)
+            time.sleep(0.2)
+        assert collected.acquire(timeout=10)
+    assert number <= 3
