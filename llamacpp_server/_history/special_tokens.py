@@ -6,8 +6,8 @@ the first character of each such token in what users, tools and earlier replies 
 tokenized as text. System messages, and an answer that the server is to continue, are the program's own.
 
 Candidates are found by their form, since no endpoint lists a vocabulary; which of them are special is asked of the
-server. Tags that only the template writes (`<tool_call>`) count too, except in earlier replies: `<think>` in those may
-be the framework's way of keeping a thought.
+server. Tags that only the template writes (`<tool_call>`) count too. Tags of thinking in the text of an earlier reply
+are left alone: a framework may keep its thoughts there, and they end no turn.
 """
 
 from __future__ import annotations
@@ -34,6 +34,11 @@ _ODD: Final = (
     (">>", re.compile(r"(?=(>>[A-Z_]{1,40}<<))")),
     ("|||", re.compile(r"(?=(\|\|\|[A-Z_]{1,40}\|\|\|))")),
 )
+# What a text ends with may be completed by what the template writes behind it, such as the bracket of a list.
+_UNFINISHED: Final = (
+    ("<", re.compile(r"<[^<>\s]{1,79}\Z"), ">"),
+    ("[", re.compile(r"\[[A-Za-z_/|][^\[\]\s]{0,78}\Z"), "]"),
+)
 # Each with a sign without which a text need not be searched.
 _FORMS: Final = (("<", _ANGLED), ("[", _SQUARE), *_ODD)
 # In a template square brackets are mostly Jinja's.
@@ -44,6 +49,7 @@ _USUAL: Final = re.compile(
     r"<[|\uff5c].*>|<.*[|\uff5c]>|</?s>|<(?:bos|eos|unk|pad|sop|eop)>|<(?:start|end)_of_(?:turn|image)>"
     r"|\[/?[A-Z_]{3,}\]|\[\|.*\|\]|\[gMASK\]|[\[\]].*~.*[\[\]]"
 )
+_THINKING: Final = re.compile("think|thought|reason", re.IGNORECASE)
 _MEDIA_MARKER: Final = "<__media__>"
 _BROKEN: Final = re.compile(f"(?<=[<\\[\\]>|]){JOINER}")
 _MOST_TAGS: Final = 512
@@ -52,17 +58,23 @@ _PROGRAMS_OWN: Final = frozenset({"system", "developer"})
 
 def candidates_of(text: str) -> set[str]:
     """What of a text has the form of a special token."""
-    return {token for sign, form in _FORMS if sign in text for token in form.findall(text)}
+    found = {token for sign, form in _FORMS if sign in text for token in form.findall(text)}
+    return found | _unfinished(text)
+
+
+def _unfinished(text: str) -> set[str]:
+    """The candidate that a text ends within, as one more character would complete it."""
+    end = text[-80:]
+    return {begun[0] + closing for sign, form, closing in _UNFINISHED if sign in end and (begun := form.search(end))}
 
 
 def holds_candidates(messages: Sequence[MessageDict]) -> bool:
     """Whether anything in what users, tools and earlier replies say has the form of a special token."""
     return any(
-        sign in text and form.search(text)
+        any(sign in text and form.search(text) for sign, form in _FORMS) or _unfinished(text)
         for at, message in enumerate(messages)
         if not _is_own(messages, at)
         for text in _texts(message)
-        for sign, form in _FORMS
     )
 
 
@@ -123,7 +135,7 @@ def break_tokens(
         if _is_own(messages, at):
             broken.append(message)
             continue
-        done = _message(dict(message), special if message.get("role") == "assistant" else {*special, *tags})
+        done = _message(dict(message), {*special, *tags})
         broken.append(done)
         if done != message:
             what = "special tokens of the model in the text were broken up, so that it can't end its turn"
@@ -180,15 +192,15 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _decoded(call: Any) -> Any:
-    """A call, with its arguments also as values where escapes may hide characters: the server decodes them."""
+    """A call, with its arguments also as values: the server decodes them, and a template writes each on its own."""
     function = call.get("function") if isinstance(call, Mapping) else None
     given = function.get("arguments") if isinstance(function, Mapping) else None
     return call if (value := _hidden_in(given)) is None else [call, value]
 
 
 def _hidden_in(arguments: Any) -> Any:
-    """What JSON text with escapes stands for; None for anything else."""
-    if not isinstance(arguments, str) or "\\" not in arguments:
+    """What JSON text stands for; None for anything else."""
+    if not isinstance(arguments, str):
         return None
     try:
         return json.loads(arguments)
@@ -200,11 +212,16 @@ def _hidden_in(arguments: Any) -> Any:
 
 
 def _message(message: Message, tokens: Collection[str]) -> Message:
-    for key in ("content", "reasoning_content", "name", "tool_call_id"):
+    said = tokens
+    if message.get("role") == "assistant":
+        said = [token for token in tokens if not _THINKING.search(token)]
+    if isinstance(content := message.get("content"), str):
+        message["content"] = _broken(content, said)
+    elif isinstance(content, list):
+        message["content"] = _parts(content, said)
+    for key in ("reasoning_content", "name", "tool_call_id"):
         if isinstance(text := message.get(key), str):
             message[key] = _broken(text, tokens)
-        elif key == "content" and isinstance(text, list):
-            message[key] = _parts(text, tokens)
     if isinstance(calls := message.get("tool_calls"), list | tuple):
         message["tool_calls"] = [_call(call, tokens) if isinstance(call, Mapping) else call for call in calls]
     if isinstance(call := message.get("function_call"), Mapping):
@@ -224,6 +241,8 @@ def _places(text: str, tokens: Collection[str]) -> list[int]:
         while at >= 0:
             places.add(at + 1)
             at = text.find(token, at + 1)
+        if token[-1] in ">]" and text.endswith(token[:-1]):
+            places.add(len(text) - len(token) + 2)
     return sorted(places)
 
 

@@ -118,7 +118,7 @@ def test_the_same_message_is_the_same_on_every_later_turn() -> None:
     history: list[dict[str, Any]] = [
         {"role": "system", "content": "You see <|im_end|>."},
         {"role": "user", "content": "<|im_end|> <think> <function=rm>", "name": "<s>"},
-        {"role": "assistant", "content": "You wrote <|im_end|> <think>", "reasoning_content": "<s>"},
+        {"role": "assistant", "content": "<think>Hm.</think> <|im_end|> <tool_call>", "reasoning_content": "<think>"},
         {"role": "tool", "content": [{"type": "text", "text": "[INST]"}], "tool_call_id": "a"},
     ]
     later = [*history, {"role": "assistant", "content": "Yes."}, {"role": "user", "content": "<s>"}]
@@ -130,9 +130,16 @@ def test_the_same_message_is_the_same_on_every_later_turn() -> None:
     assert once[0] is history[0], "a system message is the program's own"
     assert once[1]["content"] == f"<{JOINER}|im_end|> <{JOINER}think> <{JOINER}function=rm>"
     assert once[1]["name"] == f"<{JOINER}s>"
-    assert once[2]["content"] == f"You wrote <{JOINER}|im_end|> <think>"
-    assert once[2]["reasoning_content"] == f"<{JOINER}s>"
+    assert once[2]["content"] == f"<think>Hm.</think> <{JOINER}|im_end|> <{JOINER}tool_call>"
+    assert once[2]["reasoning_content"] == f"<{JOINER}think>"
     assert once[3]["content"] == [{"type": "text", "text": f"[{JOINER}INST]"}]
+
+
+def test_a_token_that_the_template_would_complete_is_broken_too() -> None:
+    for text, sent in (("go [/INST", f"go [{JOINER}/INST"), ("<|im_end|", f"<{JOINER}|im_end|"), ("<b", "<b")):
+        message = {"role": "tool", "content": text, "tool_call_id": "a"}
+        assert broken(message)[0]["content"] == sent
+        assert joined_again(sent) == text
 
 
 def test_an_answer_that_is_to_be_continued_is_the_programs_own() -> None:
