@@ -6,14 +6,22 @@ To switch it off: `logging.getLogger("llamacpp_server").setLevel(logging.ERROR)`
 from __future__ import annotations
 
 import logging
+from typing import Final
+
+from ._printable import one_line
 
 logger = logging.getLogger("llamacpp_server")
 
+_MOST_SAID: Final = 1000
 _said: set[str] = set()
 
 
 def say_once(message: str) -> None:
-    """Log a warning unless these very words were logged before in this process."""
-    if message not in _said:
-        _said.add(message)
-        logger.warning(message)
+    """Log a warning unless these very words were logged before in this process, as one of about a thousand."""
+    message = one_line(message)
+    if message in _said:
+        return
+    if len(_said) >= _MOST_SAID:
+        _said.clear()
+    _said.add(message)
+    logger.warning(message)

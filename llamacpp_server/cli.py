@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import __version__
+from ._printable import one_line, printable
 from .chat import ChatRequest
 from .client import LlamaServerClient
 from .diagnostics import (
@@ -128,9 +129,10 @@ def _check(arguments: argparse.Namespace, progress: _Progress) -> int:
 
 
 def _line(finding: Finding) -> str:
+    detail = one_line(finding.detail)
     status = "FAILED" if finding.status == "failed" else finding.status
-    remedy = f"\n{'':21}{finding.remedy}" if finding.remedy else ""
-    return f"{status:8} {finding.name:11} {finding.detail}{remedy}"
+    remedy = f"\n{'':21}{one_line(finding.remedy)}" if finding.remedy else ""
+    return f"{status:8} {finding.name:11} {detail}{remedy}"
 
 
 # -- chat
@@ -197,12 +199,12 @@ def _answer(
         progress.end()
         if delta.reasoning_content:
             thinks = True
-            print(f"{dim}{delta.reasoning_content}{plain}", end="", file=sys.stderr, flush=True)
+            print(f"{dim}{printable(delta.reasoning_content)}{plain}", end="", file=sys.stderr, flush=True)
         if delta.content:
             if thinks and not text:
                 print(file=sys.stderr, flush=True)
             text.append(delta.content)
-            print(delta.content, end="", flush=True)
+            print(printable(delta.content), end="", flush=True)
         finish = delta.finish_reason or finish
     print(flush=True)
     if thinks and not text:
@@ -250,7 +252,10 @@ def _serve(arguments: argparse.Namespace, progress: _Progress) -> int:
                 time.sleep(0.2)
         except KeyboardInterrupt:
             return 0
-        print(f"error: the server ended with exit code {server.exit_code}\n{server.log_tail()}", file=sys.stderr)
+        print(
+            f"error: the server ended with exit code {server.exit_code}\n{printable(server.log_tail())}",
+            file=sys.stderr,
+        )
         return 1
 
 

@@ -4,7 +4,7 @@
     ├── ConnectionFailedError           nothing usable answered        (also ConnectionError)
     ├── RequestTimeoutError             silence, or the deadline       (also TimeoutError)
     ├── ServerLoadingError              503 while the model loads
-    ├── ServerBusyError                 429, or a 503 that is not loading
+    ├── ServerBusyError                 429, 408, 425, or a 503 that is not loading
     ├── AuthenticationFailedError       401 or 403: the key
     ├── BadRequestError                 the request itself is wrong    (also ValueError)
     │   └── ContextOverflowError        it does not fit; says by how much
@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import builtins
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+
+from ._printable import one_line
 
 if TYPE_CHECKING:
     from .chat import ChatReply, CompletionReply
@@ -91,6 +93,7 @@ class LlamaServerError(Exception):
         remedy: str | None = None,
         body: str | None = None,
     ) -> None:
+        message = one_line(message)
         super().__init__(message)
         self.message = message
         self.url = url
@@ -116,7 +119,7 @@ class LlamaServerError(Exception):
             parts.append(f"-- {self.remedy}")
         if self.earlier:
             parts.append(f"[{len(self.earlier)} earlier attempt(s) failed too, first: {self.earlier[0].message}]")
-        return " ".join(parts)
+        return one_line(" ".join(parts))
 
     def at(self, url: str) -> Self:
         """This error, with the address that was asked when it names none yet."""
@@ -163,7 +166,7 @@ class ServerLoadingError(LlamaServerError):
 
 
 class ServerBusyError(LlamaServerError):
-    """Too many requests (429), or a 503 for another reason than loading.
+    """Too many requests (429), a 503 for another reason than loading, or a request that came late or early (408, 425).
 
     Attributes:
         retry_after: Seconds that the server asks to wait; None when it does not say.
@@ -216,7 +219,14 @@ class NotSupportedError(LlamaServerError):
 
 
 class ServerFaultError(LlamaServerError):
-    """The server failed. Never retried by this package: most of its 500s repeat themselves."""
+    """The server failed. Not retried by this package, as most of its 500s repeat themselves, unless it was not reached.
+
+    Attributes:
+        reached: False when a gateway or router in front could not reach the server (502), so that no model saw the
+            request. It is repeated then, as if the connection had been refused by a busy server.
+    """
+
+    reached: bool = True
 
 
 class UnreadableOutputError(ServerFaultError):

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from math import isfinite
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from pydantic_core import from_json
 
@@ -33,6 +36,11 @@ _WORDS_SHOWN = 600
 _UNREAD: Final = re.compile(r"failed to parse input at pos \d+: ?(.+)", re.IGNORECASE | re.DOTALL)
 
 
+# What a router (b11434) says while the server of a model restarts.
+_UNREACHED: Final = re.compile(r"proxy error: Could not establish connection", re.IGNORECASE)
+_UNREACHED_REMEDY: Final = "a gateway or router in front can't reach the server: is it up? see its log"
+
+
 class _Rule(NamedTuple):
     """Words of the server, the error they mean, and what helps."""
 
@@ -52,6 +60,9 @@ _SHORTEN = (
 _RULES: Final = (
     _rule(r"exceeds? the available context|context size has been exceeded|context shift is disabled"
           r"|exceeds the context size|prompt is too long", ContextOverflowError, _SHORTEN),
+    # vLLM, OpenAI and what passes their words on, such as LiteLLM.
+    _rule(r"context_length_exceeded|ContextWindowExceeded|(?:maximum|max) context length"
+          r"|exceeds? (?:the )?(?:model's )?(?:maximum|max)\w* (?:context|model) len", ContextOverflowError, _SHORTEN),
     _rule(r"too large to process", ContextOverflowError,
           "shorten the text, or start the server with a larger -ub (and -b) than the longest input"),
     _rule(r"(?:image|audio|video)s? input is not supported|does not support (?:multimodal|image|audio|vision)",
@@ -125,7 +136,7 @@ def failure(status: int, headers: Mapping[str, str], body: bytes, url: str) -> L
     words = _words(details, text)
     error = _from_words(words, details, status)
     if error is None:
-        error = _from_status(status, headers, words, details.get("type"))
+        error = _from_status(status, headers, words, _type_of(details))
     error.url, error.status, error.body = url, status, text or None
     return error
 
@@ -134,9 +145,9 @@ def event_failure(details: Any) -> LlamaServerError:
     """The error that an `error` event in a stream means; `details` is its value."""
     details = details if isinstance(details, dict) else {"message": str(details)}
     code = details.get("code")
-    status = code if isinstance(code, int) else 500
+    status = code if type(code) is int and 400 <= code < 600 else 500
     words = _words(details, "")
-    return _from_words(words, details, status) or _from_status(status, {}, words, details.get("type"))
+    return _from_words(words, details, status) or _from_status(status, {}, words, _type_of(details))
 
 
 def not_a_stream(body: bytes) -> LlamaServerError:
@@ -197,9 +208,9 @@ def _words(details: Mapping[str, Any], text: str) -> str:
 
 
 def _from_words(words: str, details: Mapping[str, Any], status: int) -> LlamaServerError | None:
-    kind = details.get("type")
+    kind = _type_of(details)
     for rule in _RULES:
-        if rule.words.search(words) or (rule.error is ContextOverflowError and kind == "exceed_context_size_error"):
+        if rule.words.search(words) or (rule.error is ContextOverflowError and _tells_overflow(details)):
             return _build(rule.error, words, kind, rule.remedy, details)
     if "loading" in words.lower() and status == 503:
         return _build(ServerLoadingError, words, kind, None, details)
@@ -215,14 +226,26 @@ def _from_status(status: int, headers: Mapping[str, str], words: str, kind: str 
     if status == 404:
         remedy = "is base_url right, and this build of llama-server recent enough?"
         return _build(NotFoundError, words or "no such endpoint", kind, remedy)
-    if status in (429, 503):
-        after = _seconds(headers.get("retry-after"))
+    if status in (408, 425, 429, 503):
+        after = retry_after(headers)
         return ServerBusyError(
             f"the server is busy: {words}", server_message=words, server_type=kind, retry_after=after
         )
     if 400 <= status < 500:
         return _build(BadRequestError, words or "the server refuses the request", kind, None)
-    return _build(ServerFaultError, words or "the server failed without a word", kind, None)
+    return _fault(status, words, kind)
+
+
+def _fault(status: int, words: str, kind: str | None) -> ServerFaultError:
+    unreached = status == 502 or _UNREACHED.search(words) is not None
+    error = ServerFaultError(
+        f"llama-server says: {words or 'the server failed without a word'}",
+        server_message=words,
+        server_type=kind,
+        remedy=_UNREACHED_REMEDY if unreached else None,
+    )
+    error.reached = not unreached
+    return error
 
 
 def _build(
@@ -245,17 +268,71 @@ def _build(
     return error
 
 
+_OVERFLOWS: Final = (
+    re.compile(r"\((?P<needed>\d{1,12}) tokens\).{0,200}?(?:size|size:)\D{0,40}\((?P<room>\d{1,12})"),
+    re.compile(r"\((?P<needed>\d{1,12}) tokens\).{0,200}?batch size: (?P<room>\d{1,12})"),
+    # "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens", and "resulted in".
+    re.compile(
+        r"context length (?:is|of) (?P<room>\d{1,12})"
+        r".{0,200}?(?:requested|resulted in|has|contains) (?P<needed>\d{1,12})"
+    ),
+)
+
+
+def is_number(wire: object) -> TypeGuard[int]:
+    """Whether a value is a count of tokens."""
+    return type(wire) is int and wire >= 0
+
+
+def _type_of(details: Mapping[str, Any]) -> str | None:
+    """The server's `type` of an error, where it is a text."""
+    kind = details.get("type")
+    return kind if isinstance(kind, str) else None
+
+
+def _tells_overflow(details: Mapping[str, Any]) -> bool:
+    return details.get("type") == "exceed_context_size_error" or details.get("code") == "context_length_exceeded"
+
+
 def _overflow_numbers(words: str, details: Mapping[str, Any]) -> tuple[int | None, int | None]:
     needed, room = details.get("n_prompt_tokens"), details.get("n_ctx")
-    found = re.search(r"\((\d+) tokens\).*?(?:size|size:)\D*\((\d+)|\((\d+) tokens\).*?batch size: (\d+)", words)
-    if found and needed is None:
-        numbers = [int(number) for number in found.groups() if number]
-        needed, room = numbers[0], numbers[1]
-    return needed, room
+    if is_number(needed) and is_number(room):
+        return needed, room
+    for numbers in (found.groupdict() for pattern in _OVERFLOWS if (found := pattern.search(words))):
+        return int(numbers["needed"]), int(numbers["room"])
+    return (needed if is_number(needed) else None), (room if is_number(room) else None)
 
 
-def _seconds(retry_after: str | None) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait, in any of the forms in use; None when it does not say.
+
+    `retry-after-ms` (Azure and OpenAI) comes first, then seconds, then a date, which is taken against the reply's own
+    `Date` where there is one, as clocks differ.
+    """
+    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
+        return milliseconds / 1000
+    told = headers.get("retry-after")
+    seconds = _number(told)
+    if seconds is not None or not told:
+        return seconds
+    until = _date(told)
+    if until is None:
+        return None
+    now = _date(headers.get("date")) or datetime.now(UTC)
+    return max(0.0, (until - now).total_seconds())
+
+
+def _number(text: str | None) -> float | None:
     try:
-        return max(0.0, float(retry_after)) if retry_after else None
+        number = float(text) if text else None
     except ValueError:
-        return None  # an HTTP date: no llama-server sends one, and clocks differ
+        return None
+    return max(0.0, number) if number is not None and isfinite(number) else None
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text) if text else None
+    except (ValueError, OverflowError):
+        return None
+    return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from .._printable import printable
 from ..errors import LlamaServerError
 from .options import FilePath
 
@@ -30,7 +31,7 @@ class LocalServerError(LlamaServerError):
 
     def __str__(self) -> str:
         text = super().__str__()
-        return f"{text}\nThe end of its log:\n{self.log}" if self.log else text
+        return f"{text}\nThe end of its log:\n{printable(self.log)}" if self.log else text
 
 
 _NEEDED: Final = (

@@ -222,7 +222,7 @@ _FLASH = {"on": "ENABLED", "off": "DISABLED", "auto": "AUTO"}
 _RERANKER = {"embedding": True, "pooling_type": "LLAMA_POOLING_TYPE_RANK"}
 
 _BY_HAND: Final[Mapping[str, Option]] = {
-    "host": Option("--host", "hostnames", _value, _set("hostnames", lambda host: [host])),
+    "host": Option("--host", "hostnames", _value, _set("hostnames", lambda host: host.split(","))),
     "port": Option("--port", "port", _value),
     "api_key": Option("--api-key", "api_keys", _no_argv, _set("api_keys", lambda key: api_keys(key))),
     "api_prefix": Option("--api-prefix", "api_prefix", _value),

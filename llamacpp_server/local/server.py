@@ -32,6 +32,7 @@ from ..settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState, hides_ar
 from ..transport import (
     Transport,
 )
+from .address import address_in, asked_for, check_hosts, clear_socket
 from .files import (
     LocalModel,
     LocalServerError,
@@ -65,7 +66,6 @@ _MOST_RESTARTS, _RESTART_WINDOW = 5, 60.0
 # Seconds that a running server has to answer before it is reused.
 _REUSE_PATIENCE: Final = 2.0
 _TAIL_BYTES: Final = 64 * 1024
-_LISTENING: Final = re.compile(rb'listening on (https?://[^\s"]+|unix://[^\n"]+)')
 # Configuration of another server, which ours must not take over. LLAMA_CACHE and HF_TOKEN stay.
 _STRAY: Final = re.compile(r"LLAMA_ARG_|LLAMA_API_KEY$|LLAMA_LOG_|AIP_")
 
@@ -180,6 +180,9 @@ class LocalServer:
         if self._reuse and self._reuse_running():
             return self
         check_files({"model": self.model, **self._options})
+        host, port = asked_for(self._options, self._extra_args)
+        check_hosts(host, port)
+        clear_socket(host)
         self._log_estimate()
         try:
             with self._lifecycle:
@@ -447,13 +450,13 @@ class LocalServer:
         """The server names its address once it listens; with port 0 nobody else can know it."""
         pause = _FIRST_POLL
         while True:
-            if (log := self._log) is None:
+            if (file := self._log) is None:
                 raise LocalServerError("the local server was stopped while it started")
-            said = _LISTENING.search(os.pread(log.fileno(), os.fstat(log.fileno()).st_size, 0))
-            if said:
-                address = said[1].decode().replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-                return normalize_base_url(address) + str(self._options.get("api_prefix", ""))
+            log = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
+            address = address_in(log, *asked_for(self._options, self._extra_args), self._pid)
             self._while_loading(time.monotonic() - started)
+            if address is not None:
+                return normalize_base_url(address) + str(self._options.get("api_prefix", ""))
             time.sleep(pause)
             pause = min(2 * pause, _SLOWEST_POLL)
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeGuard, TypeVar
 
 from pydantic_core import from_json
 
@@ -215,7 +215,8 @@ def _is_free(settings: ServerSettings, place: Place) -> Program[bool]:
         slots = yield from ask(once, Call(method="GET", path="/slots", query=query), list)
     except LlamaServerError:
         return False
-    return any(entry.get("id") == place.slot and not entry.get("is_processing", True) for entry in slots)
+    entries = (entry for entry in slots if isinstance(entry, dict))
+    return any(entry.get("id") == place.slot and not entry.get("is_processing", True) for entry in entries)
 
 
 def _measure(ticket: Ticket, settings: ServerSettings, model: str | None) -> Program[None]:
@@ -245,7 +246,13 @@ def _total_slots(settings: ServerSettings, model: str | None = None) -> Program[
         return UNLIMITED if model is None else None
     except LlamaServerError:
         return None
-    return _ROUTER if props.get("role") == "router" else props.get("total_slots") or UNLIMITED
+    slots = props.get("total_slots")
+    return _ROUTER if props.get("role") == "router" else slots if is_count(slots) else UNLIMITED
+
+
+def is_count(wire: object) -> TypeGuard[int]:
+    """Whether a server tells a number of slots that can be one."""
+    return type(wire) is int and 0 < wire < UNLIMITED
 
 
 def side_by_side(settings: ServerSettings, programs: Sequence[Program[T]]) -> Program[list[T]]:

@@ -9,6 +9,7 @@ from ..errors import (
     LlamaServerError,
     RequestTimeoutError,
     ServerBusyError,
+    ServerFaultError,
     ServerLoadingError,
 )
 from ..settings import ServerSettings
@@ -68,6 +69,9 @@ def _decide(
     error: LlamaServerError, tried: Attempts, elapsed: float, settings: ServerSettings, jitter: float
 ) -> Wait | None:
     reason = error.reason if isinstance(error, ConnectionFailedError) else None
+    unreached = isinstance(error, ServerFaultError) and not error.reached
+    if unreached and settings.wait_while_refused:
+        reason = "refused"
     if reason == "refused" or isinstance(error, ServerLoadingError):
         asked = settings.wait_while_refused if reason else settings.wait_while_loading
         return _poll("refused" if reason else "loading", tried, elapsed, settings) if asked else None
@@ -79,7 +83,7 @@ def _decide(
         return None
     backoff = _backoff(tried.retries, jitter)
     silent = isinstance(error, RequestTimeoutError) and settings.retry_read_timeout
-    if silent or reason in ("timeout", "name", "other"):
+    if silent or unreached or reason in ("timeout", "name", "other"):
         tried.retries += 1
         return Wait(backoff, "retry")
     if isinstance(error, ServerBusyError) and (error.retry_after or 0.0) <= MAX_RETRY_AFTER:

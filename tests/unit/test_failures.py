@@ -4,6 +4,7 @@ The rows are the server's own words, of b11434 and of older builds, and what sta
 """
 
 import json
+import time
 
 import pytest
 
@@ -105,7 +106,7 @@ ROWS = [
      UnreadableOutputError, "ask again"),
     (500, SERVER, "model name=broken failed to load", ServerFaultError, None),
     (500, SERVER, "something new", ServerFaultError, None),
-    (502, None, "Bad Gateway", ServerFaultError, None),
+    (502, None, "Bad Gateway", ServerFaultError, "gateway"),
 ]  # fmt: skip
 
 
@@ -221,13 +222,63 @@ def test_a_redirect_is_named_with_its_target():
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("5", 5.0), ("0", 0.0), ("1.5", 1.5), ("-3", 0.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("", None)],
+    [("5", 5.0), ("0", 0.0), ("1.5", 1.5), ("-3", 0.0), ("soon", None), ("nan", None), ("", None)],
 )
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [408, 425, 429, 503])
 def test_retry_after_is_read_as_seconds(status, text, seconds):
     error = failure(status, {"retry-after": text}, b"busy", URL)
     assert isinstance(error, ServerBusyError)
     assert error.retry_after == seconds
+
+
+def test_retry_after_is_read_as_a_date_by_the_clock_of_the_server():
+    at = {"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert failure(429, at, b"busy", URL).retry_after == 30.0
+    assert failure(429, {"retry-after": at["retry-after"]}, b"busy", URL).retry_after == 0.0  # long gone
+    assert failure(429, {"retry-after": "Wed, 99 Oct 2015 07:28:30 GMT"}, b"busy", URL).retry_after is None
+
+
+def test_retry_after_in_milliseconds_is_read_first():
+    assert failure(429, {"retry-after-ms": "1500", "retry-after": "9"}, b"busy", URL).retry_after == 1.5
+
+
+@pytest.mark.parametrize(
+    ("words", "numbers"),
+    [
+        ("This model's maximum context length is 4096 tokens. However, you requested 5000 tokens", (5000, 4096)),
+        ("maximum context length is 4096 tokens. However, your messages resulted in 5000 tokens.", (5000, 4096)),
+        ("litellm.ContextWindowExceededError: litellm.BadRequestError: too long", (None, None)),
+        ("The prompt (5000 tokens) exceeds the available context size (4096 tokens)", (5000, 4096)),
+    ],
+)
+def test_an_overflow_in_the_words_of_others_is_one(words, numbers):
+    body = json.dumps({"error": {"message": words, "code": 400}}).encode()
+    error = failure(400, {}, body, URL)
+    assert isinstance(error, ContextOverflowError)
+    assert (error.n_prompt_tokens, error.n_ctx) == numbers
+
+
+def test_the_code_of_openai_for_an_overflow_is_known():
+    body = json.dumps({"error": {"message": "too long", "code": "context_length_exceeded"}}).encode()
+    assert isinstance(failure(400, {}, body, URL), ContextOverflowError)
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "reached"),
+    [(502, "Bad Gateway", False), (500, "proxy error: Could not establish connection", False), (500, "boom", True)],
+)
+def test_a_server_that_a_gateway_did_not_reach_is_told_from_one_that_failed(status, words, reached):
+    error = failure(status, {}, json.dumps({"error": {"message": words}}).encode(), URL)
+    assert isinstance(error, ServerFaultError)
+    assert error.reached is reached
+
+
+def test_ten_megabytes_of_an_error_are_read_quickly():
+    started = time.monotonic()
+    for words in ("(1 tokens) " * 900_000, "x" * 10_000_000, "(" * 10_000_000):
+        body = json.dumps({"error": {"message": words}}).encode()
+        assert len(str(failure(400, {}, body, URL))) < 2000
+    assert time.monotonic() - started < 5
 
 
 def test_a_long_body_is_kept_in_part():

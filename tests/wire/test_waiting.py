@@ -160,7 +160,37 @@ def test_a_time_that_is_too_long_to_wait_is_passed_on_at_once(connect):
     assert time.monotonic() - began < 2
 
 
-@pytest.mark.parametrize("status", [500, 502, 504])
+UNREACHED = [error(502, "Bad Gateway"), error(500, "proxy error: Could not establish connection")]
+
+
+@pytest.mark.parametrize("unreached", UNREACHED, ids=["gateway", "router"])
+def test_a_request_that_reached_no_server_is_sent_again(connect, unreached):
+    with ScriptedServer(unreached, HELLO) as server:
+        assert connect(server.url).chat(CHAT).content == "Hello"
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("unreached", UNREACHED, ids=["gateway", "router"])
+def test_a_server_that_stays_out_of_reach_is_a_fault_after_the_repeats(connect, unreached):
+    with ScriptedServer(unreached) as server:
+        with pytest.raises(ServerFaultError, match="a gateway or router in front can't reach the server"):
+            connect(server.url, max_retries=1).chat(CHAT)
+        assert len(server.requests) == 2
+
+
+def test_a_server_out_of_reach_is_waited_for_like_one_that_refuses(connect):
+    with ScriptedServer(*UNREACHED * 3, HELLO) as server:
+        client = connect(server.url, max_retries=0, wait_while_refused=True)
+        assert client.chat(CHAT).content == "Hello"
+
+
+@pytest.mark.parametrize("status", [408, 425])
+def test_a_request_that_came_late_or_early_is_sent_again(connect, status):
+    with ScriptedServer(error(status, "again"), HELLO) as server:
+        assert connect(server.url).chat(CHAT).content == "Hello"
+
+
+@pytest.mark.parametrize("status", [500, 504])
 def test_a_failed_server_is_never_asked_again(connect, status):
     with ScriptedServer(error(status, "boom"), HELLO) as server:
         with pytest.raises(ServerFaultError, match="boom"):

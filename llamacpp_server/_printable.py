@@ -1,0 +1,32 @@
+"""Text of servers, models and files made fit for messages, logs and terminals."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+# C0 and C1 control characters, marks that turn the direction of writing, line ends of Unicode, tag characters (which
+# nobody sees), and halves of surrogate pairs, which can't be written at all.
+_UNSAFE: Final = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e007f"
+)
+_IN_TEXT: Final = re.compile(f"[{_UNSAFE}]")
+_IN_LINE: Final = re.compile(f"[{_UNSAFE}\n\t]")
+
+
+def one_line(text: str) -> str:
+    r"""The text with control characters, bidirectional marks and line ends escaped: `\x1b`, `\u202e`, `\n`."""
+    return _IN_LINE.sub(_escaped, text) if not _is_plain(text) else text
+
+
+def printable(text: str) -> str:
+    """As `one_line`, with line feeds and tabs left as they are: for text of several lines."""
+    return _IN_TEXT.sub(_escaped, text) if not _is_plain(text) else text
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
