@@ -63,7 +63,7 @@ def listens(pid: int | None, port: int) -> bool | None:
 
 def _listening(table: Path, port: int) -> Iterator[str]:
     with contextlib.suppress(OSError):
-        for line in table.read_text().splitlines()[1:]:
+        for line in table.read_text().strip().split("\n")[1:]:
             fields = line.split()
             if fields[3] == _LISTEN_STATE and int(fields[1].rpartition(":")[2], 16) == port:
                 yield f"socket:[{fields[9]}]"

@@ -180,9 +180,7 @@ class LocalServer:
         if self._reuse and self._reuse_running():
             return self
         check_files({"model": self.model, **self._options})
-        host, port = asked_for(self._options, self._extra_args)
-        check_hosts(host, port)
-        clear_socket(host)
+        check_hosts(*asked_for(self._options, self._extra_args))
         self._log_estimate()
         try:
             with self._lifecycle:
@@ -421,6 +419,7 @@ class LocalServer:
 
     def _launch(self, options: Mapping[str, Any]) -> None:
         self._owner = os.getpid()
+        clear_socket(asked_for(options, self._extra_args)[0])
         environ = {name: value for name, value in os.environ.items() if not _STRAY.match(name)}
         order: dict[str, Any] = {"env": environ, "parent": self._owner, "stdin": ""}
         model = [] if self.model is None else ["--model", str(self.model)]

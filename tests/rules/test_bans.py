@@ -31,6 +31,7 @@ ALLOWED = {
     ("llamacpp_server.testing.scripted_server", "http.client"): "to stand between a test and its server",
     ("llamacpp_server.testing.scripted_server", "socket"): "to cut a reply off",
     ("llamacpp_server.local.server", "socket"): "to find a free port",
+    ("llamacpp_server.local.address", "socket"): "to see whether a unix socket was left behind",
 }
 TYPES_ONLY = ("llamacpp_server.client", "llamacpp_server.async_client")
 
