@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
+    from .address import address_in as address_in
+    from .address import clear_socket as clear_socket
+    from .address import listens as listens
     from .decisions_copy import write_decisions_copy
     from .flags import FLAGS as FLAGS
     from .flags import ServerFlags as ServerFlags
@@ -37,6 +40,11 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "address": (
+            "address_in",
+            "clear_socket",
+            "listens",
+        ),
         "decisions_copy": ("write_decisions_copy",),
         "flags": ("FLAGS", "ServerFlags"),
         "memory": ("MemoryEstimate", "estimate_memory"),

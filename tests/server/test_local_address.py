@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from llamacpp_server import ChatRequest, LocalServer, LocalServerError
-from llamacpp_server.local.address import address_in, clear_socket, listens
+from llamacpp_server.local import address_in, clear_socket, listens
 from tests.wire.scripted_server import ScriptedServer, reply
 
 MODEL = "models/tiny-chat.gguf"
