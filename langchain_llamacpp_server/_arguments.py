@@ -51,7 +51,8 @@ _OF_CALLS: Final = ArgumentTable(
         "web_search_options": "llama-server does not search the web; bind a tool that does",
     }
 )
-CHAT_CALLS: Final = CHAT | _OF_CALLS
+# Today's names of what OpenAI's API called functions; a function without its envelope is a tool to `wire_tools`.
+CHAT_CALLS: Final = CHAT | _OF_CALLS | ArgumentTable(renamed={"functions": "tools", "function_call": "tool_choice"})
 
 _AS_TEXTS = "texts are always sent as texts, never as tokens of another model"
 _RETRIES = "see `max_retries` and `total_timeout`"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages import BaseMessage
+from pydantic import BaseModel
 
 from llamacpp_server import ChatRequest, ServerInfo
 from llamacpp_server.info import media_of
@@ -19,6 +20,7 @@ from llamacpp_server.sampling import SAMPLING_FIELDS, merged_params
 
 from ._arguments import CHAT_CALLS
 from ._messages import to_wire
+from ._parsed import answer_class
 from ._tools import wire_tools
 
 
@@ -44,11 +46,13 @@ class Call:
         request: What is sent.
         settings: Fields of `ServerSettings` that differ for this call.
         stream_usage: Whether streamed chunks tell the token counts.
+        answer_class: The class that was given as `response_format`, for `additional_kwargs["parsed"]`.
     """
 
     request: ChatRequest
     settings: Mapping[str, Any]
     stream_usage: bool
+    answer_class: type[BaseModel] | None = None
 
 
 def prepare(
@@ -75,7 +79,7 @@ def prepare(
     given.pop("stream", None)
     if stop is not None:
         given["stop"] = list(stop)
-    stream_usage = _stream_usage(given, defaults)
+    stream_usage, own_class = _stream_usage(given, defaults), answer_class(given.get("response_format"))
     check, schema_shown = given.pop("check_forced_call", True), given.pop("schema_in_prompt", False)
     tools = wire_tools(given.pop("tools", None) or (), given.pop("strict", None))
     choice = given.pop("tool_choice", None)
@@ -104,7 +108,7 @@ def prepare(
         missing_call_is_error=bool(check),
         **defaults.request_fields,
     )
-    return Call(request, settings, stream_usage)
+    return Call(request, settings, stream_usage, own_class)
 
 
 def fitting(tools: Sequence[Any] | None, max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:

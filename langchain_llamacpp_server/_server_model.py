@@ -38,6 +38,12 @@ class CheckedOnInit(ConnectionFields):
 class ServerModel(CheckedOnInit, BaseLanguageModel[Any]):
     """A language model on a llama-server."""
 
+    @model_validator(mode="after")
+    def _set_langchain_versions(self) -> Self:
+        # LangChain records them in its `model_post_init`, in whose place pydantic puts that of our private attributes.
+        BaseLanguageModel.model_post_init(self, None)
+        return self
+
     def get_token_ids(self, text: str) -> list[int]:
         """Token ids of a text, from the server; equal texts are asked for once."""
         if self.custom_get_token_ids is not None:

@@ -10,9 +10,10 @@ from typing import Any, cast
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
 from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import AddableDict
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from llamacpp_server import ChatChoice, LlamaServerError, ToolCall, UnfitAnswerError
 from llamacpp_server.integration import (
@@ -21,7 +22,8 @@ from llamacpp_server.integration import (
 )
 
 from ._errors import unfit
-from ._structured import Goal, Reader
+from ._registration import let_load_find
+from ._structured import Goal, Reader, goal
 
 
 class _Part(AddableDict):
@@ -41,16 +43,78 @@ def _sum(before: Mapping[str, Any], after: Mapping[str, Any]) -> _Part:
     return whole
 
 
-class StructuredChain(Runnable[LanguageModelInput, Any]):
+class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
     """A model whose answers are objects.
 
     Whole answers are asked for as often as `Attempts` says. Streams are not asked for anew once they have begun.
+
+    A class is dumped as its JSON schema, since a dump must not name code to import. A loaded chain gives dicts.
+
+    Attributes:
+        model: The chat model.
+        form: The schema as the caller gave it; None for any JSON.
+        method: As in `with_structured_output`.
+        include_raw: As in `with_structured_output`.
+        strict: As in `with_structured_output`.
+        options: Parameters of every call.
     """
 
-    def __init__(self, goal: Goal, *, include_raw: bool) -> None:
-        self._goal = goal
-        self._include_raw = include_raw
-        self.name = "StructuredChain"
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    name: str | None = "StructuredChain"
+    model: Any
+    form: Any = None
+    method: str = "json_schema"
+    include_raw: bool = False
+    strict: bool | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    _made_goal: Goal | None = PrivateAttr(default=None)
+
+    @property
+    def _goal(self) -> Goal:
+        if self._made_goal is None:
+            self._made_goal = goal(self.model, self.form, self.method, self.strict, self.options)
+        return self._made_goal
+
+    def check(self) -> None:
+        """Checks its schema and its method.
+
+        Raises:
+            BadRequestError: For an unknown method, or no schema where one is needed.
+        """
+        _ = self._goal
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """It is."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """Where `langchain_core.load` finds the class."""
+        return [str(__package__), "_structured_chain"]
+
+    def to_json(self) -> Any:
+        """The chain as `langchain_core.load` reads it."""
+        written = cast(dict[str, Any], super().to_json())
+        if isinstance(self.form, type):
+            written["kwargs"]["form"] = {"title": self._goal.name, **(self._goal.schema or {})}
+        return written
+
+    @property
+    def OutputType(self) -> Any:
+        """The class of the answers, as far as there is one."""
+        if self.include_raw or not isinstance(self.form, type):
+            return dict[str, Any]
+        return self.form
+
+    def get_output_jsonschema(self, config: RunnableConfig | None = None) -> dict[str, Any]:
+        """The JSON schema of the answers."""
+        schema = self._goal.schema
+        if self.include_raw or schema is None or isinstance(self.form, type):
+            return super().get_output_jsonschema(config)
+        return schema
 
     @property
     def config_specs(self) -> list[Any]:
@@ -200,22 +264,22 @@ class StructuredChain(Runnable[LanguageModelInput, Any]):
                 _tell(attempts, [message])
         except UnfitAnswerError as error:
             own = unfit(error, message.response_metadata.get("finish_reason") if message is not None else None)
-            if self._include_raw and message is not None:
+            if self.include_raw and message is not None:
                 return {"raw": _with_repairs(message, attempts), "parsed": None, "parsing_error": own}
             raise own from error.__cause__
         return None
 
     def _given(self, attempts: Attempts[Any], message: AIMessage | None) -> Any:
-        if not self._include_raw or message is None:
+        if not self.include_raw or message is None:
             return attempts.value
         return {"raw": _with_repairs(message, attempts), "parsed": attempts.value, "parsing_error": None}
 
     def _parts(self, chunk: AIMessage, found: Any) -> Iterator[Any]:
         """What to give for one chunk of the model."""
-        if self._include_raw:
+        if self.include_raw:
             yield _Part(raw=chunk)
         if found is not None:
-            yield _Part(parsed=found) if self._include_raw else found
+            yield _Part(parsed=found) if self.include_raw else found
 
     def _last(self, attempts: Attempts[Any], seen: list[AIMessage], reader: Reader) -> Iterator[Any]:
         """The end of a stream: the object as it was checked, where it is not what was given before."""
@@ -224,13 +288,13 @@ class StructuredChain(Runnable[LanguageModelInput, Any]):
         except UnfitAnswerError as error:
             reasons = [message.response_metadata.get("finish_reason") for message in seen]
             own = unfit(error, next((reason for reason in reasons if reason), None))
-            if not self._include_raw:
+            if not self.include_raw:
                 raise own from error.__cause__
             yield _Part(parsed=None, parsing_error=own)
             return
         if not reader.gave(attempts.value):
-            yield _Part(parsed=attempts.value) if self._include_raw else attempts.value
-        if self._include_raw:
+            yield _Part(parsed=attempts.value) if self.include_raw else attempts.value
+        if self.include_raw:
             yield _Part(parsing_error=None)
 
 
@@ -271,5 +335,7 @@ def _with_repairs(message: AIMessage, attempts: Attempts[Any]) -> AIMessage:
     metadata = {**message.response_metadata, "llamacpp": {**of_server, "repairs": repairs}}
     return message.model_copy(update={"response_metadata": metadata})
 
+
+let_load_find(StructuredChain)
 
 __all__ = ["StructuredChain"]

@@ -37,6 +37,7 @@ from ._chunks import PROVIDER, StreamConverter, result, with_shares
 from ._clients import async_client_for, client_for
 from ._errors import langchain_errors
 from ._messages import holds_media
+from ._parsed import parsed, with_parsed
 from ._prewarm import Prewarming
 from ._profile import profile
 from ._progress import HeardStreams
@@ -174,14 +175,16 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
     ) -> Iterator[ChatGenerationChunk]:
         with langchain_errors:
             call = self._prepare(messages, stop, kwargs | self._one_answer(kwargs), self._info_for(messages, kwargs))
-            converter = StreamConverter(usage=call.stream_usage)
+            converter, seen = StreamConverter(usage=call.stream_usage), list[AIMessage]()
             client = client_for(self.client, call, run_manager)
             with closing(cast(Any, client.stream_chat(call.request))) as deltas:
                 for delta in deltas:
                     chunk = converter.add(delta)
                     if chunk is not None:
+                        if call.answer_class is not None:
+                            seen.append(cast(AIMessage, chunk.message))
                         yield chunk
-            yield self._last(call, converter)
+            yield self._last(call, converter, seen)
 
     async def _astream(
         self,
@@ -194,14 +197,16 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
             call = self._prepare(
                 messages, stop, kwargs | self._one_answer(kwargs), await self._ainfo_for(messages, kwargs)
             )
-            converter = StreamConverter(usage=call.stream_usage)
+            converter, seen = StreamConverter(usage=call.stream_usage), list[AIMessage]()
             client = async_client_for(self.async_client, call, run_manager)
             async with aclosing(cast(Any, client.stream_chat(call.request))) as deltas:
                 async for delta in deltas:
                     chunk = converter.add(delta)
                     if chunk is not None:
+                        if call.answer_class is not None:
+                            seen.append(cast(AIMessage, chunk.message))
                         yield chunk
-            yield self._last(call, converter)
+            yield self._last(call, converter, seen)
 
     def _prepare(
         self,
@@ -245,12 +250,14 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
 
     def _whole(self, call: Call, reply: ChatReply) -> ChatResult:
         self._served = (self.base_url, reply.start.model) if reply.start.model else self._served
-        return result(reply)
+        return with_parsed(call.answer_class, result(reply))
 
-    def _last(self, call: Call, converter: StreamConverter) -> ChatGenerationChunk:
+    def _last(self, call: Call, converter: StreamConverter, seen: list[AIMessage]) -> ChatGenerationChunk:
         if converter.start is not None and converter.start.model:
             self._served = (self.base_url, converter.start.model)
-        return converter.last()
+        last = converter.last()
+        last.message.additional_kwargs |= parsed(call.answer_class, [*seen, cast(AIMessage, last.message)])
+        return last
 
     # -- tools and structured output
 
@@ -311,10 +318,13 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         The chain raises an `UnfitAnswerError` for what does not fit the schema, a `TruncatedOutputError` for what was
         cut off, and a `MissingToolCallError` for a call that did not come. See docs/structured-output.md.
         """
-        from ._structured import goal
         from ._structured_chain import StructuredChain
 
-        return StructuredChain(goal(self, schema, method, strict, kwargs), include_raw=include_raw)
+        chain = StructuredChain(
+            model=self, form=schema, method=method, include_raw=include_raw, strict=strict, options=kwargs
+        )
+        chain.check()
+        return chain
 
     # -- counting tokens, on the server
 

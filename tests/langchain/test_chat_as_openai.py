@@ -1,0 +1,134 @@
+"""What programs for ChatOpenAI do with a model besides `invoke`, on a real server."""
+
+import asyncio
+import copy
+import json
+import pickle
+from typing import Any
+
+import pytest
+from langchain_core.load import dumps, load
+from langchain_core.messages import AIMessageChunk
+from langchain_core.prompts import ChatPromptTemplate
+from pydantic import BaseModel
+
+from langchain_llamacpp_server import ChatLlamaServer
+from langchain_llamacpp_server._errors import TruncatedOutputError
+from llamacpp_server import LocalServer
+from tests.langchain.conftest import get_weather
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+FUNCTION: dict[str, Any] = {
+    "name": "get_weather",
+    "description": "The weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+ANN = Person(name="Ann", age=7)
+
+
+def test_functions_become_tools(talker: LocalServer, recorded: Any) -> None:
+    llm, requests = recorded(talker)
+    answer = llm.invoke("weather?", functions=[FUNCTION], function_call="auto")
+    assert [call["args"] for call in answer.tool_calls] == [{"city": "Oslo"}, {"city": "Rome"}]
+    assert requests[-1]["tools"] == [{"type": "function", "function": FUNCTION}]
+    assert "functions" not in requests[-1]
+    assert "function_call" not in requests[-1]
+
+
+def test_a_named_function_is_forced(talker: LocalServer, recorded: Any) -> None:
+    llm, requests = recorded(talker)
+    llm.invoke("weather?", functions=[FUNCTION, {**FUNCTION, "name": "other"}], function_call={"name": "get_weather"})
+    assert [tool["function"]["name"] for tool in requests[-1]["tools"]] == ["get_weather"]
+    assert requests[-1]["tool_choice"] == "required"
+
+
+def test_a_class_as_response_format_gives_the_object_with_the_message(llm: ChatLlamaServer) -> None:
+    assert llm.invoke("person", response_format=Person).additional_kwargs["parsed"] == ANN
+    assert asyncio.run(llm.ainvoke("person", response_format=Person)).additional_kwargs["parsed"] == ANN
+    assert llm.bind(response_format=Person).invoke("person").additional_kwargs["parsed"] == ANN
+
+
+def test_a_stream_ends_with_the_object(llm: ChatLlamaServer) -> None:
+    async def streamed() -> list[AIMessageChunk]:
+        return [chunk async for chunk in llm.astream("person", response_format=Person)]
+
+    for chunks in (list(llm.stream("person", response_format=Person)), asyncio.run(streamed())):
+        assert [chunk.additional_kwargs.get("parsed") for chunk in chunks if "parsed" in chunk.additional_kwargs] == [
+            ANN
+        ]
+        whole = chunks[0]
+        for chunk in chunks[1:]:
+            whole += chunk
+        assert whole.additional_kwargs["parsed"] == ANN
+    assert (
+        llm.model_copy(update={"streaming": True}).invoke("person", response_format=Person).additional_kwargs["parsed"]
+        == ANN
+    )
+
+
+def test_a_dict_as_response_format_gives_no_object(llm: ChatLlamaServer) -> None:
+    answer = llm.invoke("person", response_format={"type": "json_object"})
+    assert "parsed" not in answer.additional_kwargs
+
+
+def test_an_answer_that_calls_tools_has_no_object(llm: ChatLlamaServer) -> None:
+    answer = llm.bind_tools([get_weather]).invoke("weather?", response_format=Person, thinking=False)
+    assert answer.tool_calls or "parsed" in answer.additional_kwargs
+
+
+def test_an_answer_that_was_cut_off_is_an_error(llm: ChatLlamaServer) -> None:
+    with pytest.raises(TruncatedOutputError):
+        llm.invoke("person", response_format=Person, max_tokens=3)
+    with pytest.raises(TruncatedOutputError):
+        list(llm.stream("person", response_format=Person, max_tokens=3))
+
+
+def test_versions_in_traces_are_those_of_langchain_and_ours() -> None:
+    versions = ChatLlamaServer(base_url="http://host").metadata["lc_versions"]  # type: ignore[index]
+    assert {"langchain-core", "langchain", "llamacpp-server"} <= set(versions)
+
+
+def test_the_output_schema_of_a_structured_chain_is_its_schema(llm: ChatLlamaServer) -> None:
+    assert llm.with_structured_output(Person).get_output_schema() is Person
+    assert llm.with_structured_output(Person).get_output_jsonschema() == Person.model_json_schema()
+    schema = Person.model_json_schema()
+    assert llm.with_structured_output(schema).get_output_jsonschema() == schema
+    assert "properties" not in llm.with_structured_output(Person, include_raw=True).get_output_jsonschema()
+    assert llm.with_structured_output(Person).get_input_schema() is not None
+
+
+def test_a_structured_chain_composes(llm: ChatLlamaServer) -> None:
+    prompt = ChatPromptTemplate.from_messages([("user", "person {name}")])
+    chain = prompt | llm.with_structured_output(Person) | (lambda found: found.age)
+    assert chain.invoke({"name": "Ann"}) == 7
+    assert chain.batch([{"name": "Ann"}, {"name": "Bob"}]) == [7, 7]
+    assert (prompt | llm.with_structured_output(Person)).get_output_schema() is Person
+    assert (prompt | llm.with_structured_output(Person)).get_graph().draw_mermaid()
+    assert llm.with_structured_output(Person).with_retry().with_config(tags=["a"]).invoke("person") == ANN
+
+
+@pytest.mark.filterwarnings("ignore:The function `load` is in beta")
+def test_a_structured_chain_dumps_and_loads(llm: ChatLlamaServer) -> None:
+    prompt = ChatPromptTemplate.from_messages([("user", "person {name}")])
+    for schema in (Person.model_json_schema(), Person):
+        chain = prompt | llm.with_structured_output(schema, method="json_mode", repair_rounds=0)
+        again = load(json.loads(dumps(chain)), allowed_objects="all", valid_namespaces=["langchain_llamacpp_server"])
+        assert again.invoke({"name": "Ann"}) == ANN.model_dump()
+        assert again.last.method == "json_mode"
+        assert again.last.options == {"repair_rounds": 0}
+
+
+def test_a_dumped_chain_holds_no_secret() -> None:
+    llm = ChatLlamaServer(base_url="http://user:very-secret@host:1", api_key="very-secret")
+    chain = llm.with_structured_output(Person)
+    assert "very-secret" not in dumps(chain) + repr(chain) + str(chain)
+
+
+def test_a_structured_chain_can_be_copied(llm: ChatLlamaServer) -> None:
+    assert copy.deepcopy(llm.with_structured_output(Person)).invoke("person") == ANN
+    assert pickle.loads(pickle.dumps(llm.with_structured_output(Person))).invoke("person") == ANN
