@@ -195,6 +195,8 @@ def result(reply: ChatReply) -> ChatResult:
     usages = [reply.usage, *[None] * (len(reply.choices) - 1)]
     generations = [_generation(reply, choice, usage) for choice, usage in zip(reply.choices, usages, strict=True)]
     output: dict[str, Any] = {"model_provider": PROVIDER, "model_name": reply.start.model}
+    if reply.start.id:
+        output["id"] = reply.start.id  # where instrumentations look for it
     if reply.usage:
         output["token_usage"] = token_usage(reply.usage)
     return ChatResult(generations=generations, llm_output=output)

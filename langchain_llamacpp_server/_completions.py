@@ -116,6 +116,8 @@ def result(replies: Sequence[CompletionReply], answers: int) -> LLMResult:
             found[0].generation_info = {**(found[0].generation_info or {}), "timings": reply.timings.as_dict()}
         generations += [found[at : at + answers] for at in range(0, len(found), answers)]
     output: dict[str, Any] = {"model_name": replies[0].start.model, "token_usage": _usage(replies)}
+    if len(replies) == 1 and replies[0].start.id:
+        output["id"] = replies[0].start.id  # where instrumentations look for it
     if replies[0].start.system_fingerprint:
         output["system_fingerprint"] = replies[0].start.system_fingerprint
     return LLMResult(generations=generations, llm_output=output)
@@ -136,7 +138,7 @@ class ChunkConverter:
     """Deltas -> chunks. What is said once (name, usage, timings, the end) is on the last one, so that chunks add up."""
 
     def __init__(self) -> None:
-        self.model = ""
+        self.model = self.id = ""
         self._usage: Usage | None = None
         self._timings: Timings | None = None
         self._finish_reason: str | None = None
@@ -144,7 +146,7 @@ class ChunkConverter:
     def add(self, delta: CompletionDelta) -> GenerationChunk | None:
         """The chunk of a delta; None where it has nothing to show."""
         if delta.start is not None:
-            self.model = delta.start.model
+            self.model, self.id = delta.start.model, delta.start.id
         self._usage = delta.usage or self._usage
         self._timings = delta.timings or self._timings
         self._finish_reason = delta.finish_reason or self._finish_reason
@@ -158,6 +160,8 @@ class ChunkConverter:
     def last(self) -> GenerationChunk:
         """The end, without text."""
         info: dict[str, Any] = {"finish_reason": self._finish_reason, "model_name": self.model}
+        if self.id:
+            info["id"] = self.id
         if self._usage is not None:
             prompt, completion = self._usage.prompt_tokens, self._usage.completion_tokens
             info["token_usage"] = {

@@ -61,6 +61,19 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
         return LLM.constructor(values, cls) if isinstance(values, Mapping) else values
 
     _call: Mapping[str, Any] | None = PrivateAttr(default=None)
+    # Address -> the model's name in a reply. One dict for a model and its copies, one of which answers each call.
+    _served: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def _told_name(self) -> str | None:
+        return self._served.get(self.base_url)
+
+    def _noted(self, found: LLMResult) -> LLMResult:
+        self._note((found.llm_output or {}).get("model_name"))
+        return found
+
+    def _note(self, name: str | None) -> None:
+        if name:
+            self._served[self.base_url] = name
 
     # -- LangChain's cache and traces, which see the model's parameters and not the call's
 
@@ -100,8 +113,8 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
         with langchain_errors:
             client = client_for(self.client, call, run_manager)
             if call.suffix is not None:
-                return result([client.infill(call.infill(prompt)) for prompt in prompts], call.answers)
-            return result([client.complete(call.complete(prompts))], call.answers)
+                return self._noted(result([client.infill(call.infill(prompt)) for prompt in prompts], call.answers))
+            return self._noted(result([client.complete(call.complete(prompts))], call.answers))
 
     async def _agenerate(
         self,
@@ -116,8 +129,10 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
         with langchain_errors:
             client = async_client_for(self.async_client, call, run_manager)
             if call.suffix is not None:
-                return result([await client.infill(call.infill(prompt)) for prompt in prompts], call.answers)
-            return result([await client.complete(call.complete(prompts))], call.answers)
+                return self._noted(
+                    result([await client.infill(call.infill(prompt)) for prompt in prompts], call.answers)
+                )
+            return self._noted(result([await client.complete(call.complete(prompts))], call.answers))
 
     def _stream(
         self,
@@ -141,6 +156,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
                         if run_manager is not None:
                             run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                         yield chunk
+            self._note(converter.model)
             yield converter.last()
 
     async def _astream(
@@ -165,6 +181,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
                         if run_manager is not None:
                             await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                         yield chunk
+            self._note(converter.model)
             yield converter.last()
 
     def _read(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> CompletionCall:
@@ -190,7 +207,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
         own = [self.stop] if isinstance(self.stop, str) else self.stop
         params = super()._get_ls_params(stop=stop or own, **kwargs)
         params["ls_provider"] = _PROVIDER
-        params["ls_model_name"] = str(kwargs.get("model") or self.model or "llama-server")
+        params["ls_model_name"] = str(kwargs.get("model") or self.model_name or "llama-server")
         return params
 
     @model_validator(mode="after")
@@ -210,6 +227,8 @@ def _folded(chunks: list[GenerationChunk]) -> LLMResult:
         whole += chunk
     info = dict(whole.generation_info or {})
     output = {"model_name": info.pop("model_name"), "token_usage": info.pop("token_usage", {})}
+    if reply_id := info.pop("id", None):
+        output["id"] = reply_id
     return LLMResult(generations=[[GenerationChunk(text=whole.text, generation_info=info)]], llm_output=output)
 
 

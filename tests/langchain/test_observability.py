@@ -135,3 +135,29 @@ def test_the_first_token_counts_from_the_request(slow_server: LocalServer) -> No
             pass
         timings = told(waiting.result())["timings"]
     assert timings["first_token_ms"] > timings["prompt_ms"]
+
+
+def test_a_reply_is_named_by_its_id(llm: ChatLlamaServer) -> None:
+    plain = LlamaServerLLM(base_url=llm.base_url, api_key=SECRET, max_tokens=2)
+    with traced(GenAI()) as exporter:
+        answer = llm.invoke("Hello")
+        assert dict(taken(exporter).attributes or {})["gen_ai.response.id"] == answer.response_metadata["id"]
+        for model in (plain, plain.model_copy(update={"streaming": True})):
+            output = model.generate(["Hello"]).llm_output
+            assert output is not None
+            assert dict(taken(exporter).attributes or {})["gen_ai.response.id"] == output["id"] != ""
+
+
+def test_completions_are_traced_by_the_name_that_the_server_told(chat_server: LocalServer) -> None:
+    def ask(llm: LlamaServerLLM) -> None:
+        llm.invoke("Hello", seed=1)
+
+    def stream(llm: LlamaServerLLM) -> None:
+        list(llm.stream("Hello"))
+
+    for call in (ask, stream):
+        llm = LlamaServerLLM(base_url=chat_server.base_url, max_tokens=1)
+        assert llm._get_ls_params()["ls_model_name"] == "llama-server"
+        call(llm)
+        assert llm._get_ls_params()["ls_model_name"] == "random"
+        assert llm.model_name == "random"
