@@ -12,7 +12,7 @@ from .chat import Repair
 def tell(repairs: Iterable[Repair]) -> None:
     """Log each repair, the same one only once in a process."""
     for repair in repairs:
-        say_once(f"repaired {repair}")
+        say_once(str(repair))
 
 
 def enabled(names: Collection[str], wanted: bool | Collection[str]) -> frozenset[str]:

@@ -175,7 +175,7 @@ def _learn_of_tools(
         if (yield from _taken(settings, _chat({**_least(body), "tools": tools}))):
             recall(settings, request.model).plain = True
             return True
-    error.message += f" (the server refuses the tools {', '.join(map(repr, guilty))})"
+    error.message += f" (the server rejects the tools {', '.join(map(repr, guilty))})"
     return False
 
 

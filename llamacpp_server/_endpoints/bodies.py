@@ -95,7 +95,7 @@ def completion_body(request: CompletionRequest) -> dict[str, Any]:
     """The body of `/v1/completions` and of the native `/completion`."""
     body = _completion_parameters(request.params)
     if isinstance(request.prompt, Mapping):
-        raise BadRequestError("the prompt is a text, token ids or a list of either, not a dict")
+        raise BadRequestError("prompt must be a string, token ids or a list of either, not a dict")
     body["prompt"] = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
     if request.model is not None:
         body["model"] = request.model
@@ -107,8 +107,8 @@ def _completion_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     body = with_held_form(parameters(params))
     if body.get("response_fields"):
         raise BadRequestError(
-            "response_fields is not supported: replies are read from the fields that it leaves out",
-            remedy="leave it out, and take what you need of the reply",
+            "response_fields is not supported: it would remove fields that the client needs",
+            remedy="remove it, and pick the fields from the reply",
         )
     most = body.pop("top_logprobs", None)
     if most is not None:  # of completions the server knows the native name only
@@ -141,7 +141,7 @@ def infill_body(request: InfillRequest) -> dict[str, Any]:
 def parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     body = as_grammar(check_params(params))
     if "parse_tool_calls" in body:
-        say_once("`parse_tool_calls` is sent, but llama-server has ignored it since its builds of autumn 2026")
+        say_once("`parse_tool_calls` was sent, but llama-server ignores it since its builds of autumn 2026")
     if "stop" in body:
         _clean_stop(body)
     if "response_format" in body:
@@ -181,7 +181,7 @@ def _clean_stop(body: dict[str, Any]) -> None:
     given = [body["stop"]] if isinstance(body["stop"], str) else body["stop"]
     stop = [text for text in given if text]
     if len(stop) < len(given):
-        say_once("empty texts in `stop` were dropped; the server would end every answer at its first token")
+        say_once("dropped empty strings in `stop`: they would end every answer at its first token")
     body["stop"] = stop
     if given and not stop:
         del body["stop"]
@@ -196,15 +196,13 @@ def _nested_format(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_constraint_with_tools(body: Mapping[str, Any]) -> None:
     if "grammar" in body:
-        raise BadRequestError(
-            "llama-server takes a grammar or tools, not both in one request; `regex` and `choices` are grammars, too"
-        )
+        raise BadRequestError("a request can have a grammar or tools, not both; `regex` and `choices` are grammars too")
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message without nulls: `name: null` and the like are answered with 500, `content: null` by old builds."""
     if "text" in message and not message.keys() & {"content", "tool_calls"}:
-        raise BadRequestError("a message has `text` and no `content`", remedy="name it `content`")
+        raise BadRequestError("a message has `text` instead of `content`", remedy="rename it to `content`")
     clean: dict[str, Any] = _without_nulls(message)
     clean.setdefault("content", "")
     return clean

@@ -74,7 +74,7 @@ Chat = StreamCall[ChatDelta]
 _PATH: Final = "/v1/chat/completions"
 # Seconds for ending a thought while its stream waits.
 _CONTROL_PATIENCE: Final = 5.0
-_NO_TOOLS: Final = "the model's chat template knows no tools: the server drops them without a word"
+_NO_TOOLS: Final = "the model's chat template does not support tools, so the server drops them silently"
 
 
 def stream_chat(settings: ServerSettings, request: ChatRequest) -> Chat:
@@ -135,7 +135,7 @@ def _tool_chat(settings: ServerSettings, request: ChatRequest, before: tuple[Rep
         say_once(f"{_NO_TOOLS} ({request.model or settings.model or redact_url(settings.base_url)})")
         return _chat(settings, request, choice, (*told, Repair("no_tools", "tools", _NO_TOOLS)))
     if not (request.check_calls and request.forced_round):
-        raise NotSupportedError(_NO_TOOLS, remedy="start the server with a --chat-template-file that knows tools")
+        raise NotSupportedError(_NO_TOOLS, remedy="start the server with a --chat-template-file that supports tools")
     return _forced_chat(settings, request, choice, told)
 
 
@@ -266,4 +266,4 @@ def _end_thinking(settings: ServerSettings, reply_id: str, model: str | None) ->
     try:
         yield from end_reasoning(once, reply_id, model)
     except LlamaServerError as error:
-        say_once(f"the thinking of a reply could not be ended, and goes on: {error.server_message or error.message}")
+        say_once(f"could not end the reasoning of a reply, so it continues: {error.server_message or error.message}")

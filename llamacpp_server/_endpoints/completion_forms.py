@@ -43,7 +43,7 @@ def with_held_form(params: Mapping[str, Any]) -> dict[str, Any]:
     unknown = sorted(_keywords(cleaned) - _HELD)
     if unknown:
         body["grammar"] = schema_grammar(body.pop("json_schema"))
-        what = f"sent as a grammar, as not every server holds a completion to a schema with {', '.join(unknown)}"
+        what = f"sent as a grammar, because some servers do not enforce a completion schema with {', '.join(unknown)}"
         repairs += (Repair("schema_as_grammar", "json_schema", what),)
     else:
         body["json_schema"] = cleaned
@@ -56,9 +56,7 @@ def _schema_of(form: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if kind == "text":
         return None
     if kind not in ("json_object", "json_schema"):
-        raise BadRequestError(
-            f"a response_format of type {kind!r} is not known", remedy="give json_schema or json_object"
-        )
+        raise BadRequestError(f"unknown response_format type {kind!r}", remedy="use json_schema or json_object")
     inner = form.get("json_schema") if isinstance(form.get("json_schema"), Mapping) else form
     schema = inner.get("schema") if isinstance(inner, Mapping) else None
     return schema if isinstance(schema, Mapping) and schema else {"type": "object"}

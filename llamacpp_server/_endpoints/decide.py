@@ -127,7 +127,7 @@ def calibrate(
     judged: list[Judged] = []
     for example in examples:
         if unknown := sorted(set(example.answers) - set(questions)):
-            raise BadRequestError(f"an example answers questions that are not asked: {', '.join(unknown)}")
+            raise BadRequestError(f"an example answers unknown questions: {', '.join(unknown)}")
         asked = {name: questions[name].question for name in example.answers}
         made = yield from decide(settings, replace(request, state=example.state, questions=asked, calibration=None))
         for name, right in example.answers.items():
@@ -148,7 +148,7 @@ def choice_probabilities(settings: ServerSettings, request: ChatRequest) -> Prog
     """How likely each of a chat request's `choices` is as the answer."""
     choices = [str(choice) for choice in cast(Sequence[Any], request.params.get("choices") or ())]
     if not choices or len(set(choices)) < len(choices):
-        raise BadRequestError("choices must be a list of different texts")
+        raise BadRequestError("choices must be a list of distinct strings")
     model = request.model or settings.model
     run = _Run(settings, DecisionRequest(state="", questions={}, model=model), (yield from _card(settings, model)))
     given = cast(Mapping[str, Any], request.params.get("chat_template_kwargs") or {})
@@ -158,7 +158,7 @@ def choice_probabilities(settings: ServerSettings, request: ChatRequest) -> Prog
     prompt += tail_of(prompt).text
     paths = yield from _paths(run, prompt, Labels(tuple(choices), tuple((choice,) for choice in choices)), spaces=False)
     if not all(paths):
-        raise NotSupportedError("the model's tokenizer does not tell the choices apart")
+        raise NotSupportedError("the model's tokenizer can't distinguish the choices")
     shares = yield from _shares(run, partial(_read, run, prompt), paths)
     return dict(zip(choices, shares, strict=True))
 
@@ -268,7 +268,7 @@ def _logits(run: _Run, asked: Asked, style: LabelStyle) -> Program[tuple[list[fl
     paths = yield from _paths(run, prompt, labels)
     if not all(paths):
         if not labels.words:
-            raise NotSupportedError("the model's tokenizer does not tell the labels of the options apart")
+            raise NotSupportedError("the model's tokenizer can't distinguish the option labels")
         return (yield from _logits(run, asked, "letters"))
     read = partial(_read, run, prompt)
     if run.images:
@@ -358,7 +358,7 @@ def _prompt(run: _Run, messages: Sequence[Any], *, thinking: int) -> Program[str
     if not thinking:
         return rendered + tail.text
     if run.images:
-        raise NotSupportedError("thinking before a decision is not supported for states with images")
+        raise NotSupportedError("reasoning before a decision is not supported for states with images")
     opened = yield from _rendered(run, messages, enable_thinking=True)
     tag = tail_of(opened).tag
     if tag is None:

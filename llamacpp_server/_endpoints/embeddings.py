@@ -62,11 +62,11 @@ def _batch(settings: ServerSettings, request: EmbedRequest, first: int, texts: l
                 yield from _name_empty(settings, request, first, texts, error)
             raise
     else:
-        raise BadRequestError(f"the texts from number {first} on don't fit, however short they are cut")
+        raise BadRequestError(f"the texts from index {first} on don't fit, even when truncated")
     try:
         check_vectors(found.vectors, first, normalize=request.normalize)
     except BadVectorError as error:
-        error.remedy = "a server started with --reranking gives such vectors; else the model's file may be broken"
+        error.remedy = "a server started with --reranking returns such vectors; otherwise the model file may be corrupt"
         raise
     return found
 
@@ -85,7 +85,7 @@ def _without_oversize(
     if request.on_oversize == "error":
         error.n_prompt_tokens, error.n_ctx = lengths[over[0]], error.n_ctx
         raise locate(error, index, "text", hint="or pass on_oversize='truncate'")
-    say_once(f"texts longer than {room} tokens are cut off there (on_oversize='truncate')")
+    say_once(f"truncating texts longer than {room} tokens (on_oversize='truncate')")
     texts = list(texts)
     for number in over:
         texts[number] = yield from beginning(settings, texts[number], room, request.model, special=True)
@@ -126,9 +126,9 @@ def _suggest_prefix(model: str) -> None:
     if family is not None:
         wanted = PREFIXES[family]
         say_once(
-            f"{model} looks like a model of the family {family!r}, which retrieves much better with "
+            f"{model} looks like a {family!r} model, which retrieves much better with "
             f"{wanted.query!r} before queries and {wanted.document!r} before documents: pass preset={family!r}, "
-            "or preset='none' to go on without"
+            "or preset='none' to use none"
         )
 
 

@@ -48,11 +48,11 @@ def _id_of(name: str, adapters: Sequence[LoraAdapter], settings: ServerSettings)
     if len(found) == 1:
         return found[0]
     there = ", ".join(f"{adapter.name} ({adapter.id})" for adapter in adapters) or "none"
-    words = "several LoRA adapters are named" if found else "the server has no LoRA adapter"
+    words = "several LoRA adapters match" if found else "the server has no LoRA adapter"
     raise BadRequestError(
         f"{words} {name!r}; it has: {there}",
         url=redact_url(settings.base_url),
-        remedy="give its number" if found else "start the server with --lora file.gguf",
+        remedy="use its number" if found else "start the server with --lora file.gguf",
     )
 
 

@@ -181,7 +181,7 @@ def _bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BadRequestError(f"the audio can't be read: {error}") from error
+        raise BadRequestError(f"can't read the audio: {error}") from error
 
 
 def _given(fields: Mapping[str, object]) -> dict[str, str]:

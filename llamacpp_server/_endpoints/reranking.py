@@ -41,7 +41,7 @@ def _batch(settings: ServerSettings, request: RankRequest, first: int, texts: li
             return [Ranking(first + ranking.index, ranking.score) for ranking in found]
         except ContextOverflowError as error:
             texts = yield from _without_oversize(settings, request, first, texts, error)
-    raise BadRequestError(f"the documents from number {first} on don't fit, however short they are cut")
+    raise BadRequestError(f"the documents from index {first} on don't fit, even when truncated")
 
 
 def _without_oversize(
@@ -57,8 +57,8 @@ def _without_oversize(
     around = (alone.n_prompt_tokens or 0) - lengths[longest]
     room = alone.n_ctx - around if alone.n_ctx and around > 0 else lengths[longest] // 2
     if room < 1:
-        raise locate(alone, first + longest, "document", hint="the query leaves no room for one: shorten it")
-    say_once(f"documents longer than {room} tokens are cut off there (on_oversize='truncate')")
+        raise locate(alone, first + longest, "document", hint="the query leaves no room for a document; shorten it")
+    say_once(f"truncating documents longer than {room} tokens (on_oversize='truncate')")
     texts = list(texts)
     for number, length in enumerate(lengths):
         if length > room:

@@ -59,4 +59,4 @@ def stop_stream(settings: ServerSettings, conversation_id: str) -> Program[None]
 
 def _check(conversation_id: str) -> None:
     if not conversation_id or not conversation_id.isascii() or not conversation_id.isprintable():
-        raise BadRequestError("a conversation's id is a text of printable ASCII characters, and not empty")
+        raise BadRequestError("a conversation id must be a non-empty string of printable ASCII characters")

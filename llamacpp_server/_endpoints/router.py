@@ -127,7 +127,7 @@ def card_of(settings: ServerSettings, model: str) -> Program[ModelCard]:
     for card in (yield from models(settings)):
         if model == card.id or model in card.aliases:
             return card
-    raise NotFoundError(f"the server lists no model {model!r}", url=_shown(settings))
+    raise NotFoundError(f"the server does not list the model {model!r}", url=_shown(settings))
 
 
 def download_model(settings: ServerSettings, model: str) -> Program[None]:
@@ -215,12 +215,12 @@ def _events(payload: bytes) -> list[ModelEvent]:
             for model in from_json(event["data"])
         ]
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise MalformedReplyError(f"no event of a model: {payload[:200]!r}") from None
+        raise MalformedReplyError(f"not a model event: {payload[:200]!r}") from None
 
 
 def _no_router(settings: ServerSettings) -> NotSupportedError:
     return NotSupportedError(
-        "the server has one model, and neither loads nor unloads it",
+        "the server has a single model, which can't be loaded or unloaded",
         url=_shown(settings),
         remedy="start llama-server without -m and with --models-dir (router mode), or use llama-swap",
     )

@@ -126,8 +126,8 @@ def end_reasoning(settings: ServerSettings, reply_id: str, model: str | None) ->
     ended, words = yield from ask(settings, call, lambda answer: (answer.get("success"), answer.get("message")))
     if not ended:
         raise BadRequestError(
-            f"the thinking could not be ended: {words}",
-            remedy="the request must be running and sent with reasoning_control=True",
+            f"can't end the reasoning: {words}",
+            remedy="the request must be running, and have been sent with reasoning_control=True",
         )
 
 
@@ -170,7 +170,7 @@ def model_name(settings: ServerSettings) -> Program[str]:
     cards = yield from models(settings)
     loaded = [card for card in cards if card.status in (None, "loaded", "sleeping")]
     if not cards:
-        raise BadRequestError("the server lists no model", url=_shown(settings), remedy="give it one")
+        raise BadRequestError("the server does not list any model", url=_shown(settings), remedy="pass a model")
     return (loaded or cards)[0].id
 
 
@@ -278,7 +278,7 @@ def _embeddings(answer: Any) -> Embeddings:
     _refuse_repeated([entry["index"] for entry in entries], "data")
     for entry in entries:
         if entry["embedding"] is None:
-            raise MalformedReplyError(f"the vector with the index {entry['index']} of the answer is null")
+            raise MalformedReplyError(f"the vector at index {entry['index']} of the response is null")
     vectors = [_vector(entry["embedding"]) for entry in entries]
     return Embeddings(vectors, answer.get("model") or "", usage_from_wire(answer.get("usage")))
 
@@ -286,16 +286,16 @@ def _embeddings(answer: Any) -> Embeddings:
 def refuse_text(texts: Sequence[Any], what: str) -> None:
     """Refuses one text, or a dict, where a list of texts belongs."""
     if isinstance(texts, str):
-        raise BadRequestError(f"{what} are a list; one text alone would be taken for its letters")
+        raise BadRequestError(f"{what} must be a list, not a single string")
     if isinstance(texts, Mapping):
-        raise BadRequestError(f"{what} are a list; a dict would be taken for its keys")
+        raise BadRequestError(f"{what} must be a list, not a dict")
 
 
 def _refuse_repeated(indices: Sequence[Any], where: str) -> None:
     """Refuses an answer that says twice to what it belongs: one text would have no vector, or another one's."""
     repeated = next((one for one, other in pairwise(sorted(indices)) if one == other), None)
     if repeated is not None:
-        raise MalformedReplyError(f"{where} of the answer has the index {repeated} twice")
+        raise MalformedReplyError(f"{where} of the response contains the index {repeated} twice")
 
 
 def _vector(wire: bytes | list[float]) -> list[float]:
@@ -329,7 +329,7 @@ def rerank(
 
 def _rankings(answer: Any) -> list[Ranking]:
     if not isinstance(answer["results"], list):
-        raise MalformedReplyError(f"results of the answer is no list but {type(answer['results']).__name__}")
+        raise MalformedReplyError(f"results of the response must be a list, not {type(answer['results']).__name__}")
     ranks = [Ranking(entry["index"], entry["relevance_score"]) for entry in answer["results"]]
     _refuse_repeated([rank.index for rank in ranks], "results")
     return sorted(ranks, key=lambda rank: -rank.score)
@@ -382,7 +382,7 @@ def fits(settings: ServerSettings, request: ChatRequest) -> Program[Fit]:
     prompt = yield from count_tokens(settings, request)
     n_ctx = (yield from info(settings, request.model)).n_ctx
     if n_ctx is None:
-        raise NotSupportedError("the server does not tell the context of its model", url=_shown(settings))
+        raise NotSupportedError("the server does not report its model's context size", url=_shown(settings))
     return Fit(prompt, answer_room({**request.params, **request.extra_body}), n_ctx)
 
 

@@ -40,7 +40,7 @@ def save_prompt(settings: ServerSettings, request: ChatRequest, filename: str, i
         ticket.leave()
     if saved.n_tokens < read.tokens - 1:
         raise BadRequestError(
-            f"slot {id_slot} was saved with {saved.n_tokens} tokens, and the prompt has {read.tokens}: another process "
+            f"slot {id_slot} was saved with {saved.n_tokens} tokens, but the prompt has {read.tokens}: another process "
             "used the slot in between"
         )
     return SlotPrompt(saved, read)
@@ -58,9 +58,9 @@ def restore_prompt(settings: ServerSettings, request: ChatRequest, filename: str
         ticket.leave()
     if read.reused < min(restored.n_tokens, read.tokens) / 2 or not restored.n_tokens:
         raise BadRequestError(
-            f"slot {id_slot} got {restored.n_tokens} tokens back from {filename}, and a prompt of {read.tokens} could "
-            f"use {read.reused} of them",
-            remedy="the prompt must begin as the one that was saved: the same system message, tools in the same order, "
+            f"restored {restored.n_tokens} tokens from {filename} to slot {id_slot}, but a prompt of {read.tokens} "
+            f"could reuse only {read.reused} of them",
+            remedy="the prompt must begin like the saved one: the same system message, tools in the same order, "
             "the same model and template",
         )
     return SlotPrompt(restored, read)

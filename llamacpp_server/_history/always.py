@@ -137,11 +137,11 @@ def _fields(messages: list[Message], note: Note) -> list[Message]:
     for at, message in enumerate(messages):
         clean = {key: value for key, value in message.items() if value is not None}
         if clean.get("role") == "function":
-            note(f"messages[{at}]", "role `function` is `tool` today")
+            note(f"messages[{at}]", "replaced the old role `function` by `tool`")
             clean["role"] = "tool"
         call = clean.pop("function_call", None)
         if isinstance(call, Mapping) and not clean.get("tool_calls"):
-            note(f"messages[{at}]", "`function_call` is `tool_calls` today")
+            note(f"messages[{at}]", "replaced the old `function_call` by `tool_calls`")
             clean["tool_calls"] = [{"type": "function", "function": dict(call)}]
         if "tool_calls" in clean and not clean["tool_calls"]:
             del clean["tool_calls"]
@@ -164,9 +164,7 @@ def _arguments(messages: list[Message], note: Note) -> list[Message]:
                 given = call["function"]["arguments"]
                 call["function"]["arguments"] = _object_text(given)
                 if call["function"]["arguments"] != given and given:
-                    note(
-                        f"messages[{at}].tool_calls[{number}]", "its arguments were no JSON object; the model sees them"
-                    )
+                    note(f"messages[{at}].tool_calls[{number}]", "wrapped arguments that are not a JSON object")
             messages[at] = {**message, "tool_calls": calls}
     return messages
 
@@ -216,7 +214,7 @@ def _missing_ids(messages: list[Message], note: Note) -> list[Message]:
                 words = f"{call['function']['name']} {call['function']['arguments']}"
                 seen[words] = seen.get(words, 0) + 1
                 if not call.get("id"):
-                    note(f"messages[{at}]", "a tool call without an id was given one")
+                    note(f"messages[{at}]", "added a missing tool call id")
                 calls.append({**call, "id": call.get("id") or short_id(f"{words} {seen[words]}")})
             open_calls = [call["id"] for call in calls]
             messages[at] = {**message, "tool_calls": calls}
@@ -225,7 +223,7 @@ def _missing_ids(messages: list[Message], note: Note) -> list[Message]:
             if answered in open_calls:
                 open_calls.remove(answered)
             if answered and not message.get("tool_call_id"):
-                note(f"messages[{at}]", "a tool result without an id was given that of the call before it")
+                note(f"messages[{at}]", "added the id of the preceding call to a tool result without one")
                 messages[at] = {**message, "tool_call_id": answered}
     return messages
 
@@ -244,14 +242,17 @@ def _own_turn(messages: list[Message], note: Note) -> list[Message]:
     """The server continues an answer at the end; a model that is to answer another one needs a turn of its own."""
     if not messages or messages[-1].get("role") != "assistant" or messages[-1].get("tool_calls"):
         return messages
-    note(f"messages[{len(messages)}]", "the user passes the turn on, as the server would continue the last answer")
+    note(
+        f"messages[{len(messages)}]",
+        "added a user message, because the server would otherwise continue the last answer",
+    )
     return [*messages, {"role": "user", "content": YOUR_TURN}]
 
 
 def _two_endings(messages: list[Message], note: Note) -> list[Message]:
     """The server continues one answer that the messages end with, and refuses two (b11434)."""
     while len(messages) > 1 and all(message.get("role") == "assistant" for message in messages[-2:]):
-        note(f"messages[{len(messages) - 1}]", "put to the answer before it, as the server continues only one")
+        note(f"messages[{len(messages) - 1}]", "merged into the previous answer, because the server continues only one")
         messages = [*messages[:-2], joined(messages[-2], messages[-1])]
     return messages
 

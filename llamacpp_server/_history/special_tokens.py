@@ -138,7 +138,7 @@ def break_tokens(
         done = _message(dict(message), {*special, *tags})
         broken.append(done)
         if done != message:
-            what = "special tokens of the model in the text were broken up, so that it can't end its turn"
+            what = "broke special tokens of the model in the text, so that it can't end its turn"
             repairs.append(Repair(NAME, f"messages[{at}]", what))
     return broken, tuple(repairs)
 

@@ -33,7 +33,7 @@ def answered_calls(messages: list[Message], note: Note) -> list[Message]:
 
     def answer() -> None:
         for call_id, name in waiting.items():
-            note(f"messages[{len(answered)}]", f"a call of {name} had no result: said so")
+            note(f"messages[{len(answered)}]", f"added a placeholder result for unanswered tool call {name!r}")
             answered.append({"role": "tool", "tool_call_id": call_id, "name": name, "content": NO_RESULT})
         waiting.clear()
 
@@ -54,7 +54,7 @@ def _roles(messages: list[Message], note: Note) -> list[Message]:
         role = message.get("role")
         if not isinstance(role, str) or role not in _KNOWN_ROLES:
             messages[at] = {**message, "role": "system" if role == "developer" else "user"}
-            note(f"messages[{at}]", f"role {role!r} is {messages[at]['role']!r} to this template")
+            note(f"messages[{at}]", f"replaced role {role!r} by {messages[at]['role']!r}")
     return messages
 
 
@@ -65,10 +65,10 @@ def _late_system(messages: list[Message], note: Note) -> list[Message]:
         if message.get("role") != "system" or not kept:
             kept.append(message)
         elif len(kept) == 1 and kept[0].get("role") == "system":
-            note(f"messages[{at}]", "a second system message was put to the first")
+            note(f"messages[{at}]", "merged a second system message into the first")
             kept[0] = joined(kept[0], message)
         else:
-            note(f"messages[{at}]", "a system message in the middle became a note of the user")
+            note(f"messages[{at}]", "converted a later system message to a user message")
             kept.append({**message, "role": "user", "content": _prefixed(_NOTE, message.get("content"))})
     return kept
 
@@ -79,7 +79,7 @@ def _call_ids(messages: list[Message], note: Note) -> list[Message]:
         if "tool_calls" in message:
             calls = [{**call, "id": _nine(call.get("id", ""))} for call in message["tool_calls"]]
             if calls != message["tool_calls"]:
-                note(f"messages[{at}]", "ids of calls made nine letters and digits")
+                note(f"messages[{at}]", "replaced tool call ids by nine letters and digits")
                 messages[at] = {**message, "tool_calls": calls}
         if "tool_call_id" in message and _nine(message["tool_call_id"]) != message["tool_call_id"]:
             messages[at] = {**message, "tool_call_id": _nine(message["tool_call_id"])}
@@ -98,7 +98,7 @@ def _thinking_with_calls(messages: list[Message], note: Note) -> list[Message]:
     for at, message in enumerate(messages):
         text = message.get("content")
         if message.get("tool_calls") and message.get("reasoning_content") and isinstance(text, str) and text:
-            note(f"messages[{at}]", "text beside thinking and calls was put to the thinking")
+            note(f"messages[{at}]", "moved text that accompanied reasoning and tool calls into the reasoning")
             messages[at] = {**message, "content": "", "reasoning_content": f"{message['reasoning_content']}\n\n{text}"}
     return messages
 
@@ -109,7 +109,7 @@ def _channel_tags(messages: list[Message], note: Note) -> list[Message]:
         for key in ("content", "reasoning_content"):
             text = message.get(key)
             if message.get("role") == "assistant" and isinstance(text, str) and "<|channel|>" in text:
-                note(f"messages[{at}]", "a mark of the template in the text was taken out")
+                note(f"messages[{at}]", "removed a channel tag of the template from the text")
                 messages[at] = message = {**message, key: text.replace("<|channel|>", "")}
     return messages
 
@@ -127,7 +127,7 @@ def _orphan_results(messages: list[Message], note: Note) -> list[Message]:
             if message.get("tool_call_id") in calls:
                 kept.append(message)
             else:
-                note(f"messages[{at}]", "a tool result without its call became a message of the user")
+                note(f"messages[{at}]", "converted a tool result without a call to a user message")
                 orphans.append(_as_user(message))
             continue
         kept += [*orphans, message]
@@ -149,7 +149,7 @@ def _single_calls(messages: list[Message], note: Note) -> list[Message]:
             split.append(message)
             results = {}
             continue
-        note(f"messages[{at}]", f"{len(calls)} calls at once became messages of their own")
+        note(f"messages[{at}]", f"split {len(calls)} parallel tool calls into separate messages")
         parts = [{**message, "tool_calls": [call]} for call in calls]
         for later in parts[1:]:
             later["content"] = ""
@@ -167,7 +167,7 @@ def _empty_content(messages: list[Message], note: Note) -> list[Message]:
     """Messages that say nothing at all (Mistral's templates)."""
     for at, message in enumerate(messages):
         if not message.get("content") and not message.get("tool_calls"):
-            note(f"messages[{at}]", "an empty message says that it is empty")
+            note(f"messages[{at}]", "added a placeholder to an empty message")
             messages[at] = {**message, "content": NO_ANSWER if message.get("role") == "assistant" else EMPTY}
     return messages
 
@@ -176,7 +176,7 @@ def _system_to_user(messages: list[Message], note: Note) -> list[Message]:
     """A template without a system role (Gemma 2); llama-server does it itself, but not for every content."""
     for at, message in enumerate(messages):
         if message.get("role") == "system":
-            note(f"messages[{at}]", "a system message became one of the user")
+            note(f"messages[{at}]", "converted a system message to a user message")
             messages[at] = {**message, "role": "user"}
     return messages
 
@@ -185,10 +185,10 @@ def _tools_to_text(messages: list[Message], note: Note) -> list[Message]:
     """Calls and results as text, for a template that knows neither."""
     for at, message in enumerate(messages):
         if message.get("role") == "tool":
-            note(f"messages[{at}]", "a tool result became a message of the user")
+            note(f"messages[{at}]", "converted a tool result to a user message")
             messages[at] = _as_user(message)
         elif message.get("tool_calls"):
-            note(f"messages[{at}]", "tool calls became text")
+            note(f"messages[{at}]", "converted tool calls to text")
             calls = "\n".join(
                 f"[Call of {c['function']['name']}: {c['function']['arguments']}]" for c in message["tool_calls"]
             )
@@ -204,7 +204,7 @@ def _first_user(messages: list[Message], note: Note) -> list[Message]:
     start = speakers[0] if speakers else len(messages)
     if speakers and messages[start]["role"] == "user":
         return messages
-    note(f"messages[{start}]", "the user did not come first: a message was put there")
+    note(f"messages[{start}]", "added a user message at the start")
     return [*messages[:start], {"role": "user", "content": START}, *messages[start:]]
 
 
@@ -215,7 +215,7 @@ def _same_role(messages: list[Message], note: Note) -> list[Message]:
         before = merged[-1] if merged else {}
         same = before.get("role") == message.get("role") and message.get("role") in ("user", "assistant")
         if same and not before.get("tool_calls"):
-            note(f"messages[{at}]", f"put to the message of the {message['role']} before it")
+            note(f"messages[{at}]", f"merged into the previous {message['role']} message")
             merged[-1] = joined(before, message)
         else:
             merged.append(message)
@@ -229,7 +229,7 @@ def _alternate(messages: list[Message], note: Note) -> list[Message]:
     for at, message in enumerate(messages):
         role = message.get("role", "")
         if role == "user" and spoke == "user" and filled[-1].get("role") == "tool":
-            note(f"messages[{at}]", "an answer was put between tool results and the user")
+            note(f"messages[{at}]", "added an assistant message between tool results and the user message")
             filled.append({"role": "assistant", "content": NO_ANSWER})
         if role == "user" or (role == "assistant" and not message.get("tool_calls")):
             spoke = role
@@ -241,7 +241,7 @@ def _trailing_assistant(messages: list[Message], note: Note) -> list[Message]:
     """An end that the server would continue, where thinking and prefill exclude each other."""
     if not messages or messages[-1].get("role") != "assistant":
         return messages
-    note(f"messages[{len(messages)}]", "the user asks to continue, as this template can't continue an answer")
+    note(f"messages[{len(messages)}]", "added a user message, because this template can't continue an answer")
     return [*messages, {"role": "user", "content": CONTINUE}]
 
 
@@ -258,7 +258,7 @@ def _result_media(messages: list[Message], note: Note) -> list[Message]:
             moved += [{"role": "user", "content": waiting}] if waiting else []
             waiting = []
         elif isinstance(parts, list) and (media := [part for part in parts if part.get("type") in MEDIA_PARTS]):
-            note(f"messages[{at}]", "images and sounds of a tool result became a message of the user behind it")
+            note(f"messages[{at}]", "moved the images and audio of a tool result to a user message after it")
             waiting += [{"type": "text", "text": _prefix_of(message).strip()}, *media]
             texts = [part["text"] for part in parts if part.get("type") == "text"]
             message = {**message, "content": "\n".join(texts) or FOLLOWS}

@@ -53,9 +53,7 @@ def _rule(words: str, error: type[LlamaServerError], remedy: str | None = None) 
     return _Rule(re.compile(words, re.IGNORECASE | re.DOTALL), error, remedy)
 
 
-_SHORTEN = (
-    "shorten the conversation, or start the server with more context for each slot (-c divided by -np is what one has)"
-)
+_SHORTEN = "shorten the conversation, or start the server with more context per slot (each slot gets -c / -np tokens)"
 
 _RULES: Final = (
     _rule(r"exceeds? the available context|context size has been exceeded|context shift is disabled"
@@ -66,30 +64,30 @@ _RULES: Final = (
     _rule(r"too large to process", ContextOverflowError,
           "shorten the text, or start the server with a larger -ub (and -b) than the longest input"),
     _rule(r"(?:image|audio|video)s? input is not supported|does not support (?:multimodal|image|audio|vision)",
-          NotSupportedError, "start the server with --mmproj projector.gguf, made for this model"),
+          NotSupportedError, "start the server with --mmproj and the projector made for this model"),
     _rule(r"failed to load (?:image|audio|video)", BadRequestError,
-          "the file is broken, or of a format that the server can't read; for video it needs ffmpeg on its host"),
+          "the file is corrupt or its format is not supported; video requires ffmpeg on the server's host"),
     _rule(r"failed to tokenize prompt", BadRequestError,
-          "the chat template loses an image's place, or there is a media marker in a text"),
+          "the chat template drops an image's placeholder, or a text contains a media marker"),
     _rule(r"requires? --jinja|does not support tools|tools.* --jinja", NotSupportedError,
           "start the server with --jinja"),
     _rule(r"does not support embeddings|--embeddings", NotSupportedError,
           "start the server with --embeddings (and --pooling mean, cls or last)"),
     _rule(r"pooling type 'none'", NotSupportedError, "start the server with --pooling mean, cls or last"),
     _rule(r"does not support reranking|--reranking", NotSupportedError,
-          "start the server with --reranking and a reranker's model"),
+          "start the server with --reranking and a reranking model"),
     _rule(r"infill is not supported", NotSupportedError, "use a code model with fill-in-the-middle tokens"),
     _rule(r"--slot-save-path", NotSupportedError, "start the server with --slot-save-path DIRECTORY"),
     _rule(r"this feature is disabled", NotSupportedError,
-          "start the server with --tools all, or --mcp-servers-config: these tools act on its machine"),
+          "start the server with --tools all, or --mcp-servers-config; these tools run on the server's host"),
     _rule(r"--metrics", NotSupportedError, "start the server with --metrics"),
     _rule(r"failed to parse grammar|failed to initialize samplers", BadRequestError,
-          "the server could not read the grammar, or make one from the schema"),
+          "the server could not parse the grammar, or convert the schema to one"),
     _rule(r"jinja|must alternate|raise_exception|prefill is incompatible|Cannot pass both content and thinking"
-          r"|Tool call IDs should be", BadRequestError, "the model's chat template refuses these messages"),
+          r"|Tool call IDs should be", BadRequestError, "the model's chat template rejects these messages"),
     _rule(r"JSON schema error|Automatic parser generation failed|Error resolving ref|Unrecognized schema"
           r"|Pattern must start|JSON schema conversion failed", BadRequestError,
-          "the server's grammar converter can't take this JSON schema"),
+          "the server's grammar converter does not support this JSON schema"),
     _rule(r"failed to parse tool call arguments", BadRequestError,
           "an earlier tool call in the messages has arguments that are not valid JSON"),
     _rule(r"failed to parse (?:tools|messages|tool_choice)|Cannot (?:use both|use custom|specify grammar)|but not both"
@@ -99,21 +97,21 @@ _RULES: Final = (
           BadRequestError),
     # llama-swap, which answers with plain text: while a model goes, and when one does not come.
     _rule(r"can ?not ProxyRequest, state is (?!shutdown)|processe?s? was in state \w+ when", ServerLoadingError,
-          "llama-swap is swapping models; raise load_timeout"),
+          "llama-swap is still swapping models; raise load_timeout"),
     _rule(r"unable to start process: .*health check timed out", ServerFaultError,
-          "raise healthCheckTimeout in llama-swap's configuration, or see its log: the model took too long to load"),
+          "the model took too long to load: raise healthCheckTimeout in llama-swap's configuration, or see its log"),
     _rule(r"unable to start process", ServerFaultError,
           "llama-swap could not start the model's server: see its log"),
     # Between a router's choice of a model and the end of that model, which makes room for another (b11434).
     _rule(r"model name=\S+ is not running", ServerLoadingError,
-          "the router has just unloaded this model; raise load_timeout, or --models-max of the router"),
+          "the router has just unloaded this model; raise load_timeout, or the router's --models-max"),
     _rule(r"model name=\S+ failed to load", ServerFaultError,
           "the router could not load this model: see its log, and models() for the exit code"),
-    _rule(r"model is not loaded", BadRequestError, "load_model() loads it, or start the router with --models-autoload"),
+    _rule(r"model is not loaded", BadRequestError, "call load_model(), or start the router with --models-autoload"),
     _rule(r"model name is missing", BadRequestError, "this is a router: name a model"),
     _rule(r"^model '.*' not found", NotFoundError, "the router does not know this model: see models()"),
     _rule(r"does not match the expected|failed to parse input at pos|empty grammar stack", UnreadableOutputError,
-          "the model wrote what its template's parser can't read; ask again, or with reasoning_format='none'"),
+          "the server could not parse the model's output; retry, or set reasoning_format='none'"),
 )  # fmt: skip
 
 
@@ -129,7 +127,7 @@ def failure(status: int, headers: Mapping[str, str], body: bytes, url: str) -> L
     text = body[:_BODY_SHOWN].decode("utf-8", "replace")
     if 300 <= status < 400:
         return MalformedReplyError(
-            "the server redirects to another address, which is not followed with a key",
+            "the server redirects to another address; redirects are not followed, to protect the API key",
             url=url, status=status, remedy=f"use {headers.get('location', 'that address')} as base_url", body=text,
         )  # fmt: skip
     details = _error_object(body)
@@ -166,12 +164,13 @@ def not_this_api(body: bytes, content_type: str, url: str, status: int = 200) ->
     text = body[:_BODY_SHOWN].decode("utf-8", "replace")
     if is_web_page(body, content_type):
         return MalformedReplyError(
-            "this looks like a web page, not the API",
-            url=url, status=status, body=text, remedy="base_url must be the server's root or its /v1",
+            "got an HTML page instead of a llama-server response",
+            url=url, status=status, body=text, remedy="base_url must be the server's root URL or its /v1",
         )  # fmt: skip
     return MalformedReplyError(
-        f"the answer is not what this endpoint gives: {text[:200]!r}",
-        url=url, status=status, body=text, remedy="is this a llama-server, and is nothing between cutting answers off?",
+        f"unexpected response for this endpoint: {text[:200]!r}",
+        url=url, status=status, body=text,
+        remedy="check that base_url points to llama-server, and that no proxy truncates responses",
     )  # fmt: skip
 
 
@@ -203,7 +202,7 @@ def _words(details: Mapping[str, Any], text: str) -> str:
     if isinstance(words, str) and words:
         return words[:_WORDS_SHOWN]
     if text.lstrip()[:1] == "<":
-        return "a web page instead of an answer of the API"
+        return "got an HTML page instead of a llama-server response (is base_url right?)"
     return text.strip()[:_WORDS_SHOWN]
 
 
@@ -221,10 +220,10 @@ def _from_status(status: int, headers: Mapping[str, str], words: str, kind: str 
     if kind == "feature_disabled" or status == 501:
         return _build(NotSupportedError, words or "not supported", kind, None)
     if status in (401, 403):
-        remedy = "pass api_key=..., or set LLAMACPP_API_KEY, as the server was started with --api-key"
-        return _build(AuthenticationFailedError, words or "the server refuses the key", kind, remedy)
+        remedy = "the server was started with --api-key: pass api_key=..., or set LLAMACPP_API_KEY"
+        return _build(AuthenticationFailedError, words or "the API key is missing or was rejected", kind, remedy)
     if status == 404:
-        remedy = "is base_url right, and this build of llama-server recent enough?"
+        remedy = "check base_url, and that this build of llama-server is recent enough"
         return _build(NotFoundError, words or "no such endpoint", kind, remedy)
     if status in (408, 425, 429, 503):
         after = retry_after(headers)
@@ -232,14 +231,14 @@ def _from_status(status: int, headers: Mapping[str, str], words: str, kind: str 
             f"the server is busy: {words}", server_message=words, server_type=kind, retry_after=after
         )
     if 400 <= status < 500:
-        return _build(BadRequestError, words or "the server refuses the request", kind, None)
+        return _build(BadRequestError, words or "the server rejected the request", kind, None)
     return _fault(status, words, kind)
 
 
 def _fault(status: int, words: str, kind: str | None) -> ServerFaultError:
     unreached = status == 502 or _UNREACHED.search(words) is not None
     error = ServerFaultError(
-        f"llama-server says: {words or 'the server failed without a word'}",
+        f"llama-server says: {words or 'the server failed without an error message'}",
         server_message=words,
         server_type=kind,
         remedy=_UNREACHED_REMEDY if unreached else None,

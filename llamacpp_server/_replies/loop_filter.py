@@ -39,10 +39,10 @@ class LoopFilter(DeltaFilter[ChatDelta]):
         """
         if self._loop:
             raise UnfitAnswerError(
-                f"the answer repeats itself and was stopped: {self._loop!r} over and over for {self._limit} tokens",
+                f"stopped a repetitive answer: it repeated {self._loop!r} for {self._limit} tokens",
                 reason="cut_off",
                 text="".join(self._pieces.get(0, ())),
-                remedy="give max_tokens, another prompt or model, or a repeat_penalty; loop_limit=None sets no limit",
+                remedy="set max_tokens or repeat_penalty, or change the prompt or model; loop_limit=None disables this",
             )
         for delta in deltas:
             if not delta.content:

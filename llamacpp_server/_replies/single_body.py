@@ -36,7 +36,7 @@ class _WholeDecoder(Generic[D]):
         """
         self._body += data
         if len(self._body) > MAX_EVENT_BYTES:
-            raise MalformedReplyError(f"the answer is longer than {MAX_EVENT_BYTES} bytes")
+            raise MalformedReplyError(f"the response is longer than {MAX_EVENT_BYTES} bytes")
         return []
 
     def close(self) -> list[D]:
@@ -129,7 +129,7 @@ class BodyAsStream(Generic[S]):
             return self._decoder.feed(data)
         self._body += data
         if len(self._body) > MAX_EVENT_BYTES:
-            raise MalformedReplyError(f"the answer is longer than {MAX_EVENT_BYTES} bytes")
+            raise MalformedReplyError(f"the response is longer than {MAX_EVENT_BYTES} bytes")
         start = bytes(self._body[:64]).lstrip()[:1]
         if start in (b"", b"{", b"["):
             return []

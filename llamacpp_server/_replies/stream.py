@@ -117,8 +117,8 @@ class _ReplyDecoder(Generic[D]):
         if not self._done:
             raise self.with_partial(
                 StreamCutOffError(
-                    "the stream ended before the reply did: the server stopped or something between cut it off",
-                    remedy="see the server's log; ask again once it is up",
+                    "the stream ended before the reply was complete: the server stopped, or a proxy cut it off",
+                    remedy="see the server's log, and retry once it is up",
                 )
             )
         return deltas

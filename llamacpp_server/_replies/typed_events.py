@@ -65,8 +65,8 @@ class EventDecoder(Generic[E]):
             raise not_a_stream(self._sse.foreign)
         raise self.with_partial(
             StreamCutOffError(
-                "the stream ended before the reply did: the server stopped or something between cut it off",
-                remedy="see the server's log; ask again once it is up",
+                "the stream ended before the reply was complete: the server stopped, or a proxy cut it off",
+                remedy="see the server's log, and retry once it is up",
             )
         )
 

@@ -23,7 +23,7 @@ def as_grammar(params: Mapping[str, Any]) -> dict[str, Any]:
     found = [name for name in CONSTRAINTS if name in params and not _is_no_constraint(params[name])]
     if len(found) > 1:
         raise BadRequestError(
-            f"an answer can be held to one thing only, and {' and '.join(found)} are given", remedy="leave one out"
+            f"an answer can have only one constraint, but {' and '.join(found)} are given", remedy="remove one of them"
         )
     body = dict(params)
     pattern, choices = body.pop("regex", None), body.pop("choices", None)
@@ -59,4 +59,4 @@ def without_thinking(params: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[R
     if not ruled or says_thinking(params):
         return dict(params), ()
     off = {**params, "chat_template_kwargs": {**(params.get("chat_template_kwargs") or {}), "enable_thinking": False}}
-    return off, (Repair("thinking_off", "grammar", "thinking turned off: a grammar leaves no room for it"),)
+    return off, (Repair("thinking_off", "grammar", "disabled reasoning for this request because it uses a grammar"),)

@@ -44,10 +44,10 @@ def with_answer_tool(request: ChatRequest) -> tuple[ChatRequest, ToolChoice, tup
         return request, choice, ()
     params = {name: value for name, value in request.params.items() if name not in _FORMS}
     if choice.word == "required":
-        what = "left out: a tool call is required, and the server holds an answer to its form or to the call, not both"
+        what = "dropped: a tool call is required, and the server can enforce only one of the two"
         return replace(request, params=params), choice, (Repair("answer_tool", form, what),)
     choice = choice._replace(tools=[*choice.tools, tool], word="required", answer=tool["function"]["name"])
-    what = "sent as one more tool, whose call is the answer: with this field the server never calls a tool"
+    what = "sent as an extra tool whose call is the answer, because the server never calls tools with this field"
     sent = replace(request, tools=choice.tools, tool_choice="required", params=params)
     return sent, choice, (Repair("answer_tool", form, what),)
 

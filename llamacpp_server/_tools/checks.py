@@ -207,7 +207,11 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
             call.dropped = True
             if name is not None:
                 where = f"tool_calls[{held.call_index}]"
-                self._note("one_call", where, "left out: one call was allowed, and the server keeps to no such limit")
+                self._note(
+                    "one_call",
+                    where,
+                    "dropped an extra tool call: only one was allowed, and the server does not enforce that",
+                )
             return
         self._kept.add(choice)
         self._waiting = self._waiting and len(self._kept) < self._answers
@@ -220,12 +224,14 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
             return held.name
         alike = [name for name in rules.names if _bare(name) == _bare(held.name)]
         if len(alike) == 1:
-            self._note("tool_name", where, f"the call of {held.name!r} is taken as one of {alike[0]!r}")
+            self._note("tool_name", where, f"treated the call of {held.name!r} as a call of {alike[0]!r}")
             return alike[0]
         if rules.forced is None:
-            self._note("unknown_tool", where, f"there is no tool {held.name!r}: left for the agent to answer")
+            self._note("unknown_tool", where, f"kept a call of the unknown tool {held.name!r} for the agent to answer")
             return held.name
-        self._note("unknown_tool", where, f"left out: {held.name!r} was not offered where a call was demanded")
+        self._note(
+            "unknown_tool", where, f"dropped a call of {held.name!r}: it was not offered, and a tool call is required"
+        )
         return None
 
     def _unique(self, held: ToolCallFragment, choice: int) -> str:
@@ -236,7 +242,7 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
             call_id = short_id(f"{self._start_id} {choice} {held.call_index} {tries} {len(self._ids)}")
         if tries:
             where = f"tool_calls[{held.call_index}]"
-            self._note("call_id", where, "its id was that of an earlier call; it was given another one")
+            self._note("call_id", where, "replaced its id, which an earlier call already has")
         self._ids.add(call_id)
         return call_id
 
@@ -260,12 +266,12 @@ def missing_call(forced: str | None, finish_reason: str | None, said: int | None
     wanted = "a tool call" if forced in (None, "required") else f"a call of {forced!r}"
     if finish_reason == "length":
         why = "it was cut off by max_tokens or the end of the context"
-        remedy = "raise max_tokens, or turn thinking off or limit it"
+        remedy = "raise max_tokens, or disable or limit reasoning"
     elif said is not None:
-        why = f"it was stopped after {said} tokens of text and thinking"
-        remedy = "turn thinking off or limit it, give max_tokens, or raise forced_call_within"
+        why = f"it was stopped after {said} tokens of text and reasoning"
+        remedy = "disable or limit reasoning, set max_tokens, or raise forced_call_within"
     else:
         why = f"it ended with finish_reason={finish_reason!r}"
-        remedy = "does the model's chat template know tools? `llamacpp-server check` tells"
-    message = f"{wanted} was demanded and the reply has none; {why}"
+        remedy = "check that the model's chat template supports tools: run `llamacpp-server check`"
+    message = f"{wanted} was required, but the reply has none: {why}"
     return MissingToolCallError(message, finish_reason=finish_reason, tokens=said, remedy=remedy)

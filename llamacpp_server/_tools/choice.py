@@ -80,7 +80,7 @@ def _name(choice: Any) -> str | None:
         return None
     name = "required" if choice is True else _name_in(choice) if isinstance(choice, Mapping) else choice
     if not isinstance(name, str):
-        raise BadRequestError(f"tool_choice must be a word, a tool's name, a bool or an object, not {choice!r}")
+        raise BadRequestError(f"tool_choice must be a string, a tool name, a bool or an object, not {choice!r}")
     return name
 
 
@@ -105,6 +105,6 @@ def _allowed(tools: Sequence[ToolDict], choice: Mapping[str, Any]) -> tuple[list
 def _unknown(name: object, names: Sequence[str]) -> BadRequestError:
     near = difflib.get_close_matches(str(name), [*names, *_WORDS], n=1)
     return BadRequestError(
-        f"tool_choice={name!r} names none of the tools {', '.join(map(repr, names)) or '(none given)'}",
+        f"tool_choice={name!r} does not match any tool (available: {', '.join(map(repr, names)) or 'none'})",
         remedy=f"did you mean {near[0]!r}?" if near else None,
     )

@@ -141,7 +141,7 @@ class CallFromAnswer(DeltaFilter[ChatDelta]):
 
     def __init__(self, forced: str, first: LlamaServerError | None) -> None:
         self._forced = forced
-        self._why = "this template knows no tools" if first is None else "the reply had none"
+        self._why = "the chat template does not support tools" if first is None else "the reply did not contain one"
         partial = first.partial if first is not None else None
         self._before = partial if isinstance(partial, ChatReply) else None
         self._stopped_after = first.tokens if isinstance(first, MissingToolCallError) else None
@@ -187,7 +187,9 @@ class CallFromAnswer(DeltaFilter[ChatDelta]):
 
     def _told(self) -> tuple[Repair, ...]:
         """The round itself as a repair, and what else was repaired that the first round's start did not tell."""
-        told = Repair("forced_round", "tool_choice", f"the call was had by a JSON schema, as {self._why}")
+        told = Repair(
+            "forced_round", "tool_choice", f"obtained the tool call through a JSON schema because {self._why}"
+        )
         tell((told,))
         before = self._before.start.repairs if self._before is not None else self._start.repairs
         return (told, *(repair for repair in self._start.repairs if repair not in before))

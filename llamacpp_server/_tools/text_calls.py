@@ -282,13 +282,11 @@ class TextCallFilter(DeltaFilter[ChatDelta]):
         names = ", ".join(dict.fromkeys(repr(call.name) for call in calls))
         where = f"choices[{delta.choice}].{'content' if in_text else 'reasoning_content'}"
         if not self._take:
-            what = (
-                f"has what looks like a call of {names}, unparsed by the server: parse_text_calls=True takes it as one"
-            )
+            what = f"contains what looks like an unparsed call of {names}; parse_text_calls=True parses it"
             repair = Repair("text_call", where, what)
             tell((repair,))
             return delta._replace(content=delta.content + held, repairs=(*delta.repairs, repair))
-        repair = Repair("text_call", where, f"the call of {names} was written as text, and is taken as a call")
+        repair = Repair("text_call", where, f"parsed a call of {names} that was written as text")
         tell((repair,))
         fragments = [
             ToolCallFragment(at, fallback_call_id(self._start, delta.choice, at), call.name, call.arguments)

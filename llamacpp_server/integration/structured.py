@@ -121,7 +121,7 @@ class UnknownKeysError(ValueError):
 
     def __init__(self, value: Mapping[str, Any], known: Collection[str]) -> None:
         given, wanted = (", ".join(map(repr, sorted(names)[:10])) for names in (value, known))
-        super().__init__(f"its keys are {given}, and none of {wanted}")
+        super().__init__(f"none of its keys ({given}) are in the schema ({wanted})")
 
 
 class MisfitError(ValueError):
@@ -194,7 +194,7 @@ class Attempts(Generic[T]):
             raise error
         if len(self._ways) == 1:
             raise self._first_refusal
-        self._move_down(f"the server refuses it: {error.server_message or error.message}")
+        self._move_down(f"the server rejected it: {error.server_message or error.message}")
 
     def answered(self, choice: ChatChoice, *, whole: bool = True, tokens: int | None = None) -> None:
         """The server gave an answer.
@@ -224,7 +224,7 @@ class Attempts(Generic[T]):
     def _take(self, text: str, place: str | None) -> None:
         self.done, self.text = True, text
         if place is not None:
-            self._repaired(Repair("found_json", self._name, f"the JSON stood {place}"))
+            self._repaired(Repair("found_json", self._name, f"extracted the JSON {place}"))
         if self._key is not None and self._first_refusal is not None:
             _memory(self._key).remember_way(self._key[2], self.ask.way)
 
@@ -237,7 +237,7 @@ class Attempts(Generic[T]):
         ((name, inner),) = value.items()
         if name not in names or not isinstance(inner, dict):
             return text, place
-        return json.dumps(inner, ensure_ascii=False), place or "under its own name"
+        return json.dumps(inner, ensure_ascii=False), place or "from under the schema's own name"
 
     def _refuse_defaults_only(self, text: str) -> None:
         """Refuses an object of other keys: a class whose fields all have defaults would take it as valid."""
@@ -254,37 +254,39 @@ class Attempts(Generic[T]):
             if self.ask.way != "tool" and _is_json(text):
                 return text, None
             found = find_json(text) if whole else None
-            return found, None if found is None else "in the text of the answer"
+            return found, None if found is None else "from the surrounding text"
         if choice.reasoning_content and not choice.tool_calls:
             found = find_json(choice.reasoning_content)
-            return found, None if found is None else "in the thinking, and there was no text behind it"
+            return found, None if found is None else "from the reasoning, as the answer had no text"
         return None, None
 
     def _error(self, choice: ChatChoice, text: str | None, problem: ValueError, tokens: int | None) -> UnfitAnswerError:
-        what = f"the answer is no {self._name}"
+        what = f"the answer does not match schema {self._name!r}"
         said = choice.content.strip() or "".join(call.arguments for call in choice.tool_calls)
         if choice.finish_reason == "length" and not (said and self.ask.way != "tool" and not _begins_json(said)):
-            after = f"it was cut off after {tokens or 'the last possible'} tokens"
+            after = f"it was cut off after {tokens or 'all available'} tokens"
             if not said and choice.reasoning_content:
                 return UnfitAnswerError(
-                    f"{what}: {after}, and all of it went into thinking",
+                    f"{what}: {after}, all of them reasoning",
                     reason="thinking",
-                    remedy="raise max_tokens, turn thinking off (thinking=False) or limit it (thinking=512)",
+                    remedy="raise max_tokens, disable reasoning (thinking=False) or limit it (thinking=512)",
                     text=choice.reasoning_content,
                 )
-            remedy = "raise max_tokens, or give the server a longer context (-c)"
+            remedy = "raise max_tokens, or start the server with a larger context (-c)"
             return UnfitAnswerError(f"{what}: {after}", reason="cut_off", remedy=remedy, text=said)
         if self.ask.way == "tool" and not choice.tool_calls:
-            error = UnfitAnswerError(f"{what}: the forced tool call did not come", reason="no_call", text=said)
-            error.remedy = "does the model's chat template know tools? `llamacpp-server check` tells"
+            error = UnfitAnswerError(
+                f"{what}: the model did not make the required tool call", reason="no_call", text=said
+            )
+            error.remedy = "check that the model's chat template supports tools: run `llamacpp-server check`"
             return error
         if text is None:
-            words = "it holds no JSON, so the server did not hold it to the schema"
-            return UnfitAnswerError(f"{what}: {words}; it is {said[:500]!r}", reason="not_held", text=said)
+            words = "it contains no JSON, so the server did not enforce the schema"
+            return UnfitAnswerError(f"{what}: {words}; got {said[:500]!r}", reason="not_held", text=said)
         held = self._was_held(text)
-        words = ("" if held else "the server did not hold it to the schema: ") + _words_of(problem)
+        words = ("" if held else "the server did not enforce the schema: ") + _words_of(problem)
         return UnfitAnswerError(
-            f"{what}: {words}; it is {text[:500]!r}", reason="invalid" if held else "not_held", text=text
+            f"{what}: {words}; got {text[:500]!r}", reason="invalid" if held else "not_held", text=text
         )
 
     def _was_held(self, text: str) -> bool:
@@ -297,23 +299,23 @@ class Attempts(Generic[T]):
         """Whether there is something left to try."""
         if error.reason in ("not_held", "no_call") and len(self._ways) > 1:
             self._first_refusal = self._first_refusal or error
-            self._move_down("the server took it and did not keep to it")
+            self._move_down("the server accepted but did not enforce it")
             return True
         if self._rounds <= 0 or (error.reason == "cut_off" and not self.ask.schema_in_prompt):
             return False
         if error.reason == "cut_off":
             self.ask = replace(self.ask, schema_in_prompt=False)
-            what = "was cut off with the schema in the prompt: asked again without it"
+            what = "the answer was cut off with the schema in the prompt; retried without it"
         elif error.reason == "thinking":
             if not self._may_stop_thinking:
                 return False
             self._may_stop_thinking = False
             self.ask = replace(self.ask, thinking=False)
-            what = "all of max_tokens went into thinking: asked again without"
+            what = "reasoning used all of max_tokens; retried with reasoning off"
         else:
             said = error.text[:4000] or "(nothing)"
             self.ask = replace(self.ask, correction=(said, self._correction(problem)))
-            what = f"did not fit, asked again: {_words_of(problem)}"
+            what = f"the answer did not match the schema; retried: {_words_of(problem)}"
         self._rounds -= 1
         self._unfit_answer = error
         self._repaired(Repair("repair_round", self._name, what))
@@ -329,7 +331,7 @@ class Attempts(Generic[T]):
     def _move_down(self, why: str) -> None:
         before = self._ways.pop(0)
         self.ask = replace(self.ask, way=self._ways[0])
-        words = f"asked for as {_WORDS[self._ways[0]]}, not as {_WORDS[before]}, as {why}"
+        words = f"used {_WORDS[self._ways[0]]} instead of {_WORDS[before]}: {why}"
         self._repaired(Repair("structured_way", self._name, words))
 
     def _repaired(self, repair: Repair) -> None:
@@ -337,7 +339,7 @@ class Attempts(Generic[T]):
         tell([repair])
 
 
-_WORDS: Final = {"json_schema": "a JSON schema", "json_object": "JSON", "grammar": "a grammar", "tool": "a tool's call"}
+_WORDS: Final = {"json_schema": "a JSON schema", "json_object": "JSON", "grammar": "a grammar", "tool": "a tool call"}
 
 
 def _words_of(problem: ValueError) -> str:

@@ -22,8 +22,8 @@ def thinking_params(thinking: Thinking | None, info: ServerInfo, params: Mapping
     """`params` with thinking switched as asked, by the means that this model's template has.
 
     A template has a variable `enable_thinking` (Qwen3 and many others), a variable `reasoning_effort` (gpt-oss), opens
-    a thought by itself (DeepSeek R1), or knows no thinking. The budget is kept by the server for every template with
-    tags around the thinking (`reasoning_budget_tokens`, b11434). It looks for the tags' tokens: where the vocabulary
+    a thought by itself (DeepSeek R1), or does not support reasoning. The server keeps the budget for every template
+    with tags around reasoning (`reasoning_budget_tokens`, b11434). It looks for the tags' tokens: if the vocabulary
     has a token that holds more than the tag, such as its line's end too, the budget is without effect.
 
     Args:
@@ -41,7 +41,7 @@ def thinking_params(thinking: Thinking | None, info: ServerInfo, params: Mapping
         switched = _switch(thinking, info)
     elif isinstance(thinking, int):
         if thinking < 0:
-            raise BadRequestError(f"a budget for thinking must not be negative, got {thinking}")
+            raise BadRequestError(f"a reasoning budget must not be negative, got {thinking}")
         switched = {**_switch(True, info), "reasoning_budget_tokens": thinking} if thinking else _switch(False, info)
     elif thinking == "none":
         switched = _switch(False, info)
@@ -62,7 +62,7 @@ def _switch(on: bool, info: ServerInfo) -> dict[str, Any]:
         case "always":
             return {} if on else {"reasoning_budget_tokens": _AT_ONCE}
         case "none" if on:
-            raise NotSupportedError(f"the chat template of {info.model} knows no thinking")
+            raise NotSupportedError(f"the chat template of {info.model} does not support reasoning")
     return {}
 
 
@@ -70,6 +70,6 @@ def _effort(effort: str, info: ServerInfo) -> dict[str, Any]:
     if info.thinking in ("reasoning_effort", None):
         return {"reasoning_effort": effort}
     raise NotSupportedError(
-        f"the chat template of {info.model} knows no levels of thinking such as {effort!r}",
-        remedy="give thinking=True, False or a number of tokens",
+        f"the chat template of {info.model} does not support reasoning efforts such as {effort!r}",
+        remedy="use thinking=True, False or a number of tokens",
     )

@@ -42,7 +42,7 @@ class Unpacker:
                 plain = self._inner.decompress(data, _PIECE)
             except zlib.error as error:
                 if not self._first:
-                    raise MalformedReplyError(f"the answer's encoding is broken: {error}") from None
+                    raise MalformedReplyError(f"can't decode the response: {error}") from None
                 # Some servers send deflate without its frame.
                 self._first, self._inner = False, zlib.decompressobj(_DEFLATE)
                 continue
@@ -96,10 +96,12 @@ def _unpacker(reply: Any) -> Unpacker | None:
     if not codings:
         return None
     if len(codings) > 1:
-        raise MalformedReplyError(f"the answer is compressed {len(codings)} times; only one content coding is decoded")
+        raise MalformedReplyError(
+            f"the response is compressed {len(codings)} times; only one content coding is supported"
+        )
     if codings[0] not in ("gzip", "x-gzip", "deflate"):
         raise MalformedReplyError(
-            f"the answer has the content coding {codings[0][:40]!r}, which was not asked for",
-            remedy=f"something between changes it; the request accepts {ACCEPTED}",
+            f"the response has the unsupported content coding {codings[0][:40]!r}",
+            remedy=f"a proxy changes it; the request accepts {ACCEPTED}",
         )
     return Unpacker(codings[0])

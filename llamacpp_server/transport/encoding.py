@@ -21,9 +21,9 @@ def encode(body: object) -> bytes:
     try:
         text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
-        raise BadRequestError(f"the request can't be written as JSON: {error}") from error
+        raise BadRequestError(f"can't encode the request as JSON: {error}") from error
     try:
         return text.encode()
     except UnicodeEncodeError:
-        say_once("text with lone surrogates was sent with U+FFFD in their place; JSON has no such characters")
+        say_once("replaced lone surrogates in the text by U+FFFD, because JSON can't represent them")
         return _SURROGATES.sub("\ufffd", text).encode()

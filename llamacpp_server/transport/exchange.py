@@ -204,7 +204,7 @@ def _wait_for_place(ticket: Ticket, settings: ServerSettings) -> Program[None]:
                 ticket.gate.admit(ticket.place)
             else:
                 say_once(
-                    f"a request waits for slot {ticket.place.slot}, where a stream runs that nobody reads or closes"
+                    f"a request is waiting for slot {ticket.place.slot}, held by a stream that nobody reads or closes"
                 )
 
 

@@ -73,26 +73,30 @@ def _error_of(failed: Exception, url: str | None, *, before_reply: bool) -> Llam
             error: LlamaServerError = _connect_error(failed, url)
         case httpx.ConnectTimeout():
             error = ConnectionFailedError("no connection within connect_timeout", reason="timeout")
-            error.remedy = "is the host up, and the address right?"
+            error.remedy = "check that the host is up and the address is right"
         case httpx.TimeoutException():
-            error = RequestTimeoutError("the server sent nothing for as long as read_timeout allows")
-            error.remedy = "raise read_timeout, or start the server with more slots (-np): a queued request is silent"
+            error = RequestTimeoutError("the server sent nothing for longer than read_timeout")
+            error.remedy = (
+                "raise read_timeout, or start the server with more slots (-np); it sends nothing for a queued request"
+            )
         case httpx.RemoteProtocolError() if before_reply and "disconnected" not in words:
-            error = MalformedReplyError(f"the answer is no HTTP: {words}")
-            error.remedy = "is the port right, and http or https?"
+            error = MalformedReplyError(f"invalid HTTP response: {words}")
+            error.remedy = "check the port, and http or https"
         case httpx.NetworkError() | ssl.SSLError() if before_reply and _alert(failed):
             error = ConnectionFailedError(f"the server ended the TLS connection: {words}", reason="tls")
-            error.remedy = "does it want a certificate of the client? Pass verify=ssl_context with load_cert_chain()"
+            error.remedy = "if it requires a client certificate, pass verify=ssl_context with load_cert_chain()"
         case httpx.NetworkError() | httpx.RemoteProtocolError() | ssl.SSLError() if before_reply:
-            error = ConnectionFailedError(f"the server closed the connection unanswered ({words})", reason="closed")
-            error.remedy = "did it crash? see its log"
+            error = ConnectionFailedError(
+                f"the server closed the connection without a response ({words})", reason="closed"
+            )
+            error.remedy = "the server may have crashed; see its log"
         case httpx.NetworkError() | httpx.RemoteProtocolError() | ssl.SSLError():
-            error = StreamCutOffError(f"the connection broke before the reply was whole ({words})")
-            error.remedy = "did the server crash? see its log"
+            error = StreamCutOffError(f"the connection broke before the reply was complete ({words})")
+            error.remedy = "the server may have crashed; see its log"
         case httpx.DecodingError():
-            error = MalformedReplyError(f"the answer's encoding is broken: {words}")
+            error = MalformedReplyError(f"can't decode the response: {words}")
         case httpx.LocalProtocolError() | httpx.UnsupportedProtocol() | httpx.InvalidURL():
-            error = BadRequestError(f"the request can't be sent: {words}")
+            error = BadRequestError(f"can't send the request: {words}")
         case _:
             error = ConnectionFailedError(f"{type(failed).__name__}: {words}")
     return error
@@ -102,12 +106,12 @@ def _proxy_error(failed: Exception) -> LlamaServerError | None:
     """The error of a proxy on the way to the server; None where the proxy is not why."""
     proxy = proxy_of(failed)
     if isinstance(failed, httpx.ProxyError):
-        message = f"the proxy {proxy} does not connect to the server: {failed}"
+        message = f"the proxy {proxy} can't connect to the server: {failed}"
     elif isinstance(failed, httpx.ConnectError | httpx.ConnectTimeout) and proxy is not None:
         message = f"the proxy {proxy} is not reachable: {str(failed) or 'no connection within connect_timeout'}"
     else:
         return None
-    remedy = "is it up? NO_PROXY names hosts that are reached without it (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY)"
+    remedy = "check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, or add the host to NO_PROXY to bypass the proxy"
     return ConnectionFailedError(message, remedy=remedy)
 
 
@@ -115,7 +119,7 @@ def _start_at(url: str | None) -> str:
     """How to start a server where none listens. Builds since autumn 2026 listen on another port when none is named."""
     port = httpx.URL(url).port if url else None
     start = START_HINT if port is None else f"{START_HINT.rpartition(' ')[0]} {port}"
-    return start if port == _NEW_PORT else f"{start}, or ask the port {_NEW_PORT}: newer builds listen there by default"
+    return start if port == _NEW_PORT else f"{start}, or try port {_NEW_PORT}, the default of newer builds"
 
 
 def _connect_error(failed: Exception, url: str | None) -> ConnectionFailedError:
@@ -123,14 +127,18 @@ def _connect_error(failed: Exception, url: str | None) -> ConnectionFailedError:
     reason: ConnectionFailure = "other"
     words, remedy = str(failed), START_HINT
     if any(isinstance(cause, ssl.SSLError) for cause in causes) or "CERTIFICATE" in words:
-        reason, remedy = "tls", "http or https? For an own certificate authority, pass verify=ssl_context"
+        reason, remedy = "tls", "check http or https; for a private certificate authority, pass verify=ssl_context"
     elif any(isinstance(cause, socket.gaierror) for cause in causes):
-        reason, remedy = "name", "is the host name in base_url right?"
+        reason, remedy = "name", "check the host name in base_url"
     elif any(isinstance(cause, OSError) and cause.errno == errno.ECONNREFUSED for cause in causes):
         reason, words, remedy = "refused", "connection refused", _start_at(url)
     elif any(isinstance(cause, FileNotFoundError) for cause in causes):
         # A unix socket that is not there: its server makes it when it starts.
-        reason, words, remedy = "refused", "no such socket", "start it with: llama-server -m model.gguf --host x.sock"
+        reason, words, remedy = (
+            "refused",
+            "no such unix socket",
+            "start it with: llama-server -m model.gguf --host x.sock",
+        )
     return ConnectionFailedError(f"llama-server is not reachable: {words}", url=url, remedy=remedy, reason=reason)
 
 

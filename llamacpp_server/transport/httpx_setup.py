@@ -60,8 +60,8 @@ def fit(given: C, socket: str | None) -> C:
     """The caller's own client, unless a unix socket was asked for: then an error, as it brings its own connections."""
     if socket is not None:
         raise BadRequestError(
-            "a unix socket can't be reached over an http_client of your own",
-            remedy="give it transport=httpx.HTTPTransport(uds=path), and base_url='http://localhost'",
+            "a unix socket can't be combined with a custom http_client",
+            remedy="create it with transport=httpx.HTTPTransport(uds=path), and use base_url='http://localhost'",
         )
     return given
 
@@ -219,7 +219,7 @@ def distance(host: str) -> str:
     if not is_loopback(host):
         return "far"
     if urllib.request.getproxies().keys() & {"http", "https", "all"}:
-        say_once(f"the proxy settings of the environment are not used for {host}, which is this machine")
+        say_once(f"ignoring the environment's proxy settings for {host}, which is this machine")
     return "near"
 
 

@@ -34,7 +34,7 @@ class Repeats:
         """Whether a request was given up a short while ago."""
         found = self._until.get(hash((url, content)), 0.0) > time.monotonic() if self._until else False
         if found:
-            say_once("a request that was given up comes again: it gets one attempt a time, as a layer above repeats it")
+            say_once("an abandoned request was sent again by a higher layer: retries are disabled for it")
         return found
 
     def forget(self, url: str, content: bytes | None) -> None:

@@ -460,7 +460,7 @@ def _current_loop() -> Any:
 
 def _refuse_given(http_client: object) -> None:
     if http_client is not None:
-        raise TypeError("an http_client of your own can't be pickled; leave it out, or set headers and verify instead")
+        raise TypeError("a custom http_client can't be pickled; leave it out, or set headers and verify instead")
 
 
 def _forget_closed_loops(transport: AsyncTransport) -> None:
@@ -522,7 +522,7 @@ async def _abounded(reply: httpx.Response, effect: Read) -> AsyncIterator[bytes]
 def _check_body(size: int, effect: Read) -> None:
     most = effect.most or MAX_EVENT_BYTES
     if size > most:
-        raise MalformedReplyError(f"the answer is longer than {most} bytes", url=_asked(effect))
+        raise MalformedReplyError(f"the response is longer than {most} bytes", url=_asked(effect))
     if effect.deadline is not None:
         _check(effect.deadline, _asked(effect))
 

@@ -58,7 +58,7 @@ def test_a_blocking_stream(server: LocalServer, kind: str) -> None:
     for _ in range(3):
         next(stream)
     kill(server)
-    with pytest.raises(StreamCutOffError, match="did the server crash") as caught:
+    with pytest.raises(StreamCutOffError, match="may have crashed") as caught:
         list(stream)
     partial = caught.value.partial
     assert (partial.choices[0].text if kind == "completion" else partial.content).startswith("word word")

@@ -120,7 +120,7 @@ def test_json_among_words_is_found(asked: ChatLlamaServer) -> None:
 
 def test_a_schema_that_was_ignored_is_named(asked: ChatLlamaServer) -> None:
     free = asked.model_copy(update={"extra_body": UNHELD})
-    with pytest.raises(UnfitAnswerError, match="did not hold it to the schema") as caught:
+    with pytest.raises(UnfitAnswerError, match="did not enforce the schema") as caught:
         free.with_structured_output(Adult, repair_rounds=0).invoke("nonsense")
     assert caught.value.reason == "not_held"
     assert free.with_structured_output(Adult).invoke("nonsense").age == 36  # the one round
@@ -194,9 +194,9 @@ def test_thinking_that_takes_all_is_turned_off(clerk: LocalServer) -> None:
     got = llm.with_structured_output(Adult, include_raw=True).invoke("musing")
     assert got["parsed"] == Adult(name="Ann", age=36)
     assert [repair["name"] for repair in got["raw"].response_metadata["llamacpp"]["repairs"]] == ["repair_round"]
-    with pytest.raises(TruncatedOutputError, match="went into thinking"):
+    with pytest.raises(TruncatedOutputError, match="all of them reasoning"):
         llm.with_structured_output(Adult, repair_rounds=0).invoke("musing")
-    with pytest.raises(TruncatedOutputError, match="went into thinking"):
+    with pytest.raises(TruncatedOutputError, match="all of them reasoning"):
         llm.model_copy(update={"thinking": True}).with_structured_output(Adult).invoke("musing")
 
 

@@ -92,7 +92,7 @@ class TestTexts:
         assert not wire.requests
 
     def test_one_text_is_not_a_list(self, make: Any) -> None:
-        with pytest.raises(core.ModelInvalidRequestError, match="are a list"):
+        with pytest.raises(core.ModelInvalidRequestError, match="must be a list"):
             make().embed_documents("text")
 
     def test_chunk_size_of_a_call(self, make: Any, wire: Wiretap) -> None:

@@ -180,7 +180,7 @@ def test_a_cut_off_answer_says_so(llm):
 
 def test_thinking_that_the_template_lacks_is_refused(make_llm, serve):
     llm = make_llm(serve("plain.gguf", parallel=1, ctx_size=1024))
-    with pytest.raises(NotSupportedError, match=r"knows no thinking"):
+    with pytest.raises(NotSupportedError, match=r"does not support reasoning"):
         llm.chat(HELLO, thinking=True)
 
 

@@ -134,7 +134,7 @@ def test_partial_objects_grow(make_llm, scripted_server):
 async def test_output_that_was_cut_off_is_named(llm):
     prompted = {"prompt": PROMPT, "thing": "it", "llm_kwargs": {"max_tokens": 5}}
     with pytest.raises(
-        UnusableReplyError, match=r"no Llama: it was cut off after 5 tokens.*raise max_tokens"
+        UnusableReplyError, match=r"schema 'Llama': it was cut off after 5 tokens.*raise max_tokens"
     ) as caught:
         llm.structured_predict(Llama, **prompted)
     assert "EOF" in str(caught.value.__cause__)
@@ -149,7 +149,7 @@ async def test_output_that_was_cut_off_is_named(llm):
 
 def test_thinking_that_took_all_tokens_is_named(make_llm, scripted_server):
     llm = make_llm(scripted_server(Script(thinks=["hm "], says="{}")), max_tokens=1, thinking=True)
-    with pytest.raises(UnusableReplyError, match=r"all of it went into thinking") as caught:
+    with pytest.raises(UnusableReplyError, match=r"all of them reasoning") as caught:
         llm.structured_predict(Llama, PROMPT, thing="it")
     assert caught.value.reason == "thinking"
 

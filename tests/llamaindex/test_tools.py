@@ -110,14 +110,14 @@ def test_one_tool_is_forced_by_name(recorded, caller, choice):
 def test_a_choice_that_names_no_tool_is_refused(calling):
     with pytest.raises(BadRequestError, match=r"'nothing'"):
         calling.chat_with_tools(TOOLS, "go", tool_choice="nothing")
-    with pytest.raises(BadRequestError, match=r"must be a word, a tool's name"):
+    with pytest.raises(BadRequestError, match=r"must be a string, a tool name"):
         calling.chat_with_tools(TOOLS, "go", tool_choice={"type": "function"})
 
 
 async def test_a_demanded_call_that_did_not_come_is_an_error_with_the_text(calling):
     # The script talks first, and the limit ends the reply before the call that the grammar would demand.
     for kwargs in ({"tool_required": True}, {"tool_choice": "add"}):
-        with pytest.raises(MissingToolCallError, match=r"was demanded.*cut off by max_tokens.*'I would") as caught:
+        with pytest.raises(MissingToolCallError, match=r"was required.*cut off by max_tokens.*'I would") as caught:
             calling.chat_with_tools(TOOLS, "just chat", max_tokens=3, **kwargs)
         assert caught.value.partial.content.startswith("I would")
         with pytest.raises(MissingToolCallError, match=r"raise max_tokens"):
@@ -214,7 +214,7 @@ def test_a_demanded_call_where_the_template_drops_tools(make_llm, serve):
     server = serve("plain.gguf", parallel=1, ctx_size=1024)
     llm = make_llm(server, forced_round=False, max_tokens=2)
     assert not llm.metadata.is_function_calling_model
-    with pytest.raises(NotSupportedError, match=r"knows no tools"):
+    with pytest.raises(NotSupportedError, match=r"does not support tools"):
         llm.chat_with_tools(TOOLS, "go", tool_required=True)
     response = llm.chat_with_tools(TOOLS, "go")
     assert [repair["name"] for repair in response.additional_kwargs["llamacpp"]["repairs"]] == ["no_tools"]

@@ -194,7 +194,7 @@ def test_a_key_is_taken_from_the_environment_and_never_shown(run: Run, keyed_ser
 def test_something_else_at_the_address(run: Run, loading_server: str) -> None:
     code, _, err = run("chat", "--base-url", loading_server + "/page", "hi")
     assert code == 1
-    assert "error: this looks like a web page, not the API" in err
+    assert "error: got an HTML page instead of a llama-server response" in err
     code, _, err = run("check", "--base-url", "http://not a host")
     assert code == 1
     assert "base_url must look like" in err
@@ -290,7 +290,7 @@ def test_a_chat_that_can_not_be(run: Run, thinker: LocalServer) -> None:
     assert err.startswith("error: llama-server is not reachable")
     code, _, err = run("chat", "--base-url", thinker.base_url, "--thinking", "high", "hi")
     assert code == 1
-    assert "knows no levels of thinking" in err
+    assert "does not support reasoning efforts" in err
     code, _, err = run("chat", "--base-url", thinker.base_url, stdin="  \n")
     assert (code, err) == (2, "error: there is no prompt, neither as arguments nor on stdin\n")
 

@@ -34,7 +34,7 @@ def test_a_schema_is_held_with_keywords_that_the_wheel_does_not_know_too(chat_se
 def test_any_json_object_and_text(chat_server):
     assert completed(chat_server, response_format={"type": "json_object"}).text.lstrip().startswith("{")
     assert completed(chat_server, response_format={"type": "text"}).text
-    with pytest.raises(BadRequestError, match="response_format of type 'xml'"):
+    with pytest.raises(BadRequestError, match="unknown response_format type 'xml'"):
         completed(chat_server, response_format={"type": "xml"})
 
 
@@ -50,7 +50,7 @@ def test_what_can_not_be_meant_is_refused(chat_server):
     with chat_server.client() as client:
         with pytest.raises(BadRequestError, match="not a dict"):
             client.complete(CompletionRequest(prompt={"a": 1}))
-        with pytest.raises(BadRequestError, match="a dict would be taken for its keys"):
+        with pytest.raises(BadRequestError, match="must be a list, not a dict"):
             client.rerank("q", {"a": 1})
-    with pytest.raises(BadRequestError, match="`text` and no `content`"):
+    with pytest.raises(BadRequestError, match="`text` instead of `content`"):
         chat_body(ChatRequest(messages=[{"role": "user", "text": "Hi"}]))

@@ -97,7 +97,7 @@ def test_loading() -> None:
 @shows("'str' object has no attribute 'model_dump'")
 def test_web_page() -> None:
     with ScriptedServer(reply(b"<!doctype html><title>llama.cpp</title>", kind="text/html")) as server:
-        refused(MalformedReplyError, "web page", lambda: LlamaServerClient(server.url).chat(asked()))
+        refused(MalformedReplyError, "HTML page", lambda: LlamaServerClient(server.url).chat(asked()))
 
 
 @shows("Invalid API Key")

@@ -49,7 +49,7 @@ def test_repairs_can_be_switched_off(strict: LlamaServerClient) -> None:
     for wanted in (False, ["-same_role", "-same_role_again", "-alternate", "-tools_to_text", "-first_user"]):
         with pytest.raises(BadRequestError, match="must alternate") as caught:
             names(strict, USER, USER, history_repair=wanted)
-        assert "chat template refuses" in (caught.value.remedy or "")
+        assert "chat template rejects" in (caught.value.remedy or "")
     with pytest.raises(BadRequestError, match="no such repair: nonsense"):
         names(strict, USER, history_repair=["nonsense"])
 
@@ -70,7 +70,7 @@ def test_schemas_are_cleaned_and_the_tool_at_fault_is_named_where_they_are_not(c
     bad = tool("bad", q={"type": "wat"})
     with chat_server.client() as client:
         assert names(client, USER, tools=[tool("ok", q={"type": "string"}), bad]) == ["type", "untyped"]
-        with pytest.raises(BadRequestError, match="refuses the tools 'bad'"):
+        with pytest.raises(BadRequestError, match="rejects the tools 'bad'"):
             names(client, USER, tools=[tool("ok", q={"type": "string"}), bad], clean_schemas=False)
 
 

@@ -183,7 +183,7 @@ def test_structured_output_that_repeats_itself_is_stopped(scripted_server, idle)
         messages=[{"role": "user", "content": "Zeros."}], params={"json_schema": schema}, loop_limit=128
     )
     with server.client() as client:
-        with pytest.raises(UnfitAnswerError, match="repeats itself"):
+        with pytest.raises(UnfitAnswerError, match="repetitive answer"):
             client.chat(request)
         idle(server)
         limited = client.chat(replace(request, params={**request.params, "max_tokens": 300}))

@@ -103,7 +103,7 @@ ROWS = [
      "reasoning_format"),
     (500, SERVER, "Failed to parse input at pos 12: {", UnreadableOutputError, "reasoning_format"),
     (500, SERVER, "got exception: Unexpected empty grammar stack after accepting piece: \\nhello (278)",
-     UnreadableOutputError, "ask again"),
+     UnreadableOutputError, "retry"),
     (500, SERVER, "model name=broken failed to load", ServerFaultError, None),
     (500, SERVER, "something new", ServerFaultError, None),
     (502, None, "Bad Gateway", ServerFaultError, "gateway"),
@@ -186,14 +186,14 @@ def test_an_overflow_says_by_how_much_where_the_server_does(status, body, needed
         # no JSON at all
         (500, b"proxy error: Could not establish connection", ServerFaultError, "proxy error: Could not"),
         (500, b"Internal Server Error", ServerFaultError, "Internal Server Error"),
-        (502, b"<html><head><title>502 Bad Gateway</title></head></html>", ServerFaultError, "web page"),
-        (503, b"<!DOCTYPE html><h1>Service Unavailable</h1>", ServerBusyError, "web page"),
-        (404, b"<html>not here</html>", NotFoundError, "web page"),
+        (502, b"<html><head><title>502 Bad Gateway</title></head></html>", ServerFaultError, "HTML page"),
+        (503, b"<!DOCTYPE html><h1>Service Unavailable</h1>", ServerBusyError, "HTML page"),
+        (404, b"<html>not here</html>", NotFoundError, "HTML page"),
         (401, b"", AuthenticationFailedError, "key"),
         (404, b"", NotFoundError, "no such endpoint"),
         (501, b"", NotSupportedError, "not supported"),
-        (400, b"", BadRequestError, "refuses"),
-        (500, b"", ServerFaultError, "without a word"),
+        (400, b"", BadRequestError, "rejected"),
+        (500, b"", ServerFaultError, "without an error message"),
         (503, b"", ServerBusyError, "busy"),
         (500, b'{"error":{"mess', ServerFaultError, '{"error":{"mess'),
         (500, b"\xff\xfe\x00", ServerFaultError, "\ufffd"),
@@ -303,7 +303,7 @@ def test_an_error_event_of_any_shape_is_an_error(details):
 def test_a_web_page_at_200_is_called_one(body, kind):
     error = not_this_api(body, kind, URL)
     assert type(error) is MalformedReplyError
-    assert "this looks like a web page, not the API" in str(error)
+    assert "got an HTML page instead of a llama-server response" in str(error)
     assert "base_url" in str(error)
     assert error.body == body.decode()
 

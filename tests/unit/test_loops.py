@@ -13,7 +13,7 @@ def fed(pieces, limit=128):
 
 @pytest.mark.parametrize("unit", [["0"], ["\\n"], [" "], ['{"a"', ": 1}", ", "], ["word ", "by ", "word, "]])
 def test_a_loop_is_stopped_and_named(unit):
-    with pytest.raises(UnfitAnswerError, match="repeats itself") as caught:
+    with pytest.raises(UnfitAnswerError, match="repetitive answer") as caught:
         fed(['{"list": ['] + unit * 200)
     assert caught.value.reason == "cut_off"
     assert "max_tokens" in caught.value.remedy

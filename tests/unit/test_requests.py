@@ -129,7 +129,7 @@ def test_stop_texts_are_sent_without_empty_ones(stop, sent):
 @pytest.mark.parametrize("stop", ["", [""], ["", ""]])
 def test_a_stop_of_empty_texts_alone_is_left_out_and_told(stop, said):
     assert "stop" not in body_of(params={"stop": stop})
-    assert any("empty texts in `stop`" in line for line in said())
+    assert any("empty strings in `stop`" in line for line in said())
 
 
 def test_a_flat_json_schema_is_nested_because_the_server_ignores_it_otherwise():
@@ -239,7 +239,7 @@ def test_infill_sends_what_was_given():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, {1, 2}, b"bytes", object()])
 def test_what_json_does_not_have_is_refused(value):
-    with pytest.raises(BadRequestError, match="can't be written as JSON"):
+    with pytest.raises(BadRequestError, match="can't encode the request as JSON"):
         encode({"x": [value]})
 
 

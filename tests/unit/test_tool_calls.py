@@ -75,7 +75,7 @@ def test_another_tool_than_the_demanded_one_does_not_count():
         role(), call(0, "{}", id="A", name="rm"), call(1, "{}", id="B", name="add"), *ends(), one_call=True, **rules
     )
     assert [(c.id, c.name) for c in reply.tool_calls] == [("B", "add")]
-    with pytest.raises(MissingToolCallError, match="a call of 'add' was demanded"):
+    with pytest.raises(MissingToolCallError, match="a call of 'add' was required"):
         checked(role(), call(0, "{}", id="A", name="rm"), *ends(), **rules)
 
 

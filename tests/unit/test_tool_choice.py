@@ -69,14 +69,14 @@ def test_a_tool_named_like_a_word_can_be_chosen():
     ("choice", "words"),
     [
         ("ad", "did you mean 'add'"),
-        ({"type": "function", "function": {"name": "any"}}, "'any' names none of the tools 'add', 'sub'"),
-        ({"type": "tool", "name": "auto"}, "names none"),
-        ({"type": "function"}, "must be a word"),
-        (3, "must be a word"),
-        ({}, "must be a word"),
+        ({"type": "function", "function": {"name": "any"}}, "'any' does not match any tool .available: 'add', 'sub'"),
+        ({"type": "tool", "name": "auto"}, "does not match any tool"),
+        ({"type": "function"}, "must be a string"),
+        (3, "must be a string"),
+        ({}, "must be a string"),
         (
             {**ALLOWED, "allowed_tools": {"tools": [{"type": "function", "function": {"name": "mul"}}]}},
-            "'mul' names none",
+            "'mul' does not match any",
         ),
     ],
 )

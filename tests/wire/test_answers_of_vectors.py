@@ -17,7 +17,7 @@ def test_two_vectors_of_one_text_are_refused(connect, indices):
 @pytest.mark.parametrize(
     ("results", "words"),
     [
-        ({"index": 0}, "results of the answer is no list but dict"),
+        ({"index": 0}, "results of the response must be a list, not dict"),
         ([{"index": 0, "relevance_score": 1.0}, {"index": 0, "relevance_score": 2.0}], "index 0 twice"),
     ],
 )
@@ -28,6 +28,6 @@ def test_ranks_of_no_list_or_of_one_document_twice_are_refused(connect, results,
 
 def test_a_null_vector_is_named(connect):
     data = [{"index": 0, "embedding": [1.0, 0.0]}, {"index": 1, "embedding": None}]
-    null = pytest.raises(MalformedReplyError, match="the vector with the index 1 of the answer is null")
+    null = pytest.raises(MalformedReplyError, match="the vector at index 1 of the response is null")
     with ScriptedServer(reply({"data": data})) as server, null:
         connect(server.url).embed(["a", "b"])

@@ -32,7 +32,7 @@ def ask(client, call):
 def test_a_web_page_at_200_is_called_one(connect, call, kind):
     with ScriptedServer(reply(PAGE, kind=kind)) as server:
         client = connect(server.url)
-        with pytest.raises(MalformedReplyError, match="this looks like a web page, not the API") as caught:
+        with pytest.raises(MalformedReplyError, match="got an HTML page instead of a llama-server response") as caught:
             client.health() if call == "health" else ask(client, call)
     assert caught.value.status == 200
     assert caught.value.body == PAGE.decode()
@@ -96,7 +96,7 @@ def test_a_gzip_stream_comes_delta_by_delta(connect):
 @pytest.mark.parametrize("call", ["chat", "tokenize"])
 def test_an_answer_that_claims_gzip_and_is_not_is_malformed(connect, call):
     answer = reply(b'{"tokens": [1, 2]}', headers=["Content-Encoding: gzip"])
-    with ScriptedServer(answer) as server, pytest.raises(MalformedReplyError, match="encoding"):
+    with ScriptedServer(answer) as server, pytest.raises(MalformedReplyError, match="can't decode"):
         ask(connect(server.url), call)
 
 
@@ -184,7 +184,7 @@ def test_an_answer_that_is_compressed_once_takes_no_more_memory_than_the_limit(c
 
 def test_a_content_coding_that_was_not_asked_for_is_named(connect):
     with ScriptedServer(reply(b"...", headers=["Content-Encoding: br"])) as server:
-        with pytest.raises(MalformedReplyError, match="content coding 'br', which was not asked for"):
+        with pytest.raises(MalformedReplyError, match="unsupported content coding 'br'"):
             connect(server.url).tokenize("x")
         assert server.requests[0].headers["accept-encoding"] == "gzip, deflate"
 

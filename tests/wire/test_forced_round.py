@@ -154,6 +154,6 @@ def test_a_template_without_tools_is_told_and_goes_straight_to_the_call(connect)
         assert client.chat(demand()).tool_calls[0].name == "add"
         assert '"name": "add"' in server.requests[1].json["messages"][-1]["content"]
         assert [repair.name for repair in client.chat(demand("auto")).start.repairs] == ["no_tools"]
-        with pytest.raises(NotSupportedError, match="knows no tools"):
+        with pytest.raises(NotSupportedError, match="does not support tools"):
             client.chat(demand(forced_round=False))
         assert len(server.requests) == 3

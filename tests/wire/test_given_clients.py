@@ -129,7 +129,7 @@ def test_a_proxy_that_refuses_is_named_as_the_proxy():
     refusal = Answer((b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",), "close")
     with ScriptedServer(refusal) as proxy, httpx.Client(proxy=proxy.url) as given:
         client = LlamaServerClient("https://example.test", http_client=given, max_retries=0)
-        with pytest.raises(ConnectionFailedError, match=f"the proxy {proxy.url} does not connect to the server: 407"):
+        with pytest.raises(ConnectionFailedError, match=f"the proxy {proxy.url} can't connect to the server: 407"):
             client.tokenize("x")
 
 

@@ -68,7 +68,7 @@ def test_a_refused_connection_fails_at_once_with_the_way_to_start_a_server(conne
     assert time.monotonic() - began < 2
     assert caught.value.reason == "refused"
     assert f"http://127.0.0.1:{port}" in str(caught.value)
-    assert re.search(r"llama-server -m model\.gguf --port \d+, or ask the port 9931", str(caught.value))
+    assert re.search(r"llama-server -m model\.gguf --port \d+, or try port 9931", str(caught.value))
     assert isinstance(caught.value, ConnectionError)
 
 
