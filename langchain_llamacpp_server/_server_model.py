@@ -8,6 +8,7 @@ from typing import Any, Self
 from langchain_core.language_models import BaseLanguageModel
 from pydantic import model_validator
 
+from llamacpp_server import NotFoundError
 from llamacpp_server._notices import say_once
 from llamacpp_server.integration import (
     ConnectionFields,
@@ -32,7 +33,20 @@ class CheckedOnInit(ConnectionFields):
             else:
                 with langchain_errors:
                     self.server_info()
+                    self._find_model()
         return self
+
+    def _find_model(self) -> None:
+        """Raises for a model that a router lacks. A server with one model answers by any name."""
+        cards = self.client.models() if self.model is not None else []
+        known = {name for card in cards for name in (card.id, *card.aliases)}
+        if any(card.status is not None for card in cards) and self.model not in known:
+            listed = ", ".join(card.id for card in cards)
+            raise NotFoundError(
+                f"the server has no model {self.model!r}",
+                url=redact_url(self.base_url),
+                remedy=f"correct model= or LLAMACPP_MODEL; it has: {listed}",
+            )
 
 
 class ServerModel(CheckedOnInit, BaseLanguageModel[Any]):
