@@ -5,6 +5,7 @@ from llamacpp_server import LlamaServerTokenizer
 from ._errors import UnusableReplyError
 from ._events import LlamaServerProgressEvent
 from .cache_report import CacheReport
+from .decisions import LlamaServerDecisionRerank, LlamaServerSelector, LlamaServerYesNo, ScoredSelection
 from .embeddings import LlamaServerEmbedding
 from .llms import LlamaServer
 from .postprocessors import LlamaServerRerank
@@ -12,9 +13,13 @@ from .postprocessors import LlamaServerRerank
 __all__ = [
     "CacheReport",
     "LlamaServer",
+    "LlamaServerDecisionRerank",
     "LlamaServerEmbedding",
     "LlamaServerProgressEvent",
     "LlamaServerRerank",
+    "LlamaServerSelector",
     "LlamaServerTokenizer",
+    "LlamaServerYesNo",
+    "ScoredSelection",
     "UnusableReplyError",
 ]

@@ -30,7 +30,48 @@ dispatcher = get_dispatcher(__name__)
 _KEPT: Final = "retrieval_score"
 
 
-class LlamaServerRerank(RerankNames, RankFields, BaseNodePostprocessor):
+class RerankRuns(BaseNodePostprocessor):
+    """What every reranker of ours does: tell of its runs, and score new nodes."""
+
+    if TYPE_CHECKING:  # fields of the subclasses
+        model: str | None
+        top_n: int | None
+    keep_retrieval_score: bool = False
+    """Keep the retriever's score in the node's metadata, as `retrieval_score`."""
+
+    def _scored(self, one: NodeWithScore, score: float) -> NodeWithScore:
+        node = one.node.model_copy()
+        if self.keep_retrieval_score:
+            node.metadata = {**node.metadata, _KEPT: one.score}
+            # For people: neither the next reranker nor the LLM is shown it.
+            node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, _KEPT]
+            node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, _KEPT]
+        return NodeWithScore(node=node, score=score)
+
+    @contextmanager
+    def _announced(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> Iterator[_Run]:
+        """Tells events and callbacks of a run, as the other rerankers of LlamaIndex do."""
+        count = len(nodes) if self.top_n is None else self.top_n
+        name = self.model or "unknown"
+        dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=count, model_name=name))
+        if query_bundle is None:
+            raise ValueError("a reranker needs the query: pass query_bundle or query_str")
+        run = _Run(query_bundle.query_str)
+        if nodes:
+            payload: dict[str, Any] = {
+                EventPayload.NODES: nodes,
+                EventPayload.MODEL_NAME: name,
+                EventPayload.QUERY_STR: run.query,
+                EventPayload.TOP_K: count,
+            }
+            with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as run.event:
+                yield run
+        else:
+            yield run
+        dispatcher.event(ReRankEndEvent(nodes=run.found))
+
+
+class LlamaServerRerank(RerankNames, RankFields, RerankRuns):
     """Reranker on a llama-server that was started with `--reranking`.
 
     Examples:
@@ -44,8 +85,6 @@ class LlamaServerRerank(RerankNames, RankFields, BaseNodePostprocessor):
 
     top_n: int | None = Field(default=2, ge=1)
     """How many nodes come back; None returns all."""
-    keep_retrieval_score: bool = False
-    """Keep the retriever's score in the node's metadata, as `retrieval_score`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -79,37 +118,6 @@ class LlamaServerRerank(RerankNames, RankFields, BaseNodePostprocessor):
 
     def _chosen(self, nodes: Sequence[NodeWithScore], ranks: Sequence[Ranking]) -> list[NodeWithScore]:
         return [self._scored(nodes[ranking.index], ranking.score) for ranking in ranks]
-
-    def _scored(self, one: NodeWithScore, score: float) -> NodeWithScore:
-        node = one.node.model_copy()
-        if self.keep_retrieval_score:
-            node.metadata = {**node.metadata, _KEPT: one.score}
-            # For people: neither the next reranker nor the LLM is shown it.
-            node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, _KEPT]
-            node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, _KEPT]
-        return NodeWithScore(node=node, score=score)
-
-    @contextmanager
-    def _announced(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> Iterator[_Run]:
-        """Tells events and callbacks of a run, as the other rerankers of LlamaIndex do."""
-        count = len(nodes) if self.top_n is None else self.top_n
-        name = self.model or "unknown"
-        dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=count, model_name=name))
-        if query_bundle is None:
-            raise ValueError("a reranker needs the query: pass query_bundle or query_str")
-        run = _Run(query_bundle.query_str)
-        if nodes:
-            payload: dict[str, Any] = {
-                EventPayload.NODES: nodes,
-                EventPayload.MODEL_NAME: name,
-                EventPayload.QUERY_STR: run.query,
-                EventPayload.TOP_K: count,
-            }
-            with self.callback_manager.event(CBEventType.RERANKING, payload=payload) as run.event:
-                yield run
-        else:
-            yield run
-        dispatcher.event(ReRankEndEvent(nodes=run.found))
 
 
 class _Run:
