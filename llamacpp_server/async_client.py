@@ -162,7 +162,7 @@ class AsyncLlamaServerClient:
             ContextOverflowError: When the request does not fit into a slot.
             LlamaServerError: As the type says; `partial` holds what came before a failure.
         """
-        return fold_chat([delta async for delta in self.stream_chat(request)])
+        return await self._transport.whole(_chats.stream_chat(self.settings, request), fold_chat)
 
     def stream_chat(self, request: ChatRequest) -> AsyncIterator[ChatDelta]:
         """The reply as it is generated. Leave it early by closing the iterator: that frees the server's slot."""
@@ -170,7 +170,7 @@ class AsyncLlamaServerClient:
 
     async def complete(self, request: CompletionRequest | InfillRequest) -> CompletionReply:
         """A whole text completion (`/v1/completions`, or `/completion` on a build without it), or text for a gap."""
-        return fold_completion([delta async for delta in self.stream_complete(request)])
+        return await self._transport.whole(_endpoints.stream_complete(self.settings, request), fold_completion)
 
     def stream_complete(self, request: CompletionRequest | InfillRequest) -> AsyncIterator[CompletionDelta]:
         """A text completion as it is generated."""
@@ -178,7 +178,7 @@ class AsyncLlamaServerClient:
 
     async def infill(self, request: InfillRequest) -> CompletionReply:
         """Text for the gap between a prefix and a suffix; needs a model with the tokens for it."""
-        return fold_completion([delta async for delta in self.stream_infill(request)])
+        return await self._transport.whole(_endpoints.stream_infill(self.settings, request), fold_completion)
 
     def stream_infill(self, request: InfillRequest) -> AsyncIterator[CompletionDelta]:
         """The same as it is generated."""

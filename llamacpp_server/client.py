@@ -162,7 +162,7 @@ class LlamaServerClient:
             ContextOverflowError: When the request does not fit into a slot.
             LlamaServerError: As the type says; `partial` holds what came before a failure.
         """
-        return fold_chat(list(self.stream_chat(request)))
+        return self._transport.whole(_chats.stream_chat(self.settings, request), fold_chat)
 
     def stream_chat(self, request: ChatRequest) -> Iterator[ChatDelta]:
         """The reply as it is generated. Leave it early by closing the iterator: that frees the server's slot."""
@@ -170,7 +170,7 @@ class LlamaServerClient:
 
     def complete(self, request: CompletionRequest | InfillRequest) -> CompletionReply:
         """A whole text completion (`/v1/completions`, or `/completion` on a build without it), or text for a gap."""
-        return fold_completion(list(self.stream_complete(request)))
+        return self._transport.whole(_endpoints.stream_complete(self.settings, request), fold_completion)
 
     def stream_complete(self, request: CompletionRequest | InfillRequest) -> Iterator[CompletionDelta]:
         """A text completion as it is generated."""
@@ -178,7 +178,7 @@ class LlamaServerClient:
 
     def infill(self, request: InfillRequest) -> CompletionReply:
         """Text for the gap between a prefix and a suffix; needs a model with the tokens for it."""
-        return fold_completion(list(self.stream_infill(request)))
+        return self._transport.whole(_endpoints.stream_infill(self.settings, request), fold_completion)
 
     def stream_infill(self, request: InfillRequest) -> Iterator[CompletionDelta]:
         """The same as it is generated."""

@@ -4,7 +4,7 @@
     ├── ConnectionFailedError           nothing usable answered        (also ConnectionError)
     ├── RequestTimeoutError             silence, or the deadline       (also TimeoutError)
     ├── ServerLoadingError              503 while the model loads
-    ├── ServerBusyError                 429, 408, 425, or a 503 that is not loading
+    ├── ServerBusyError                 429, 408, 425, a 503 that is not loading, or a full shared context
     ├── AuthenticationFailedError       401 or 403: the key
     ├── BadRequestError                 the request itself is wrong    (also ValueError)
     │   └── ContextOverflowError        it does not fit; says by how much
@@ -166,14 +166,17 @@ class ServerLoadingError(LlamaServerError):
 
 
 class ServerBusyError(LlamaServerError):
-    """Too many requests (429), a 503 for another reason than loading, or a request that came late or early (408, 425).
+    """The server is busy: 429, 408, 425, a 503 that is not loading, or a shared context that other requests fill.
 
     Attributes:
         retry_after: Seconds that the server asks to wait; None when it does not say.
+        shared_context: Whether the server's slots share one context (`--kv-unified`, the default with automatic `-np`)
+            and the requests that ran at once did not fit into it together.
     """
 
     retryable = True
     code = "rate_limit_exceeded"
+    shared_context: bool = False
 
     def __init__(self, message: str = "", *, retry_after: float | None = None, **details: Any) -> None:
         super().__init__(message, **details)

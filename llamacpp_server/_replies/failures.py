@@ -55,8 +55,15 @@ def _rule(words: str, error: type[LlamaServerError], remedy: str | None = None) 
 
 _SHORTEN = "shorten the conversation, or start the server with more context per slot (each slot gets -c / -np tokens)"
 
+_SHARED: Final = (
+    "the slots share one context, and what runs at once must fit into it together: start the server with -np N, which "
+    "gives each of N slots a context of its own, with a larger -c, or set max_concurrency"
+)
+
 _RULES: Final = (
-    _rule(r"exceeds? the available context|context size has been exceeded|context shift is disabled"
+    # Without numbers: the prompt fits, but not beside what runs in the other slots (b11434).
+    _rule(r"context size has been exceeded", ServerBusyError, _SHARED),
+    _rule(r"exceeds? the available context|context shift is disabled"
           r"|exceeds the context size|prompt is too long", ContextOverflowError, _SHORTEN),
     # vLLM, OpenAI and what passes their words on, such as LiteLLM.
     _rule(r"context_length_exceeded|ContextWindowExceeded|(?:maximum|max) context length"
@@ -261,6 +268,8 @@ def _build(
             message, server_message=words, server_type=kind, remedy=remedy, n_prompt_tokens=needed, n_ctx=room
         )
     error = cls(message, server_message=words, server_type=kind, remedy=remedy)
+    if isinstance(error, ServerBusyError):
+        error.shared_context = remedy == _SHARED
     if isinstance(error, UnreadableOutputError):
         found = _UNREAD.search(str((details or {}).get("message") or words))
         error.raw = found[1] if found else None

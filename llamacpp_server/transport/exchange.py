@@ -22,7 +22,15 @@ from .._replies import (
     is_web_page,
     not_this_api,
 )
-from ..errors import BadRequestError, ConnectionFailedError, LlamaServerError, NotFoundError, NotSupportedError
+from ..errors import (
+    BadRequestError,
+    ConnectionFailedError,
+    ContextOverflowError,
+    LlamaServerError,
+    NotFoundError,
+    NotSupportedError,
+    ServerBusyError,
+)
 from ..progress import Progress
 from ..settings import ServerSettings, WaitState, redact_url
 from .content import ACCEPTED
@@ -30,7 +38,7 @@ from .effects import Admit, Enter, OpenReply, Program, Read, Send, Sleep, Togeth
 from .encoding import encode
 from .gate import UNLIMITED, Place, Ticket, gate_for
 from .recent_failures import Repeats, note_refusal
-from .retry import Attempts, Wait, next_wait
+from .retry import Attempts, Wait, crowded_pause, next_wait
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -43,6 +51,9 @@ _MOST_ASIDE: Final = 4
 # What `_total_slots` gives for a router.
 _ROUTER: Final = UNLIMITED + 1
 _REPEATS: Final = Repeats()
+# How often a request that a shared context had no room for is sent alone: while others run, and when none seem to.
+_MOST_ROUNDS: Final = 8
+_LONELY_ROUNDS: Final = 3
 # Threads, where the server has very many slots or does not tell.
 _MOST_AT_ONCE: Final = 16
 
@@ -109,6 +120,77 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
             yield Sleep(wait.seconds)
 
 
+def placed_reply(ticket: Ticket, settings: ServerSettings, call: Call) -> Program[OpenReply]:
+    """`open_reply` for a call that has its place: sent again, alone, where others filled the context they share.
+
+    Raises:
+        ServerBusyError: When other processes kept the context full.
+        ContextOverflowError: When it does not fit with nothing else running.
+    """
+    deadline = deadline_in(settings.total_timeout)
+    rounds = 0
+    while True:
+        try:
+            return (yield from open_reply(within(settings, deadline), call))
+        except ServerBusyError as error:
+            if not (error.shared_context and call.takes_slot):
+                raise
+            rounds += 1
+            crowded = error
+        yield from run_alone(ticket, within(settings, deadline), call, crowded, rounds)
+
+
+def run_alone(
+    ticket: Ticket, settings: ServerSettings, call: Call, error: ServerBusyError, rounds: int
+) -> Program[None]:
+    """Wait until nothing else of this process runs on the server, and nothing of others as far as it tells.
+
+    The server fails all running requests when their shared context is full (b11434), so they would fail together again.
+
+    Args:
+        ticket: Gets a place beside which nothing starts.
+        settings: Where the request goes.
+        call: It.
+        error: What it ended in.
+        rounds: How often.
+
+    Raises:
+        LlamaServerError: When it ran alone already and that does not help.
+    """
+    place = ticket.place
+    if place.alone:
+        others = yield from _others_run(settings, place)
+        if rounds >= _MOST_ROUNDS or (not others and rounds >= _LONELY_ROUNDS):
+            raise error if others else _overflow(error)
+        yield Sleep(crowded_pause(rounds, random.random()))  # noqa: S311 (not for secrets)
+    log_wait(Wait(0.0, "busy"), 0.0, settings, first=rounds == 1)
+    model = str(call.body.get("model", "")) if isinstance(call.body, Mapping) else ""
+    gate = place.gate or gate_for(settings.base_url)
+    again = Place(model, named_slot(call), 1)
+    again.alone = True
+    yield Enter(ticket, gate, again)
+    yield from _granted(ticket, settings, None)
+
+
+def _others_run(settings: ServerSettings, place: Place) -> Program[bool]:
+    """Whether requests of other processes run on the server; False where it does not tell."""
+    once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    query = {"model": place.model} if place.model else {}
+    try:
+        slots = yield from ask(once, Call(method="GET", path="/slots", query=query), list)
+    except LlamaServerError:
+        return False
+    return any(entry.get("is_processing") for entry in slots)
+
+
+def _overflow(error: ServerBusyError) -> ContextOverflowError:
+    """The error of a request that did not fit though it was alone."""
+    alone = error.recast(ContextOverflowError)
+    alone.n_prompt_tokens = alone.n_ctx = None
+    alone.remedy = "it does not fit with nothing else running: shorten it, or start the server with a larger -c"
+    return alone
+
+
 def _sent(send: Send, settings: ServerSettings, call: Call) -> Program[OpenReply]:
     """The head of the answer. What needs no slot has no gate of its own, and must not run the server over."""
     reply: OpenReply
@@ -139,7 +221,7 @@ def ask(
     ticket = Ticket()
     try:
         yield from admission(ticket, settings, call)
-        reply = yield from open_reply(within(settings, deadline), call)
+        reply = yield from placed_reply(ticket, within(settings, deadline), call)
         body = yield Read(reply, deadline)
     finally:
         ticket.place.left = True

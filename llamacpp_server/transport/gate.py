@@ -19,6 +19,7 @@ The states of a `Place`, which is one request's part in a gate:
 - A place is *left* by one store, `place.left = True`, which no interrupt can cut in two. It is gone with the next
   change of the gate, whoever makes it. A `Ticket`, which owns the place, leaves it when it is collected, too.
 - A place is *granted* when fewer requests run than its own limit, and nobody who waits ahead of it is passed by.
+- A place that runs *alone* waits until nothing else runs, and nothing else starts beside it.
 - A running place is *idle*, and one more may run instead of it, when it can't go on by itself: its reader has paused
   for `PATIENCE` seconds (the server does not wait for readers, so its slot may be free), or its event loop does not
   run. If the loop was closed, the place is gone.
@@ -68,9 +69,10 @@ class Place:
         paused: Time on the monotonic clock since when its reader does something else than read; None while it reads.
         wake: Called (from any thread) when it is granted; takes no lock. Set by whoever waits.
         left: Whether its owner has given it up.
+        alone: Whether nothing may start beside it: it did not fit into a context that slots share.
     """
 
-    __slots__ = ("counted", "gate", "left", "limit", "loop", "model", "paused", "slot", "thread", "wake")
+    __slots__ = ("alone", "counted", "gate", "left", "limit", "loop", "model", "paused", "slot", "thread", "wake")
 
     def __init__(
         self, model: str = "", slot: int | None = None, limit: int | None = None, counted: bool = True
@@ -85,6 +87,7 @@ class Place:
         self.paused: float | None = None
         self.wake: Callable[[], None] | None = None
         self.left = False
+        self.alone = False
 
     def is_gone(self) -> bool:
         """Whether nobody is there any more to give it back."""
@@ -321,6 +324,8 @@ def _may_be_stuck(place: Place, held: Iterable[Place]) -> bool:
 
 
 def _has_room(state: _State, place: Place, active: list[Place], stuck: bool) -> bool:
+    if any(other.alone and not other.is_blocked_by(place) for other in active):
+        return False
     if not place.counted:
         return True
     limit = place.limit or state.size or 1

@@ -79,7 +79,9 @@ def _decide(
         # The server closes an idle socket after 5 s, and each one after an error: this one was stale.
         first, tried.resent = not tried.resent and not tried.above, True
         return Wait(0.0, "retry") if first else None
-    if tried.above or tried.retries >= settings.max_retries:
+    # What a shared context has no room for needs a place of its own, not a pause: see `placed_reply`.
+    crowded = isinstance(error, ServerBusyError) and error.shared_context
+    if crowded or tried.above or tried.retries >= settings.max_retries:
         return None
     backoff = _backoff(tried.retries, jitter)
     silent = isinstance(error, RequestTimeoutError) and settings.retry_read_timeout
@@ -99,6 +101,11 @@ def _poll(reason: str, tried: Attempts, elapsed: float, settings: ServerSettings
     seconds = min(_FIRST_POLL * 2 ** min(tried.polls, 9), _SLOWEST_POLL, left)
     tried.polls += 1
     return Wait(seconds, reason, settings.load_timeout)
+
+
+def crowded_pause(rounds: int, jitter: float) -> float:
+    """Seconds before a request that other processes crowded out of a shared context is sent again."""
+    return _backoff(rounds, jitter)
 
 
 def _backoff(retries: int, jitter: float) -> float:

@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -27,7 +27,7 @@ from .._replies import (
     MAX_EVENT_BYTES,
     StreamDecoder,
 )
-from ..errors import LlamaServerError, MalformedReplyError, RequestTimeoutError
+from ..errors import LlamaServerError, MalformedReplyError, RequestTimeoutError, ServerBusyError
 from ..settings import redact_url, split_unix
 from .concurrency import atogether, awork, together, work
 from .content import apieces, pieces
@@ -40,7 +40,7 @@ from .httpx_setup import SCOPE, SeparateCookies, build, drop_oldest, fit, is_sin
 from .leaving import Scope, cut, hand_over, keep, keep_for_parent, leave
 from .leaving import start as close_what_was_left
 from .lost_streams import unwatch, watch
-from .streaming import StreamCall, next_round, open_stream
+from .streaming import StreamCall, crowded_again, next_round, open_stream
 
 __all__ = ["AsyncTransport", "Transport"]
 
@@ -151,6 +151,18 @@ class Transport:
                 unwatch(ticket.place)
                 leave(scope)
                 ticket.leave()
+
+    def whole(self, call: StreamCall[D], fold: Callable[[Iterable[D]], T]) -> T:
+        """What `fold` makes of all deltas; begun anew where others filled the context that the slots share."""
+        deadline = deadline_in(call.settings.total_timeout)
+        while True:
+            try:
+                return fold(list(self.stream(call)))
+            except ServerBusyError as error:
+                again = crowded_again(call, error, deadline)
+                if again is None:
+                    raise
+                call = again
 
     def turn(self) -> AbstractContextManager[Any]:
         """A lock for what need not be asked by many at once; the thread that has it may take it again."""
@@ -294,6 +306,18 @@ class AsyncTransport:
                 ticket.place.left = True
                 unwatch(ticket.place)
                 ticket.leave()
+
+    async def whole(self, call: StreamCall[D], fold: Callable[[Iterable[D]], T]) -> T:
+        """What `fold` makes of all deltas; begun anew where others filled the context that the slots share."""
+        deadline = deadline_in(call.settings.total_timeout)
+        while True:
+            try:
+                return fold([delta async for delta in self.stream(call)])
+            except ServerBusyError as error:
+                again = crowded_again(call, error, deadline)
+                if again is None:
+                    raise
+                call = again
 
     def turn(self) -> anyio.Lock:
         """A lock of this event loop, for what need not be asked by many at once."""

@@ -140,6 +140,12 @@ def test_only_what_a_repeat_can_help_is_called_retryable():
     assert retryable == {ServerLoadingError, ServerBusyError}
 
 
+def test_a_shared_context_that_is_full_means_busy():
+    body = {"error": {"message": "Context size has been exceeded."}}
+    error = failure(500, {}, json.dumps(body).encode(), URL)
+    assert (type(error), error.shared_context, "-np N" in error.remedy) == (ServerBusyError, True, True)
+
+
 @pytest.mark.parametrize(
     ("status", "body", "needed", "room"),
     [
@@ -152,7 +158,6 @@ def test_only_what_a_repeat_can_help_is_called_retryable():
                "type": "exceed_context_size_error", "n_prompt_tokens": 5, "n_ctx": 4}, 5, 4),
         (400, {"message": "the request exceeds the available context size. try increasing the context size or enable "
                "context shift", "type": INVALID}, None, None),
-        (500, {"message": "Context size has been exceeded."}, None, None),
         (500, {"message": "context shift is disabled"}, None, None),
         (500, {"message": "input (702 tokens) is too large to process. increase the physical batch size (current batch "
                "size: 512)", "type": SERVER}, 702, 512),
