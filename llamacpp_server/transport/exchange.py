@@ -158,7 +158,7 @@ def run_alone(
         LlamaServerError: When it ran alone already and that does not help.
     """
     place = ticket.place
-    if place.alone:
+    if place.alone or rounds > 1:  # a whole reply that is begun anew has a new place each time
         others = yield from _others_run(settings, place)
         if rounds >= _MOST_ROUNDS or (not others and rounds >= _LONELY_ROUNDS):
             raise error if others else _overflow(error)

@@ -14,15 +14,15 @@ FEW = {"max_tokens": 4, "temperature": 0}
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[LlamaServerClient]:
-    with LocalServer(MODEL, ctx_size=2048) as server, server.client() as client:
-        assert (client.props().total_slots, client.props().n_ctx) == (4, 2048)
+    with LocalServer(MODEL, ctx_size=512) as server, server.client() as client:
+        assert (client.props().total_slots, client.props().n_ctx) == (4, 512)
         yield client
 
 
 @pytest.fixture(scope="module")
 def texts(shared: LlamaServerClient) -> list[str]:
     each = len(shared.tokenize("the quiet river "))
-    return [f"{number} " + "the quiet river " * (1600 // each) for number in range(6)]
+    return [f"{number} " + "the quiet river " * (400 // each) for number in range(6)]
 
 
 @pytest.mark.parametrize("at_once", [2, 6])
