@@ -165,12 +165,12 @@ else:
         @property
         def root_client(self) -> Any:
             """Raises: there is no client of the openai package here."""
-            raise AttributeError("there is no client of the openai package here: model.client is ours")
+            raise AttributeError("the openai client is not used: see model.client")
 
         @property
         def root_async_client(self) -> Any:
             """Raises: there is no client of the openai package here."""
-            raise AttributeError("there is no client of the openai package here: model.async_client is ours")
+            raise AttributeError("the openai client is not used: see model.async_client")
 
     class EmbeddingNames(OpenAINames):
         """What OpenAIEmbeddings and OllamaEmbeddings take besides."""

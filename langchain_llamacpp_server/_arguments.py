@@ -17,23 +17,23 @@ from llamacpp_server.sampling import SAMPLING_FIELDS
 
 __all__ = ["CHAT", "CHAT_CALLS", "EMBEDDINGS", "LLM", "LLM_CALLS", "RERANKER"]
 
-_RESPONSES = "belongs to the Responses API; "
+_RESPONSES = "Responses API only; "
 
 CHAT: Final = (
     CONNECTION_ARGUMENTS
     | REQUEST_ARGUMENTS
     | ArgumentTable(
         meaningless={
-            "root_client": "there is no client of the openai package here; `model.client` is ours",
-            "root_async_client": "there is no client of the openai package here; `model.async_client` is ours",
-            "include_response_headers": "the server says in its replies what others say in headers",
-            "context_management": "an OpenAI service; LangChain's SummarizationMiddleware does it for any model",
-            "include": _RESPONSES + "logprobs are asked for with `logprobs`",
-            "prompt_cache_options": "the server's prompt cache is on by itself; see `cache_prompt`",
+            "root_client": "the openai client is not used; see `model.client`",
+            "root_async_client": "the openai client is not used; see `model.async_client`",
+            "include_response_headers": "llama-server has no such headers; see response_metadata",
+            "context_management": "only OpenAI offers this; use LangChain's SummarizationMiddleware",
+            "include": _RESPONSES + "use `logprobs` to request log probabilities",
+            "prompt_cache_options": "the server's prompt cache is on by default; see `cache_prompt`",
             "truncation": "llama-server does not shorten conversations; "
-            "a ContextOverflowError says by how much it is too long",
-            "use_previous_response_id": _RESPONSES + "llama-server keeps no conversations",
-            "use_responses_api": _RESPONSES + "thinking, tools and media all work without it",
+            "a ContextOverflowError has the numbers of tokens",
+            "use_previous_response_id": _RESPONSES + "llama-server stores no conversations",
+            "use_responses_api": _RESPONSES + "reasoning, tools and media all work without it",
         }
     )
 )
@@ -41,36 +41,36 @@ CHAT: Final = (
 # Of single calls only: parameters of OpenAI's API that are no fields of ChatOpenAI.
 _OF_CALLS: Final = ArgumentTable(
     meaningless={
-        "user": "llama-server knows no users",
-        "metadata": "llama-server keeps none; use the run's metadata",
-        "prediction": "llama-server speculates by itself (`--model-draft`)",
-        "prompt_cache_key": "the server finds the longest common beginning by itself",
+        "user": "llama-server has no users",
+        "metadata": "llama-server stores none; use the run's metadata",
+        "prediction": "use llama-server's own speculative decoding (`--model-draft`)",
+        "prompt_cache_key": "the server finds the longest common prefix itself",
         "prompt_cache_retention": "the server's prompt cache lives as long as the server",
-        "safety_identifier": "an OpenAI service",
-        "audio": "the server answers in text",
+        "safety_identifier": "only OpenAI offers this",
+        "audio": "llama-server returns text only",
         "web_search_options": "llama-server does not search the web; bind a tool that does",
     }
 )
 # Today's names of what OpenAI's API called functions; a function without its envelope is a tool to `wire_tools`.
 CHAT_CALLS: Final = CHAT | _OF_CALLS | ArgumentTable(renamed={"functions": "tools", "function_call": "tool_choice"})
 
-_AS_TEXTS = "texts are always sent as texts, never as tokens of another model"
+_AS_TEXTS = "texts are never sent as tokens of another model"
 _RETRIES = "see `max_retries` and `total_timeout`"
 
 EMBEDDINGS: Final = (
     CONNECTION_ARGUMENTS
-    | ArgumentTable(meaningless=dict.fromkeys([*SAMPLING_FIELDS, "tfs_z"], "an embedder generates nothing"))
+    | ArgumentTable(meaningless=dict.fromkeys([*SAMPLING_FIELDS, "tfs_z"], "an embedding model generates no text"))
     | ArgumentTable(
         renamed={"chunk_size": "batch_size", "model_kwargs": "extra_body"},
         meaningless={
-            "embedding_ctx_length": "the server says how long a text may be; see `on_oversize`",
+            "embedding_ctx_length": "the server reports the maximum length; see `on_oversize`",
             "check_embedding_ctx_length": _AS_TEXTS,
             "tiktoken_enabled": _AS_TEXTS,
             "tiktoken_model_name": REQUEST_ARGUMENTS.meaningless["tiktoken_model_name"],
             "allowed_special": _AS_TEXTS,
             "disallowed_special": _AS_TEXTS,
-            "show_progress_bar": "there is none",
-            "skip_empty": "empty texts are embedded, where the model can",
+            "show_progress_bar": "no progress bar",
+            "skip_empty": "empty texts are embedded if the model supports it",
             "retry_min_seconds": _RETRIES,
             "retry_max_seconds": _RETRIES,
         },
@@ -86,7 +86,7 @@ LLM: Final = (
             "reasoning": "a completion has no chat template, so the model is not switched",
             "allowed_special": _AS_TEXTS,
             "disallowed_special": _AS_TEXTS,
-            "batch_size": "all prompts are one request; the server queues what exceeds its slots",
+            "batch_size": "all prompts are one request, which the server queues",
             "best_of": "the server ignores it; use `n`",
         },
     )

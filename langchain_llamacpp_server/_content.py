@@ -43,7 +43,7 @@ def part(block: str | Block) -> Part | None:
     if str(kind) in STRUCTURAL:
         return None
     if str(kind) in _SERVER_TOOLS:
-        say_once(f"content blocks of type {kind!r} are not sent: they are another provider's own")
+        say_once(f"dropping content blocks of type {kind!r}: they are specific to another provider")
         return None
     return dict(block)  # the server says itself what it can't read
 
@@ -171,7 +171,7 @@ def _address(block: Block, default_type: str) -> str:
     source = block.get("source")
     url = block.get("url") or (source.get("url") if isinstance(source, Mapping) else None)
     if not url:
-        missing = "llama-server keeps no files, so it knows no file_id" if block.get("file_id") else "it has no data"
+        missing = "llama-server does not support file_id" if block.get("file_id") else "it has no data"
         raise BadRequestError(f"a content block of type {block.get('type')!r} can't be sent: {missing}")
     return str(url)
 

@@ -158,13 +158,13 @@ def unfit(error: server.UnfitAnswerError, finish_reason: str | None) -> server.L
 def missing_call(finish_reason: str | None) -> MissingToolCallError:
     """The error for a forced call that did not come."""
     error = MissingToolCallError(
-        f"a tool call was forced and the model made none (finish_reason={finish_reason!r})",
+        f"a tool call was required, but the model made none (finish_reason={finish_reason!r})",
         finish_reason=finish_reason,
     )
     error.remedy = (
-        "the answer was cut off before the call: raise max_tokens, or turn thinking off or limit it"
+        "the answer was cut off before the call: raise max_tokens, or disable or limit reasoning"
         if finish_reason == "length"
-        else "does the model's chat template know tools? `llamacpp-server check` tells"
+        else "check that the model's chat template supports tools: run `llamacpp-server check`"
     )
     return error
 

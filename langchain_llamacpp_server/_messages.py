@@ -74,8 +74,8 @@ def _role(message: BaseMessage) -> str:
     if isinstance(message, FunctionMessage):
         return "function"
     if isinstance(message, RemoveMessage):
-        raise BadRequestError("a RemoveMessage is an instruction to a graph's state; it can't be sent to a model")
-    raise BadRequestError(f"messages of class {type(message).__name__} can't be sent; ChatMessage takes any role")
+        raise BadRequestError("a RemoveMessage can't be sent to a model; it is an instruction for a graph's state")
+    raise BadRequestError(f"messages of class {type(message).__name__} can't be sent; use ChatMessage for other roles")
 
 
 def _named(wire: dict[str, Any], message: BaseMessage) -> dict[str, Any]:

@@ -27,7 +27,9 @@ def register() -> None:
     ):
         table = getattr(module, "_BUILTIN_PROVIDERS", None)
         if not isinstance(table, dict):
-            raise RuntimeError(f"this version of langchain has no table of providers; use {model} itself")
+            raise RuntimeError(
+                f"this version of langchain does not support registering providers; use {model} directly"
+            )
         for name in ("llamacpp", "llamacpp_server"):
             table[name] = (__package__, model, _make)
 

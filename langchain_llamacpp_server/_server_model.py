@@ -29,7 +29,7 @@ class CheckedOnInit(ConnectionFields):
     def _check_server(self) -> Self:
         if self.validate_model_on_init:
             if on_event_loop():
-                say_once("validate_model_on_init: not asked on an event loop, which it would hold up")
+                say_once("validate_model_on_init: skipped on an event loop, which it would block")
             else:
                 with langchain_errors:
                     self.server_info()

@@ -39,7 +39,7 @@ def server_tools(
     there = {tool.name: tool for tool in client.server_tools()}
     for name in names:
         if name not in there:
-            raise BadRequestError(f"the server has no tool {name!r}", remedy=f"it has {', '.join(there)}")
+            raise BadRequestError(f"the server does not have the tool {name!r}", remedy=f"it has {', '.join(there)}")
     return [_langchain_tool(client, async_client, there[name]) for name in names]
 
 

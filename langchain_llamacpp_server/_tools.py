@@ -40,7 +40,7 @@ def _wire_tool(tool: ToolLike, strict: bool | None) -> ToolDict:
         wire = convert_to_openai_tool(cast(Any, tool), strict=strict)
     if not (isinstance(wire, dict) and wire.get("type") == "function" and "function" in wire):
         kind = wire.get("type") if isinstance(wire, dict) else type(wire).__name__
-        raise BadRequestError(f"llama-server has no tools of its own, so none of type {kind!r}")
+        raise BadRequestError(f"llama-server does not support built-in tools of type {kind!r}")
     if own is not None:
         wire = {**wire, "function": {**wire["function"], "parameters": own}}
     return cast(ToolDict, wire)

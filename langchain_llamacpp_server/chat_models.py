@@ -55,8 +55,8 @@ __all__ = ["ChatLlamaServer"]
 
 # A profile is looked up where nobody expects a wait; a server that is slow to answer has none for now.
 _PROFILE_IS_PART: Final = (
-    "the profile was asked for on an event loop, before anything is known of the server: it has no max_input_tokens "
-    "yet; `await model.aserver_info()` first, or make the agent before the loop runs"
+    "profile was read on an event loop before the server was queried: it has no max_input_tokens "
+    "yet; call `await model.aserver_info()` first, or create the agent before the loop runs"
 )
 _PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries": 0, "wait_while_loading": False}
 
@@ -245,7 +245,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         """A stream is one message, so it has one answer."""
         if (kwargs.get("n") or self.n or 1) == 1:
             return {}
-        say_once("a stream is one answer: n is taken as 1 there; `generate` gives all")
+        say_once("ignoring n when streaming; use `generate` for several answers")
         return {"n": 1}
 
     def _whole(self, call: Call, reply: ChatReply) -> ChatResult:

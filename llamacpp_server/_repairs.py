@@ -29,7 +29,7 @@ def enabled(names: Collection[str], wanted: bool | Collection[str]) -> frozenset
         return frozenset(names) if wanted else frozenset()
     given = {wanted} if isinstance(wanted, str) else set(wanted)
     if unknown := sorted(name for name in given if name.removeprefix("-") not in names):
-        raise ValueError(f"no such repair: {', '.join(unknown)}; there are {', '.join(sorted(names))}")
+        raise ValueError(f"unknown repair: {', '.join(unknown)} (available: {', '.join(sorted(names))})")
     without = {name[1:] for name in given if name.startswith("-")}
     kept = given - {f"-{name}" for name in without}
     return frozenset((kept or set(names)) - without)

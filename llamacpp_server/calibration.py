@@ -86,7 +86,7 @@ class Calibration:
         """
         found = json.loads(text)
         if not isinstance(found, dict) or not found.keys() <= {"temperatures", "offsets"}:
-            raise ValueError("this is not a calibration")
+            raise ValueError("not a calibration")
         return cls(found.get("temperatures", {}), found.get("offsets", {}))
 
     def save(self, path: Any) -> None:

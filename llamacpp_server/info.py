@@ -19,9 +19,9 @@ Medium = Literal["image", "audio", "video"]
 _PART_MEDIA: Final[dict[str, Medium]] = {"image_url": "image", "input_audio": "audio", "input_video": "video"}
 
 _MEDIA_FLAGS: Final = {
-    "image": "start the server with --mmproj projector.gguf, made for this model",
-    "audio": "start the server with --mmproj projector.gguf, one for audio made for this model",
-    "video": "start the server with --mmproj projector.gguf, made for this model, and with ffmpeg on its host",
+    "image": "start the server with --mmproj and the projector made for this model",
+    "audio": "start the server with --mmproj and an audio projector made for this model",
+    "video": "start the server with --mmproj and the projector made for this model, and install ffmpeg on its host",
 }
 
 ThinkingSwitch = Literal["enable_thinking", "reasoning_effort", "always", "none"]
@@ -79,7 +79,8 @@ class ServerInfo:
             able = {"image": self.vision, "audio": self.audio, "video": self.video}[medium]
             if able is False:
                 raise NotSupportedError(
-                    f"the server ({self.model or 'its model'}) takes no {medium} input", remedy=_MEDIA_FLAGS[medium]
+                    f"the server ({self.model or 'its model'}) does not support {medium} input",
+                    remedy=_MEDIA_FLAGS[medium],
                 )
 
     @classmethod

@@ -33,7 +33,7 @@ def read_grammar(given: Any) -> Any:
     try:
         return given.read_text(encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"the grammar can't be read: {error}") from error
+        raise ValueError(f"can't read the grammar: {error}") from error
 
 
 class SamplingFields(BaseModel):

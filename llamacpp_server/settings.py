@@ -238,21 +238,21 @@ class ServerSettings:
             raise ValueError(f"max_concurrency must be 'slots', None or a number from 1, got {most!r}")
         for name, text in self.request_headers().items():
             if not _HEADER_NAME.fullmatch(name):
-                raise ValueError(f"{name!r} can't be the name of a header")
+                raise ValueError(f"{name!r} is not a valid header name")
             if not (text.isascii() and text.isprintable()):
-                raise ValueError(f"the value of the header {name} has characters that HTTP does not allow")
+                raise ValueError(f"the value of header {name} contains characters that HTTP does not allow")
 
     def _check_types(self) -> None:
         """A secret of another type is refused here, where no message shows it."""
         if not isinstance(self.base_url, str):
-            raise ValueError(f"base_url must be a text, not {type(self.base_url).__name__}")
+            raise ValueError(f"base_url must be a string, not {type(self.base_url).__name__}")
         if not isinstance(self.api_key, SecretStr | str | None):
-            raise ValueError(f"api_key must be a text, not {type(self.api_key).__name__}")
+            raise ValueError(f"api_key must be a string, not {type(self.api_key).__name__}")
         if not isinstance(self.headers, Mapping) or not isinstance(self.query, Mapping):
             raise ValueError("headers and query must be mappings")
         for name, text in self.headers.items():
             if not isinstance(name, str) or not isinstance(text, str):
-                raise ValueError("names and values of headers must be texts")
+                raise ValueError("names and values of headers must be strings")
 
     def __repr__(self) -> str:
         key = "None" if self.api_key is None else "'**********'"

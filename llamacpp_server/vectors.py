@@ -95,7 +95,7 @@ class ScoreScale:
         """
         if scores and max(map(abs, scores)) < _NO_RANK_HEAD:
             say_once(
-                "all rerank scores are next to zero: this model's file probably has no rank head "
+                "all rerank scores are next to zero: the model file probably has no rank head "
                 "(convert it again with a current llama.cpp, or use another reranker)"
             )
             return list(scores)
@@ -268,7 +268,7 @@ def late_interaction(query: Sequence[Sequence[float]], document: Sequence[Sequen
         document: The same.
     """
     if not query or not document:
-        raise BadRequestError("late interaction needs the vectors of at least one token on both sides")
+        raise BadRequestError("late interaction requires at least one token vector on both sides")
     ours, theirs = [_unit(list(vector)) for vector in query], [_unit(list(vector)) for vector in document]
     nearest = (max(fsum(map(mul, one, other)) for other in theirs) for one in ours)
     return sum(nearest) / len(ours)

@@ -32,10 +32,10 @@ LLM: Final = (
         meaningless={
             "openai_client": "the model makes its own client; `model.client` is it",
             "async_openai_client": "the model makes its own client; `model.async_client` is it",
-            "audio_config": "the server answers in text",
-            "prompt_key": "there is one form of a prompt",
-            "should_use_structured_outputs": "the server holds structured output to its schema wherever it can",
-            "strict": "the server holds every call to its tool's schema",
+            "audio_config": "llama-server returns text only",
+            "prompt_key": "there is only one prompt format",
+            "should_use_structured_outputs": "structured output is always constrained to its schema where possible",
+            "strict": "every call is constrained to its tool's schema",
             "tokenizer": "tokens are counted by the server; `model.tokenizer` is its tokenizer",
         },
     )
@@ -43,11 +43,11 @@ LLM: Final = (
 
 EMBEDDING: Final = (
     CONNECTION_ARGUMENTS
-    | ArgumentTable(meaningless=dict.fromkeys([*SAMPLING_FIELDS, "tfs_z"], "an embedder generates nothing"))
+    | ArgumentTable(meaningless=dict.fromkeys([*SAMPLING_FIELDS, "tfs_z"], "an embedding model generates no text"))
     | ArgumentTable(
         renamed={"ollama_additional_kwargs": "additional_kwargs"},
         converted={"additional_kwargs": ADDITIONAL_KWARGS},
-        meaningless={"mode": "queries and texts differ by their instructions; see `preset`"},
+        meaningless={"mode": "use `preset` for query and text instructions"},
     )
 )
 
@@ -88,13 +88,13 @@ if TYPE_CHECKING:
         async_openai_client: InitVar[Any] = None
         """Accepted; `async_client` is ours."""
         audio_config: InitVar[Any] = None
-        """Accepted; the server answers in text."""
+        """Accepted; llama-server returns text only."""
         prompt_key: InitVar[Any] = None
-        """Accepted; there is one form of a prompt."""
+        """Accepted; there is only one prompt format."""
         should_use_structured_outputs: InitVar[Any] = None
-        """Accepted; the server holds structured output to its schema wherever it can."""
+        """Accepted; structured output is always constrained to its schema where possible."""
         strict: InitVar[Any] = None
-        """Accepted; the server holds every call to its tool's schema."""
+        """Accepted; every call is constrained to its tool's schema."""
 
     class EmbeddingNames(ConnectionNames):
         """What OpenAILikeEmbedding and OllamaEmbedding take besides."""

@@ -134,7 +134,7 @@ def _(block: DocumentBlock) -> list[ContentPartDict]:
     text = _readable(data)
     if text is None:
         raise BadRequestError(
-            f"the document {block.title!r} ({kind or 'of unknown type'}) is not text, and llama-server reads no other",
+            f"the document {block.title!r} ({kind or 'of unknown type'}) is not text; only text is supported",
             remedy="extract its text first, with one of LlamaIndex's readers",
         )
     return [_text(f"{block.title}:\n{text}")]
@@ -178,7 +178,7 @@ def _bytes(resolve: Any, kind: str) -> bytes:
     try:
         data = resolve().read()
     except (ValueError, OSError) as error:
-        raise BadRequestError(f"the {kind} of a message can't be read: {error}") from error
+        raise BadRequestError(f"can't read the {kind} of a message: {error}") from error
     return data if isinstance(data, bytes) else str(data).encode()
 
 

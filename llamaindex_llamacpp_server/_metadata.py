@@ -34,8 +34,8 @@ _IMPATIENT: Final[dict[str, Any]] = {
     "on_progress": None,
 }
 _METADATA_IS_PART: Final = (
-    "metadata was asked for on an event loop, before anything is known of the server: "
-    f"context_window={DEFAULT_CONTEXT_WINDOW} is taken; `await llm.aserver_info()` first, or give context_window"
+    "metadata was read on an event loop before the server was queried: "
+    f"using context_window={DEFAULT_CONTEXT_WINDOW}; call `await llm.aserver_info()` first, or set context_window"
 )
 # After a probe that failed, nothing is asked for this many times as long as it took.
 _REST: Final = 100
@@ -153,6 +153,6 @@ class ServerMetadata(LLMNames, ConnectionFields, FunctionCallingLLM):
         self._failed = (self._info_key(), now + _REST * (now - started))
         if self.context_window is None:
             say_once(
-                f"the server can't be asked about its model ({type(error).__name__}: {error}); until it answers, "
-                f"context_window={DEFAULT_CONTEXT_WINDOW} is taken"
+                f"can't query the server's model ({type(error).__name__}: {error}); using "
+                f"context_window={DEFAULT_CONTEXT_WINDOW} until it is reachable"
             )

@@ -347,5 +347,5 @@ def _naming(output_cls: type[BaseModel]) -> Iterator[None]:
     try:
         yield
     except BadRequestError as error:
-        error.message += f" (asked for with the JSON schema of {output_cls.__name__})"
+        error.message += f" (requested with the JSON schema of {output_cls.__name__})"
         raise

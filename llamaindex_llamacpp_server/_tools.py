@@ -76,7 +76,7 @@ def selections(response: ChatResponse, *, error_on_no_tool_call: bool) -> list[T
     finish = response.additional_kwargs.get("finish_reason")
     if not calls and error_on_no_tool_call:
         raise UnusableReplyError(
-            f"expected at least one tool call and got none; {why_it_ended(finish)}; "
+            f"expected at least one tool call, but got none: {why_it_ended(finish)}; "
             f"the text is {(response.message.content or '')[:500]!r}"
         )
     ended = "finish_reason" in response.additional_kwargs
@@ -122,4 +122,4 @@ def _arguments(text: str) -> tuple[dict[str, Any], str | None]:
         parsed = from_json(text)
     except ValueError as error:
         return {}, str(error)
-    return (parsed, None) if isinstance(parsed, dict) else ({}, f"a JSON object is needed, not {text[:80]!r}")
+    return (parsed, None) if isinstance(parsed, dict) else ({}, f"expected a JSON object, got {text[:80]!r}")

@@ -102,4 +102,4 @@ class _Handler(BaseEventHandler):
             try:
                 self._note(event)
             except Exception as error:  # noqa: BLE001 (LlamaIndex drops all errors of handlers without a word)
-                say_once(f"the cache report lacks a turn: {type(error).__name__}: {error}")
+                say_once(f"the cache report is missing a turn: {type(error).__name__}: {error}")

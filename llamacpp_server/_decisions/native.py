@@ -17,9 +17,9 @@ def native_limit(asked: Asked) -> str | None:
     n = len(asked.options)
     if isinstance(asked.question, Score):
         if n > _MOST_LEVELS:
-            return f"questions[{asked.name!r}] has {n} levels; a decision model takes at most {_MOST_LEVELS}"
+            return f"questions[{asked.name!r}] has {n} levels; a decision model supports at most {_MOST_LEVELS}"
     elif n > _MOST_OPTIONS:
-        return f"questions[{asked.name!r}] has {n} options; a decision model takes at most {_MOST_OPTIONS}"
+        return f"questions[{asked.name!r}] has {n} options; a decision model supports at most {_MOST_OPTIONS}"
     return None
 
 

@@ -72,7 +72,7 @@ def rotations_of(asked: Asked, rotations: int) -> list[Asked]:
 def _from_wire(name: str, given: Mapping[str, Any]) -> Question:
     kind, criteria = given.get("type"), given.get("criteria")
     if kind not in _FIELDS:
-        raise BadRequestError(f"questions[{name!r}] has the unknown type {kind!r}; there are noul, choice and score")
+        raise BadRequestError(f"questions[{name!r}] has the unknown type {kind!r}; use noul, choice or score")
     if unknown := sorted(set(map(str, given)) - _FIELDS[kind] - {"type"}):
         raise BadRequestError(f"questions[{name!r}] has unknown fields: {', '.join(unknown)}")
     instructions = given.get("instructions")

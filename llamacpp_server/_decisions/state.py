@@ -16,7 +16,7 @@ def json_text(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise BadRequestError(f"not JSON: {error}", remedy="give text, numbers, lists and dicts") from None
+        raise BadRequestError(f"not JSON: {error}", remedy="use text, numbers, lists and dicts") from None
 
 
 def split_media(value: Any) -> tuple[Any, list[Mapping[str, Any]]]:

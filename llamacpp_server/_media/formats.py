@@ -100,8 +100,8 @@ def transcode(data: bytes, mime_type: str) -> tuple[bytes, str]:
         from PIL import Image, ImageOps
     except ImportError:
         raise BadRequestError(
-            f"llama-server reads no {mime_type}",
-            remedy="install Pillow and it is converted: pip install pillow; or send JPEG or PNG",
+            f"llama-server does not support {mime_type}",
+            remedy="install Pillow to convert it (pip install pillow), or send JPEG or PNG",
         ) from None
     if mime_type == "image/heic":
         _learn_heic()
@@ -115,7 +115,7 @@ def transcode(data: bytes, mime_type: str) -> tuple[bytes, str]:
             else:
                 image.convert("RGBA").save(written, "PNG")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadRequestError(f"an image ({mime_type}) can't be read: {error}") from error
+        raise BadRequestError(f"can't read an image ({mime_type}): {error}") from error
     return written.getvalue(), "image/jpeg" if photograph else "image/png"
 
 
@@ -124,7 +124,7 @@ def _learn_heic() -> None:
         from pillow_heif import register_heif_opener
     except ImportError:
         raise BadRequestError(
-            "llama-server reads no image/heic",
-            remedy="install pillow-heif and it is converted: pip install pillow-heif; or send JPEG or PNG",
+            "llama-server does not support image/heic",
+            remedy="install pillow-heif to convert it (pip install pillow-heif), or send JPEG or PNG",
         ) from None
     register_heif_opener()

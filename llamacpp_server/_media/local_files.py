@@ -45,11 +45,11 @@ def read_file(path: Path, roots: list[Path] | None, most: int, where: str) -> by
             # The files of /proc say that they are empty, and any file may grow.
             data = b"" if found.st_size > most else _read(descriptor, most + 1)
         if found.st_size > most or len(data) > most:
-            raise BadRequestError(f"the file at {where} is larger than {most} bytes", remedy="make it smaller")
+            raise BadRequestError(f"the file at {where} is larger than {most} bytes", remedy="use a smaller file")
     except (OSError, RuntimeError, ValueError) as error:
         if isinstance(error, BadRequestError):
             raise
-        raise BadRequestError(f"the file at {where} can't be read: {error}") from error
+        raise BadRequestError(f"can't read the file at {where}: {error}") from error
     return data
 
 
@@ -62,11 +62,11 @@ def _open(path: Path, roots: list[Path] | None, where: str, opened: ExitStack) -
         if real.is_relative_to(root) and real != root:
             break
     else:
-        raise BadRequestError(f"the file {path} ({where}) lies in none of the directories of read_files")
+        raise BadRequestError(f"the file {path} ({where}) is not in any directory of read_files")
     if not _OPENS_FROM_FOLDERS:
         descriptor = _kept(os.open(real, _CALM), opened)
         if real.resolve(strict=True) != real or not os.path.samestat(os.stat(real), os.fstat(descriptor)):
-            raise OSError("it was replaced while it was opened")
+            raise OSError("it was replaced while being opened")
         return descriptor
     folder = _kept(os.open(root, _FOLDER), opened)
     *folders, name = real.relative_to(root).parts

@@ -163,7 +163,7 @@ def _fitting(medium: Medium, data: bytes, claimed: str, found: Format | None, wh
         return _embedded(medium, data, claimed), None  # perhaps TGA, which has no mark; the server will say
     if found.family != medium:
         raise BadRequestError(
-            f"the {medium} at {where} is {found.mime_type}", remedy=f"send {_TAKEN[medium]}, or use the part for it"
+            f"the {medium} at {where} is {found.mime_type}", remedy=f"send {_TAKEN[medium]}, or use the right part type"
         )
     if found.taken:
         return _embedded(medium, data, found.mime_type), None
@@ -173,7 +173,7 @@ def _fitting(medium: Medium, data: bytes, claimed: str, found: Format | None, wh
             remedy=f"convert it to {_TAKEN[medium]}",
         )
     data, mime_type = yield Work(partial(transcode, data, found.mime_type))
-    what = f"{found.mime_type}, which the server can't read, became {mime_type}"
+    what = f"converted {found.mime_type}, which the server does not support, to {mime_type}"
     return _embedded(medium, data, mime_type), Repair("media_format", where, what)
 
 
@@ -191,7 +191,7 @@ def _source(part: Part) -> tuple[str, Any]:
     data = fields.get("data")
     source = data or fields.get("url") or fields.get("file_data") or ""
     if not isinstance(source, str | bytes):
-        raise BadRequestError(f"a part of type {part['type']!r} holds neither text nor bytes: {str(source)[:40]}")
+        raise BadRequestError(f"a part of type {part['type']!r} contains neither text nor bytes: {str(source)[:40]}")
     if data:
         return "data" if isinstance(source, str) and source.startswith("data:") else "", source
     return _scheme(source), source
@@ -200,7 +200,7 @@ def _source(part: Part) -> tuple[str, Any]:
 def _linked(medium: Medium, url: str, where: str) -> Part:
     """A part with an address that the server itself looks up."""
     if medium == "file":
-        raise BadRequestError(f"llama-server reads no files of an unknown kind ({where})", remedy="fetch_urls=True")
+        raise BadRequestError(f"llama-server does not support this type of file ({where})", remedy="fetch_urls=True")
     name = {"image": "image_url", "audio": "input_audio", "video": "input_video"}[medium]
     return {"type": name, name: {"url": url}}
 
@@ -227,7 +227,7 @@ def _text(part: Part, data: bytes, mime_type: str, where: str) -> Part:
         text = data.decode()
     except ValueError:
         raise BadRequestError(
-            f"the file {name or ''} at {where} ({mime_type or 'of unknown type'}) is not text; llama-server reads none",
+            f"the file {name or ''} at {where} ({mime_type or 'of unknown type'}) is not text; only text is supported",
             remedy="put its text into the message, or its pages as images for a model with vision",
         ) from None
     return {"type": "text", "text": f"{name}:\n{text}" if name else text}
@@ -268,7 +268,7 @@ def _load(source: Any, scheme: str, medium: Medium, where: str, policy: MediaPol
     if scheme in _WEB:
         return (yield from _fetch(source, medium, where, policy))
     if scheme == "other":
-        raise BadRequestError(f"the {medium} at {where} has an address that can't be fetched: {source[:40]!r}")
+        raise BadRequestError(f"the {medium} at {where} has a URL that can't be fetched: {source[:40]!r}")
     return _decoded(source, where), ""
 
 
@@ -296,8 +296,8 @@ def _read(source: str, medium: Medium, where: str, policy: MediaPolicy) -> Progr
     allowed = policy.read_files
     if allowed is False or allowed == "server":
         raise BadRequestError(
-            f"the {medium} at {where} is a local file, and files are not read unless you say so ({source!r})",
-            remedy="read_files=True reads any, read_files=['/a/directory'] those within; or send the data itself",
+            f"the {medium} at {where} is a local file, and reading files is not enabled ({source!r})",
+            remedy="set read_files=True or read_files=['/a/directory'], or send the data itself",
         )
     roots = None if allowed is True else [Path(root) for root in cast(Sequence[Any], allowed)]
     path = _path(source) if source[:5].lower() == "file:" else Path(source)
@@ -307,7 +307,7 @@ def _read(source: str, medium: Medium, where: str, policy: MediaPolicy) -> Progr
 def _path(url: str) -> Path:
     parts = _split(url)
     if parts.netloc not in ("", "localhost"):
-        raise BadRequestError(f"a file URL names a file of this machine, not of {parts.netloc!r}")
+        raise BadRequestError(f"a file URL must name a file of this machine, not of {parts.netloc!r}")
     return Path(unquote(parts.path))
 
 
@@ -317,8 +317,7 @@ def _path(url: str) -> Path:
 def _fetch(url: str, medium: Medium, where: str, policy: MediaPolicy) -> Program[tuple[bytes, str]]:
     if policy.fetch_urls is False:
         raise BadRequestError(
-            f"the {medium} at {where} is an address, and addresses are not fetched unless you say so "
-            f"({redact_url(url)})",
+            f"the {medium} at {where} is a URL, and fetching URLs is not enabled ({redact_url(url)})",
             remedy="fetch_urls=True fetches it here, fetch_urls=['host.name'] from those hosts only, and "
             "fetch_urls='server' lets the server do it; or send the data itself",
         )
@@ -369,21 +368,21 @@ def _addressed(url: str, hosts: Sequence[str] | None) -> Program[Send]:
     parts = _split(url)
     host = parts.hostname or ""
     if parts.scheme not in _WEB or not host:
-        raise BadRequestError(f"{redact_url(url)} is no address of the web")
+        raise BadRequestError(f"{redact_url(url)} is not a web address")
     if hosts is not None and not any(fnmatchcase(host, pattern.lower()) for pattern in hosts):
-        raise BadRequestError(f"{host} is none of the hosts of fetch_urls", remedy=f"add {host!r} to fetch_urls")
+        raise BadRequestError(f"{host} is not in fetch_urls", remedy=f"add {host!r} to fetch_urls")
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         addresses = yield Work(partial(_lookup, host, port, parts.scheme))
     except ValueError as error:
-        raise BadRequestError(f"{redact_url(url)} is no address of the web: {error}") from error
+        raise BadRequestError(f"{redact_url(url)} is not a web address: {error}") from error
     private = [address for address in addresses if not is_public(address)]
     if not addresses and is_local_name(host):
         private = ["a name of a private network"]  # which a proxy would look up for us
     if hosts is None and private:
         raise BadRequestError(
-            f"{host} is not public ({private[0]}): messages may not reach into private networks",
-            remedy=f"name the hosts that may be fetched from: fetch_urls=[{host!r}]",
+            f"{host} is not public ({private[0]}): fetching from private networks is not allowed",
+            remedy=f"list the allowed hosts: fetch_urls=[{host!r}]",
         )
     return _send(parts, host, port, addresses[0] if addresses else None)
 
@@ -392,14 +391,14 @@ def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError as error:
-        raise BadRequestError(f"{url[:80]!r} is no address: {error}") from None
+        raise BadRequestError(f"{url[:80]!r} is not a URL: {error}") from None
 
 
 def _joined(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError as error:
-        raise BadRequestError(f"it leads to no address: {error}") from None
+        raise BadRequestError(f"it does not lead to a valid URL: {error}") from None
 
 
 def _lookup(host: str, port: int, scheme: str) -> list[str]:

@@ -39,11 +39,11 @@ def choices_grammar(choices: Iterable[str]) -> str:
     """
     texts = list(dict.fromkeys(choices))
     if not texts:
-        raise BadRequestError("choices: there are none to choose from")
+        raise BadRequestError("choices must not be empty")
     try:
         return "root ::= " + " | ".join(quoted(text) for text in texts)
     except UnsupportedPatternError as error:
-        raise BadRequestError(f"choices can't be a grammar: {error}") from None
+        raise BadRequestError(f"can't convert choices to a grammar: {error}") from None
 
 
 @lru_cache(maxsize=256)
@@ -57,10 +57,10 @@ def regex_grammar(pattern: str) -> str:
         re.compile(pattern)
         branches = _RegexParser(pattern).whole()
     except re.error as error:
-        raise BadRequestError(f"regex {pattern!r} is no regular expression: {error}") from None
+        raise BadRequestError(f"regex {pattern!r} is not a valid regular expression: {error}") from None
     except UnsupportedPatternError as error:
         raise BadRequestError(
-            f"regex {pattern!r} can't be a grammar: {error}", remedy="say it without, or give a `grammar`"
+            f"can't convert regex {pattern!r} to a grammar: {error}", remedy="rewrite it, or pass a `grammar`"
         ) from None
     texts = [branch.piece.text for branch in branches]
     whole = either(texts, _RegexParser.bar).text if len(texts) > 1 else texts[0]

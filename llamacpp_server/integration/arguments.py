@@ -115,7 +115,7 @@ class ArgumentTable:
     def ignore(self, name: str, value: Any) -> None:
         """Says once that an argument has no meaning here, unless it asks for nothing."""
         if value is not None and value is not False:
-            say_once(f"{name!r} is accepted and has no meaning here: {self.meaningless[name]}")
+            say_once(f"ignoring {name!r}: {self.meaningless[name]}")
 
     def unknown(self, name: str, fields: Iterable[str]) -> str:
         """The message for a name that nobody knows, with the one that is probably meant."""
@@ -185,7 +185,7 @@ def reasoning_fields(reasoning: Any) -> dict[str, Any]:
         )
     rest = set(reasoning) - {"effort"}
     if rest:
-        say_once(f"{', '.join(sorted(rest))} of 'reasoning' has no meaning here: the server shows all thinking")
+        say_once(f"ignoring {', '.join(sorted(rest))} of 'reasoning': the server returns all of the reasoning")
     effort = reasoning.get("effort")
     return {} if effort is None else {"reasoning_effort": str(effort)}
 
@@ -215,7 +215,7 @@ def _key(api_key: Any, others: Mapping[str, Any]) -> dict[str, Any]:
         close = getattr(key, "close", None)
         if close is not None:
             close()
-        raise ValueError("api_key can't be a coroutine function here: await it first, and pass what it gives")
+        raise ValueError("api_key can't be a coroutine function: await it first, and pass the result")
     return {"api_key": key}
 
 
@@ -237,7 +237,7 @@ def _client_kwargs(given: Any, others: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in _OF_CLIENTS:
             raise ValueError(
-                f"client_kwargs: {name!r} can't be passed on; give http_client=httpx.Client({name}=...) "
+                f"client_kwargs: {name!r} is not supported; pass http_client=httpx.Client({name}=...) "
                 f"and http_async_client=httpx.AsyncClient({name}=...) instead"
             )
     return _unless_given({_OF_CLIENTS[name]: value for name, value in given.items()}, others)
@@ -275,7 +275,7 @@ def _additional_kwargs(given: Any, others: Mapping[str, Any]) -> dict[str, Any]:
 
 _MERGED: Final = {"extra_headers": "default_headers", "extra_query": "default_query"}
 
-_SERVERS: Final = "the server's command line sets it: "
+_SERVERS: Final = "set on the server's command line: "
 
 CONNECTION_ARGUMENTS: Final = ArgumentTable(
     renamed={
@@ -306,14 +306,14 @@ CONNECTION_ARGUMENTS: Final = ArgumentTable(
     meaningless={
         "client": "the model makes its own client; `model.client` is it",
         "async_client": "the model makes its own client; `model.async_client` is it",
-        "organization": "llama-server knows no organizations",
+        "organization": "llama-server has no organizations",
         "openai_proxy": "pass `http_client=httpx.Client(proxy=...)` (and `http_async_client`) instead",
-        "http_socket_options": "pass an `http_client` with a transport of your own instead",
-        "reuse_client": "connections are shared, safely, between threads and event loops",
-        "api_version": "belongs to Azure",
-        "openai_api_version": "belongs to Azure",
-        "openai_api_type": "belongs to Azure",
-        "deployment": "belongs to Azure",
+        "http_socket_options": "pass an `http_client` with a custom transport instead",
+        "reuse_client": "connections are shared safely between threads and event loops",
+        "api_version": "Azure only",
+        "openai_api_version": "Azure only",
+        "openai_api_type": "Azure only",
+        "deployment": "Azure only",
         "num_ctx": _SERVERS + "`-c`, shared by its slots (`-np`)",
         "num_thread": _SERVERS + "`-t`",
         "num_gpu": _SERVERS + "`-ngl`",
@@ -334,12 +334,12 @@ REQUEST_ARGUMENTS: Final = ArgumentTable(
         ),
     },
     meaningless={
-        "verbosity": "llama-server has no such switch; say it in the system message",
-        "modalities": "the server answers in text",
-        "service_tier": "an OpenAI service",
-        "store": "llama-server stores nothing",
-        "tfs_z": "llama.cpp has tail-free sampling no more; use `min_p`",
-        "tiktoken_model_name": "tokens are counted by the server, with the model's own tokenizer",
+        "verbosity": "not supported by llama-server; ask for it in the system message",
+        "modalities": "llama-server returns text only",
+        "service_tier": "only OpenAI offers this",
+        "store": "not supported by llama-server",
+        "tfs_z": "llama.cpp removed tail-free sampling; use `min_p`",
+        "tiktoken_model_name": "tokens are counted with the server's own tokenizer",
     },
 )
 """What each language model takes besides."""

@@ -340,9 +340,7 @@ class ThinkingFields(SamplingFields):
         """
         running = [control for control in list(self._controls) if not control.over]
         if not running and not self.reasoning_control:
-            raise BadRequestError(
-                "no reply is running whose thinking could be ended", remedy="give reasoning_control=True"
-            )
+            raise BadRequestError("no running reply has reasoning to end", remedy="give reasoning_control=True")
         for control in running:
             control.end()
         return len(running)

@@ -82,10 +82,10 @@ def write_decisions_copy(
     source, target = Path(model), Path(copy)
     if target.exists() and not overwrite:
         raise LocalServerError(
-            f"{target.name} exists already", remedy="pass overwrite=True (--overwrite) to replace it"
+            f"{target.name} already exists", remedy="pass overwrite=True (--overwrite) to replace it"
         )
     if target.exists() and target.samefile(source):
-        raise LocalServerError("the copy can't replace the model itself", remedy="give it another name")
+        raise LocalServerError("the copy can't replace the model itself", remedy="choose another name")
     with source.open("rb") as file:
         head = _read_head(file, source.name)
         added = _additions(head, source.name)
@@ -119,11 +119,13 @@ def _quoted(text: str) -> str:
 def _additions(head: _Head, name: str) -> bytes:
     architecture = head.values.get("general.architecture")
     if int(head.values.get("split.count") or 0) > 1:
-        raise LocalServerError(f"{name} is one part of several", remedy="join them first: llama-gguf-split --merge")
+        raise LocalServerError(
+            f"{name} is one part of a split model", remedy="join them first: llama-gguf-split --merge"
+        )
     if f"{architecture}.decision.type" in head.values or f"{_TEMPLATE_KEY}.systemone" in head.values:
-        raise LocalServerError(f"{name} is a decision model already")
+        raise LocalServerError(f"{name} is already a decision model")
     if not architecture or _TEMPLATE_KEY not in head.values:
-        raise LocalServerError(f"{name} has no chat template", remedy="a decision needs a chat model")
+        raise LocalServerError(f"{name} has no chat template", remedy="decisions require a chat model")
     pairs = {f"{architecture}.decision.type": "openjev", f"{_TEMPLATE_KEY}.systemone": decision_template(head.values)}
     return b"".join(_text(key) + struct.pack("<I", _TEXT) + _text(value) for key, value in pairs.items())
 
@@ -159,7 +161,7 @@ def _read_head(file: IO[bytes], name: str) -> _Head:
         file.seek(start)
         keys, infos = file.read(keys_end - start), file.read(infos_end - keys_end)
     except (struct.error, ValueError, KeyError, EOFError) as error:
-        raise LocalServerError(f"{name} is not a GGUF file that can be read: {error}") from None
+        raise LocalServerError(f"{name} is not a valid GGUF file: {error}") from None
     alignment = int(values.get("general.alignment") or 32)
     return _Head(version, tensors, values, keys, infos, infos_end + -infos_end % alignment, alignment)
 
@@ -182,7 +184,7 @@ def _read_text(file: IO[bytes]) -> str:
     length = _number(file, 10)
     data = file.read(length)
     if len(data) < length:
-        raise EOFError("it ends too early")
+        raise EOFError("unexpected end of file")
     return data.decode("utf-8", "surrogateescape")
 
 

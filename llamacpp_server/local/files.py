@@ -31,7 +31,7 @@ class LocalServerError(LlamaServerError):
 
     def __str__(self) -> str:
         text = super().__str__()
-        return f"{text}\nThe end of its log:\n{printable(self.log)}" if self.log else text
+        return f"{text}\nEnd of the server log:\n{printable(self.log)}" if self.log else text
 
 
 _NEEDED: Final = (
@@ -49,7 +49,7 @@ def check_files(options: Mapping[str, Any]) -> None:
     for name in _NEEDED:
         path = options.get(name)
         if path is not None and not Path(path).exists():
-            raise LocalServerError(f"{name}: there is no {os.fspath(path)}", remedy="is the path right?")
+            raise LocalServerError(f"{name} not found: {os.fspath(path)}", remedy="check the path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def find_models(directory: FilePath) -> list[LocalModel]:
     """
     root = Path(directory)
     if not root.is_dir():
-        raise LocalServerError(f"there is no directory {root}")
+        raise LocalServerError(f"directory not found: {root}")
     files = sorted(path for path in root.rglob("*") if path.suffix.lower() == ".gguf" and path.is_file())
     models: dict[Path, list[Path]] = {}
     projectors: dict[Path, list[Path]] = {}
@@ -114,8 +114,12 @@ def choose_model(models: Sequence[LocalModel], name: str | None, directory: File
     fitting = exact or [model for model in models if wanted in str(model.path.relative_to(directory)).lower()]
     if len(fitting) == 1:
         return fitting[0]
-    shown = ", ".join(str(model.path.relative_to(directory)) for model in fitting or models) or "no model at all"
+    shown = ", ".join(str(model.path.relative_to(directory)) for model in fitting or models) or "no models"
     asked = (
-        "several models" if name is None else f"several models fit {name!r}" if fitting else f"no model fits {name!r}"
+        "several models"
+        if name is None
+        else f"several models match {name!r}"
+        if fitting
+        else f"no model matches {name!r}"
     )
-    raise LocalServerError(f"{asked} in {os.fspath(directory)}: {shown}", remedy="give a name that only one has")
+    raise LocalServerError(f"{asked} in {os.fspath(directory)}: {shown}", remedy="use a name that matches only one")

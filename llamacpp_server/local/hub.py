@@ -47,4 +47,4 @@ def download_failure(name: str, log: str) -> tuple[str, str] | None:
     why = f"could not download {name} from Hugging Face" + (f" ({said})" if said else "")
     if "404" in said:
         return why, "check the spelling: LocalServer('org/repo:Q4_K_M'); gated repositories need HF_TOKEN"
-    return why, "check the network, or give the path of a GGUF file; a model in the cache is used without the network"
+    return why, "check the network, or pass the path of a GGUF file; cached models need no network"

@@ -100,7 +100,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
                 raise ValueError("not a GGUF file")
             return {name: value for name, value in (_pair(file) for _ in range(count)) if value is not None}
     except (OSError, ValueError, struct.error, UnicodeDecodeError) as error:
-        raise LocalServerError(f"the header of {path} can't be read: {error}", remedy="is it a GGUF file?") from error
+        raise LocalServerError(
+            f"can't read the header of {path}: {error}", remedy="check that it is a GGUF file"
+        ) from error
 
 
 def _pair(file: IO[bytes]) -> tuple[str, Any]:
@@ -114,7 +116,7 @@ def _value(file: IO[bytes], kind: int) -> Any:
     if kind == _STRING:
         return _string(file).decode("utf-8", "replace")
     if kind != _ARRAY:
-        raise ValueError(f"unknown type of value {kind}")
+        raise ValueError(f"unknown value type {kind}")
     inner, length = _scalar(file, "I"), _scalar(file, "Q")
     if length > _LONGEST:
         raise ValueError("an array is too long")
@@ -138,7 +140,7 @@ def _scalar(file: IO[bytes], form: str) -> Any:
 def _string(file: IO[bytes]) -> bytes:
     length = _scalar(file, "Q")
     if length > _LONGEST:
-        raise ValueError("a text is too long")
+        raise ValueError("a string is too long")
     return file.read(length)
 
 

@@ -303,16 +303,16 @@ _BY_HAND: Final[Mapping[str, Option]] = {
 _ADDRESS_LEVEL: Final = 3
 
 EXCLUDED: Final[Mapping[str, str]] = {
-    "--help": "prints and exits",
-    "--version": "prints and exits",
-    "--cache-list": "prints and exits",
-    "--completion-bash": "prints and exits",
-    "--list-devices": "prints and exits",
+    "--help": "only prints something and exits",
+    "--version": "only prints something and exits",
+    "--cache-list": "only prints something and exits",
+    "--completion-bash": "only prints something and exits",
+    "--list-devices": "only prints something and exits",
     "--model": "is the first argument",
     "--hf-repo": "is the first argument: LocalServer('org/repo:Q8_0')",
-    "--log-disable": "LocalServer reads the log for the address",
-    "--log-jsonl": "LocalServer reads the log for the address",
-    "--log-colors": "LocalServer reads the log for the address",
+    "--log-disable": "LocalServer reads the address from the log",
+    "--log-jsonl": "LocalServer reads the address from the log",
+    "--log-colors": "LocalServer reads the address from the log",
     "--embd-gemma-default": "names a model: LocalServer('ggml-org/embeddinggemma-300M-qat-q4_0-GGUF')",
     "--fim-qwen-1.5b-default": "names a model, which is the first argument",
     "--fim-qwen-3b-default": "names a model, which is the first argument",
@@ -458,7 +458,7 @@ def known_options(options: Mapping[str, Any]) -> dict[str, Any]:
     for given, value in options.items():
         name = OTHER_NAMES.get(given, given)
         if name not in OPTIONS:
-            raise TypeError(f"LocalServer has no option {given}; {_hint(name)}")
+            raise TypeError(f"unknown LocalServer option {given}; {_hint(name)}")
         if name in known:
             raise TypeError(f"{given} and {name} are the same option of LocalServer")
         known[name] = value
@@ -473,7 +473,7 @@ def _hint(name: str) -> str:
     if flag in EXCLUDED:
         return f"{flag} {EXCLUDED[flag]}"
     near = difflib.get_close_matches(name, [*OPTIONS, *OTHER_NAMES], 1)
-    return f"did you mean {near[0]}?" if near else "see LocalServerOptions for all"
+    return f"did you mean {near[0]}?" if near else "see LocalServerOptions for the list"
 
 
 def argv_for(options: Mapping[str, Any]) -> list[str]:
@@ -494,7 +494,7 @@ def api_keys(given: str | SecretStr | None) -> list[str]:
     """The keys in an option's value; the server takes several with commas between them."""
     text = given.get_secret_value() if isinstance(given, SecretStr) else given or ""
     if not isinstance(text, str):
-        raise ValueError(f"api_key must be a text, not {type(text).__name__}")
+        raise ValueError(f"api_key must be a string, not {type(text).__name__}")
     return [key for key in text.split(",") if key]
 
 
@@ -516,7 +516,7 @@ def find_binary(binary: FilePath | None = None) -> Path | None:
         if named:
             if found := shutil.which(os.fspath(named)):
                 return Path(found)
-            raise NotSupportedError(f"{source} names {os.fspath(named)}, which is no program that can be run")
+            raise NotSupportedError(f"{source} names {os.fspath(named)}, which is not an executable program")
     if found := shutil.which("llama-server"):
         return Path(found)
     return _packaged_binary()
@@ -541,7 +541,7 @@ def choose_backend(
     """The backend, and its program if it has one; `needs` names what else only the binary can do."""
     if os.name != "posix":
         raise NotSupportedError(
-            "LocalServer runs on Linux and macOS", remedy="start llama-server by hand, and use its base_url"
+            "LocalServer supports only Linux and macOS", remedy="start llama-server yourself, and pass its base_url"
         )
     if backend not in ("auto", "embedded", "binary"):
         raise ValueError(f"backend must be auto, embedded or binary, not {backend!r}")
@@ -556,8 +556,8 @@ def choose_backend(
     if backend == "embedded":
         if reasons:
             raise NotSupportedError(
-                f"the embedded server can't do {', '.join(reasons)}",
-                remedy="use backend='binary' (or 'auto', which takes the binary for these)",
+                f"the embedded server does not support {', '.join(reasons)}",
+                remedy="use backend='binary' (or 'auto', which selects the binary for these)",
             )
         if not has_wheel:
             raise NotSupportedError("the embedded server is not installed", remedy=_INSTALL_WHEEL)
@@ -566,7 +566,9 @@ def choose_backend(
     program = find_binary(binary)
     if program is None:
         needed = (
-            f"a llama-server program is needed for {', '.join(reasons)}" if reasons else "no llama.cpp server found"
+            f"a llama-server executable is required for {', '.join(reasons)}"
+            if reasons
+            else "no llama.cpp server found"
         )
         remedy = _INSTALL_BINARY if reasons or backend == "binary" else f"{_INSTALL_WHEEL}, or {_INSTALL_BINARY}"
         raise NotSupportedError(needed, remedy=remedy)
@@ -575,5 +577,5 @@ def choose_backend(
 
 _INSTALL_WHEEL: Final = "pip install 'llamacpp-server[embedded]'"
 _INSTALL_BINARY: Final = (
-    "get llama-server from llama.cpp's releases; put it on the PATH, or its path into LLAMACPP_SERVER_BINARY"
+    "download llama-server from llama.cpp's releases, and put it on PATH or set LLAMACPP_SERVER_BINARY to its path"
 )

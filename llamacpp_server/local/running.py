@@ -61,7 +61,7 @@ class RunningServer:
                 log.seek(max(0, os.fstat(log.fileno()).st_size - _TAIL_BYTES))
                 return b"\n".join(log.read().split(b"\n")[-lines - 1 :]).decode("utf-8", "replace").rstrip("\n")
         except OSError as error:
-            raise NotSupportedError(f"the log of {self.model} can't be read: {error}") from error
+            raise NotSupportedError(f"can't read the log of {self.model}: {error}") from error
 
 
 def directory() -> Path:
@@ -74,7 +74,7 @@ def directory() -> Path:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.stat()
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise OSError(f"{path} must belong to this user and be writable by nobody else")
+        raise OSError(f"{path} must be owned by this user and not be writable by others")
     return path
 
 

@@ -124,7 +124,7 @@ class LocalServer:
         self._on_wait = on_wait
         self._keys = api_keys(options.get("api_key"))
         self.backend: Literal["embedded", "binary"]
-        needs = "a start without a model" if model is None else "a Hugging Face model" if self._hub else ""
+        needs = "starting without a model" if model is None else "a Hugging Face model" if self._hub else ""
         self.backend, self._binary = choose_backend(backend, binary, given, extra_args, needs=needs)
         self._options = {**self._defaults(), **given}
         if "draft_model" in given:
@@ -262,7 +262,9 @@ class LocalServer:
             LocalServerError: When it was not started.
         """
         if self._base_url is None:
-            raise LocalServerError("the local server is not running", remedy="use it in a with block, or call start()")
+            raise LocalServerError(
+                "the local server is not running", remedy="use it in a `with` block, or call start()"
+            )
         return self._base_url
 
     @property
@@ -294,7 +296,9 @@ class LocalServer:
             LocalServerError: When it was not started here.
         """
         if self._guard is None or self._pid is None:
-            raise LocalServerError("the local server is not running", remedy="use it in a with block, or call start()")
+            raise LocalServerError(
+                "the local server is not running", remedy="use it in a `with` block, or call start()"
+            )
         name = self._hub or (str(self.model) if self.model else "router")
         return RunningServer(self._pid, self._guard.pid, self.base_url, name, self._key())
 
@@ -382,7 +386,7 @@ class LocalServer:
                     client.wait_until_ready(_REUSE_PATIENCE)
                     client.props()  # asks for the key, which /health does not
             except LlamaServerError as error:
-                logger.info("the server at %s can't be reused: %s", server.base_url, error)
+                logger.info("can't reuse the server at %s: %s", server.base_url, error)
                 self._reused = self._base_url = None
             else:
                 return True
@@ -397,19 +401,19 @@ class LocalServer:
             if self._guard is not guard:
                 return
             if len(self.restarts) >= _MOST_RESTARTS:
-                logger.error("the server for %s crashed too often and is not started again", self._name())
+                logger.error("the server for %s crashed too often; not restarting it", self._name())
                 return
             try:
                 with self._lifecycle:
                     if self._guard is not guard:
                         return
-                    logger.warning("the server for %s ended with %s; restarting it", self._name(), guard.returncode)
+                    logger.warning("the server for %s exited with %s; restarting it", self._name(), guard.returncode)
                     self.restarts.append(now)
                     self._forget(guard)
                     self._launch({**self._options, **self._same_address()})
                 self._wait_until_ready()
             except LlamaServerError as error:
-                logger.warning("a restart failed: %s", error)
+                logger.warning("restart failed: %s", error)
 
     def _same_address(self) -> dict[str, Any]:
         port = re.search(r":(\d+)(?:/|$)", self._base_url or "")
@@ -450,7 +454,7 @@ class LocalServer:
         pause = _FIRST_POLL
         while True:
             if (file := self._log) is None:
-                raise LocalServerError("the local server was stopped while it started")
+                raise LocalServerError("the local server was stopped while starting")
             log = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
             address = address_in(log, *asked_for(self._options, self._extra_args), self._pid)
             self._while_loading(time.monotonic() - started)
@@ -468,7 +472,7 @@ class LocalServer:
             if self._hub and (failure := download_failure(self._hub, self.log_tail(200))):
                 raise LocalServerError(failure[0], remedy=failure[1], exit_code=self.exit_code, log=self.log_tail())
             raise LocalServerError(
-                f"the server for {self._name()} ended with {_described(self.exit_code)} before it was ready",
+                f"the server for {self._name()} exited with {_described(self.exit_code)} before it was ready",
                 exit_code=self.exit_code,
                 log=self.log_tail(),
             )

@@ -26,7 +26,7 @@ def test_images(vision_server: LocalServer, tmp_path: Path, capsys: pytest.Captu
     images.main(vision_server.base_url, str(tmp_path / "red.webp"))
     said = capsys.readouterr().out
     assert said.startswith("the server sees\nLangChain, ")
-    assert "image/webp, which the server can't read, became image/jpeg" in said
+    assert "converted image/webp, which the server does not support, to image/jpeg" in said
     assert "LlamaIndex, " in said
 
 

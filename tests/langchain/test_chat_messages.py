@@ -200,7 +200,7 @@ def test_a_medium_that_the_server_lacks_is_refused_before_sending(chat_server: L
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     llm = ChatLlamaServer(base_url=chat_server.base_url)
     before = chat_server.client().metrics()["n_decode_total"]
-    with pytest.raises(NotSupportedError, match="takes no image input") as caught:
+    with pytest.raises(NotSupportedError, match="does not support image input") as caught:
         llm.invoke([HumanMessage([image])])
     assert "--mmproj" in str(caught.value)
     assert caught.value.status is None, "it was not sent"

@@ -115,4 +115,4 @@ def test_a_turn_that_cannot_be_added_is_told_in_the_log(
     llm.chat([ChatMessage(content="just chat")])
     report.stop()
     assert report.turns == []
-    assert "the cache report lacks a turn: ZeroDivisionError" in caplog.text
+    assert "the cache report is missing a turn: ZeroDivisionError" in caplog.text

@@ -445,7 +445,7 @@ def test_a_serve_that_can_not_be(run: Run, models_dir: Path, tmp_path: Path) -> 
     assert "failed to load model" in err
     code, _, err = run("serve", models_dir, "nothing-like-it")
     assert code == 1
-    assert "no model fits 'nothing-like-it'" in err
+    assert "no model matches 'nothing-like-it'" in err
     assert "random.gguf" in err
     code, _, err = run("serve", models_dir / "random.gguf", "random")
     assert code == 2
@@ -457,7 +457,7 @@ def test_a_serve_that_can_not_be(run: Run, models_dir: Path, tmp_path: Path) -> 
     assert code == 2
     code, _, err = run("serve", models_dir / "random.gguf", "--backend", "embedded", "--", "--no-ui")
     assert code == 1
-    assert "the embedded server can't do extra_args" in err
+    assert "the embedded server does not support extra_args" in err
 
 
 @pytest.mark.binary

@@ -134,7 +134,7 @@ def test_300_chats_of_llamaindex(four: LocalServer, caplog: pytest.LogCaptureFix
     assert watched.most <= SLOTS
     # A kept connection that the server closes after its hundredth answer is told as a retry.
     waits = [line for line in caplog.messages if "waiting" in line and " is retry" not in line]
-    assert not waits + [line for line in caplog.messages if "can't be asked" in line]
+    assert not waits + [line for line in caplog.messages if "can't query" in line]
 
 
 @pytest.mark.usefixtures("steady")

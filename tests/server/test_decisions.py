@@ -320,13 +320,13 @@ def test_the_copy_is_made_of_whole_chat_models_only(tmp_path, models_dir):
             write_decisions_copy(source, tmp_path / "copy.gguf")
 
     refused(models_dir / "encoder.gguf", "no chat template")
-    refused(models_dir / "broken.gguf", "not a GGUF file")
+    refused(models_dir / "broken.gguf", "not a valid GGUF file")
     copy = write_decisions_copy(models_dir / "random.gguf", tmp_path / "once.gguf")
-    refused(copy, "decision model already")
-    with pytest.raises(LocalServerError, match="exists already"):
+    refused(copy, "already a decision model")
+    with pytest.raises(LocalServerError, match="already exists"):
         write_decisions_copy(models_dir / "random.gguf", copy)
     (tmp_path / "cut.gguf").write_bytes((models_dir / "random.gguf").read_bytes()[:900])
-    refused(tmp_path / "cut.gguf", "not a GGUF file")
+    refused(tmp_path / "cut.gguf", "not a valid GGUF file")
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["cut.gguf", "once.gguf"]
 
 

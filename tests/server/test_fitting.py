@@ -50,7 +50,7 @@ def test_repairs_can_be_switched_off(strict: LlamaServerClient) -> None:
         with pytest.raises(BadRequestError, match="must alternate") as caught:
             names(strict, USER, USER, history_repair=wanted)
         assert "chat template rejects" in (caught.value.remedy or "")
-    with pytest.raises(BadRequestError, match="no such repair: nonsense"):
+    with pytest.raises(BadRequestError, match="unknown repair: nonsense"):
         names(strict, USER, history_repair=["nonsense"])
 
 

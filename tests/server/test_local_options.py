@@ -122,7 +122,7 @@ def test_a_flag_can_be_given_under_each_of_its_long_names(models_dir: Path) -> N
         LocalServer(model, n_predict=5, predict=6)
     with pytest.raises(ValueError, match="hides the line with the address"):
         LocalServer(model, verbosity=1)
-    with pytest.raises(TypeError, match="reads the log for the address"):
+    with pytest.raises(TypeError, match="reads the address from the log"):
         LocalServer(model, log_disable=True)
 
 

@@ -118,7 +118,7 @@ async def test_an_image_that_the_server_can_not_read_is_converted_and_told(
     assert (repair.name, repair.where) == ("media_format", "messages[0].content[1]")
     assert kind.lower() in repair.what
     client.chat(request)
-    assert caplog.text.count("can't read") == 1
+    assert caplog.text.count("does not support") == 1
     assert reply.usage is not None
     assert client.count_tokens(request) == reply.usage.prompt_tokens
     async with AsyncLlamaServerClient(settings=client.settings) as other:
@@ -138,7 +138,7 @@ def test_what_a_conversion_would_lose_is_kept() -> None:
     assert transcode(picture("red", "WEBP"), "image/webp")[1] == "image/jpeg"
     assert transcode(picture("#ff000080", "WEBP", "RGBA"), "image/webp")[1] == "image/png"
     assert transcode(picture("red", "TIFF"), "image/tiff") == transcode(picture("red", "TIFF"), "image/tiff")
-    with pytest.raises(BadRequestError, match="can't be read"):
+    with pytest.raises(BadRequestError, match="can't read"):
         transcode(b"RIFF\0\0\0\0WEBPVP8 ", "image/webp")
 
 
@@ -199,17 +199,17 @@ def test_files_are_read_only_where_the_caller_says_so(client: LlamaServerClient,
     link.symlink_to(outside / "a b.png")
     expected = seen(client, image(picture("red")))
     for source in (str(inside / "a b.png"), (inside / "a b.png").as_uri()):
-        with pytest.raises(BadRequestError, match="files are not read unless") as caught:
+        with pytest.raises(BadRequestError, match="reading files is not enabled") as caught:
             client.chat(asking(image(source)))
         assert "read_files=True" in str(caught.value)
         assert seen(client, image(source), read_files=True) == expected
         assert seen(client, image(source), read_files=[str(inside)]) == expected
-        with pytest.raises(BadRequestError, match="none of the directories"):
+        with pytest.raises(BadRequestError, match="not in any directory"):
             client.chat(asking(image(source), read_files=[str(outside)]))
     for way_out in (str(link), str(inside / ".." / "out" / "a b.png")):
-        with pytest.raises(BadRequestError, match="none of the directories"):
+        with pytest.raises(BadRequestError, match="not in any directory"):
             client.chat(asking(image(way_out), read_files=[str(inside)]))
-    with pytest.raises(BadRequestError, match=r"can't be read.*No such file"):
+    with pytest.raises(BadRequestError, match=r"can't read.*No such file"):
         client.chat(asking(image(str(inside / "gone.png")), read_files=True))
     with pytest.raises(BadRequestError, match="is not a file"):
         client.chat(asking(image(str(inside)), read_files=True))
@@ -230,7 +230,7 @@ def test_a_text_file_is_sent_as_text(client: LlamaServerClient, tmp_path: Path) 
 
 def test_addresses_are_fetched_only_where_the_caller_says_so(client: LlamaServerClient, web: Web) -> None:
     part = image(f"{web.url}/red.png")
-    with pytest.raises(BadRequestError, match="addresses are not fetched unless") as caught:
+    with pytest.raises(BadRequestError, match="fetching URLs is not enabled") as caught:
         client.chat(asking(part))
     assert "fetch_urls=True" in str(caught.value)
     assert web.asked == []
@@ -414,6 +414,6 @@ def test_images_are_embedded_from_everywhere(serve: Any, models_dir: Path, web: 
         red = vector(image_input(picture("red")))
         assert red != pytest.approx(vector(image_input(picture("blue"))), abs=1e-4)
         assert red == pytest.approx(vector(image_input(f"{web.url}/red.png"), fetch_urls=LOCAL), abs=1e-4)
-        with pytest.raises(BadRequestError, match="not fetched unless"):
+        with pytest.raises(BadRequestError, match="fetching URLs is not enabled"):
             vector(image_input(f"{web.url}/red.png"))
         assert len(vector(image_input(picture("red", "WEBP")))) == len(red)

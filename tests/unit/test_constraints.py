@@ -55,8 +55,8 @@ def test_an_expression_is_written_as_a_grammar(pattern, rule):
         ("[^]a]", "opens a class"),
         (r"\012", "octal"),
         (r"a\0", r"U\+0000"),
-        ("(a", "no regular expression"),
-        ("a**", "no regular expression"),
+        ("(a", "not a valid regular expression"),
+        ("a**", "not a valid regular expression"),
         ("a++", "two quantifiers"),
     ],
 )
@@ -71,7 +71,7 @@ def test_choices_are_quoted():
     assert choices_grammar(['"\\\n', "", "é😀\u2028"]) == r'root ::= "\x22\x5C\x0A" | "" | "é😀\u2028"'
 
 
-@pytest.mark.parametrize(("choices", "words"), [([], "none to choose"), (["a\0"], r"U\+0000"), (["\ud800"], "D800")])
+@pytest.mark.parametrize(("choices", "words"), [([], "must not be empty"), (["a\0"], r"U\+0000"), (["\ud800"], "D800")])
 def test_choices_that_can_not_be_meant(choices, words):
     with pytest.raises(BadRequestError, match=words):
         choices_grammar(choices)
@@ -82,7 +82,7 @@ def test_a_grammar_may_be_a_file(tmp_path):
     path.write_text('root ::= "é"', encoding="utf-8")
     assert SamplingFields(grammar=path).given() == {"grammar": 'root ::= "é"'}
     assert check_params({"grammar": path}) == {"grammar": 'root ::= "é"'}
-    with pytest.raises(BadRequestError, match=r"grammar can't be read.*missing\.gbnf"):
+    with pytest.raises(BadRequestError, match=r"can't read the grammar.*missing\.gbnf"):
         check_params({"grammar": tmp_path / "missing.gbnf"})
 
 

@@ -256,7 +256,7 @@ def test_repairs_can_be_switched_off_all_or_by_name():
     assert repaired(bad, wanted=False) == bad
     assert len(repaired(bad, wanted=["-unanswered_calls"])) == 2
     assert repaired(bad, wanted=["unanswered_calls"])[1] == bad[1]
-    with pytest.raises(ValueError, match="no such repair: nonsense"):
+    with pytest.raises(ValueError, match="unknown repair: nonsense"):
         repaired(bad, wanted=["nonsense"])
 
 
