@@ -53,6 +53,17 @@ if TYPE_CHECKING:
 __all__ = ["ConnectionFields", "MediaFields", "RepairFields", "ThinkingFields", "on_event_loop"]
 
 
+def _load_client() -> None:
+    """Import what a call needs when a model is made, before there are threads that ask it.
+
+    A child that is forked while a thread is in the middle of an import inherits its half and its lock, and hangs.
+    """
+    from .. import async_client, client  # noqa: F401 (not with the classes, whose import is quick)
+    from ..transport import Transport
+
+    Transport()
+
+
 def on_event_loop() -> bool:
     """Whether an event loop runs in this thread, which nothing may block."""
     try:
@@ -117,7 +128,7 @@ class ConnectionFields(BaseModel):
     http_async_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
     """Your own connections for awaited calls; never closed by us."""
 
-    _transport: Transport | None = PrivateAttr(default=None)
+    _transport: Transport | None = PrivateAttr(default_factory=_load_client)
     _async_transport: AsyncTransport | None = PrivateAttr(default=None)
     _info: tuple[Any, ServerInfo] | None = PrivateAttr(default=None)
     _tokenizers: dict[Any, LlamaServerTokenizer] = PrivateAttr(default_factory=dict)

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from functools import cache, lru_cache
 from hashlib import sha256
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib import import_module
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -114,6 +115,11 @@ def way(send: Send) -> str:
     """What tells the connections that a request may take from others: `near` or `far`, and whether it is `foreign`."""
     near = distance(send.foreign or urlsplit(send.url).hostname or "")
     return f"{near} foreign" if send.foreign else near
+
+
+def load_backend() -> None:
+    """Import what httpx imports late: a fork in the middle of that would leave a child that hangs."""
+    import_module("httpcore")
 
 
 def limits(fresh: bool) -> httpx.Limits:

@@ -36,7 +36,19 @@ from .effects import Admit, Effect, Enter, Program, Read, Send, Together, Work
 from .exchange import deadline_in
 from .gate import PATIENCE, Ticket
 from .httpx_errors import failures, translate
-from .httpx_setup import SCOPE, SeparateCookies, build, drop_oldest, fit, is_single, limits, options, shown, way
+from .httpx_setup import (
+    SCOPE,
+    SeparateCookies,
+    build,
+    drop_oldest,
+    fit,
+    is_single,
+    limits,
+    load_backend,
+    options,
+    shown,
+    way,
+)
 from .leaving import Scope, cut, hand_over, keep, keep_for_parent, leave
 from .leaving import start as close_what_was_left
 from .lost_streams import unwatch, watch
@@ -65,6 +77,7 @@ class Transport:
     """
 
     def __init__(self, http_client: httpx.Client | None = None) -> None:
+        load_backend()
         self._given = http_client
         self._cookies = SeparateCookies()
         self._clients: dict[_Key, httpx.Client] = {}
@@ -230,6 +243,7 @@ class AsyncTransport:
     """
 
     def __init__(self, http_client: httpx.AsyncClient | None = None) -> None:
+        load_backend()
         self._given = http_client
         self._cookies = SeparateCookies()
         self._renew()
