@@ -45,7 +45,7 @@ class Prewarming(ConnectionFields):
         messages: Sequence[BaseMessage] = (),
         **kwargs: Any,
     ) -> PromptRead:
-        """Has the server read a prompt before it is needed, such as an agent's at the start of a program.
+        """Load a prompt into the server's cache ahead of time, such as an agent's at program start.
 
         Args:
             system: The system message, as the agent has it.
@@ -69,7 +69,7 @@ class Prewarming(ConnectionFields):
         messages: Sequence[BaseMessage] = (),
         **kwargs: Any,
     ) -> PromptRead:
-        """`prewarm`, awaited."""
+        """Async version of `prewarm`."""
         conversation, given = _given(system, tools, messages, kwargs)
         with langchain_errors:
             call = self._prepare(conversation, None, given, await self._ainfo_for(conversation, given))

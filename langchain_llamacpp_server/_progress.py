@@ -115,7 +115,7 @@ class HeardStreams(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        """`stream`, awaited."""
+        """Async version of `stream`."""
         run, config = self._heard(config)
         chunks = super().astream(input, config, stop=stop, **kwargs)
         return chunks if run is None else _awithin(run, chunks)
@@ -143,7 +143,7 @@ def _within(run: _Stream, chunks: Iterator[AIMessageChunk]) -> Iterator[AIMessag
 
 
 async def _awithin(run: _Stream, chunks: AsyncIterator[AIMessageChunk]) -> AsyncIterator[AIMessageChunk]:
-    """`_within`, awaited."""
+    """Async version of `_within`."""
     async with aclosing(cast(Any, chunks)):
         token = _run.set(run)
         try:

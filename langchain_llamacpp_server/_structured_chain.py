@@ -126,7 +126,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
         return self._call_with_config(self._ask, input, config, **kwargs)
 
     async def ainvoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """`invoke`, awaited."""
+        """Async version of `invoke`."""
         return await self._acall_with_config(self._aask, input, config, **kwargs)
 
     def stream(
@@ -144,7 +144,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
-        """`stream`, awaited."""
+        """Async version of `stream`."""
         async with aclosing(
             cast(Any, self._atransform_stream_with_config(_one(input), self._agrown, config, **kwargs))
         ) as parts:

@@ -60,18 +60,18 @@ class CacheReport(CoreCacheReport, BaseCallbackHandler):
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Notes what is asked."""
+        """Record a request."""
         named = metadata or {}
         session = named.get("session", named.get("thread_id"))
         params = kwargs.get("invocation_params") or {}
         self._running[run_id] = (messages[0], params, None if session is None else str(session))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Forgets a call that failed."""
+        """Discard a call that failed."""
         self._running.pop(run_id, None)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        """Adds the turn."""
+        """Record the turn."""
         started = self._running.pop(run_id, None)
         generation = response.generations[0][0] if response.generations and response.generations[0] else None
         if started is None or not isinstance(generation, ChatGeneration):

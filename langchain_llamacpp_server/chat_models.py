@@ -62,7 +62,7 @@ _PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries":
 
 
 class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, RepairFields, MediaFields, HeardStreams):
-    """A chat model on llama.cpp's llama-server. Takes every argument of ChatOpenAI, and every field of the server.
+    """Chat model backed by a llama-server. Accepts every ChatOpenAI argument and every field of the server.
 
     Examples:
         >>> from langchain_llamacpp_server import ChatLlamaServer
@@ -270,7 +270,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         parallel_tool_calls: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """The model with tools.
+        """Bind tools to the model.
 
         Args:
             tools: Functions, classes, LangChain's tools, or objects in OpenAI's or Anthropic's shape.
@@ -303,7 +303,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """The model with answers in the form of a schema.
+        """Return a runnable whose output matches a schema.
 
         Args:
             schema: A pydantic class, a TypedDict, a JSON schema, or OpenAI's objects around one.
@@ -331,7 +331,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
     def get_num_tokens_from_messages(
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None, **kwargs: Any
     ) -> int:
-        """Tokens of the prompt that the messages become, with template and tools, from the server."""
+        """Count the prompt tokens of the messages and tools, using the server's template and tokenizer."""
         if self.custom_get_token_ids is not None:
             return super().get_num_tokens_from_messages(messages, tools)
         with langchain_errors:
@@ -345,7 +345,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         max_tokens: int | None = None,
         **kwargs: Any,
     ) -> Fit:
-        """Whether a prompt and its answer have room in a slot; generates nothing.
+        """Check whether a prompt and its answer fit in the context; generates nothing.
 
         Args:
             messages: The conversation, in any form that `invoke` takes.
@@ -369,7 +369,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         max_tokens: int | None = None,
         **kwargs: Any,
     ) -> Fit:
-        """`fits`, awaited."""
+        """Async version of `fits`."""
         own = fitting(tools, max_tokens, kwargs)
         with langchain_errors:
             given = self._convert_input(messages).to_messages()

@@ -24,7 +24,7 @@ __all__ = ["LlamaServerEmbeddings"]
 
 
 class LlamaServerEmbeddings(EmbeddingNames, CheckedOnInit, EmbeddingFields, Embeddings):
-    """Embeddings of a llama-server that was started with `--embeddings`.
+    """Embedding model backed by a llama-server that was started with `--embeddings`.
 
     Examples:
         >>> embeddings = LlamaServerEmbeddings(base_url="http://localhost:8080", preset="nomic")
@@ -53,7 +53,7 @@ class LlamaServerEmbeddings(EmbeddingNames, CheckedOnInit, EmbeddingFields, Embe
         return EMBEDDINGS.constructor(values, cls) if isinstance(values, dict) else values
 
     def embed_documents(self, texts: Sequence[str], chunk_size: int | None = None, **kwargs: Any) -> list[list[float]]:
-        """One vector for each text, in order.
+        """Embed texts: one vector for each, in order.
 
         Args:
             texts: Any number.
@@ -68,24 +68,24 @@ class LlamaServerEmbeddings(EmbeddingNames, CheckedOnInit, EmbeddingFields, Embe
             return self.client.embed_texts(self._documents(texts, chunk_size, kwargs)).vectors
 
     def embed_query(self, text: str, **kwargs: Any) -> list[float]:
-        """The vector of a query; arguments and errors as in `embed_documents`."""
+        """Embed a query; arguments and errors as in `embed_documents`."""
         with langchain_errors:
             return self.client.embed_texts(self._query(text, kwargs)).vectors[0]
 
     async def aembed_documents(
         self, texts: Sequence[str], chunk_size: int | None = None, **kwargs: Any
     ) -> list[list[float]]:
-        """`embed_documents`, awaited."""
+        """Async version of `embed_documents`."""
         with langchain_errors:
             return (await self.async_client.embed_texts(self._documents(texts, chunk_size, kwargs))).vectors
 
     async def aembed_query(self, text: str, **kwargs: Any) -> list[float]:
-        """`embed_query`, awaited."""
+        """Async version of `embed_query`."""
         with langchain_errors:
             return (await self.async_client.embed_texts(self._query(text, kwargs))).vectors[0]
 
     def embed_image(self, uris: Sequence[str | bytes | PathLike[str]]) -> list[list[float]]:
-        """One vector for each image; needs a multimodal embedder (`--mmproj`).
+        """Embed images: one vector for each; requires a multimodal embedding model (`--mmproj`).
 
         Args:
             uris: Files (read, as it is you who name them here), their bytes, `data:` addresses, or with `fetch_urls`
@@ -98,7 +98,7 @@ class LlamaServerEmbeddings(EmbeddingNames, CheckedOnInit, EmbeddingFields, Embe
             return self.client.embed_texts(self._images(uris)).vectors
 
     async def aembed_image(self, uris: Sequence[str | bytes | PathLike[str]]) -> list[list[float]]:
-        """`embed_image`, awaited."""
+        """Async version of `embed_image`."""
         with langchain_errors:
             return (await self.async_client.embed_texts(self._images(uris))).vectors
 

@@ -31,7 +31,7 @@ _OF_THE_RUN = frozenset({"tags", "metadata", "run_name", "run_id"})
 
 
 class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
-    """Continues text with the model of a llama-server, without a chat template.
+    """Text completion model backed by a llama-server; applies no chat template.
 
     Examples:
         >>> from langchain_llamacpp_server import LlamaServerLLM
@@ -86,7 +86,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
     async def agenerate(
         self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
     ) -> LLMResult:
-        """`generate`, awaited."""
+        """Async version of `generate`."""
         return await BaseLLM.agenerate(self._with_call(kwargs), prompts, stop, callbacks, **kwargs)
 
     def _with_call(self, kwargs: Mapping[str, Any]) -> LlamaServerLLM:

@@ -24,7 +24,7 @@ __all__ = ["LlamaServerReranker"]
 
 
 class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
-    """Reranker on a llama-server that was started with `--reranking`.
+    """Reranker backed by a llama-server that was started with `--reranking`.
 
     Examples:
         >>> reranker = LlamaServerReranker(base_url="http://localhost:8080", top_n=3)
@@ -48,7 +48,7 @@ class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
     def rerank(
         self, documents: Sequence[str | Document], query: str, *, top_n: int | None = None
     ) -> list[dict[str, Any]]:
-        """Ranks without the documents.
+        """Rank documents: return indices and scores without the documents.
 
         Args:
             documents: Texts or documents.
@@ -68,7 +68,7 @@ class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
     async def arerank(
         self, documents: Sequence[str | Document], query: str, *, top_n: int | None = None
     ) -> list[dict[str, Any]]:
-        """`rerank`, awaited."""
+        """Async version of `rerank`."""
         with langchain_errors:
             ranks = await self.async_client.rank(self.rank_request(query, _texts(documents), top_n or self.top_n))
         return [_as_dict(ranking) for ranking in ranks]
@@ -76,7 +76,7 @@ class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """The best documents for a query, best first, as copies with their score.
+        """Return the best documents for a query, best first, as copies with their score.
 
         Args:
             documents: From a retriever.
@@ -99,7 +99,7 @@ class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """`compress_documents`, awaited."""
+        """Async version of `compress_documents`."""
         manager = AsyncCallbackManager.configure(inheritable_callbacks=callbacks)
         inputs = {"query": query, "documents": list(documents)}
         run = await manager.on_chain_start(None, inputs, name=type(self).__name__)

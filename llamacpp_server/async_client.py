@@ -156,7 +156,7 @@ class AsyncLlamaServerClient:
     # -- chat and completion
 
     async def chat(self, request: ChatRequest) -> ChatReply:
-        """A whole chat reply. Streams underneath, so that the server notices when the caller has gone.
+        """Return a whole chat reply. Streams internally, so that the server notices a disconnect.
 
         Raises:
             ContextOverflowError: When the request does not fit into a slot.
@@ -165,7 +165,7 @@ class AsyncLlamaServerClient:
         return await self._transport.whole(_chats.stream_chat(self.settings, request), fold_chat)
 
     def stream_chat(self, request: ChatRequest) -> AsyncIterator[ChatDelta]:
-        """The reply as it is generated. Leave it early by closing the iterator: that frees the server's slot."""
+        """Stream a chat reply. Close the iterator to stop early and free the server's slot."""
         return self._transport.stream(_chats.stream_chat(self.settings, request))
 
     async def complete(self, request: CompletionRequest | InfillRequest) -> CompletionReply:
@@ -173,19 +173,19 @@ class AsyncLlamaServerClient:
         return await self._transport.whole(_endpoints.stream_complete(self.settings, request), fold_completion)
 
     def stream_complete(self, request: CompletionRequest | InfillRequest) -> AsyncIterator[CompletionDelta]:
-        """A text completion as it is generated."""
+        """Stream a text completion."""
         return self._transport.stream(_endpoints.stream_complete(self.settings, request))
 
     async def infill(self, request: InfillRequest) -> CompletionReply:
-        """Text for the gap between a prefix and a suffix; needs a model with the tokens for it."""
+        """Fill in the middle between a prefix and a suffix; requires a model with fill-in-the-middle tokens."""
         return await self._transport.whole(_endpoints.stream_infill(self.settings, request), fold_completion)
 
     def stream_infill(self, request: InfillRequest) -> AsyncIterator[CompletionDelta]:
-        """The same as it is generated."""
+        """Stream the text of `infill`."""
         return self._transport.stream(_endpoints.stream_infill(self.settings, request))
 
     async def end_reasoning(self, reply_id: str, *, model: str | None = None) -> None:
-        """Ends the thinking of a running reply that was asked for with `reasoning_control=True`.
+        """End the reasoning of a running reply that was requested with `reasoning_control=True`.
 
         Args:
             reply_id: `start.id` of the reply's first delta.
@@ -199,35 +199,35 @@ class AsyncLlamaServerClient:
     # -- the APIs of OpenAI and Anthropic beside chat completions
 
     async def create_response(self, request: ResponsesRequest) -> ResponsesReply:
-        """A whole reply of `/v1/responses`. Streams underneath, so that the server notices when the caller has gone."""
+        """Return a whole reply of `/v1/responses`. Streams internally, so that the server notices a disconnect."""
         return ResponsesReply.from_events([event async for event in self.stream_response(request)])
 
     def stream_response(self, request: ResponsesRequest) -> AsyncIterator[ResponsesEvent]:
-        """The events of `/v1/responses` as they come; the last one holds the whole reply."""
+        """Stream the events of `/v1/responses`; the last one holds the whole reply."""
         return self._transport.stream(_apis.stream_response(self.settings, request))
 
     async def count_response_tokens(self, request: ResponsesRequest) -> int:
-        """Tokens of the prompt that a request to `/v1/responses` becomes; generates nothing."""
+        """Count the prompt tokens of a request to `/v1/responses`; generates nothing."""
         return await self._transport.run(_apis.count_response_tokens(self.settings, request))
 
     async def create_message(self, request: MessagesRequest) -> MessagesReply:
-        """A whole reply of `/v1/messages`. Streams underneath, so that the server notices when the caller has gone."""
+        """Return a whole reply of `/v1/messages`. Streams internally, so that the server notices a disconnect."""
         return MessagesReply.from_events([event async for event in self.stream_message(request)])
 
     def stream_message(self, request: MessagesRequest) -> AsyncIterator[MessagesEvent]:
-        """The events of `/v1/messages` as they come."""
+        """Stream the events of `/v1/messages`."""
         return self._transport.stream(_apis.stream_message(self.settings, request))
 
     async def count_message_tokens(self, request: MessagesRequest) -> int:
-        """Tokens of the prompt that a request to `/v1/messages` becomes; generates nothing."""
+        """Count the prompt tokens of a request to `/v1/messages`; generates nothing."""
         return await self._transport.run(_apis.count_message_tokens(self.settings, request))
 
     async def transcribe(self, audio: bytes | Path, **fields: object) -> Transcription:
-        """The text of a recording; needs a model that hears (`--mmproj`). Arguments as in `stream_transcription`."""
+        """Transcribe a recording; requires an audio model (`--mmproj`). Arguments as in `stream_transcription`."""
         return fold_transcription([event async for event in self.stream_transcription(audio, **fields)])
 
     def stream_transcription(self, audio: bytes | Path, **fields: object) -> AsyncIterator[TranscriptionEvent]:
-        """The text of a recording as it is written; the last event holds all of it.
+        """Stream the transcript of a recording; the last event holds all of it.
 
         Args:
             audio: A recording (wav, mp3 or flac), or the path of one.
@@ -248,7 +248,7 @@ class AsyncLlamaServerClient:
         return self._transport.stream(_resumable.stream_resumable_chat(self.settings, request, conversation_id))
 
     def resume_chat(self, conversation_id: str) -> AsyncIterator[ChatDelta]:
-        """The reply of `stream_resumable_chat` from its beginning, then as it is generated.
+        """Stream the reply of `stream_resumable_chat` again from its beginning.
 
         Raises:
             NotFoundError: When the server has no such stream any more; it keeps one for five minutes (b11549).
@@ -257,21 +257,21 @@ class AsyncLlamaServerClient:
         return self._transport.stream(_resumable.resume_chat(self.settings, conversation_id))
 
     async def find_streams(self, conversation_ids: Sequence[str]) -> list[StreamState]:
-        """Those of some resumable streams that the server still has."""
+        """Find which resumable streams the server still has."""
         return await self._transport.run(_resumable.find_streams(self.settings, conversation_ids))
 
     async def stop_stream(self, conversation_id: str) -> None:
-        """Stops a resumable stream and forgets it; does nothing where there is none."""
+        """Stop and discard a resumable stream; does nothing if there is none."""
         await self._transport.run(_resumable.stop_stream(self.settings, conversation_id))
 
     async def server_tools(self) -> list[ServerTool]:
-        """The tools that the server runs itself; needs `--tools` or `--mcp-servers-config`."""
+        """List the tools that the server runs itself; requires `--tools` or `--mcp-servers-config`."""
         return await self._transport.run(_tools.server_tools(self.settings))
 
     async def call_server_tool(
         self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None
     ) -> ServerToolOutput:
-        """Runs a tool on the server's machine. Never with arguments of a model that you would not run yourself.
+        """Run a tool on the server's machine. Never with arguments of a model that you would not run yourself.
 
         Args:
             name: As in `server_tools`.
@@ -283,17 +283,17 @@ class AsyncLlamaServerClient:
     def stream_server_tool(
         self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None
     ) -> AsyncIterator[ServerToolChunk]:
-        """The same, read while it runs; only `exec_shell_command` can (b11549)."""
+        """Run a tool and stream its output; only `exec_shell_command` supports it (b11549)."""
         return self._transport.stream(_tools.stream_server_tool(self.settings, name, arguments, cwd))
 
     # -- the server and its models
 
     async def health(self) -> Health:
-        """Whether the server can answer; does not wait, and does not wake a sleeping model."""
+        """Check whether the server can answer; does not wait, and does not wake a sleeping model."""
         return await self._transport.run(_endpoints.health(self.settings))
 
     async def wait_until_ready(self, timeout: float | None = None) -> Health:
-        """Waits while connections are refused or the model loads; any other failure is raised at once.
+        """Wait while connections are refused or the model loads; any other failure is raised at once.
 
         Args:
             timeout: Seconds; None takes `load_timeout` of the settings.
@@ -305,58 +305,58 @@ class AsyncLlamaServerClient:
         return await self._transport.run(_endpoints.wait_until_ready(self.settings, timeout))
 
     async def models(self, *, reload: bool = False) -> list[ModelCard]:
-        """The models that the server lists; a router lists those that are not loaded too.
+        """List the server's models; a router lists those that are not loaded too.
 
         With `reload` it reads its directory or preset file again first, and unloads what is gone or changed (b11549).
         """
         return await self._transport.run(_endpoints.models(self.settings, reload))
 
     async def model_name(self) -> str:
-        """The model of the settings; else that of a loaded model of the server, else of its first one."""
+        """Return the model of the settings, else a loaded model of the server, else its first one."""
         return await self._transport.run(_endpoints.model_name(self.settings))
 
     async def props(self, model: str | None = None) -> ServerProps:
-        """What the server tells of itself. Never makes a router load a model; does not wake a sleeping one."""
+        """Return the server's properties. Never makes a router load a model; does not wake a sleeping one."""
         return await self._transport.run(_endpoints.props(self.settings, model))
 
     async def info(self, model: str | None = None) -> ServerInfo:
-        """What the server and its model can do, in one value. Never loads or wakes a model."""
+        """Return what the server and its model support. Never loads or wakes a model."""
         return await self._transport.run(_endpoints.info(self.settings, model))
 
     async def slots(self, model: str | None = None, *, fail_when_busy: bool = False) -> list[SlotState]:
-        """The slots and whether they are busy, or a `ServerBusyError` for `fail_when_busy`. Wakes a sleeping model."""
+        """List the slots with their state; raises `ServerBusyError` with `fail_when_busy`. Wakes a sleeping model."""
         return await self._transport.run(_endpoints.slots(self.settings, model, fail_when_busy))
 
     async def save_slot(self, id_slot: int, filename: str, model: str | None = None) -> SlotAction:
-        """Writes a slot's cache to a plain file name in the server's `--slot-save-path`."""
+        """Save a slot's cache to a plain file name in the server's `--slot-save-path`."""
         return await self._transport.run(_endpoints.slot_action(self.settings, id_slot, "save", filename, model))
 
     async def restore_slot(self, id_slot: int, filename: str, model: str | None = None) -> SlotAction:
-        """Reads a slot's cache back; needs a server with the same model and slot layout."""
+        """Restore a slot's cache; requires a server with the same model and slot layout."""
         return await self._transport.run(_endpoints.slot_action(self.settings, id_slot, "restore", filename, model))
 
     async def erase_slot(self, id_slot: int, model: str | None = None) -> SlotAction:
-        """Empties a slot's cache, and not its copy in the RAM cache; needs `--slot-save-path` as well (b11434)."""
+        """Erase a slot's cache, but not its copy in the RAM cache; requires `--slot-save-path` as well (b11434)."""
         return await self._transport.run(_endpoints.slot_action(self.settings, id_slot, "erase", None, model))
 
     async def lora_adapters(self, model: str | None = None) -> list[LoraAdapter]:
-        """The LoRA adapters that the server has loaded."""
+        """List the LoRA adapters that the server has loaded."""
         return await self._transport.run(_lora.lora_adapters(self.settings, model))
 
     async def set_lora_adapters(self, scales: Mapping[int | str, float]) -> None:
-        """Sets the scale of each adapter, by name or id, for all requests that give none; those not named get 0."""
+        """Set the default scale of each adapter, by name or id; those not named get 0."""
         await self._transport.run(_endpoints.set_lora_adapters(self.settings, scales))
 
     async def metrics(self, model: str | None = None) -> Metrics:
-        """Counters and gauges; needs `--metrics`."""
+        """Return the server's counters and gauges; requires `--metrics`."""
         return await self._transport.run(_endpoints.metrics(self.settings, model))
 
     async def running_models(self) -> list[ModelCard]:
-        """The models in memory or on their way there, of a router or llama-swap; of another server, all it has."""
+        """List the loaded and loading models of a router or llama-swap; of another server, all it has."""
         return await self._transport.run(_router.running_models(self.settings))
 
     async def load_model(self, model: str, timeout: float | None = None) -> ModelCard:
-        """Makes a router or llama-swap load a model, and waits for it; `on_progress` of the settings is told.
+        """Load a model of a router or llama-swap and wait for it; reports to `on_progress` of the settings.
 
         Args:
             model: Name or alias.
@@ -375,11 +375,11 @@ class AsyncLlamaServerClient:
         return await self._transport.run(_router.load_model(self.settings, model, timeout))
 
     async def unload_model(self, model: str) -> None:
-        """Makes a router or llama-swap unload a model, and waits until it has."""
+        """Unload a model of a router or llama-swap, and wait until it is done."""
         await self._transport.run(_router.unload_model(self.settings, model))
 
     async def download_model(self, model: str) -> None:
-        """Makes a router download a model, such as `user/repo:Q4_K_M`, and returns at once; `watch_models` tells more.
+        """Start a router's download of a model such as `user/repo:Q4_K_M`; `watch_models` reports progress.
 
         A download that fails is told like one that ends well (b11434): look for the model in `models()`.
         """
@@ -390,13 +390,13 @@ class AsyncLlamaServerClient:
         await self._transport.run(_router.delete_model(self.settings, model))
 
     def watch_models(self) -> AsyncIterator[ModelEvent]:
-        """What happens to the models of a router or llama-swap, as it happens and without end; close it to leave."""
+        """Stream the model events of a router or llama-swap, without end; close it to stop."""
         return self._transport.stream(_router.watch_models(self.settings))
 
     # -- the prompt cache
 
     async def prewarm(self, request: ChatRequest) -> PromptRead:
-        """Has a prompt read before it is needed, and generates one token.
+        """Load a prompt into the server's cache ahead of time; generates one token.
 
         What comes later and begins the same starts where this ended: give the system message and the tools of an agent.
 
@@ -407,7 +407,7 @@ class AsyncLlamaServerClient:
         return await self._transport.run(_prompt_cache.prewarm(self.settings, request))
 
     async def save_prompt(self, request: ChatRequest, filename: str, *, id_slot: int = 0) -> SlotPrompt:
-        """Reads a prompt into a slot and saves the slot's cache to a file, which outlives the server.
+        """Read a prompt into a slot and save the slot's cache to a file, which outlives the server.
 
         For experts: what else was in the slot is lost, and it names a slot, with the danger told at `id_slot`.
 
@@ -423,7 +423,7 @@ class AsyncLlamaServerClient:
         return await self._transport.run(_prompt_cache.save_prompt(self.settings, request, filename, id_slot))
 
     async def restore_prompt(self, request: ChatRequest, filename: str, *, id_slot: int = 0) -> SlotPrompt:
-        """Restores a slot's cache from a file and makes sure that a prompt profits from it, by reading it there.
+        """Restore a slot's cache from a file, and verify that a prompt reuses it by reading it there.
 
         For experts: what else was in the slot is lost, and it names a slot, with the danger told at `id_slot`.
 
@@ -442,7 +442,7 @@ class AsyncLlamaServerClient:
     async def embed(
         self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
     ) -> Embeddings:
-        """One vector for each input, in order; needs `--embeddings` and a pooling other than `none`.
+        """Embed inputs: one vector for each, in order; requires `--embeddings` and a pooling other than `none`.
 
         Args:
             inputs: Texts; or token lists, or `{"content": parts}` for a multimodal model.
@@ -457,7 +457,7 @@ class AsyncLlamaServerClient:
     async def embed_tokens(
         self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
     ) -> list[list[list[float]]]:
-        """The vectors of each input's tokens, not normalized; needs `--embeddings` and `--pooling none`.
+        """Embed each token of each input, not normalized; requires `--embeddings` and `--pooling none`.
 
         With another pooling there is one vector for each input. `late_interaction` compares two such lists.
         """
@@ -466,7 +466,7 @@ class AsyncLlamaServerClient:
     async def rerank(
         self, query: str, documents: Sequence[str], *, top_n: int | None = None, model: str | None = None
     ) -> list[Ranking]:
-        """How well each document answers the query, best first; needs `--reranking`.
+        """Score how well each document answers the query, best first; requires `--reranking`.
 
         Args:
             query: The question.
@@ -477,7 +477,7 @@ class AsyncLlamaServerClient:
         return await self._transport.run(_endpoints.rerank(self.settings, query, documents, top_n, model))
 
     async def embed_texts(self, request: EmbedRequest) -> Embeddings:
-        """Vectors of any number of texts: in batches up to the server's slots, checked, cut or refused where too long.
+        """Embed any number of texts in batches; vectors are checked, overlong texts truncated or rejected.
 
         Raises:
             ContextOverflowError: For a text that is too long; `index` tells which.
@@ -486,7 +486,7 @@ class AsyncLlamaServerClient:
         return await self._transport.run(_embedding.embed_texts(self.settings, request))
 
     async def rank(self, request: RankRequest) -> list[Ranking]:
-        """Ranks of any number of documents, best first, in batches up to the server's slots; needs `--reranking`.
+        """Rank any number of documents, best first, in batches up to the server's slots; requires `--reranking`.
 
         Raises:
             ContextOverflowError: For a document that does not fit beside the query; `index` tells which.
@@ -521,7 +521,7 @@ class AsyncLlamaServerClient:
         return await self._transport.run(_deciding.decide(self.settings, request))
 
     async def choice_probabilities(self, request: ChatRequest) -> dict[str, float]:
-        """How likely each of a chat request's `choices` is as the answer; they sum to 1. Generates nothing.
+        """Return the probability of each of a chat request's `choices`; they sum to 1. Generates nothing.
 
         Args:
             request: With `choices` in its `params`. Images and reasoning are not supported here.
@@ -555,7 +555,7 @@ class AsyncLlamaServerClient:
     async def tokenize(
         self, text: str, *, add_special: bool = False, parse_special: bool = True, model: str | None = None
     ) -> list[int]:
-        """Token ids of a text.
+        """Tokenize text and return token IDs.
 
         Args:
             text: Any text.
@@ -569,24 +569,24 @@ class AsyncLlamaServerClient:
     async def tokenize_pieces(
         self, text: str, *, add_special: bool = False, parse_special: bool = True, model: str | None = None
     ) -> list[Token]:
-        """Tokens of a text with their bytes; arguments as in `tokenize`."""
+        """Tokenize text and return tokens with their bytes; arguments as in `tokenize`."""
         program = _endpoints.tokenize_pieces(self.settings, text, add_special, parse_special, model)
         return await self._transport.run(program)
 
     async def detokenize(self, tokens: Sequence[int], *, model: str | None = None) -> str:
-        """The text of token ids."""
+        """Convert token IDs to text."""
         return await self._transport.run(_endpoints.detokenize(self.settings, tokens, model))
 
     async def apply_template(self, request: ChatRequest) -> str:
-        """The prompt that a chat request becomes."""
+        """Render a chat request to a prompt with the chat template."""
         return await self._transport.run(_endpoints.apply_template(self.settings, request))
 
     async def count_tokens(self, request: ChatRequest) -> int:
-        """Tokens of the prompt that a chat request becomes, with its tools; generates nothing."""
+        """Count the prompt tokens of a chat request with its tools; generates nothing."""
         return await self._transport.run(_endpoints.count_tokens(self.settings, request))
 
     async def fits(self, request: ChatRequest) -> Fit:
-        """Whether a chat request and its answer (its `max_tokens`, else one token) have room in a slot.
+        """Check whether a chat request and its answer (`max_tokens`, else one token) fit in the context.
 
         Raises:
             NotSupportedError: When the server does not tell its context.

@@ -62,7 +62,7 @@ ConnectionFailure = Literal["refused", "closed", "timeout", "name", "tls", "othe
 
 
 class LlamaServerError(Exception):
-    """Base of everything this package raises about the server.
+    """Base class of all errors about the server.
 
     Attributes:
         message: One sentence: what failed, and the server's own words.
@@ -138,7 +138,7 @@ class LlamaServerError(Exception):
 
 
 class ConnectionFailedError(LlamaServerError, ConnectionError):
-    """Nothing usable answered at the address.
+    """No connection to the server could be made, or it was closed without a response.
 
     Attributes:
         reason: `refused` (nothing listens), `closed` (the socket closed before any byte of an answer),
@@ -153,14 +153,14 @@ class ConnectionFailedError(LlamaServerError, ConnectionError):
 
 
 class RequestTimeoutError(LlamaServerError, TimeoutError):
-    """The server was silent for longer than `read_timeout`, or the whole took longer than `total_timeout`.
+    """The server sent nothing for longer than `read_timeout`, or the whole took longer than `total_timeout`.
 
     Not retried unless `retry_read_timeout` is set: the server may still be generating, and a repeat doubles its load.
     """
 
 
 class ServerLoadingError(LlamaServerError):
-    """The server is up and its model is still loading, and `load_timeout` did not cover it."""
+    """The server's model was still loading when `load_timeout` ran out."""
 
     retryable = True
 
@@ -184,17 +184,17 @@ class ServerBusyError(LlamaServerError):
 
 
 class AuthenticationFailedError(LlamaServerError):
-    """The server wants a key, or another one."""
+    """The API key is missing or was rejected."""
 
     code = "invalid_api_key"
 
 
 class BadRequestError(LlamaServerError, ValueError):
-    """The request is wrong; repeating it can't help. Raised for what is refused on our side as well."""
+    """The request is wrong; repeating it can't help. Also raised for requests rejected before sending."""
 
 
 class ContextOverflowError(BadRequestError):
-    """The request does not fit into the context of a slot (`-c` divided by `-np`).
+    """The request does not fit into the context of a slot.
 
     Attributes:
         n_prompt_tokens: Tokens of the request; None where the server does not say.
@@ -233,7 +233,7 @@ class ServerFaultError(LlamaServerError):
 
 
 class UnreadableOutputError(ServerFaultError):
-    """The model wrote what its template's parser on the server can't read: half a tool call, a mark out of place.
+    """The server could not parse the model's output: half a tool call, a misplaced tag.
 
     Attributes:
         raw: What could not be read, where the server tells it; else None. `partial` holds what was read before it.
@@ -249,7 +249,7 @@ class StreamCutOffError(LlamaServerError):
 
 
 class UnfitAnswerError(LlamaServerError, ValueError):
-    """An answer that was to be an object of a schema, and is none.
+    """The answer does not match the requested schema.
 
     Attributes:
         reason: `cut_off` (by `max_tokens` or the end of the context), `thinking` (the same, and all of it was
@@ -265,7 +265,7 @@ class UnfitAnswerError(LlamaServerError, ValueError):
 
 
 class MissingToolCallError(LlamaServerError, ValueError):
-    """A tool call was demanded and the reply has none. `partial` holds the reply.
+    """A tool call was required, but the reply has none. `partial` holds the reply.
 
     Attributes:
         finish_reason: Why it ended; `length` means that it was cut off first, None that it was stopped because it
@@ -282,11 +282,11 @@ class MissingToolCallError(LlamaServerError, ValueError):
 
 
 class MalformedReplyError(LlamaServerError):
-    """An answer that is not this API's: a web page, truncated JSON, a missing key."""
+    """The response is not llama-server's: an HTML page, truncated JSON, a missing key."""
 
 
 class BadVectorError(MalformedReplyError):
-    """An embedding that would poison a vector store: it holds NaN or null, is all zeros, or has another length.
+    """An embedding is unusable: it holds NaN or null, is all zeros, or has another length.
 
     Attributes:
         index: Position of its text in what was given.

@@ -125,7 +125,7 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class ServerProps:
-    """What the server tells of itself and its model (`/props`).
+    """Properties of the server and its model (`/props`).
 
     Attributes:
         n_ctx: Context of one slot, in tokens (`-c` divided by `-np`); None for a router.

@@ -174,7 +174,7 @@ def redact_url(url: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """Where the server is, the key, and how long to wait for what. Times are in seconds.
+    """Connection settings: address, API key, timeouts (in seconds) and retries.
 
     Attributes:
         base_url: The server: host, host/v1, a full endpoint address or one with an `--api-prefix` all work, and

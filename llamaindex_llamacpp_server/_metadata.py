@@ -129,7 +129,7 @@ class ServerMetadata(LLMNames, ConnectionFields, FunctionCallingLLM):
             return None
 
     async def _aprobe(self) -> ServerInfo | None:
-        """`_probe`, awaited."""
+        """Async version of `_probe`."""
         known = self._known_info()
         if known is not None or self._is_resting():
             return known

@@ -36,7 +36,7 @@ def responses(deltas: Iterator[D], state: State[D, R]) -> Generator[R, None, Non
 
 
 async def aresponses(deltas: AsyncIterator[D], state: State[D, R]) -> AsyncGenerator[R, None]:
-    """`responses`, awaited."""
+    """Async version of `responses`."""
     try:
         async for delta in deltas:
             response = state.add(delta)
@@ -55,7 +55,7 @@ def mapped(items: Generator[A, None, None], convert: Callable[[A], B]) -> Genera
 
 
 async def amapped(items: AsyncGenerator[A, None], convert: Callable[[A], B]) -> AsyncGenerator[B, None]:
-    """`mapped`, awaited."""
+    """Async version of `mapped`."""
     try:
         async for item in items:
             yield convert(item)

@@ -92,7 +92,7 @@ class NativeStructuredOutput(FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """`structured_predict`, awaited."""
+        """Async version of `structured_predict`."""
         if not self._is_native():
             prompt = self._with_system_prompt(prompt, prompt_args)
             found = await super().astructured_predict(output_cls, prompt, dict(llm_kwargs or {}), **prompt_args)

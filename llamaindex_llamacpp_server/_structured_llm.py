@@ -31,7 +31,7 @@ class StreamingStructuredLLM(StructuredLLM):
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
-        """`stream_chat`, awaited: gives an async generator."""
+        """Async version of `stream_chat`; returns an async generator."""
         return _aitems(await self._aobjects(messages, kwargs), _chat_item)
 
     @llm_completion_callback()
@@ -45,7 +45,7 @@ class StreamingStructuredLLM(StructuredLLM):
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> AsyncGenerator[CompletionResponse, None]:
-        """`stream_complete`, awaited: gives an async generator."""
+        """Async version of `stream_complete`; returns an async generator."""
         return _aitems(await self._aobjects(_user(prompt), kwargs), _completion_item)
 
     def _objects(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Generator[Any, None, None]:

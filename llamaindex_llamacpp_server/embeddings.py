@@ -28,7 +28,7 @@ dispatcher = get_dispatcher(__name__)
 
 
 class LlamaServerEmbedding(EmbeddingNames, EmbeddingFields, MultiModalEmbedding):
-    """Embeddings of a llama-server that was started with `--embeddings`.
+    """Embedding model backed by a llama-server that was started with `--embeddings`.
 
     Examples:
         >>> embed_model = LlamaServerEmbedding(base_url="http://localhost:8080", preset="nomic")
@@ -108,7 +108,7 @@ class LlamaServerEmbedding(EmbeddingNames, EmbeddingFields, MultiModalEmbedding)
     # -- name a place in a batch; and it would validate, that is copy, each number for its event
 
     def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
-        """One vector for each text, in order.
+        """Embed texts: one vector for each, in order.
 
         Args:
             texts: Any number.
@@ -131,7 +131,7 @@ class LlamaServerEmbedding(EmbeddingNames, EmbeddingFields, MultiModalEmbedding)
     async def aget_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Embedding]:
-        """`get_text_embedding_batch`, awaited."""
+        """Async version of `get_text_embedding_batch`."""
         if show_progress or self.embeddings_cache is not None or not texts:
             return await super().aget_text_embedding_batch(texts, show_progress, **kwargs)
         with self._announced(texts) as found:
@@ -157,7 +157,7 @@ class LlamaServerEmbedding(EmbeddingNames, EmbeddingFields, MultiModalEmbedding)
     # -- the cache, whose key is the bare text for texts and queries alike
 
     def get_query_embedding(self, query: str) -> Embedding:
-        """The vector of a query.
+        """Embed a query.
 
         Raises:
             ContextOverflowError: When it is too long.
@@ -165,7 +165,7 @@ class LlamaServerEmbedding(EmbeddingNames, EmbeddingFields, MultiModalEmbedding)
         return MultiModalEmbedding.get_query_embedding(self._with_query_keys(), query)
 
     async def aget_query_embedding(self, query: str) -> Embedding:
-        """`get_query_embedding`, awaited."""
+        """Async version of `get_query_embedding`."""
         return await MultiModalEmbedding.aget_query_embedding(self._with_query_keys(), query)
 
     def _with_query_keys(self) -> Self:

@@ -44,7 +44,7 @@ AsyncCompletions = AsyncGenerator[CompletionResponse, None]
 
 
 class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, NativeStructuredOutput):
-    """llama.cpp's llama-server.
+    """LlamaIndex LLM backed by a running llama-server.
 
     Examples:
         >>> llm = LlamaServer(base_url="http://localhost:8080", temperature=0.2)
@@ -77,7 +77,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """The whole answer to a conversation.
+        """Answer a conversation.
 
         Raises:
             BadRequestError: For an unknown keyword, or a message that can't be sent.
@@ -87,24 +87,24 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """`chat`, awaited."""
+        """Async version of `chat`."""
         return await self._achat(messages, kwargs)
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Chats:
-        """The answer as it is generated: each item holds the message so far, the last one usage and timings too."""
+        """Stream the answer: each item holds the message so far, the last one usage and timings too."""
         return self._stream_chat(messages, kwargs)
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncChats:
-        """`stream_chat`, awaited: gives an async generator."""
+        """Async version of `stream_chat`; returns an async generator."""
         return await self._astream_chat(messages, kwargs)
 
     # -- completion
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """The answer to a prompt; `formatted` text is continued as it is, without the chat template.
+        """Answer a prompt; `formatted` text is continued as it is, without the chat template.
 
         With `suffix="..."` the gap between prompt and suffix is filled, which needs a code model; `input_extra` gives
         it other files, as (file name, text).
@@ -116,7 +116,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """`complete`, awaited."""
+        """Async version of `complete`."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
             return chat_to_completion(await self._achat(_user(prompt), kwargs))
@@ -124,7 +124,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Completions:
-        """`complete` as it is generated: each item holds the text so far, the last one usage and timings too."""
+        """Stream `complete`: each item holds the text so far, the last one usage and timings too."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
             return mapped(self._stream_chat(_user(prompt), kwargs), chat_to_completion)
@@ -132,7 +132,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> AsyncCompletions:
-        """`stream_complete`, awaited: gives an async generator."""
+        """Async version of `stream_complete`; returns an async generator."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
             return amapped(await self._astream_chat(_user(prompt), kwargs), chat_to_completion)
@@ -150,7 +150,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         extra: Sequence[tuple[str, str]] = (),
         **kwargs: Any,
     ) -> CompletionResponse:
-        """Text for the gap between a prefix and a suffix; needs a code model with the tokens for it.
+        """Fill in the middle between a prefix and a suffix; requires a model with fill-in-the-middle tokens.
 
         Args:
             prefix: Text before the gap.
@@ -170,7 +170,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         extra: Sequence[tuple[str, str]] = (),
         **kwargs: Any,
     ) -> CompletionResponse:
-        """`infill`, awaited."""
+        """Async version of `infill`."""
         request = self._defaults().infill(prefix, suffix, prompt, extra, kwargs)
         return await self._ainfill(prefix, request)  # type: ignore[no-any-return]  # decorated
 
@@ -207,7 +207,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """The tool calls of a response or of any chunk of a stream.
+        """Return the tool calls of a response or of any chunk of a stream.
 
         Raises:
             UnusableReplyError: When there are none and `error_on_no_tool_call`.
@@ -244,23 +244,23 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
     # -- tokens
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids of a text."""
+        """Tokenize text and return token IDs."""
         return self.client.tokenize(text)
 
     async def atokenize(self, text: str) -> list[int]:
-        """`tokenize`, awaited."""
+        """Async version of `tokenize`."""
         return await self.async_client.tokenize(text)
 
     def count_tokens(
         self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool | Mapping[str, Any]] = (), **kwargs: Any
     ) -> int:
-        """Tokens of the prompt that these messages and tools become, by the server's own count."""
+        """Count the prompt tokens for these messages and tools, using the server's tokenizer."""
         return self.client.count_tokens(self._request(messages, {"tools": tools, **kwargs}))
 
     async def acount_tokens(
         self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool | Mapping[str, Any]] = (), **kwargs: Any
     ) -> int:
-        """`count_tokens`, awaited."""
+        """Async version of `count_tokens`."""
         return await self.async_client.count_tokens(await self._arequest(messages, {"tools": tools, **kwargs}))
 
     def fits(
@@ -270,7 +270,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         max_tokens: int | None = None,
         **kwargs: Any,
     ) -> Fit:
-        """Whether a prompt and its answer have room in a slot; generates nothing.
+        """Check whether a prompt and its answer fit in the context; generates nothing.
 
         Args:
             messages: The conversation.
@@ -290,7 +290,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         max_tokens: int | None = None,
         **kwargs: Any,
     ) -> Fit:
-        """`fits`, awaited."""
+        """Async version of `fits`."""
         return await self.async_client.fits(await self._arequest(messages, _fitting(tools, max_tokens, kwargs)))
 
     # -- the prompt cache
@@ -303,7 +303,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         messages: Sequence[ChatMessage] = (),
         **kwargs: Any,
     ) -> PromptRead:
-        """Has the server read a prompt before it is needed, such as an agent's at the start of a program.
+        """Load a prompt into the server's cache ahead of time, such as an agent's at program start.
 
         Args:
             system: The agent's system prompt.
@@ -324,7 +324,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         messages: Sequence[ChatMessage] = (),
         **kwargs: Any,
     ) -> PromptRead:
-        """`prewarm`, awaited."""
+        """Async version of `prewarm`."""
         request = await self._arequest(_opened(system, messages), {"tools": tools, **kwargs})
         return await self.async_client.prewarm(request)
 

@@ -72,7 +72,7 @@ class RerankRuns(BaseNodePostprocessor):
 
 
 class LlamaServerRerank(RerankNames, RankFields, RerankRuns):
-    """Reranker on a llama-server that was started with `--reranking`.
+    """Reranker backed by a llama-server that was started with `--reranking`.
 
     Examples:
         >>> rerank = LlamaServerRerank(base_url="http://localhost:8080", top_n=3)

@@ -90,7 +90,7 @@ class CacheReport:
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def add(self, request: ChatRequest, reply: ChatReply, session: str | None = None) -> None:
-        """Adds the turn that a client made.
+        """Record the turn of a client.
 
         Args:
             request: What was asked.

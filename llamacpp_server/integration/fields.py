@@ -218,7 +218,7 @@ class ConnectionFields(BaseModel):
         return known
 
     async def aserver_info(self, *, refresh: bool = False) -> ServerInfo:
-        """`server_info`, awaited."""
+        """Async version of `server_info`."""
         known = None if refresh else self._known_info()
         if known is None:
             client = self.async_client
@@ -233,12 +233,12 @@ class ConnectionFields(BaseModel):
         return self._tokenizers.setdefault(self._info_key(), LlamaServerTokenizer(self.client))
 
     def close(self) -> None:
-        """Closes the connections of blocking calls. Usable again afterwards."""
+        """Close the connections of blocking calls. Usable again afterwards."""
         if self._transport is not None:
             self._transport.close()
 
     async def aclose(self) -> None:
-        """Closes the connections of this event loop, and those of blocking calls. Usable again afterwards."""
+        """Close the connections of this event loop, and those of blocking calls. Usable again afterwards."""
         if self._async_transport is not None:
             await self._async_transport.aclose()
         self.close()
@@ -272,7 +272,7 @@ class ConnectionFields(BaseModel):
 
 
 class MediaFields(BaseModel):
-    """What may be done for the media of a message, per model and per call. See docs/multimodal.md."""
+    """Controls which local files and URLs in messages may be read, per model and per call. See docs/multimodal.md."""
 
     read_files: bool | Literal["server"] | list[str | Path] = False
     """Local files that messages name: True reads any, a list of directories those within, `server` leaves `file://`
@@ -338,7 +338,7 @@ class ThinkingFields(SamplingFields):
     _controls: RunningReplies = PrivateAttr(default_factory=RunningReplies)
 
     def end_thinking(self) -> int:
-        """Ends the thinking of every reply that this model is giving; their answers follow.
+        """End the reasoning of every running reply of this model; their answers follow.
 
         May be called from any thread, while a stream is read or `invoke` waits. It takes effect with the next token
         that arrives. Replies can be ended when `reasoning_control=True` was given to the model or to the call.

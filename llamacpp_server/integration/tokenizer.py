@@ -44,13 +44,13 @@ class LlamaServerTokenizer:
         return list(known)
 
     def encode(self, text: str) -> list[int]:
-        """The same."""
+        """Encode text into token IDs."""
         return self(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids. Where they cut a character in two, its halves become U+FFFD (the server's doing)."""
+        """Decode token IDs to text. If they split a character, its halves become U+FFFD (by the server)."""
         return self._client.detokenize(tokens) if tokens else ""
 
     def count(self, text: str) -> int:
-        """How many tokens the text has."""
+        """Count the tokens of a text."""
         return len(self(text)) if text else 0

@@ -91,7 +91,7 @@ def _end(threads: Sequence[threading.Thread], cut: Callable[[], object]) -> None
 
 
 async def atogether(run: Callable[[Program[Any]], Awaitable[Any]], effect: Together) -> list[Any]:
-    """`together`, awaited; cancelling it cancels all."""
+    """Async version of `together`; cancelling it cancels all."""
     work = _Work(effect)
 
     async def worker() -> None:

@@ -68,7 +68,7 @@ def pieces(reply: Any) -> Iterator[bytes]:
 
 
 def apieces(reply: Any) -> AsyncIterator[bytes]:
-    """`pieces`, awaited."""
+    """Async version of `pieces`."""
     if reply.is_stream_consumed:
         return _at_once(reply.content)
     unpacker = _unpacker(reply)

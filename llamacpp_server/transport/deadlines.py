@@ -78,7 +78,7 @@ def pieces_until(pieces: Iterator[T], deadline: float | None) -> Iterator[T]:
 
 
 def apieces_until(pieces: AsyncIterator[T], deadline: float | None) -> AsyncIterator[T]:
-    """`pieces_until`, awaited."""
+    """Async version of `pieces_until`."""
     return pieces if deadline is None else _apieces_until(pieces, deadline)
 
 

@@ -418,7 +418,7 @@ def _admit(effect: Enter | Admit, scope: Scope) -> None:
 
 
 async def _aadmit(effect: Enter | Admit) -> None:
-    """`_admit`, awaited; the one who leaves may run in another thread."""
+    """Async version of `_admit`; the one who leaves may run in another thread."""
     if isinstance(effect, Enter):
         effect.place.loop = weakref.ref(_current_loop())
         return effect.ticket.enter(effect.gate, effect.place)
@@ -546,7 +546,7 @@ def _bounded(reply: httpx.Response, effect: Read) -> Iterator[bytes]:
 
 
 async def _abounded(reply: httpx.Response, effect: Read) -> AsyncIterator[bytes]:
-    """`_bounded`, awaited."""
+    """Async version of `_bounded`."""
     size = 0
     try:
         async for data in apieces_until(apieces(reply), effect.deadline):

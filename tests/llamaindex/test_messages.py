@@ -136,7 +136,7 @@ def test_documents_that_are_no_text_are_refused(data):
 
 
 def test_what_can_not_be_read_or_sent_is_named(tmp_path):
-    with pytest.raises(BadRequestError, match=r"image of a message can't be read"):
+    with pytest.raises(BadRequestError, match=r"can't read the image of a message"):
         wire(ImageBlock(image=BytesIO(b"")))
 
     class NewBlock(BaseContentBlock):
@@ -217,7 +217,7 @@ def test_a_server_with_eyes_and_ears_takes_them(make_llm, vision_server):
 )
 async def test_a_medium_that_the_server_lacks_is_refused_before_sending(recorded, chat_server, block, medium):
     llm, bodies = recorded(chat_server)
-    with pytest.raises(NotSupportedError, match=rf"no {medium} input.*--mmproj"):
+    with pytest.raises(NotSupportedError, match=rf"does not support {medium} input.*--mmproj"):
         llm.stream_chat([ChatMessage(blocks=[block])])
     with pytest.raises(NotSupportedError, match=r"--mmproj"):
         await llm.achat([ChatMessage(blocks=[block])])
