@@ -103,7 +103,8 @@ class AsyncLlamaServerClient:
         ...         print(delta.content, end="")
 
     Args:
-        base_url: Address of the server; None means `LLAMACPP_BASE_URL`, else http://localhost:8080.
+        base_url: Address of the server; None means `LLAMACPP_BASE_URL`, else http://localhost:8080, or port 9931 where
+            nothing listens at 8080.
         settings: All settings at once.
         http_client: Used instead of connections of our own, and never closed by us.
         transport: Connections to share with other clients.

@@ -19,7 +19,9 @@ from .progress import Progress
 
 __all__ = [
     "DEFAULT_BASE_URL",
+    "UNNAMED",
     "ServerSettings",
+    "UnnamedAddress",
     "WaitState",
     "is_loopback",
     "normalize_base_url",
@@ -31,6 +33,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DEFAULT_BASE_URL: Final = "http://localhost:8080"
+
+
+class UnnamedAddress(str):
+    """The address of a server that nobody named. Where nothing listens there, the newer default port is tried."""
+
+    __slots__ = ()
+
+
+UNNAMED: Final = UnnamedAddress(DEFAULT_BASE_URL)
 
 # A connection over loopback or a LAN is there in milliseconds; five seconds tell a slow network from a dead one.
 DEFAULT_CONNECT_TIMEOUT: Final = 5.0
@@ -178,7 +189,8 @@ class ServerSettings:
 
     Attributes:
         base_url: The server: host, host/v1, a full endpoint address or one with an `--api-prefix` all work, and
-            `unix:///run/llama.sock` for a server that was started with `--host /run/llama.sock`.
+            `unix:///run/llama.sock` for a server that was started with `--host /run/llama.sock`. Where it is not given
+            and nothing listens at port 8080, 9931 is tried, the default of builds since autumn 2026.
         api_key: None sends none (a server without `--api-key` wants none).
         model: Default model name for requests that name none; needed by routers only.
         connect_timeout: For a connection; None waits as long as the system does.
@@ -204,7 +216,7 @@ class ServerSettings:
             completions ask for `return_progress`.
     """
 
-    base_url: str = DEFAULT_BASE_URL
+    base_url: str = UNNAMED
     api_key: SecretStr | None = None
     model: str | None = None
     connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT
@@ -224,7 +236,8 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         self._check_types()
-        object.__setattr__(self, "base_url", normalize_base_url(self.base_url))
+        if not isinstance(self.base_url, UnnamedAddress):
+            object.__setattr__(self, "base_url", normalize_base_url(self.base_url))
         if isinstance(self.api_key, str):
             object.__setattr__(self, "api_key", SecretStr(self.api_key))
         if self.api_key is not None and self.api_key.get_secret_value().strip().lower() in PLACEHOLDER_KEYS:

@@ -14,6 +14,7 @@ from ..info import ServerInfo
 from ..settings import redact_url
 from ..transport import (
     Call,
+    address_in_use,
     ask,
 )
 
@@ -71,7 +72,7 @@ Found = tuple[Literal["ok", "failed"], str] | tuple[Literal["ok", "failed"], str
 def _reach(client: LlamaServerClient) -> Found:
     # One attempt: a server that needs several is not well.
     client.with_settings(max_retries=0).health()
-    return "ok", redact_url(client.settings.base_url)
+    return "ok", redact_url(address_in_use(client.settings))
 
 
 def _load(client: LlamaServerClient) -> Found:

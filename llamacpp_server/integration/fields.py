@@ -27,11 +27,11 @@ from ..errors import BadRequestError
 from ..progress import Progress
 from ..sampling import SamplingFields
 from ..settings import (
-    DEFAULT_BASE_URL,
     DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_LOAD_TIMEOUT,
     DEFAULT_MAX_RETRIES,
     DEFAULT_READ_TIMEOUT,
+    UNNAMED,
     ServerSettings,
     WaitState,
     redact_url,
@@ -89,7 +89,7 @@ class ConnectionFields(BaseModel):
     # Only its subclasses are ever made, so pydantic need not build this one.
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=True)
 
-    base_url: str = Field(default_factory=lambda: os.environ.get("LLAMACPP_BASE_URL") or DEFAULT_BASE_URL)
+    base_url: str = Field(default_factory=lambda: os.environ.get("LLAMACPP_BASE_URL") or UNNAMED)
     """The server: host, host/v1, or with an --api-prefix. From LLAMACPP_BASE_URL."""
     api_key: Key = Field(default_factory=_secret_from_env, exclude=True)
     """Key of a server started with --api-key; None sends none. From LLAMACPP_API_KEY."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .shells import AsyncTransport as AsyncTransport
     from .shells import Transport as Transport
     from .streaming import StreamCall as StreamCall
+    from .unnamed import address_in_use as address_in_use
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -54,5 +55,6 @@ __getattr__, __dir__ = lazy(
         "retry": ("MAX_RETRY_AFTER", "Attempts", "Wait", "next_wait"),
         "shells": ("AsyncTransport", "Transport"),
         "streaming": ("StreamCall",),
+        "unnamed": ("address_in_use",),
     },
 )

@@ -39,6 +39,7 @@ from .encoding import encode
 from .gate import UNLIMITED, Place, Ticket, gate_for
 from .recent_failures import Repeats, note_refusal
 from .retry import Attempts, Wait, crowded_pause, next_wait
+from .unnamed import address_in_use, note_answer, other_address
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -94,12 +95,13 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
     while True:
         elapsed = time.monotonic() - started
         try:
-            reply = yield from _sent(_bounded(send, deadline), settings, call)
+            reply, url = yield from _found(_bounded(send, deadline), settings, call)
             if 200 <= reply.status_code < 300:
                 _REPEATS.forget(send.url, send.content)
+                note_answer(url, settings)
                 return reply
             body = yield Read(reply, deadline)
-            raise failure(reply.status_code, reply.headers, body, shown)
+            raise failure(reply.status_code, reply.headers, body, redact_url(url))
         except LlamaServerError as error:
             elapsed = time.monotonic() - started
             if isinstance(error, ConnectionFailedError) and error.reason == "refused":
@@ -189,6 +191,22 @@ def _overflow(error: ServerBusyError) -> ContextOverflowError:
     alone.n_prompt_tokens = alone.n_ctx = None
     alone.remedy = "it does not fit with nothing else running: shorten it, or start the server with a larger -c"
     return alone
+
+
+def _found(send: Send, settings: ServerSettings, call: Call) -> Program[tuple[OpenReply, str]]:
+    """The head of the answer and where it came from: the other default port, where nobody named a server."""
+    try:
+        return (yield from _sent(send, settings, call)), send.url
+    except ConnectionFailedError as error:
+        other = other_address(send.url, settings) if error.reason == "refused" else None
+        if other is None:
+            raise
+        refusal = error
+    try:
+        return (yield from _sent(replace(send, url=other), settings, call)), other
+    except ConnectionFailedError as error:
+        # With nothing at either port, the error is that of the port which was asked first.
+        raise (refusal if error.reason == "refused" else error) from error.__cause__
 
 
 def _sent(send: Send, settings: ServerSettings, call: Call) -> Program[OpenReply]:
@@ -375,6 +393,8 @@ def named(settings: ServerSettings, model: str | None) -> dict[str, str]:
 
 def _request(settings: ServerSettings, call: Call) -> Send:
     url = settings.address(call.path, call.query)
+    if address_in_use(settings) != settings.base_url:
+        url = other_address(url, settings) or url
     headers = {**settings.request_headers(), **call.headers}
     content = None
     if call.body is not None:

@@ -24,9 +24,7 @@ from ..errors import (
     StreamCutOffError,
 )
 from .httpx_setup import library_of, proxy_of
-
-# llama-server's port where none is named, of builds since autumn 2026; it was 8080 before.
-_NEW_PORT: Final = 9931
+from .unnamed import NEW_PORT
 
 _FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError)
 
@@ -119,7 +117,7 @@ def _start_at(url: str | None) -> str:
     """How to start a server where none listens. Builds since autumn 2026 listen on another port when none is named."""
     port = httpx.URL(url).port if url else None
     start = START_HINT if port is None else f"{START_HINT.rpartition(' ')[0]} {port}"
-    return start if port == _NEW_PORT else f"{start}, or try port {_NEW_PORT}, the default of newer builds"
+    return start if port == NEW_PORT else f"{start}, or try port {NEW_PORT}, the default of newer builds"
 
 
 def _connect_error(failed: Exception, url: str | None) -> ConnectionFailedError:
