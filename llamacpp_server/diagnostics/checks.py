@@ -58,7 +58,8 @@ def preflight(client: LlamaServerClient, needed: Collection[str] = ()) -> Iterat
         if finding.status == "failed":
             return
     client = client.with_settings(model=client.model_name())
-    for finding in (*_answers(client), *_abilities(client)):
+    answers = _answers(client)
+    for finding in (*answers, *_as_what_it_is(answers, _abilities(client))):
         lacking = finding.name in needed and finding.status != "ok"
         yield replace(finding, status="failed") if lacking else finding
 
@@ -109,13 +110,28 @@ def _answers(client: LlamaServerClient) -> list[Finding]:
     hello = ChatRequest(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 1})
     chat = _probe("chat", lambda: client.chat(hello))
     if chat.status == "failed" and "logits" in chat.detail:
-        chat = Finding("chat", "off", "this model does not generate")
+        chat = Finding("chat", "off", "this model does not generate", "to chat, start another server with a chat model")
     rerank = _probe("rerank", lambda: client.rerank("query", ["document"]))
     embeddings = _probe("embeddings", lambda: client.embed(["text"]))
     if rerank.status == embeddings.status == "ok":
         # Such a server does answer, with vectors that are not even numbers (b11434).
         embeddings = Finding("embeddings", "off", "it reranks", "start the server without --reranking")
     return [chat, embeddings, rerank]
+
+
+def _as_what_it_is(answers: list[Finding], abilities: list[Finding]) -> list[Finding]:
+    """The abilities without advice that is of no use to a server whose model embeds or reranks."""
+    working = {finding.name for finding in answers if finding.status == "ok"}
+    if "chat" in working or not working:
+        return abilities
+    reranks = "rerank" in working
+    kind = "a reranker" if reranks else "an embedder"
+    # Some embedders take images; no reranker does.
+    without = {"tools", "thinking", "audio", *(["images"] if reranks else [])}
+    return [
+        Finding(found.name, "off", f"{kind} has none") if found.name in without and found.status != "ok" else found
+        for found in abilities
+    ]
 
 
 def _probe(name: str, ask: Callable[[], object]) -> Finding:
