@@ -337,7 +337,7 @@ def test_a_constraint_that_the_server_refuses_is_a_bad_request(connect, chat_ser
 
 def test_two_constraints_at_once_are_refused_before_sending(connect, chat_server):
     params = {"grammar": 'root ::= "a"', "json_schema": {}}
-    with pytest.raises(BadRequestError, match="one thing only, and grammar and json_schema") as caught:
+    with pytest.raises(BadRequestError, match="only one constraint, but grammar and json_schema") as caught:
         connect(chat_server).chat(ChatRequest(messages=MESSAGES, params=params))
     assert caught.value.status is None
 
