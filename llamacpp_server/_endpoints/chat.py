@@ -60,6 +60,7 @@ from ..transport import (
 )
 from .adapt import fit, learn, look_at_template
 from .bodies import answers_of, chat_body, salted
+from .inputs import check_chat
 from .lora import named_loras
 from .server import end_reasoning
 from .server import told as with_progress
@@ -85,6 +86,7 @@ def stream_chat(settings: ServerSettings, request: ChatRequest) -> Chat:
         NotSupportedError: When a call is demanded of a template that is known to have no tools, and no other way is
             allowed.
     """
+    check_chat(request)
     request = salted(request)
     if recall(settings, request.model).is_due(tools=bool(request.tools)):
 

@@ -68,6 +68,7 @@ from .bodies import (
     infill_body,
     salted,
 )
+from .inputs import check_chat, check_completion, check_list, check_text
 from .lora import named_loras, scales_by_id
 from .server_memory import recall, recall_by_props
 from .special_tokens import break_special_tokens
@@ -83,6 +84,7 @@ def stream_complete(
     settings: ServerSettings, request: CompletionRequest | InfillRequest
 ) -> StreamCall[CompletionDelta]:
     """`/v1/completions`; `/completion` on a server that has only the native family, and for ids of tokens."""
+    check_completion(request)
     if isinstance(request, InfillRequest):
         return stream_infill(settings, request)
     body = {**named(settings, None), **completion_body(request)}
@@ -97,6 +99,7 @@ def stream_complete(
 
 def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCall[CompletionDelta]:
     """`/infill`."""
+    check_completion(request)
     body = {**named(settings, None), **infill_body(request)}
     call = StreamCall(
         settings=settings,
@@ -284,11 +287,8 @@ def _embeddings(answer: Any) -> Embeddings:
 
 
 def refuse_text(texts: Sequence[Any], what: str) -> None:
-    """Refuses one text, or a dict, where a list of texts belongs."""
-    if isinstance(texts, str):
-        raise BadRequestError(f"{what} must be a list, not a single string")
-    if isinstance(texts, Mapping):
-        raise BadRequestError(f"{what} must be a list, not a dict")
+    """Refuse anything but a list of texts (or of other inputs), such as a single text."""
+    check_list(texts, what, (str, Mapping, list, int))
 
 
 def _refuse_repeated(indices: Sequence[Any], where: str) -> None:
@@ -317,7 +317,8 @@ def rerank(
     extra_body: Mapping[str, Any] = MappingProxyType({}),
 ) -> Program[list[Ranking]]:
     """`/v1/rerank`."""
-    refuse_text(documents, "the documents to rank")
+    check_list(documents, "the documents to rank", (str,))
+    check_text(query, "query")
     if not documents:
         return []
     body: dict[str, Any] = {**named(settings, model), "query": query, "documents": list(documents)}
@@ -342,6 +343,7 @@ def tokenize(
     settings: ServerSettings, text: str, add_special: bool, parse_special: bool, model: str | None
 ) -> Program[list[int]]:
     """`/tokenize`."""
+    check_text(text, "text")
     body = {**named(settings, model), "content": text, "add_special": add_special, "parse_special": parse_special}
     return (yield from ask(settings, Call(method="POST", path="/tokenize", body=body), lambda a: list(a["tokens"])))
 
@@ -350,6 +352,7 @@ def tokenize_pieces(
     settings: ServerSettings, text: str, add_special: bool, parse_special: bool, model: str | None
 ) -> Program[list[Token]]:
     """`/tokenize` with pieces."""
+    check_text(text, "text")
     body = {**named(settings, model), "content": text, "add_special": add_special, "parse_special": parse_special}
     call = Call(method="POST", path="/tokenize", body={**body, "with_pieces": True})
     return (yield from ask(settings, call, lambda answer: [Token.from_wire(entry) for entry in answer["tokens"]]))
@@ -357,6 +360,7 @@ def tokenize_pieces(
 
 def detokenize(settings: ServerSettings, tokens: Sequence[int], model: str | None) -> Program[str]:
     """`/detokenize`."""
+    check_list(tokens, "tokens", (int,))
     body = {**named(settings, model), "tokens": list(tokens)}
     return (yield from ask(settings, Call(method="POST", path="/detokenize", body=body), lambda a: str(a["content"])))
 
@@ -368,6 +372,7 @@ def apply_template(settings: ServerSettings, request: ChatRequest) -> Program[st
 
 def count_tokens(settings: ServerSettings, request: ChatRequest) -> Program[int]:
     """The server's own count; on builds without it the rendered prompt is tokenized (media are not counted then)."""
+    check_chat(request)
     request, path = countable(request), "/v1/chat/completions/input_tokens"
     try:
         return (yield from ask_fitted(settings, path, request, lambda answer: int(answer["input_tokens"])))
@@ -390,6 +395,7 @@ def ask_fitted(
     settings: ServerSettings, path: str, request: ChatRequest, read: Callable[[Any], T], *, takes_slot: bool = False
 ) -> Program[T]:
     """Asks something about a chat request as it would be sent, or for its answer in one piece."""
+    check_chat(request)
     request = salted(request)
     if recall(settings, request.model).is_due(tools=bool(request.tools)):
         yield from look_at_template(settings, request.model)

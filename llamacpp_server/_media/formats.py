@@ -86,6 +86,10 @@ def format_of(head: bytes) -> Format | None:
     return None
 
 
+# Four bytes each while it is converted. The largest pictures of cameras have about a hundred million.
+_MOST_PIXELS: Final = 100_000_000
+
+
 @lru_cache(maxsize=4)
 def transcode(data: bytes, mime_type: str) -> tuple[bytes, str]:
     """An image in a format that the server reads, and its MIME type; the same bytes for the same image.
@@ -107,6 +111,11 @@ def transcode(data: bytes, mime_type: str) -> tuple[bytes, str]:
         _learn_heic()
     try:
         with Image.open(BytesIO(data)) as opened:
+            # Known from its head, before anything is decoded: 5 kB of TIFF can be a gigabyte of pixels.
+            if opened.width * opened.height > _MOST_PIXELS:
+                raise ValueError(
+                    f"it has {opened.width} x {opened.height} pixels, and {_MOST_PIXELS} at most are converted"
+                )
             image = ImageOps.exif_transpose(opened)
             photograph = image.mode in ("RGB", "YCbCr", "L", "CMYK") and mime_type != "image/tiff"
             written = BytesIO()
@@ -114,7 +123,9 @@ def transcode(data: bytes, mime_type: str) -> tuple[bytes, str]:
                 image.convert("RGB").save(written, "JPEG", quality=95, subsampling=0)
             else:
                 image.convert("RGBA").save(written, "PNG")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (
+        OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning
+    ) as error:  # fmt: skip
         raise BadRequestError(f"can't read an image ({mime_type}): {error}") from error
     return written.getvalue(), "image/jpeg" if photograph else "image/png"
 

@@ -46,6 +46,10 @@ def choices_grammar(choices: Iterable[str]) -> str:
         raise BadRequestError(f"can't convert choices to a grammar: {error}") from None
 
 
+# A grammar of more takes the server minutes to read.
+_LONGEST: Final = 20_000
+
+
 @lru_cache(maxsize=256)
 def regex_grammar(pattern: str) -> str:
     """A grammar whose texts match a regular expression as a whole; `^` and `$` at its ends change nothing.
@@ -53,14 +57,18 @@ def regex_grammar(pattern: str) -> str:
     Raises:
         BadRequestError: For what is no expression of Python, or has something that no grammar can say.
     """
+    if len(pattern) > _LONGEST:
+        raise BadRequestError(f"the regex has {len(pattern)} characters; up to {_LONGEST} become a grammar")
     try:
         re.compile(pattern)
         branches = _RegexParser(pattern).whole()
     except re.error as error:
-        raise BadRequestError(f"regex {pattern!r} is not a valid regular expression: {error}") from None
+        raise BadRequestError(f"regex {pattern[:500]!r} is not a valid regular expression: {error}") from None
+    except (RecursionError, OverflowError):
+        raise BadRequestError(f"the regex {pattern[:80]!r}... is nested too deeply for a grammar") from None
     except UnsupportedPatternError as error:
         raise BadRequestError(
-            f"can't convert regex {pattern!r} to a grammar: {error}", remedy="rewrite it, or pass a `grammar`"
+            f"can't convert regex {pattern[:500]!r} to a grammar: {error}", remedy="rewrite it, or pass a `grammar`"
         ) from None
     texts = [branch.piece.text for branch in branches]
     whole = either(texts, _RegexParser.bar).text if len(texts) > 1 else texts[0]

@@ -59,12 +59,17 @@ class Branch(NamedTuple):
     ends: bool
 
 
+_LONGEST: Final = 20_000
+
+
 @lru_cache(maxsize=1024)
 def server_pattern(pattern: str) -> str | None:
     """A pattern for the server that matches the same strings; None where there is none."""
+    if len(pattern) > _LONGEST:
+        return None
     try:
         branches = PatternParser(pattern).whole()
-    except UnsupportedPatternError:
+    except (UnsupportedPatternError, RecursionError):
         return None
     if _SAFE.fullmatch(pattern):
         return pattern

@@ -305,20 +305,21 @@ class Attempts(Generic[T]):
             return False
         if error.reason == "cut_off":
             self.ask = replace(self.ask, schema_in_prompt=False)
-            what = "the answer was cut off with the schema in the prompt; retried without it"
+            what = logged = "the answer was cut off with the schema in the prompt; retried without it"
         elif error.reason == "thinking":
             if not self._may_stop_thinking:
                 return False
             self._may_stop_thinking = False
             self.ask = replace(self.ask, thinking=False)
-            what = "reasoning used all of max_tokens; retried with reasoning off"
+            what = logged = "reasoning used all of max_tokens; retried with reasoning off"
         else:
             said = error.text[:4000] or "(nothing)"
             self.ask = replace(self.ask, correction=(said, self._correction(problem)))
             what = f"the answer did not match the schema; retried: {_words_of(problem)}"
+            logged = "the answer did not match the schema; retried"
         self._rounds -= 1
         self._unfit_answer = error
-        self._repaired(Repair("repair_round", self._name, what))
+        self._repaired(Repair("repair_round", self._name, what), logged)
         return True
 
     def _correction(self, problem: ValueError) -> str:
@@ -334,9 +335,10 @@ class Attempts(Generic[T]):
         words = f"used {_WORDS[self._ways[0]]} instead of {_WORDS[before]}: {why}"
         self._repaired(Repair("structured_way", self._name, words))
 
-    def _repaired(self, repair: Repair) -> None:
+    def _repaired(self, repair: Repair, logged: str | None = None) -> None:
+        """Notes a repair; its words may hold what the model said, so the log gets `logged` in their place."""
         self.repairs.append(repair)
-        tell([repair])
+        tell([repair if logged is None else replace(repair, what=logged)])
 
 
 _WORDS: Final = {"json_schema": "a JSON schema", "json_object": "JSON", "grammar": "a grammar", "tool": "a tool call"}

@@ -20,7 +20,7 @@ def encode(body: object) -> bytes:
     """
     try:
         text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise BadRequestError(f"can't encode the request as JSON: {error}") from error
     try:
         return text.encode()

@@ -246,7 +246,7 @@ def ask(
         ticket.leave()
     try:
         return read(parse(body))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError, ArithmeticError, RecursionError, ValueError):
         shown = redact_url(settings.base_url + call.path)
         raise not_this_api(body, reply.headers.get("content-type", ""), shown, reply.status_code) from None
 
