@@ -21,7 +21,7 @@ all tests of a run, so a test must not stop, kill or reconfigure one; for that, 
 - `lora_server`: `random.gguf` with the adapters `poet` (0) and `pirate` (1), both with scale 0.
 - `pondering_server`: thinks without end, until the server is told to end it, and answers.
 - `slow_server`: says "word " without end, so that a test can leave, cancel or cut a stream.
-- `idle(server)`: waits until no slot is busy; an AssertionError after 3 s. Call it after what should free one.
+- `idle(server)`: waits until no slot is busy; AssertionError after 3 s. Call it after what should free one.
 - `binary_path`: the llama-server program, for tests marked `binary`, which are skipped where there is none.
 
 Environment variables that configure clients (`LLAMACPP_*`) and proxies are taken out for the whole session.
@@ -194,9 +194,9 @@ def family_router(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def idle() -> Callable[[LocalServer], None]:
-    def wait(server: LocalServer) -> None:
-        deadline = time.monotonic() + 3
+def idle() -> Callable[..., None]:
+    def wait(server: LocalServer, seconds: float = 3) -> None:
+        deadline = time.monotonic() + seconds
         with server.client() as client:
             while any(slot.is_processing for slot in client.slots()):
                 assert time.monotonic() < deadline, f"a slot is still busy:\n{server.log_tail()}"

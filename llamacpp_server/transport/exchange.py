@@ -196,17 +196,22 @@ def _overflow(error: ServerBusyError) -> ContextOverflowError:
 def _found(send: Send, settings: ServerSettings, call: Call) -> Program[tuple[OpenReply, str]]:
     """The head of the answer and where it came from: the other default port, where nobody named a server."""
     try:
-        return (yield from _sent(send, settings, call)), send.url
+        return (yield from _sent(send, settings, call)), _without_query(send.url)
     except ConnectionFailedError as error:
         other = other_address(send.url, settings) if error.reason == "refused" else None
         if other is None:
             raise
         refusal = error
     try:
-        return (yield from _sent(replace(send, url=other), settings, call)), other
+        return (yield from _sent(replace(send, url=other), settings, call)), _without_query(other)
     except ConnectionFailedError as error:
         # With nothing at either port, the error is that of the port which was asked first.
         raise (refusal if error.reason == "refused" else error) from error.__cause__
+
+
+def _without_query(url: str) -> str:
+    """The address for messages and for what is remembered: a query may hold a key, which no frame should show."""
+    return url.partition("?")[0]
 
 
 def _sent(send: Send, settings: ServerSettings, call: Call) -> Program[OpenReply]:
@@ -240,7 +245,10 @@ def ask(
     try:
         yield from admission(ticket, settings, call)
         reply = yield from placed_reply(ticket, within(settings, deadline), call)
-        body = yield Read(reply, deadline)
+        try:
+            body = yield Read(reply, deadline)
+        except LlamaServerError as error:
+            raise error.at(redact_url(settings.base_url + call.path)) from error.__cause__
     finally:
         ticket.place.left = True
         ticket.leave()

@@ -1,8 +1,9 @@
 """The Python of each how-to page runs as it stands, from the first block to the last; only the addresses differ."""
 
+import logging
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,17 @@ PAGES = sorted((ROOT / "docs" / "howto").glob("*.md"))
 ECOSYSTEM = ("langchain_chroma", "langchain_community", "langfuse", "phoenix", "mcp", "langchain_mcp_adapters")
 # These show an address that does not exist.
 NOT_RUN = ("llama.example.com",)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A page shows how to silence the log; the tests after it read the log."""
+    loggers = [logging.getLogger(name) for name in ("", "llamacpp_server", "httpx")]
+    before = [(logger, logger.level, list(logger.filters), list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, level, filters, handlers in before:
+        logger.setLevel(level)
+        logger.filters[:], logger.handlers[:] = filters, handlers
 
 
 def blocks(page: Path) -> list[str]:

@@ -180,7 +180,7 @@ def test_init_chat_model_and_embeddings(
 def test_register_says_when_it_can_not(monkeypatch: pytest.MonkeyPatch) -> None:
     base = pytest.importorskip("langchain.chat_models.base")
     monkeypatch.delattr(base, "_BUILTIN_PROVIDERS")
-    with pytest.raises(RuntimeError, match="ChatLlamaServer itself"):
+    with pytest.raises(RuntimeError, match="use ChatLlamaServer directly"):
         register()
 
 

@@ -62,7 +62,7 @@ def test_a_server_that_is_not_there_raises_nothing_and_is_found_later(make_llm, 
     llm = make_llm(f"http://127.0.0.1:{port}")
     assert llm.metadata.context_window == DEFAULT_CONTEXT_WINDOW
     assert llm.metadata.is_function_calling_model
-    assert "context_window=3900 is taken" in caplog.text
+    assert "using context_window=3900" in caplog.text
     with LocalServer(models_dir / "random.gguf", port=port, ctx_size=512, parallel=1, threads=1, warmup=False):
         deadline = time.monotonic() + 5
         while llm.metadata.context_window != 512:

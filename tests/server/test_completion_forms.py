@@ -48,9 +48,9 @@ def test_what_can_not_be_meant_is_refused(chat_server):
     with pytest.raises(BadRequestError, match="response_fields"):
         completed(chat_server, response_fields=["content"])
     with chat_server.client() as client:
-        with pytest.raises(BadRequestError, match="not a dict"):
+        with pytest.raises(BadRequestError, match="not dict"):
             client.complete(CompletionRequest(prompt={"a": 1}))
-        with pytest.raises(BadRequestError, match="must be a list, not a dict"):
+        with pytest.raises(BadRequestError, match="must be a list, not dict"):
             client.rerank("q", {"a": 1})
     with pytest.raises(BadRequestError, match="`text` instead of `content`"):
         chat_body(ChatRequest(messages=[{"role": "user", "text": "Hi"}]))

@@ -277,13 +277,29 @@ def test_what_a_program_says_before_it_ends_is_shown(models_dir: Path, tmp_path:
         LocalServer(models_dir / "random.gguf", binary=program).start()
 
 
+# A server as far as its start asks, which then writes 70 MB, and now and then a line.
+CHATTY = """
+import http.server, sys, threading, time
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"status": "ok"}')
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print(f"srv  llama_server: listening on http://127.0.0.1:{server.server_address[1]}", flush=True)
+sys.stdout.write("\\0" * 70_000_000)
+while True:
+    print("\\nand so on", flush=True)
+    time.sleep(0.2)
+"""
+
+
 def test_the_log_can_not_fill_the_disk(tmp_path: Path, chat_server: LocalServer) -> None:
-    """A program that writes 70 MB, and then now and then a line."""
     program = tmp_path / "llama-server"
-    program.write_text(
-        f"#!/bin/sh\necho listening on {chat_server.base_url}\nhead -c 70000000 /dev/zero\n"
-        "while sleep 0.2; do echo; echo and so on; done\n"
-    )
+    program.write_text(f"#!{sys.executable}\n{CHATTY}")
     program.chmod(0o755)
     with LocalServer(chat_server.model, binary=program) as server:
         wait_until(lambda: "was dropped" in server.log_tail())

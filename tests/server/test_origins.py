@@ -150,7 +150,7 @@ class TestTypeScriptProvider:
         with pytest.raises(ConnectionFailedError) as caught:
             connect(url).chat(CHAT)
         start = f"llama-server -m model.gguf --port {url.rpartition(':')[2]}"
-        for words in ("llama-server is not reachable", url, start, "the port 9931"):
+        for words in ("llama-server is not reachable", url, start, "port 9931"):
             assert words in str(caught.value)
 
     def test_tools_without_jinja_name_the_flag(self, connect):

@@ -90,7 +90,7 @@ async def test_saved_and_restored_awaited(chat_server: LocalServer) -> None:
 
 def test_a_restored_cache_that_the_prompt_cannot_use_is_an_error(client: LlamaServerClient) -> None:
     client.save_prompt(agent("ants"), "ants.bin")
-    with pytest.raises(BadRequestError, match=r"could use \d+ of them.*must begin like the saved one"):
+    with pytest.raises(BadRequestError, match=r"could reuse only \d+ of them.*must begin like the saved one"):
         client.restore_prompt(agent("dogs"), "ants.bin")
 
 
@@ -98,7 +98,7 @@ def test_a_file_of_an_empty_slot_is_an_error(client: LlamaServerClient) -> None:
     """The server saves and restores nothing without a word."""
     client.erase_slot(0)
     assert client.save_slot(0, "nothing.bin").n_tokens == 0
-    with pytest.raises(BadRequestError, match="got 0 tokens back"):
+    with pytest.raises(BadRequestError, match="restored 0 tokens"):
         client.restore_prompt(agent("eels"), "nothing.bin")
 
 
