@@ -31,7 +31,7 @@ SAID = {
         "know this",
         "'city': 'Rome'",
         "Offer(product='telescope', price=520)",
-        "llama-server -m model.gguf --port 8080",
+        "llama-server -m model.gguf --port",
         "ContextOverflowError",
         "ThinkingBlock",
     ],

@@ -19,7 +19,11 @@ PIECES = (
     *("reportOptionalSubscript", "reportOptionalMemberAccess", "reportTypedDictNotRequiredAccess"),
 )
 # LangGraph's and langchain-openai's own types refuse what their guides show: dicts, and keys that are texts.
-OF_OTHERS = re.compile(r'"InputAgentState|"RunnableConfig|SecretStr \| \(\(\) -> str\)|only within async|"FilePath')
+OF_OTHERS = re.compile(
+    r'"InputAgentState|"RunnableConfig|SecretStr \| \(\(\) -> str\)|only within async|"FilePath'
+    # LangChain's generic middleware, LangGraph's stream of message pairs.
+    r'|"create_agent"|create_agent\b.*middleware|"MessagesState|"text" for class "str"'
+)
 IMPORTS = """\
 from langchain_core.messages import HumanMessage
 from llama_index.core.llms import *
