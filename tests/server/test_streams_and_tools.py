@@ -84,6 +84,7 @@ def tool_server(serve):
     return serve("random.gguf", tools=["all"], parallel=2, ctx_size=1024)
 
 
+@pytest.mark.binary
 def test_the_tools_of_a_server_are_listed_with_their_schemas(connect, tool_server):
     tools = {tool.name: tool for tool in connect(tool_server).server_tools()}
     assert tools["read_file"].parameters["required"] == ["path"]
@@ -91,6 +92,7 @@ def test_the_tools_of_a_server_are_listed_with_their_schemas(connect, tool_serve
     assert tools["read_file"].definition["function"]["name"] == "read_file"
 
 
+@pytest.mark.binary
 def test_a_tool_runs_on_the_servers_machine(connect, tool_server, tmp_path):
     client, path = connect(tool_server), tmp_path / "note.txt"
     assert client.call_server_tool("write_file", {"path": str(path), "content": "hi"}).error == ""
@@ -99,6 +101,7 @@ def test_a_tool_runs_on_the_servers_machine(connect, tool_server, tmp_path):
     assert str(tmp_path) in client.call_server_tool("exec_shell_command", {"command": "pwd"}, cwd=str(tmp_path)).text
 
 
+@pytest.mark.binary
 def test_a_tool_that_fails_says_why(connect, tool_server, tmp_path):
     client = connect(tool_server)
     assert "missing" in client.call_server_tool("read_file", {"path": str(tmp_path / "missing")}).error
@@ -108,6 +111,7 @@ def test_a_tool_that_fails_says_why(connect, tool_server, tmp_path):
         client.call_server_tool("no_such_tool", {})
 
 
+@pytest.mark.binary
 def test_a_tool_is_read_while_it_runs(connect, tool_server):
     client = connect(tool_server)
     client.start = lambda name, command: client.client.stream_server_tool("exec_shell_command", {"command": command})

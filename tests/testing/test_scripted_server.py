@@ -1,6 +1,7 @@
 """`llamacpp_server.testing`, as somebody's test suite uses it."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -154,6 +155,9 @@ def test_the_plugin_has_the_fixture_and_a_strict_script_fails_the_test(tmp_path:
         "    scripted_llama_server({'a': 'A', 'user': 'B'}, strict=True)\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    run = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    run = subprocess.run(
+        [*command, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+    )
     assert "2 passed, 1 error" in run.stdout, run.stdout
     assert "never said: ['a', 'user']" in run.stdout
