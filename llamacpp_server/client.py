@@ -72,7 +72,7 @@ from .results import (
     Metrics,
     ModelCard,
     PromptRead,
-    Ranking,
+    Rankings,
     ServerProps,
     SlotAction,
     SlotPrompt,
@@ -160,7 +160,6 @@ class LlamaServerClient:
         """Return a whole chat reply. Streams internally, so that the server notices a disconnect.
 
         Raises:
-            ContextOverflowError: When the request does not fit into a slot.
             LlamaServerError: As the type says; `partial` holds what came before a failure.
         """
         return self._transport.whole(_chats.stream_chat(self.settings, request), fold_chat)
@@ -397,7 +396,7 @@ class LlamaServerClient:
     def prewarm(self, request: ChatRequest) -> PromptRead:
         """Load a prompt into the server's cache ahead of time; generates one token.
 
-        What comes later and begins the same starts where this ended: give the system message and the tools of an agent.
+        Later prompts that begin the same start where this ended: give the system message and the tools of an agent.
 
         Args:
             request: Messages and tools; a short message of the user is added where the messages end in no question.
@@ -424,7 +423,7 @@ class LlamaServerClient:
     def restore_prompt(self, request: ChatRequest, filename: str, *, id_slot: int = 0) -> SlotPrompt:
         """Restore a slot's cache from a file, and verify that a prompt reuses it by reading it there.
 
-        For experts: what else was in the slot is lost, and it names a slot, with the danger told at `id_slot`.
+        For experts, as `save_prompt` is.
 
         Args:
             request: The prompt that the slot is meant for, as in `prewarm`; it may go on where the saved one ended.
@@ -463,8 +462,14 @@ class LlamaServerClient:
         return self._transport.run(_endpoints.embed_tokens(self.settings, inputs, model, extra_body or {}))
 
     def rerank(
-        self, query: str, documents: Sequence[str], *, top_n: int | None = None, model: str | None = None
-    ) -> list[Ranking]:
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        model: str | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> Rankings:
         """Score how well each document answers the query, best first; requires `--reranking`.
 
         Args:
@@ -472,8 +477,9 @@ class LlamaServerClient:
             documents: Texts.
             top_n: How many to return; None returns all.
             model: Name (routers).
+            extra_body: Further fields. `texts` in the place of documents asks in the form of TEI.
         """
-        return self._transport.run(_endpoints.rerank(self.settings, query, documents, top_n, model))
+        return self._transport.run(_endpoints.rerank(self.settings, query, documents, top_n, model, extra_body or {}))
 
     def embed_texts(self, request: EmbedRequest) -> Embeddings:
         """Embed any number of texts in batches; vectors are checked, overlong texts truncated or rejected.
@@ -484,7 +490,7 @@ class LlamaServerClient:
         """
         return self._transport.run(_embedding.embed_texts(self.settings, request))
 
-    def rank(self, request: RankRequest) -> list[Ranking]:
+    def rank(self, request: RankRequest) -> Rankings:
         """Rank any number of documents, best first, in batches up to the server's slots; requires `--reranking`.
 
         Raises:
@@ -496,8 +502,6 @@ class LlamaServerClient:
 
     def decide(self, state: Any, questions: Mapping[str, Question | Mapping[str, Any]], **options: Any) -> Decisions:
         """Answer typed questions about a state, with a probability for every option and without generating text.
-
-        Questions about one state are asked one after the other, as they share its prompt in the server's cache.
 
         Example:
             >>> question = Choice("Which team?", ["billing", "shipping"])  # doctest: +SKIP
@@ -538,7 +542,7 @@ class LlamaServerClient:
         Args:
             questions: As in `decide`.
             examples: States with the right answers; fifty or more.
-            offsets: Also take away the model's preference for an option, per question.
+            offsets: Also remove the model's preference for an option, per question.
             **options: Further fields of `DecisionRequest`. A calibration holds for the options that it was fitted with.
 
         Returns:
@@ -560,8 +564,7 @@ class LlamaServerClient:
             parse_special: Whether the texts of special tokens in it become those tokens.
             model: Name (routers).
         """
-        program = _endpoints.tokenize(self.settings, text, add_special, parse_special, model)
-        return self._transport.run(program)
+        return self._transport.run(_endpoints.tokenize(self.settings, text, add_special, parse_special, model))
 
     def tokenize_pieces(
         self, text: str, *, add_special: bool = False, parse_special: bool = True, model: str | None = None

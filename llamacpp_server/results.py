@@ -6,7 +6,7 @@ Each class reads its own wire form (`from_wire`), takes what is there, and leave
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -23,6 +23,7 @@ __all__ = [
     "ModelCard",
     "PromptRead",
     "Ranking",
+    "Rankings",
     "ServerProps",
     "SlotAction",
     "SlotPrompt",
@@ -378,10 +379,28 @@ class Ranking:
     Attributes:
         index: Position of the document in the request.
         score: Raw logit of the model's rank head: unbounded, higher is better.
+        text: The document, where the request had `return_text` (the form of TEI); "" otherwise.
     """
 
     index: int
     score: float
+    text: str = field(default="", repr=False)
+
+
+class Rankings(list[Ranking]):
+    """Rankings, best first: a list, with what the response said of them all.
+
+    Attributes:
+        model: The name that the server gave; "" where it gave none.
+        usage: None where the server reported none.
+        raw: The response as the server sent it.
+    """
+
+    def __init__(
+        self, ranks: Iterable[Ranking] = (), model: str = "", usage: Usage | None = None, raw: Any = None
+    ) -> None:
+        super().__init__(ranks)
+        self.model, self.usage, self.raw = model, usage, raw
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from ._schemas import (
 )
 from .errors import BadRequestError
 
-__all__ = ["SAMPLING_FIELDS", "SamplingFields", "check_params", "merged_params"]
+__all__ = ["ALIASES", "ELSEWHERE", "SAMPLING_FIELDS", "SamplingFields", "check_params", "merged_params"]
 
 
 def read_grammar(given: Any) -> Any:
@@ -140,6 +140,13 @@ class SamplingFields(BaseModel):
     """Most tokens of thinking, then its end is forced; -1 sets no limit."""
     reasoning_budget_message: str | None = None
     """Text put before a forced end of thinking."""
+    reasoning_budget_start_tag: str | None = None
+    """Text that begins the thinking of a completion; a chat has it from its template."""
+    reasoning_budget_end_tags: list[str] | None = None
+    """Texts that end the thinking of a completion; `reasoning_budget_tokens` forces the first one.
+
+    That needs a `reasoning_budget_message` as well, which may be empty (b11549).
+    """
     reasoning_control: bool | None = None
     """Lets `end_reasoning` stop the thinking while it runs."""
     add_generation_prompt: bool | None = None
@@ -207,6 +214,39 @@ class SamplingFields(BaseModel):
 
 SAMPLING_FIELDS: Final = tuple(SamplingFields.model_fields)
 
+ALIASES: Final[Mapping[str, str]] = {
+    "max_completion_tokens": "max_tokens",
+    "thinking_budget_tokens": "reasoning_budget_tokens",
+    "n_cmpl": "n",
+    "reasoning_budget_end_tag": "reasoning_budget_end_tags",
+}
+"""Other names that the server has for fields; the name of the table wins where both are given."""
+
+_BY_TOOLS: Final = "the server sets it for tools, and drops that of a chat; in `extra_body` of a completion"
+_GONE: Final = "removed from llama-server in autumn 2026; it has no effect any more"
+ELSEWHERE: Final[Mapping[str, str]] = {
+    "messages": "`messages` of `ChatRequest`",
+    "tools": "`tools` of `ChatRequest`",
+    "tool_choice": "`tool_choice` of `ChatRequest`",
+    "parallel_tool_calls": "`parallel_tool_calls` of `ChatRequest`",
+    "prompt": "`prompt` of `CompletionRequest` and `InfillRequest`",
+    "model": "`model` of the request",
+    "input_prefix": "`prefix` of `InfillRequest`",
+    "input_suffix": "`suffix` of `InfillRequest`",
+    "input_extra": "`extra` of `InfillRequest`",
+    "stream": "the client streams by itself",
+    "stream_options": "the client asks for the usage by itself",
+    "verbose": "in `extra_body`",
+    "grammar_lazy": _BY_TOOLS,
+    "grammar_triggers": _BY_TOOLS,
+    "grammar_type": _BY_TOOLS,
+    "preserved_tokens": _BY_TOOLS,
+    "chat_format": _GONE,
+    "chat_parser": _GONE,
+    "generation_prompt": _GONE,
+}
+"""Request fields of the server that are not in the table, and where they are instead."""
+
 
 def merged_params(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """A call's parameters over a model's; a constraint of the call replaces whatever constraint the model has.
@@ -225,7 +265,12 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
         BadRequestError: For an unknown name (with the nearest known one) or a value of the wrong type.
     """
     given = {name: value for name, value in params.items() if value is not None}
+    for alias in ALIASES.keys() & given.keys():
+        value = given.pop(alias)
+        given.setdefault(ALIASES[alias], [value] if alias == "reasoning_budget_end_tag" else value)
     for name in given:
+        if name in ELSEWHERE:
+            raise BadRequestError(f"{name!r} is not a parameter", remedy=f"{name}: {ELSEWHERE[name]}")
         if name not in SAMPLING_FIELDS:
             near = difflib.get_close_matches(name, SAMPLING_FIELDS, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""

@@ -9,6 +9,7 @@ from .decisions import LlamaServerDecisionRerank, LlamaServerSelector, LlamaServ
 from .embeddings import LlamaServerEmbedding
 from .llms import LlamaServer
 from .postprocessors import LlamaServerRerank
+from .server_tools import server_tools
 
 __all__ = [
     "CacheReport",
@@ -22,4 +23,5 @@ __all__ = [
     "LlamaServerYesNo",
     "ScoredSelection",
     "UnusableReplyError",
+    "server_tools",
 ]

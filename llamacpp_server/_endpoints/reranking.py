@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from .._notices import say_once
+from ..chat import Usage
 from ..errors import BadRequestError, ContextOverflowError
-from ..results import Ranking
+from ..results import Ranking, Rankings
 from ..settings import ServerSettings
 from ..transport import (
     Program,
@@ -20,25 +21,33 @@ from .server import refuse_text, rerank
 _MOST_CUTS: Final = 8
 
 
-def rank(settings: ServerSettings, request: RankRequest) -> Program[list[Ranking]]:
+def rank(settings: ServerSettings, request: RankRequest) -> Program[Rankings]:
     """`/v1/rerank`, as often as it takes."""
     refuse_text(request.documents, "the documents to rank")
     parts = [_batch(settings, request, first, texts) for first, texts in batches(request.documents, request.batch_size)]
-    found = [ranking for part in (yield from side_by_side(settings, parts)) for ranking in part]
+    parts_found = yield from side_by_side(settings, parts)
+    found = [ranking for part in parts_found for ranking in part]
     model = (settings.base_url, request.model or settings.model)
     scores = request.scale.apply([ranking.score for ranking in found], request.normalize, model)
     ranks = [Ranking(ranking.index, score) for ranking, score in zip(found, scores, strict=True)]
     # Raw scores break ties: far from 0, a sigmoid has none left to tell them by.
     order = sorted(range(len(found)), key=lambda number: (-found[number].score, found[number].index))
     kept = [ranks[number] for number in order if request.min_score is None or scores[number] >= request.min_score]
-    return kept if request.top_n is None else kept[: max(request.top_n, 0)]
+    kept = kept if request.top_n is None else kept[: max(request.top_n, 0)]
+    return Rankings(kept, parts_found[0].model if parts_found else "", _sum([part.usage for part in parts_found]))
 
 
-def _batch(settings: ServerSettings, request: RankRequest, first: int, texts: list[str]) -> Program[list[Ranking]]:
+def _sum(usages: list[Usage | None]) -> Usage | None:
+    known = [usage for usage in usages if usage is not None]
+    return Usage(sum(u.prompt_tokens for u in known), sum(u.completion_tokens for u in known)) if known else None
+
+
+def _batch(settings: ServerSettings, request: RankRequest, first: int, texts: list[str]) -> Program[Rankings]:
     for _ in range(_MOST_CUTS):
         try:
             found = yield from rerank(settings, request.query, texts, None, request.model, request.extra_body)
-            return [Ranking(first + ranking.index, ranking.score) for ranking in found]
+            ranks = [Ranking(first + ranking.index, ranking.score) for ranking in found]
+            return Rankings(ranks, found.model, found.usage)
         except ContextOverflowError as error:
             texts = yield from _without_oversize(settings, request, first, texts, error)
     raise BadRequestError(f"the documents from index {first} on don't fit, even when truncated")

@@ -21,7 +21,9 @@ from .._replies import (
     WholeCompletionDecoder,
     parse_embeddings,
     pipeline,
+    text_of,
     usage_from_wire,
+    usage_or_none,
 )
 from .._tools import (
     with_answer_tool,
@@ -44,6 +46,7 @@ from ..results import (
     Metrics,
     ModelCard,
     Ranking,
+    Rankings,
     ServerProps,
     SlotAction,
     SlotState,
@@ -315,25 +318,34 @@ def rerank(
     top_n: int | None,
     model: str | None,
     extra_body: Mapping[str, Any] = MappingProxyType({}),
-) -> Program[list[Ranking]]:
+) -> Program[Rankings]:
     """`/v1/rerank`."""
     check_list(documents, "the documents to rank", (str,))
     check_text(query, "query")
-    if not documents:
-        return []
-    body: dict[str, Any] = {**named(settings, model), "query": query, "documents": list(documents)}
+    if not documents and "texts" not in extra_body:
+        return Rankings()
+    body: dict[str, Any] = {**named(settings, model), "query": query}
+    if documents:
+        body["documents"] = list(documents)
     if top_n is not None:
         body["top_n"] = top_n
     body.update(extra_body)
     return (yield from ask(settings, Call(method="POST", path="/v1/rerank", body=body, takes_slot=True), _rankings))
 
 
-def _rankings(answer: Any) -> list[Ranking]:
-    if not isinstance(answer["results"], list):
-        raise MalformedReplyError(f"results of the response must be a list, not {type(answer['results']).__name__}")
-    ranks = [Ranking(entry["index"], entry["relevance_score"]) for entry in answer["results"]]
+def _rankings(answer: Any) -> Rankings:
+    # The form of Text Embeddings Inference is a bare list, with `score`.
+    found = answer if isinstance(answer, list) else answer["results"]
+    if not isinstance(found, list):
+        raise MalformedReplyError(f"results of the response must be a list, not {type(found).__name__}")
+    scored = "score" if isinstance(answer, list) else "relevance_score"
+    ranks = [Ranking(entry["index"], entry[scored], text_of(entry.get("text"))) for entry in found]
     _refuse_repeated([rank.index for rank in ranks], "results")
-    return sorted(ranks, key=lambda rank: -rank.score)
+    ranks.sort(key=lambda rank: -rank.score)
+    if isinstance(answer, list):
+        return Rankings(ranks, raw=answer)
+    model = answer.get("model")
+    return Rankings(ranks, model if isinstance(model, str) else "", usage_or_none(answer.get("usage")), answer)
 
 
 # -- tokens and templates

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from .parse import completion_reply as completion_reply
     from .parse import fallback_call_id as fallback_call_id
     from .parse import parse_embeddings as parse_embeddings
+    from .parse import text_of as text_of
     from .parse import usage_from_wire as usage_from_wire
+    from .parse import usage_or_none as usage_or_none
     from .prefill_filter import WithoutPrefill as WithoutPrefill
     from .progress_filter import ProgressFilter as ProgressFilter
     from .single_body import BodyAsStream as BodyAsStream
@@ -58,7 +60,15 @@ __getattr__, __dir__ = lazy(
         "fold": ("fold_chat", "fold_completion"),
         "logprobs_filter": ("WithoutTopLogprobs",),
         "loop_filter": ("LoopFilter", "repeated_unit"),
-        "parse": ("chat_reply", "completion_reply", "fallback_call_id", "parse_embeddings", "usage_from_wire"),
+        "parse": (
+            "chat_reply",
+            "completion_reply",
+            "fallback_call_id",
+            "parse_embeddings",
+            "text_of",
+            "usage_from_wire",
+            "usage_or_none",
+        ),
         "prefill_filter": ("WithoutPrefill",),
         "progress_filter": ("ProgressFilter",),
         "single_body": ("BodyAsStream", "WholeChatDecoder", "WholeCompletionDecoder"),

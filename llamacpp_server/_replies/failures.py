@@ -122,6 +122,12 @@ _RULES: Final = (
 )  # fmt: skip
 
 
+_NO_STREAM: Final = (
+    "send the chat again: the server keeps a stream that was started with a conversation id, until five minutes after "
+    "its end; `find_streams` lists those that it has"
+)
+
+
 def failure(status: int, headers: Mapping[str, str], body: bytes, url: str) -> LlamaServerError:
     """The error that an answer other than 2xx means.
 
@@ -142,6 +148,8 @@ def failure(status: int, headers: Mapping[str, str], body: bytes, url: str) -> L
     error = _from_words(words, details, status)
     if error is None:
         error = _from_status(status, headers, words, _type_of(details))
+    if status == 404 and url.endswith("/v1/stream"):
+        error.remedy = _NO_STREAM
     error.url, error.status, error.body = url, status, text or None
     return error
 

@@ -127,6 +127,14 @@ def usage_from_wire(
     )
 
 
+def usage_or_none(wire: Any) -> Usage | None:
+    """The usage of a reply that is whole without one: None for what has no counts."""
+    try:
+        return usage_from_wire(wire)
+    except (AttributeError, TypeError):
+        return None
+
+
 def timings_from_wire(wire: Mapping[str, Any] | None) -> Timings | None:
     """Timings; keys of newer builds are left out."""
     return Timings(**{name: wire[name] for name in _TIMINGS if name in wire}) if wire else None

@@ -68,7 +68,7 @@ ROUTES = (
     Route("POST", "/embeddings", ("embed_tokens",), f"{_MORE}test_each_token_of_a_text_has_a_vector", ("/embedding",)),
     Route("POST", "/v1/rerank", ("rank", "rerank"), f"{_CLIENT}test_documents_best_first",
           ("/rerank", "/reranking", "/v1/reranking"),
-          "the TEI form (`texts`) gives the same scores, and is not used"),
+          "`extra_body={\"texts\": [...]}` takes the TEI form"),
     Route("POST", "/v1/systemone", ("decide",),
           f"{_DECISIONS}test_both_engines_give_the_same_probabilities_for_the_same_letters"),
     Route("POST", "/tokenize", ("tokenize", "tokenize_pieces"), f"{_CLIENT}test_special_tokens_are_parsed_when_asked"),
@@ -121,6 +121,18 @@ def paths_in_code() -> set[str]:
             for node in ast.walk(tree):
                 if id(node) not in docs | inner and re.fullmatch(r"/[a-z][\w/{}-]*", text := _text(node)):
                     found.add(text)
+    return found
+
+
+def calls_in_code() -> set[tuple[str, str]]:
+    """HTTP method and path of each `Call` that is written with both as texts."""
+    found = set()
+    for path in sorted((ROOT / "llamacpp_server" / "_endpoints").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Call":
+                given = {keyword.arg: _text(keyword.value) for keyword in node.keywords}
+                if given.get("method") and given.get("path"):
+                    found.add((given["method"], given["path"]))
     return found
 
 

@@ -15,6 +15,7 @@ from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings, Ll
 from langchain_llamacpp_server import _arguments as langchain
 from llamacpp_server import SamplingFields
 from llamacpp_server.integration import ArgumentTable
+from llamacpp_server.sampling import ALIASES, ELSEWHERE
 from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding, LlamaServerRerank
 from llamaindex_llamacpp_server import _arguments as llamaindex
 from tests.rules import peers
@@ -111,7 +112,12 @@ def request_fields() -> str:
             field = SamplingFields.model_fields[name]
             lines.append(f"| `{name}` | {_type(field.annotation)} | {_cell(docs[name])} |")
         lines.append("")
-    return "\n".join(lines)
+    lines += ["## Other names", "", "Also accepted in `params` of requests.", "", "| name | field |", "|---|---|"]
+    lines += [f"| `{alias}` | `{name}` |" for alias, name in ALIASES.items()]
+    lines += ["", "## Elsewhere", "", "Fields of the server that are not parameters here.", ""]
+    lines += ["| field | instead |", "|---|---|"]
+    lines += [f"| `{name}` | {instead} |" for name, instead in ELSEWHERE.items()]
+    return "\n".join([*lines, ""])
 
 
 def _type(annotation: object) -> str:

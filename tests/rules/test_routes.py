@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from llamacpp_server import AsyncLlamaServerClient
-from tests.rules.routes import OTHER_SERVERS, PATH, ROOT, ROUTES, page, paths_in_code
+from tests.rules.routes import OTHER_SERVERS, PATH, ROOT, ROUTES, calls_in_code, page, paths_in_code
 
 # Methods that put several requests together, or that are no request.
 _COMPOSED = {"with_settings", "aclose", "stream_resumable_chat", "choice_probabilities", "calibrate"}
@@ -18,6 +18,13 @@ def test_the_page_of_routes_is_that_of_the_code() -> None:
 def test_every_path_of_the_code_is_in_the_table_and_no_other() -> None:
     table = {route.path.replace("{id}", "{}") for route in ROUTES}
     assert paths_in_code() == table | OTHER_SERVERS
+
+
+def test_every_call_of_the_code_has_the_http_method_of_its_route() -> None:
+    table = {(route.verb, route.path.replace("{id}", "{}")) for route in ROUTES}
+    calls = {(verb, path) for verb, path in calls_in_code() if path not in OTHER_SERVERS}
+    assert len(calls) > 20
+    assert calls <= table
 
 
 def test_every_method_of_the_client_has_a_route() -> None:

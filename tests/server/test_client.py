@@ -279,6 +279,23 @@ def test_further_fields_of_a_ranking_reach_the_server(connect, rerank_server):
     assert [ranking.index for ranking in connect(rerank_server).rank(request)] == [0]
 
 
+def test_a_ranking_tells_its_model_and_tokens(connect, rerank_server):
+    ranks = connect(rerank_server).rerank("cat", ["dog", "cat"])
+    assert ranks.usage.prompt_tokens > 0
+    assert ranks.model == ranks.raw["model"]
+    batches = connect(rerank_server).rank(RankRequest(query="cat", documents=["dog", "cat"], batch_size=1))
+    assert batches.usage.prompt_tokens == ranks.usage.prompt_tokens
+
+
+def test_the_form_of_tei_gives_the_same_ranking_and_the_texts(connect, rerank_server):
+    client = connect(rerank_server)
+    texts = ["dog", "cat", "bird"]
+    usual = client.rerank("cat", texts)
+    tei = client.rerank("cat", [], extra_body={"texts": texts, "return_text": True})
+    assert [(rank.index, rank.text) for rank in tei] == [(rank.index, texts[rank.index]) for rank in usual]
+    assert [rank.score for rank in tei] == pytest.approx([rank.score for rank in usual], abs=1e-3)
+
+
 # -- errors of the real server
 
 

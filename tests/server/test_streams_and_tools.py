@@ -62,7 +62,7 @@ def test_a_stopped_stream_frees_its_slot_and_is_forgotten(connect, slow_server, 
     assert not state.is_done
     client.stop_stream("stopped")
     idle(slow_server)
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="send the chat again"):
         client.read("resume_chat", "stopped")
 
 

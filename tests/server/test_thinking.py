@@ -9,6 +9,7 @@ import pytest
 
 from llamacpp_server import (
     ChatRequest,
+    CompletionRequest,
     LlamaServerClient,
     LocalServer,
     ServerInfo,
@@ -139,3 +140,18 @@ def test_nothing_is_armed_unasked(counting: LocalServer) -> None:
         with LlamaServerClient(server.url) as client:
             client.chat(ask())
         assert "reasoning_control" not in server.requests[0].json
+
+
+def test_the_thinking_of_a_completion_ends_at_its_budget(chat_server: LocalServer) -> None:
+    budget = {
+        "reasoning_budget_tokens": 2,
+        "reasoning_budget_start_tag": "<think>",
+        "reasoning_budget_end_tags": ["</think>"],
+        "reasoning_budget_message": "",
+    }
+    always = {"max_tokens": 8, "logit_bias": {"<think>": 1000.0}}
+    with chat_server.client() as client:
+        free = client.complete(CompletionRequest(prompt="Hi", params=always))
+        held = client.complete(CompletionRequest(prompt="Hi", params={**always, **budget}))
+    assert "</think>" not in free.text
+    assert "</think>" in held.text

@@ -16,7 +16,7 @@ from llamacpp_server._endpoints import (
     completion_body,
     infill_body,
 )
-from llamacpp_server.sampling import SAMPLING_FIELDS, check_params
+from llamacpp_server.sampling import ALIASES, ELSEWHERE, SAMPLING_FIELDS, check_params
 from llamacpp_server.transport import (
     encode,
 )
@@ -25,6 +25,7 @@ from tests.rules.tables import field_docs
 # A value for each field that is not the server's default. `tests/server` sends the same ones to a real server.
 VALUES = {
     "max_tokens": 3, "n_predict": 3, "stop": ["END"], "ignore_eos": True, "n_indent": 2, "t_max_predict_ms": 5000,
+    "reasoning_budget_start_tag": "<think>", "reasoning_budget_end_tags": ["</think>"],
     "temperature": 0.0, "dynatemp_range": 0.5, "dynatemp_exponent": 1.5, "top_k": 7, "top_p": 0.5, "min_p": 0.1,
     "top_n_sigma": 2.0, "typical_p": 0.9, "xtc_probability": 0.2, "xtc_threshold": 0.3, "mirostat": 2,
     "mirostat_tau": 4.0, "mirostat_eta": 0.2, "adaptive_target": 0.5, "adaptive_decay": 0.5,
@@ -179,3 +180,29 @@ def test_the_callers_values_are_not_changed():
 def test_not_a_number_is_refused_before_it_reaches_the_server():
     with pytest.raises(BadRequestError):
         check_params({"max_tokens": math.nan})
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"max_completion_tokens": 5}, {"max_tokens": 5}),
+        ({"max_completion_tokens": 5, "max_tokens": 4}, {"max_tokens": 4}),
+        ({"thinking_budget_tokens": 0}, {"reasoning_budget_tokens": 0}),
+        ({"reasoning_budget_end_tag": "</t>"}, {"reasoning_budget_end_tags": ["</t>"]}),
+        ({"n_cmpl": 2}, {"n": 2}),
+    ],
+)
+def test_the_servers_other_names_of_a_field_are_that_field(given, sent):
+    assert check_params(given) == sent
+
+
+@pytest.mark.parametrize("name", sorted(ELSEWHERE))
+def test_a_field_that_is_no_parameter_is_an_error_that_says_where_it_belongs(name):
+    with pytest.raises(BadRequestError) as caught:
+        check_params({name: 1})
+    assert ELSEWHERE[name] in str(caught.value)
+
+
+def test_no_field_is_listed_twice():
+    assert not (ALIASES.keys() | ELSEWHERE.keys()) & set(SAMPLING_FIELDS)
+    assert set(ALIASES.values()) <= set(SAMPLING_FIELDS)

@@ -1,0 +1,97 @@
+"""Tools that llama-server runs itself (`--tools`, `--mcp-servers-config`), as LlamaIndex tools. Read the warning."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.tools import AsyncBaseTool, ToolMetadata, ToolOutput
+
+from llamacpp_server import BadRequestError
+
+if TYPE_CHECKING:
+    from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient, ServerTool, ServerToolOutput
+
+__all__ = ["server_tools"]
+
+
+def server_tools(
+    client: LlamaServerClient, names: Sequence[str], *, async_client: AsyncLlamaServerClient | None = None
+) -> list[AsyncBaseTool]:
+    """The named tools of a server, for an agent.
+
+    They run on the server's machine as the server's user. A model that reads texts of others can be talked into calling
+    them, so name the few that it may call; with `exec_shell_command`, `write_file` or `edit_file` it can do anything
+    there.
+
+    Example:
+        >>> tools = server_tools(llm.client, ["grep_search"], async_client=llm.async_client)  # doctest: +SKIP
+
+    Args:
+        client: Of the server.
+        names: The tools to offer; there is no way to say "all".
+        async_client: Of the same server, for agents that are awaited; None runs the tools in threads there.
+
+    Raises:
+        BadRequestError: For a name that the server does not have.
+        NotSupportedError: When the server runs no tools.
+    """
+    there = {tool.name: tool for tool in client.server_tools()}
+    for name in names:
+        if name not in there:
+            raise BadRequestError(f"the server does not have the tool {name!r}", remedy=f"it has {', '.join(there)}")
+    return [_ServerTool(client, async_client, there[name]) for name in names]
+
+
+class _Metadata(ToolMetadata):
+    """Of a tool whose arguments are told by a JSON schema and not by a class."""
+
+    def __init__(self, tool: ServerTool) -> None:
+        super().__init__(description=tool.description, name=tool.name, fn_schema=None)
+        self._parameters = dict(tool.parameters)
+
+    def get_parameters_dict(self) -> dict[str, Any]:
+        """The server's own schema."""
+        return self._parameters
+
+    @property
+    def fn_schema_str(self) -> str:
+        """The schema as text, for prompts of agents."""
+        return json.dumps(self._parameters, ensure_ascii=False)
+
+
+class _ServerTool(AsyncBaseTool):
+    """One tool of a server."""
+
+    def __init__(
+        self, client: LlamaServerClient, async_client: AsyncLlamaServerClient | None, tool: ServerTool
+    ) -> None:
+        self._client, self._async_client = client, async_client
+        self._metadata = _Metadata(tool)
+
+    @property
+    def metadata(self) -> ToolMetadata:
+        """Its name, description and schema."""
+        return self._metadata
+
+    def call(self, *args: Any, **arguments: Any) -> ToolOutput:
+        """Run it on the server's machine."""
+        return self._output(self._client.call_server_tool(self._metadata.get_name(), arguments), arguments)
+
+    async def acall(self, *args: Any, **arguments: Any) -> ToolOutput:
+        """Async version of `call`."""
+        if self._async_client is None:
+            return await asyncio.to_thread(self.call, **arguments)
+        output = await self._async_client.call_server_tool(self._metadata.get_name(), arguments)
+        return self._output(output, arguments)
+
+    def _output(self, output: ServerToolOutput, arguments: dict[str, Any]) -> ToolOutput:
+        return ToolOutput(
+            content=output.error or output.text,
+            tool_name=self._metadata.get_name(),
+            raw_input=arguments,
+            raw_output=output.raw,
+            is_error=bool(output.error),
+        )
