@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from .controls import ThinkingControl
 from .wire import LogprobsDict, MessageDict, ToolDict
@@ -33,6 +33,8 @@ __all__ = [
     "Usage",
 ]
 
+
+T = TypeVar("T")
 
 FORCED_CALL_WITHIN: Final = 4096
 LOOP_LIMIT: Final = 1024
@@ -319,6 +321,8 @@ class ChatDelta(NamedTuple):
         progress: Set on the events that `return_progress` asks for.
         start: Set on the first delta only.
         repairs: What was repaired of the reply itself, near the end; what was of the request is in `start`.
+        raw: The event as the server sent it, where it says more than the other attributes: fields of newer builds,
+            `__verbose`, native fields. None for the others, as nearly all are.
     """
 
     content: str = ""
@@ -332,6 +336,7 @@ class ChatDelta(NamedTuple):
     progress: PromptProgress | None = None
     start: ReplyStart | None = None
     repairs: tuple[Repair, ...] = ()
+    raw: Mapping[str, Any] | None = None
 
 
 class CompletionDelta(NamedTuple):
@@ -347,6 +352,7 @@ class CompletionDelta(NamedTuple):
         timings: On the last delta of a choice; on every one with `timings_per_token`.
         progress: Set on the events that `return_progress` asks for.
         start: Set on the first delta only.
+        raw: As in `ChatDelta`; on the last delta of a native endpoint it has all that such a reply says.
     """
 
     text: str = ""
@@ -358,6 +364,7 @@ class CompletionDelta(NamedTuple):
     timings: Timings | None = None
     progress: PromptProgress | None = None
     start: ReplyStart | None = None
+    raw: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,12 +380,51 @@ class ChatChoice:
 
 @dataclass(frozen=True, slots=True)
 class CompletionChoice:
-    """One of the answers of a text completion; attributes as in `CompletionDelta`, whole."""
+    """One of the answers of a text completion; attributes as in `CompletionDelta`, whole.
+
+    The native endpoint (`return_tokens`) says more of an answer, in `raw` and in the properties.
+    """
 
     text: str = ""
     tokens: tuple[int, ...] = ()
     finish_reason: str | None = None
     logprobs: LogprobsDict | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the prompt or the answer was cut to fit into the context."""
+        return self.raw.get("truncated") is True
+
+    @property
+    def stop_type(self) -> str | None:
+        """What ended it: `eos`, `word`, `limit` or `none`."""
+        return _typed(self.raw.get("stop_type"), str)
+
+    @property
+    def stopping_word(self) -> str | None:
+        """The text of `stop` that ended it; "" where none did."""
+        return _typed(self.raw.get("stopping_word"), str)
+
+    @property
+    def tokens_cached(self) -> int | None:
+        """Tokens that the slot's cache holds after it."""
+        return _typed(self.raw.get("tokens_cached"), int)
+
+    @property
+    def prompt(self) -> str | None:
+        """The prompt as the server read it."""
+        return _typed(self.raw.get("prompt"), str)
+
+    @property
+    def generation_settings(self) -> Mapping[str, Any]:
+        """The parameters as the server understood them; empty where it did not say."""
+        return _typed(self.raw.get("generation_settings"), dict) or {}
+
+
+def _typed(value: Any, kind: type[T]) -> T | None:
+    """A value of the server where it is of its kind; a server that says it otherwise says nothing."""
+    return value if type(value) is kind else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,12 +436,14 @@ class ChatReply:
         start: Id, model, build.
         usage: None where the server reported none. Sums the choices where it reported each.
         timings: The server's measurements; None where it gave none.
+        raw: What the server said beyond that: the `raw` of the deltas, later ones over earlier ones.
     """
 
     choices: tuple[ChatChoice, ...]
     start: ReplyStart = field(default_factory=ReplyStart)
     usage: Usage | None = None
     timings: Timings | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def content(self) -> str:
@@ -438,6 +486,11 @@ class CompletionReply:
     start: ReplyStart = field(default_factory=ReplyStart)
     usage: Usage | None = None
     timings: Timings | None = None
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """What the server said of the first choice beyond the other attributes."""
+        return self.choices[0].raw
 
     @property
     def text(self) -> str:

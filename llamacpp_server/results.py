@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Self
 
 from pydantic_core import from_json
@@ -222,12 +223,14 @@ class SlotAction:
         n_tokens: Tokens saved, restored or erased.
         n_bytes: Bytes written or read; 0 for erase.
         ms: Milliseconds it took; 0 for erase.
+        raw: The answer as the server sent it.
     """
 
     id_slot: int
     n_tokens: int
     n_bytes: int = 0
     ms: float = 0.0
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_wire(cls, body: Mapping[str, Any]) -> Self:
@@ -238,6 +241,7 @@ class SlotAction:
             n_tokens=body.get("n_saved", body.get("n_restored", body.get("n_erased", 0))),
             n_bytes=body.get("n_written", body.get("n_read", 0)),
             ms=timings.get("save_ms", timings.get("restore_ms", 0.0)),
+            raw=body,
         )
 
 
@@ -365,11 +369,13 @@ class Embeddings:
         vectors: One a text; `embed_tokens` gives one for each token.
         model: The name that the server gave; "" where it gave none.
         usage: None where the server reported none.
+        raw: What else the server said, its vectors left out.
     """
 
     vectors: list[list[float]]
     model: str = ""
     usage: Usage | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,11 +417,13 @@ class LoraAdapter:
         id: Its number, in the order of the command line.
         path: Its file, as the server was told.
         scale: Its strength for requests that give none.
+        raw: The entry as the server sent it.
     """
 
     id: int
     path: str
     scale: float
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -425,7 +433,7 @@ class LoraAdapter:
     @classmethod
     def from_wire(cls, entry: Mapping[str, Any]) -> Self:
         """Reads an entry of `/lora-adapters`."""
-        return cls(entry["id"], entry.get("path", ""), entry.get("scale", 0.0))
+        return cls(entry["id"], entry.get("path", ""), entry.get("scale", 0.0), entry)
 
 
 _METRIC = re.compile(r"^(?:llamacpp:)?([A-Za-z_:][\w:]*)(?:\{[^}]*\})? +(\S+)", re.MULTILINE)
@@ -433,14 +441,27 @@ _METRIC = re.compile(r"^(?:llamacpp:)?([A-Za-z_:][\w:]*)(?:\{[^}]*\})? +(\S+)", 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """The server's counters and gauges (`/metrics`), by name without the `llamacpp:` prefix."""
+    """The server's counters and gauges (`/metrics`), by name without the `llamacpp:` prefix.
+
+    Attributes:
+        values: The figures.
+        started_at: Unix time of the server's start; None where it does not say.
+        text: The answer as the server sent it, with types and descriptions of the figures.
+    """
 
     values: Mapping[str, float]
+    started_at: float | None = None
+    text: str = field(default="", repr=False, compare=False)
 
     def __getitem__(self, name: str) -> float:
         return self.values[name]
 
     @classmethod
-    def from_text(cls, text: str) -> Self:
-        """Reads the Prometheus text format."""
-        return cls({name: float(value) for name, value in _METRIC.findall(text)})
+    def from_text(cls, text: str, headers: Mapping[str, str] = MappingProxyType({})) -> Self:
+        """Reads the Prometheus text format, and the start of the server in the headers of the answer."""
+        started = headers.get("process-start-time-unix") or ""
+        return cls(
+            {name: float(value) for name, value in _METRIC.findall(text)},
+            float(started) if re.fullmatch(r"\d{1,15}(\.\d{1,9})?", started, re.ASCII) else None,
+            text,
+        )

@@ -82,7 +82,7 @@ class ChatState:
 
     def add(self, delta: ChatDelta) -> ChatResponse | None:
         """The message with `delta` added; None for one that adds nothing to show."""
-        content, thinking, fragments, finish, choice, probs, usage, timings, progress, start, repairs = delta
+        content, thinking, fragments, finish, choice, probs, usage, timings, progress, start, repairs, _ = delta
         if finish or choice or probs or usage or timings or start or repairs:
             self._note(delta)
         if choice or not (content or thinking or fragments or probs or progress):

@@ -59,6 +59,7 @@ from ..transport import (
     StreamCall,
     ask,
     ask_text,
+    ask_text_and_headers,
     named,
 )
 from .adapt import fit, learn, look_at_template
@@ -229,8 +230,9 @@ def set_lora_adapters(settings: ServerSettings, scales: Mapping[int | str, float
 
 def metrics(settings: ServerSettings, model: str | None) -> Program[Metrics]:
     """`/metrics`."""
-    text = yield from ask_text(settings, Call(method="GET", path="/metrics", query=named(settings, model)))
-    return Metrics.from_text(text)
+    call = Call(method="GET", path="/metrics", query=named(settings, model))
+    text, headers = yield from ask_text_and_headers(settings, call)
+    return Metrics.from_text(text, headers)
 
 
 # -- vectors and ranks
@@ -286,7 +288,8 @@ def _embeddings(answer: Any) -> Embeddings:
         if entry["embedding"] is None:
             raise MalformedReplyError(f"the vector at index {entry['index']} of the response is null")
     vectors = [_vector(entry["embedding"]) for entry in entries]
-    return Embeddings(vectors, answer.get("model") or "", usage_from_wire(answer.get("usage")))
+    raw = {name: value for name, value in answer.items() if name != "data"}
+    return Embeddings(vectors, answer.get("model") or "", usage_from_wire(answer.get("usage")), raw)
 
 
 def refuse_text(texts: Sequence[Any], what: str) -> None:

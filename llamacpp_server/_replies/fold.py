@@ -22,7 +22,7 @@ from ..chat import (
 class _Choice:
     """A choice while it is put together."""
 
-    __slots__ = ("calls", "finish_reason", "logprobs", "text", "thinking", "tokens")
+    __slots__ = ("calls", "finish_reason", "logprobs", "raw", "text", "thinking", "tokens")
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -31,10 +31,13 @@ class _Choice:
         self.calls: dict[int, list[str]] = {}
         self.logprobs: list[Any] = []
         self.finish_reason: str | None = None
+        self.raw: dict[str, Any] = {}
 
     def add(self, delta: ChatDelta | CompletionDelta) -> None:
         if delta.finish_reason:
             self.finish_reason = delta.finish_reason
+        if delta.raw:
+            self.raw.update(delta.raw)
         if delta.logprobs:
             self.logprobs += delta.logprobs.get("content") or ()
         if isinstance(delta, CompletionDelta):
@@ -75,6 +78,7 @@ def fold_chat(deltas: Iterable[ChatDelta]) -> ChatReply:
         start,
         usage,
         timings,
+        {name: value for choice in reversed(choices) for name, value in choice.raw.items()},
     )
 
 
@@ -90,7 +94,10 @@ def fold_completion(deltas: Iterable[CompletionDelta]) -> CompletionReply:
             sum(cached) if cached else None,
         )
     return CompletionReply(
-        tuple(CompletionChoice("".join(c.text), tuple(c.tokens), c.finish_reason, c.all_logprobs()) for c in choices),
+        tuple(
+            CompletionChoice("".join(c.text), tuple(c.tokens), c.finish_reason, c.all_logprobs(), c.raw)
+            for c in choices
+        ),
         start,
         usage,
         timings,

@@ -44,7 +44,8 @@ _EMBEDDINGS = SchemaValidator(
             "data": core_schema.typed_dict_field(core_schema.list_schema(_EMBEDDING)),
             "model": core_schema.typed_dict_field(core_schema.any_schema(), required=False),
             "usage": core_schema.typed_dict_field(core_schema.any_schema(), required=False),
-        }
+        },
+        extra_behavior="allow",
     )
 )
 
@@ -127,6 +128,29 @@ def usage_from_wire(
     )
 
 
+_KNOWN = {"id", "object", "created", "model", "system_fingerprint", "choices", "usage", "timings", "prompt_progress"}
+_KNOWN_NATIVE = _KNOWN | {"index", "content", "tokens", "stop", "id_slot", "tokens_predicted", "tokens_evaluated"}
+_KNOWN_NATIVE |= {"completion_probabilities"}
+_KNOWN_CHOICE = {"index", "delta", "message", "text", "finish_reason", "logprobs"}
+_KNOWN_MESSAGE = {"role", "content", "reasoning_content", "reasoning", "tool_calls"}
+
+
+def says_more(wire: Mapping[str, Any]) -> bool:
+    """Whether a reply or an event has a field that no attribute of ours holds."""
+    choices = wire.get("choices")
+    if choices is None:
+        return not wire.keys() <= _KNOWN_NATIVE
+    if not wire.keys() <= _KNOWN:
+        return True
+    for choice in choices:
+        if not choice.keys() <= _KNOWN_CHOICE:
+            return True
+        message = choice.get("delta") or choice.get("message")
+        if message and not message.keys() <= _KNOWN_MESSAGE:
+            return True
+    return False
+
+
 def usage_or_none(wire: Any) -> Usage | None:
     """The usage of a reply that is whole without one: None for what has no counts."""
     try:
@@ -187,6 +211,7 @@ def chat_reply(wire: Mapping[str, Any]) -> ChatReply:
         start,
         usage_from_wire(wire.get("usage"), wire.get("timings")),
         timings_from_wire(wire.get("timings")),
+        wire,
     )
 
 
@@ -214,7 +239,7 @@ def completion_reply(wire: Any) -> CompletionReply:
     return CompletionReply(
         tuple(
             CompletionChoice(
-                text_of(c["text"]), (), text_of(c.get("finish_reason")) or None, logprobs_of(c.get("logprobs"))
+                text_of(c["text"]), (), text_of(c.get("finish_reason")) or None, logprobs_of(c.get("logprobs")), wire
             )
             for c in choices
         ),
@@ -234,6 +259,7 @@ def _native_reply(items: list[Mapping[str, Any]]) -> CompletionReply:
                 tuple(item.get("tokens") or ()),
                 native_finish_reason(item),
                 native_logprobs(item),
+                item,
             )
             for item in items
         ),

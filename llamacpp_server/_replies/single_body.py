@@ -80,7 +80,7 @@ class WholeChatDecoder(_WholeDecoder[ChatDelta]):
                 )
             )
         deltas[0] = deltas[0]._replace(start=replace(reply.start, repairs=self._repairs))
-        deltas[-1] = deltas[-1]._replace(usage=reply.usage, timings=reply.timings)
+        deltas[-1] = deltas[-1]._replace(usage=reply.usage, timings=reply.timings, raw=reply.raw)
         return deltas
 
 
@@ -90,7 +90,7 @@ class WholeCompletionDecoder(_WholeDecoder[CompletionDelta]):
     def _read(self, wire: Any) -> list[CompletionDelta]:
         reply = completion_reply(wire)
         deltas = [
-            CompletionDelta(choice.text, choice.tokens, choice.finish_reason, number, choice.logprobs)
+            CompletionDelta(choice.text, choice.tokens, choice.finish_reason, number, choice.logprobs, raw=choice.raw)
             for number, choice in enumerate(reply.choices)
         ]
         deltas[0] = deltas[0]._replace(start=reply.start)

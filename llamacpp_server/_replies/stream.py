@@ -36,6 +36,7 @@ from .parse import (
     native_usage,
     number_of,
     progress_from_wire,
+    says_more,
     start_from_wire,
     text_of,
     timings_from_wire,
@@ -202,6 +203,7 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
         get = chunk.get
         choices, usage, timings, progress = get("choices"), get("usage"), get("timings"), get("prompt_progress")
         start = None
+        raw = chunk if says_more(chunk) else None
         if self._start is None:
             start = self._start = start_from_wire(chunk, self._repairs)
         if usage or timings or progress:
@@ -222,11 +224,10 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
             fragments = self._fragments(index, calls) if calls else ()
             if thinking and timings:
                 self._thought[index] = timings.predicted_n
-            if content or thinking or fragments or finish or logprobs or usage or timings or progress or start:
-                deltas.append(
-                    ChatDelta(content, thinking, fragments, finish, index, logprobs, usage, timings, progress, start)
-                )
-                start = usage = timings = progress = None
+            if content or thinking or fragments or finish or logprobs or usage or timings or progress or start or raw:
+                told = logprobs, usage, timings, progress, start, (), raw
+                deltas.append(ChatDelta(content, thinking, fragments, finish, index, *told))
+                start = usage = timings = progress = raw = None
 
     def _fragments(self, choice: int, calls: list[dict[str, Any]]) -> tuple[ToolCallFragment, ...]:
         """Pieces to concatenate. The server may send id and name again, or a name that grew (b11434).
@@ -290,8 +291,9 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
             start = self._start = start_from_wire(chunk)
         timings = timings_from_wire(chunk.get("timings"))
         progress = progress_from_wire(chunk.get("prompt_progress"))
+        raw = chunk if says_more(chunk) else None
         if "choices" not in chunk:
-            deltas.append(self._native(chunk)._replace(timings=timings, progress=progress, start=start))
+            deltas.append(self._native(chunk)._replace(timings=timings, progress=progress, start=start, raw=raw))
             return
         usage = usage_from_wire(chunk.get("usage"), chunk.get("timings"))
         for choice in chunk["choices"] or [{}]:
@@ -309,9 +311,10 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
                     timings,
                     progress,
                     start,
+                    raw,
                 )
             )
-            start = usage = timings = progress = None
+            start = usage = timings = progress = raw = None
 
     def _native(self, chunk: dict[str, Any]) -> CompletionDelta:
         index = number_of(chunk.get("index"))

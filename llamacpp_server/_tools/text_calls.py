@@ -248,7 +248,7 @@ class TextCallFilter(DeltaFilter[ChatDelta]):
 
     def _convert(self, delta: ChatDelta) -> ChatDelta:
         if self.over:  # what came in one piece with the end of the call
-            return ChatDelta(choice=delta.choice, usage=delta.usage, timings=delta.timings)
+            return ChatDelta(choice=delta.choice, usage=delta.usage, timings=delta.timings, raw=delta.raw)
         self._start = delta.start or self._start
         text = self._texts.get(delta.choice)
         if text is None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .exchange import admission as admission
     from .exchange import ask as ask
     from .exchange import ask_text as ask_text
+    from .exchange import ask_text_and_headers as ask_text_and_headers
     from .exchange import log_wait as log_wait
     from .exchange import named as named
     from .exchange import side_by_side as side_by_side
@@ -48,7 +49,16 @@ __getattr__, __dir__ = lazy(
         "concurrency": ("atogether", "together"),
         "effects": ("Admit", "Enter", "Program", "Read", "Send", "Sleep", "Together", "Work"),
         "encoding": ("encode",),
-        "exchange": ("Call", "admission", "ask", "ask_text", "log_wait", "named", "side_by_side"),
+        "exchange": (
+            "Call",
+            "admission",
+            "ask",
+            "ask_text",
+            "ask_text_and_headers",
+            "log_wait",
+            "named",
+            "side_by_side",
+        ),
         "gate": ("Gate", "Place", "Ticket", "gate_for", "running_requests"),
         "httpx_errors": ("translate",),
         "recent_failures": ("note_refusal", "refused_at"),

@@ -384,13 +384,18 @@ def side_by_side(settings: ServerSettings, programs: Sequence[Program[T]]) -> Pr
 
 def ask_text(settings: ServerSettings, call: Call) -> Program[str]:
     """The text of the answer to `call`."""
+    return (yield from ask_text_and_headers(settings, call))[0]
+
+
+def ask_text_and_headers(settings: ServerSettings, call: Call) -> Program[tuple[str, Mapping[str, str]]]:
+    """The text of the answer to `call`, and its headers, with lower-case lookup."""
     deadline = deadline_in(settings.total_timeout)
     reply = yield from open_reply(settings, call)
     body: bytes = yield Read(reply, deadline)
     kind = reply.headers.get("content-type", "")
     if is_web_page(body, kind):
         raise not_this_api(body, kind, redact_url(settings.base_url + call.path), reply.status_code)
-    return body.decode("utf-8", "replace")
+    return body.decode("utf-8", "replace"), reply.headers
 
 
 def named(settings: ServerSettings, model: str | None) -> dict[str, str]:

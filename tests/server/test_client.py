@@ -324,3 +324,31 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments():
         return {renamed.get(name, name): list(inspect.signature(value).parameters) for name, value in members.items()}
 
     assert signatures(AsyncLlamaServerClient) == signatures(LlamaServerClient)
+
+
+# -- what the server says beyond the typed attributes
+
+
+def test_the_raw_reply_has_what_no_attribute_holds(connect, chat_server):
+    request = ChatRequest(messages=MESSAGES, params={"max_tokens": 3}, extra_body={"verbose": True})
+    assert connect(chat_server).chat(request).raw["__verbose"]["generation_settings"]["max_tokens"] == 3
+
+
+def test_a_native_reply_says_how_it_ended_and_what_it_was_asked(connect, chat_server):
+    params = {"max_tokens": 3, "ignore_eos": True, "return_tokens": True}
+    (choice,) = connect(chat_server).complete(CompletionRequest(prompt="Hello", params=params)).choices
+    assert (choice.stop_type, choice.truncated, choice.stopping_word) == ("limit", False, "")
+    assert choice.prompt == "Hello"
+    assert choice.tokens_cached > 0
+    assert choice.generation_settings["ignore_eos"] is True
+
+
+def test_values_keep_the_servers_own_words(connect, embedding_server):
+    client = connect(embedding_server)
+    assert client.embed(["Hello"]).raw["object"] == "list"
+
+
+def test_metrics_tell_when_the_server_started_and_what_the_figures_are(connect, chat_server):
+    metrics = connect(chat_server).metrics()
+    assert "# HELP llamacpp:" in metrics.text
+    assert metrics.started_at is None or metrics.started_at > 1.7e9
