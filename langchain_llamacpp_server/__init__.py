@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .decisions import LlamaServerDecisions, route_by
     from .embeddings import LlamaServerEmbeddings
     from .llms import LlamaServerLLM
+    from .middleware import LlamaServerMiddleware
     from .rerankers import LlamaServerReranker
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "LlamaServerDecisions",
     "LlamaServerEmbeddings",
     "LlamaServerLLM",
+    "LlamaServerMiddleware",
     "LlamaServerReranker",
     "MissingToolCallError",
     "TruncatedOutputError",
@@ -46,6 +48,7 @@ __getattr__, __dir__ = lazy(
         "decisions": ("LlamaServerDecisions", "route_by"),
         "embeddings": ("LlamaServerEmbeddings",),
         "llms": ("LlamaServerLLM",),
+        "middleware": ("LlamaServerMiddleware",),
         "rerankers": ("LlamaServerReranker",),
     },
 )

@@ -1,6 +1,7 @@
 """llama.cpp's llama-server for LlamaIndex."""
 
 from llamacpp_server import LlamaServerTokenizer
+from llamacpp_server.integration import ContextBudget
 
 from ._errors import UnusableReplyError
 from ._events import LlamaServerProgressEvent
@@ -13,6 +14,7 @@ from .server_tools import server_tools
 
 __all__ = [
     "CacheReport",
+    "ContextBudget",
     "LlamaServer",
     "LlamaServerDecisionRerank",
     "LlamaServerEmbedding",

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, MessageRole
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
 from llama_index.core.tools.types import BaseTool
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from llamacpp_server import ChatRequest, Fit, InfillRequest, PromptRead
 from llamacpp_server.integration import (
+    ContextBudget,
     MediaFields,
     RepairFields,
     ThinkingFields,
 )
 
+from ._context import Count, Transcripts
 from ._metadata import ServerMetadata
 from ._responses import (
     ChatState,
@@ -67,6 +69,12 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
     """Request fields sent as they are, over all others."""
     replay_thinking: bool = True
     """Send the model's earlier thinking back to it."""
+    context_budget: ContextBudget | None = None
+    """Keep the prompts of chats within this part of a slot's context: old tool results are removed and the oldest
+    messages summarized before a prompt is over it, by the server's own count. None sends each prompt as it is.
+    """
+
+    _transcripts: Transcripts = PrivateAttr(default_factory=Transcripts)
 
     @classmethod
     def class_name(cls) -> str:
@@ -334,18 +342,21 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
             return completion_to_chat(completion_response(self.client.complete(request)))
+        messages = self._within_budget(messages, kwargs)
         return chat_response(self.client.chat(self._request(messages, kwargs)))
 
     async def _achat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponse:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
             return completion_to_chat(completion_response(await self.async_client.complete(request)))
+        messages = await self._awithin_budget(messages, kwargs)
         return chat_response(await self.async_client.chat(await self._arequest(messages, kwargs)))
 
     def _stream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Chats:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
             return mapped(responses(self.client.stream_complete(request), CompletionState()), completion_to_chat)
+        messages = self._within_budget(messages, kwargs)
         return responses(self.client.stream_chat(self._request(messages, kwargs)), ChatState())
 
     async def _astream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> AsyncChats:
@@ -353,7 +364,50 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
             request = self._defaults().completion(self._text_of(messages), kwargs)
             texts = aresponses(self.async_client.stream_complete(request), CompletionState())
             return amapped(texts, completion_to_chat)
+        messages = await self._awithin_budget(messages, kwargs)
         return aresponses(self.async_client.stream_chat(await self._arequest(messages, kwargs)), ChatState())
+
+    # -- the context budget
+
+    def _within_budget(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Sequence[ChatMessage]:
+        if self.context_budget is None:
+            return messages
+        steps = self._transcripts.within(messages, self.context_budget)
+        found: Any = None
+        while True:
+            try:
+                step = steps.send(found)
+            except StopIteration as end:
+                return cast("list[ChatMessage]", end.value)
+            if isinstance(step, Count):
+                found = self.fits(step.messages, **kwargs)
+            else:
+                call = {"max_tokens": step.tokens}
+                prompt = next((p for p in step.prompts if self.fits(p, max_tokens=step.tokens)), step.prompts[-1])
+                found = chat_response(self.client.chat(self._request(prompt, call))).message.content
+
+    async def _awithin_budget(
+        self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]
+    ) -> Sequence[ChatMessage]:
+        if self.context_budget is None:
+            return messages
+        steps = self._transcripts.within(messages, self.context_budget)
+        found: Any = None
+        while True:
+            try:
+                step = steps.send(found)
+            except StopIteration as end:
+                return cast("list[ChatMessage]", end.value)
+            if isinstance(step, Count):
+                found = await self.afits(step.messages, **kwargs)
+            else:
+                call = {"max_tokens": step.tokens}
+                prompt = step.prompts[-1]
+                for prompt in step.prompts:
+                    if await self.afits(prompt, max_tokens=step.tokens):
+                        break
+                reply = await self.async_client.chat(await self._arequest(prompt, call))
+                found = chat_response(reply).message.content
 
     # -- requests
 

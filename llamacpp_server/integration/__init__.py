@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Converted,
         read_timeouts,
     )
+    from .context_budget import TRIMMED, Compaction, ContextBudget, compact, context_overflow
     from .decision_fields import DecisionFields
     from .fields import ConnectionFields, MediaFields, RepairFields, ThinkingFields, on_event_loop
     from .structured import (
@@ -41,11 +42,14 @@ __all__ = [
     "CONSTRAINTS",
     "LADDER",
     "REQUEST_ARGUMENTS",
+    "TRIMMED",
     "ArgumentTable",
     "Ask",
     "Attempts",
+    "Compaction",
     "ConnectionFields",
     "ConnectionNames",
+    "ContextBudget",
     "Converted",
     "DecisionFields",
     "EmbeddingFields",
@@ -58,6 +62,8 @@ __all__ = [
     "Thinking",
     "ThinkingFields",
     "Way",
+    "compact",
+    "context_overflow",
     "find_json",
     "json_checker",
     "lazy",
@@ -82,6 +88,7 @@ __getattr__, __dir__ = lazy(
             "Converted",
             "read_timeouts",
         ),
+        "context_budget": ("TRIMMED", "Compaction", "ContextBudget", "compact", "context_overflow"),
         "decision_fields": ("DecisionFields",),
         "fields": ("ConnectionFields", "MediaFields", "RepairFields", "ThinkingFields", "on_event_loop"),
         "structured": (

@@ -1,0 +1,334 @@
+"""`LlamaServerMiddleware`: an agent's prompts, counted by the server and kept within a budget."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired, TypedDict, cast
+
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, RemoveMessage, ToolMessage
+from langchain_core.messages.utils import get_buffer_string
+
+from llamacpp_server import Fit
+from llamacpp_server.integration import TRIMMED, Compaction, ContextBudget, compact, context_overflow
+
+from ._errors import langchain_errors
+from .chat_models import ChatLlamaServer
+
+try:
+    from langchain.agents.middleware import (
+        AgentMiddleware,
+        AgentState,
+        ExtendedModelResponse,
+        ModelRequest,
+        ModelResponse,
+        SummarizationMiddleware,
+    )
+    from langchain.agents.middleware.types import PrivateStateAttr
+    from langchain.agents.structured_output import OutputToolBinding, ToolStrategy
+    from langgraph.types import Command
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "LlamaServerMiddleware needs the package of LangChain's agents: pip install langchain", name=error.name
+    ) from error
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware.summarization import Summarizer
+
+__all__ = ["LlamaServerMiddleware"]
+
+logger = logging.getLogger("llamacpp_server")
+
+Handler = Callable[[ModelRequest[Any]], ModelResponse[Any]]
+AsyncHandler = Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+
+# Where the prompt is counted before its summary is written.
+_STAND_IN: Final = HumanMessage("Here is a summary of the conversation to date:")
+# A summary asks for less than this part of a slot; the rest is for what frames it and its answer.
+_FEWEST_CHARACTERS: Final = 200
+
+
+class Record(TypedDict):
+    """What a thread remembers of its compaction, by ids of messages: positions change where others edit the thread."""
+
+    summary: list[AnyMessage]
+    covered: str | None
+    trimmed: list[str]
+
+
+class LlamaServerState(AgentState[Any]):
+    """The state of an agent, and the form in which its conversation is sent."""
+
+    llama_server_context: NotRequired[Annotated[Record | None, PrivateStateAttr]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Asks for the tokens of these messages, with the request's system message, tools and settings."""
+
+    messages: list[AnyMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class _Summarize:
+    """Asks the framework's summarizer for the messages that stand for these."""
+
+    messages: list[AnyMessage]
+
+
+_Steps = Generator[_Count | _Summarize, Any, "_Sent"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What is sent, and what is new to remember of it."""
+
+    messages: list[AnyMessage]
+    record: Record | None = None
+    report: dict[str, Any] | None = None
+
+
+class LlamaServerMiddleware(AgentMiddleware[LlamaServerState, Any, Any]):
+    """Keep an agent's prompts within a budget of the slot's context, by the server's own count.
+
+    Before each model call the whole prompt is counted (system message, tools, chat template). When it is over the
+    budget, old tool results are removed from what is sent, and if that is not enough, LangChain's own
+    `SummarizationMiddleware` summarizes the oldest messages. The thread itself keeps every message; the compaction is
+    part of the agent's state, so that later calls begin with the same prompt and the prompt cache is used.
+
+    Examples:
+        >>> from langchain.agents import create_agent  # doctest: +SKIP
+        >>> agent = create_agent(llm, tools, middleware=[LlamaServerMiddleware()])  # doctest: +SKIP
+
+    A call that compacts logs it, and its answer has `response_metadata["context"]`: messages summarized, tool results
+    removed, and the tokens of the prompt before and after. A model that is no `ChatLlamaServer` (a fallback, say) gets
+    the thread as it is.
+
+    Args:
+        limit: Most tokens of prompt and answer: a fraction of the slot's context, or a number of tokens.
+        target: Part of the budget that the prompt has at most after a compaction.
+        answer_tokens: Room for the answer; None takes the model's `max_tokens`, else an eighth of the context.
+        summary_tokens: Most tokens of a summary; None is an eighth of the context and at most 512.
+        keep_tool_results: How many of the newest tool results are never removed.
+        summarizer: As in `SummarizationMiddleware`; None has the agent's own model write the summary.
+        summary_prompt: As in `SummarizationMiddleware`; None is LangChain's.
+
+    Raises:
+        ContextOverflowError: From a model call, when no compaction makes its prompt small enough; it is LangChain's
+            class too.
+    """
+
+    state_schema = LlamaServerState
+
+    def __init__(
+        self,
+        *,
+        limit: float = 0.9,
+        target: float = 0.5,
+        answer_tokens: int | None = None,
+        summary_tokens: int | None = None,
+        keep_tool_results: int = 2,
+        summarizer: Summarizer | None = None,
+        summary_prompt: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.budget = ContextBudget(limit, target, answer_tokens, summary_tokens, keep_tool_results)
+        self._summarizing: dict[str, Any] = {"summarizer": summarizer}
+        if summary_prompt is not None:
+            self._summarizing["summary_prompt"] = summary_prompt
+
+    def wrap_model_call(self, request: ModelRequest[Any], handler: Handler) -> ModelResponse[Any]:
+        """Compact the prompt where it is over its budget, then call the model."""
+        if not isinstance(request.model, ChatLlamaServer):
+            return handler(request)
+        with langchain_errors:
+            steps = self._steps(request)
+            found: Any = None
+            while True:
+                try:
+                    step = steps.send(found)
+                except StopIteration as end:
+                    sent: _Sent = end.value
+                    break
+                if isinstance(step, _Count):
+                    found = request.model.fits(**_prompt(request, step.messages))
+                else:
+                    parts = self._parts(request, step)
+                    while (shorter := parts.shorter_than(request.model.fits(parts.prompt()))) is not None:
+                        parts = shorter
+                    found = _written(parts.middleware().before_model(parts.state(), request.runtime))
+        return _answered(handler(request.override(messages=sent.messages)), sent)
+
+    async def awrap_model_call(self, request: ModelRequest[Any], handler: AsyncHandler) -> ModelResponse[Any]:
+        """Async version of `wrap_model_call`."""
+        if not isinstance(request.model, ChatLlamaServer):
+            return await handler(request)
+        with langchain_errors:
+            steps = self._steps(request)
+            found: Any = None
+            while True:
+                try:
+                    step = steps.send(found)
+                except StopIteration as end:
+                    sent: _Sent = end.value
+                    break
+                if isinstance(step, _Count):
+                    found = await request.model.afits(**_prompt(request, step.messages))
+                else:
+                    parts = self._parts(request, step)
+                    while (shorter := parts.shorter_than(await request.model.afits(parts.prompt()))) is not None:
+                        parts = shorter
+                    found = _written(await parts.middleware().abefore_model(parts.state(), request.runtime))
+        return _answered(await handler(request.override(messages=sent.messages)), sent)
+
+    def _steps(self, request: ModelRequest[Any]) -> _Steps:
+        """Everything but the waiting: what to count and summarize, and what to send in the end."""
+        thread = request.messages
+        record, now = _recalled(cast("Record | None", request.state.get("llama_server_context")), thread)
+        messages = _formed(thread, now, record["summary"])
+        before: Fit = yield _Count(messages)
+        roles = [_ROLES.get(message.type, "user") for message in thread]
+        plan = compact(roles, now, before, self.budget)
+        try:
+            form = next(plan)
+            while True:
+                summary = record["summary"] if form.start == now.start else [_STAND_IN]
+                fit: Fit = yield _Count(_formed(thread, form, summary))
+                form = plan.send(fit.prompt_tokens)
+        except StopIteration as end:
+            form = end.value
+        if form == now:
+            return _Sent(messages)
+        summary = record["summary"]
+        if form.start != now.start:
+            summary = yield _Summarize([*summary, *thread[now.start : form.start]])
+        messages = _formed(thread, form, summary)
+        after: Fit = yield _Count(messages)
+        if after.prompt_tokens > self.budget.room(before):
+            raise context_overflow(roles, after.prompt_tokens, before, self.budget)
+        report = {
+            "summarized_messages": form.start - now.start,
+            "removed_tool_results": len(form.trimmed - now.trimmed),
+            "prompt_tokens": [before.prompt_tokens, after.prompt_tokens],
+        }
+        logger.info("compacted the conversation: %s", report)
+        return _Sent(messages, _remembered(form, summary, thread), report)
+
+    def _parts(self, request: ModelRequest[Any], step: _Summarize) -> _Parts:
+        model = cast(ChatLlamaServer, request.model)
+        most = self.budget.summary_tokens or 512
+        writer = model.model_copy(update={"max_tokens": min(most, model.max_tokens or most)})
+        longest = max((len(message.text) for message in step.messages), default=0)
+        return _Parts(writer, step.messages, longest, most, self._summarizing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a summary is written of: the messages, each of at most `longest` characters, so that they fit."""
+
+    model: ChatLlamaServer
+    messages: list[AnyMessage]
+    longest: int
+    answer: int
+    options: dict[str, Any]
+
+    def middleware(self) -> SummarizationMiddleware[Any, Any]:
+        """LangChain's summarizer, set so that it summarizes all but the last message whenever it is asked."""
+        return SummarizationMiddleware(
+            self.model,
+            trigger=("messages", 1),
+            keep=("messages", 1),
+            trim_tokens_to_summarize=None,
+            **{name: value for name, value in self.options.items() if value is not None},
+        )
+
+    def prompt(self) -> list[BaseMessage]:
+        """About what the summarizer sends."""
+        text = get_buffer_string(self._cut(), format="xml")
+        return [HumanMessage(self.middleware().summary_prompt.format(messages=text))]
+
+    def shorter_than(self, fit: Fit) -> _Parts | None:
+        """The same with shorter messages, where the prompt of the summary would not fit; None where it does."""
+        if fit.prompt_tokens + min(self.answer, fit.available // 4) <= fit.available:
+            return None
+        return replace(self, longest=self.longest // 2) if self.longest > _FEWEST_CHARACTERS else None
+
+    def state(self) -> Any:
+        """The state that the summarizer is given."""
+        return {"messages": [*self._cut(), HumanMessage("-")]}
+
+    def _cut(self) -> list[AnyMessage]:
+        return [_shortened(message, self.longest) for message in self.messages]
+
+
+_ROLES: Final = {"human": "user", "ai": "assistant", "tool": "tool", "system": "system"}
+
+
+def _shortened(message: AnyMessage, most: int) -> AnyMessage:
+    text = message.text
+    if len(text) <= most:
+        return message
+    return message.model_copy(update={"content": f"{text[: most // 2]}\n[...]\n{text[len(text) - most // 2 :]}"})
+
+
+def _prompt(request: ModelRequest[Any], messages: Sequence[AnyMessage]) -> dict[str, Any]:
+    """The request as `fits` takes it; `create_agent` adds the tools of a structured answer only later."""
+    system = [] if request.system_message is None else [request.system_message]
+    tools: list[Any] = list(request.tools)
+    if isinstance(request.response_format, ToolStrategy):
+        tools += [OutputToolBinding.from_schema_spec(spec).tool for spec in request.response_format.schema_specs]
+    return {"messages": [*system, *messages], "tools": tools, **request.model_settings}
+
+
+def _formed(thread: Sequence[AnyMessage], form: Compaction, summary: Sequence[AnyMessage]) -> list[AnyMessage]:
+    """The thread in the form in which it is sent."""
+    kept = [
+        message.model_copy(update={"content": TRIMMED, "artifact": None}) if index in form.trimmed else message
+        for index, message in enumerate(thread)
+        if index >= form.start
+    ]
+    return [*summary, *kept] if form.start else kept
+
+
+def _recalled(record: Record | None, thread: Sequence[AnyMessage]) -> tuple[Record, Compaction]:
+    """What a thread remembers, as positions in it; nothing, where the last message of the summary is gone."""
+    nothing = Record(summary=[], covered=None, trimmed=[])
+    if record is None:
+        return nothing, Compaction()
+    places = {message.id: index for index, message in enumerate(thread) if message.id is not None}
+    if record["covered"] is not None and record["covered"] not in places:
+        return nothing, Compaction()
+    start = 0 if record["covered"] is None else places[record["covered"]] + 1
+    trimmed = {places[name] for name in record["trimmed"] if name in places}
+    return record, Compaction(
+        start, frozenset(at for at in trimmed if at >= start and isinstance(thread[at], ToolMessage))
+    )
+
+
+def _remembered(form: Compaction, summary: list[AnyMessage], thread: Sequence[AnyMessage]) -> Record:
+    covered = thread[form.start - 1].id if form.start else None
+    return Record(summary=summary, covered=covered, trimmed=[str(thread[at].id) for at in sorted(form.trimmed)])
+
+
+def _written(update: dict[str, Any] | None) -> list[AnyMessage]:
+    """The messages that the summarizer puts before those it keeps (the last one, which was ours)."""
+    messages = [] if update is None else update["messages"]
+    return [message for message in messages[:-1] if not isinstance(message, RemoveMessage)]
+
+
+def _answered(response: Any, sent: _Sent) -> ModelResponse[Any]:
+    """The model's answer, with what changed of the prompt."""
+    if sent.record is None:
+        return cast("ModelResponse[Any]", response)
+    whole = response.model_response if isinstance(response, ExtendedModelResponse) else response
+    for message in [whole] if isinstance(whole, AIMessage) else whole.result:
+        if isinstance(message, AIMessage):
+            message.response_metadata["context"] = sent.report
+    if isinstance(whole, AIMessage):
+        whole = ModelResponse(result=[whole])
+    # What an inner middleware wrote into the state stays; an outer one composes with both.
+    earlier = response.command if isinstance(response, ExtendedModelResponse) else None
+    update = {**((earlier.update or {}) if earlier is not None else {}), "llama_server_context": sent.record}
+    command: Command[Any] = Command(update=update) if earlier is None else replace(earlier, update=update)
+    return cast("ModelResponse[Any]", ExtendedModelResponse(model_response=whole, command=command))

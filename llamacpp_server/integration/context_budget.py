@@ -1,0 +1,174 @@
+"""A conversation kept within a slot's context: what to shorten, and when. Counts are the server's own.
+
+A prompt that is over its budget is compacted in one step to a part of it (`target`), since every compaction makes the
+server read the prompt from the changed place on: many small ones would read it again and again. Old tool results go
+first, as the calls beside them still say what was done; a summary of the oldest messages comes next. What stays is
+sent unchanged, and the same compaction is used for every later call until the budget is full once more.
+
+`compact` decides and does no I/O: it yields each form that it wants counted, and the adapter sends back its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ..errors import ContextOverflowError
+from ..results import Fit
+
+__all__ = ["TRIMMED", "Compaction", "ContextBudget", "compact", "context_overflow"]
+
+TRIMMED: Final = "[tool result removed to save context]"
+"""What stands in place of a tool result that was trimmed."""
+
+_MOST_SUMMARY: Final = 512
+_PART_FOR_ANSWER: Final = 8
+_REMEDY: Final = (
+    "shorten that message (limit what the tool returns, or split the document), raise the budget, or start the server "
+    "with a larger context (-c) or fewer slots (-np)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextBudget:
+    """How much of a slot's context a prompt and its answer may fill.
+
+    Attributes:
+        limit: Most tokens of prompt and answer together: a fraction of the slot's context (0 < limit <= 1), or a
+            number of tokens.
+        target: Part of the budget that the prompt has at most after a compaction; smaller means fewer compactions.
+        answer_tokens: Room for the answer, in tokens; None takes the model's `max_tokens`, else an eighth of the
+            context.
+        summary_tokens: Most tokens of a summary; None is an eighth of the context and at most 512.
+        keep_tool_results: How many of the newest tool results are never trimmed.
+    """
+
+    limit: float = 0.9
+    target: float = 0.5
+    answer_tokens: int | None = None
+    summary_tokens: int | None = None
+    keep_tool_results: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.limit > 0:
+            raise ValueError(f"limit must be a fraction of the context or a number of tokens, not {self.limit!r}")
+        if not 0 < self.target <= 1:
+            raise ValueError(f"target must be a part of the budget, above 0 and at most 1, not {self.target!r}")
+        for name in ("answer_tokens", "summary_tokens"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value!r}")
+        if self.keep_tool_results < 0:
+            raise ValueError(f"keep_tool_results must not be negative, but is {self.keep_tool_results!r}")
+
+    def room(self, fit: Fit) -> int:
+        """Most tokens of the prompt alone."""
+        return min(self._whole(fit), fit.available) - self.answer(fit)
+
+    def answer(self, fit: Fit) -> int:
+        """Tokens that are left for the answer; `fit` was asked without `max_tokens`, and has the model's."""
+        if self.answer_tokens is not None:
+            return self.answer_tokens
+        return fit.answer_tokens if fit.answer_tokens > 1 else max(1, fit.available // _PART_FOR_ANSWER)
+
+    def summary(self, fit: Fit) -> int:
+        """Most tokens of a summary."""
+        return self.summary_tokens or max(1, min(_MOST_SUMMARY, fit.available // _PART_FOR_ANSWER))
+
+    def _whole(self, fit: Fit) -> int:
+        return int(fit.available * self.limit) if self.limit <= 1 else int(self.limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """The form in which a conversation is sent.
+
+    Attributes:
+        start: Messages before this one, system messages at the head aside, are sent as their summary; 0 for none.
+        trimmed: Positions of the tool results that are sent as `TRIMMED`.
+    """
+
+    start: int = 0
+    trimmed: frozenset[int] = frozenset()
+
+
+def compact(
+    roles: Sequence[str], now: Compaction, fit: Fit, budget: ContextBudget
+) -> Generator[Compaction, int, Compaction]:
+    """Find the form in which a conversation keeps its budget; returns `now` where that one does.
+
+    Args:
+        roles: The role of each message: `system`, `user`, `assistant`, `tool`.
+        now: The form in which it was last sent.
+        fit: Its tokens in that form, and the slot's context.
+        budget: What it may have.
+
+    Yields:
+        Forms to count the prompt of. Where `start` is not `now`'s, the summary is still to be written: the prompt is
+        counted with a short text in its place.
+
+    Raises:
+        ContextOverflowError: When no compaction helps.
+    """
+    room = budget.room(fit)
+    if fit.prompt_tokens <= room:
+        return now
+    target = min(room, int((room + budget.answer(fit)) * budget.target))
+    trimmed = replace(now, trimmed=now.trimmed | _old_results(roles, now, budget.keep_tool_results))
+    if trimmed != now and (yield trimmed) <= target:
+        return trimmed
+    starts = _starts(roles, now)
+    for most in (target, room):
+        for kept in (now.trimmed, trimmed.trimmed):
+            found = yield from _first_that_fits(starts, kept, most - budget.summary(fit))
+            if found is not None:
+                return found
+    tokens = fit.prompt_tokens
+    if starts:
+        tokens = yield Compaction(starts[-1], _at_least(trimmed.trimmed, starts[-1]))
+    raise context_overflow(roles, tokens, fit, budget)
+
+
+def context_overflow(roles: Sequence[str], tokens: int, fit: Fit, budget: ContextBudget) -> ContextOverflowError:
+    """The error for a prompt that no compaction makes small enough."""
+    last = roles[-1] if roles else "system"
+    error = ContextOverflowError(
+        f"compacting the conversation does not help: its newest part (up to a message of role {last}), the system "
+        f"message and the tools need {tokens} tokens; the budget leaves {max(0, budget.room(fit))} of the slot's "
+        f"{fit.available} for the prompt ({budget.answer(fit)} are kept for the answer)",
+        n_prompt_tokens=tokens,
+        n_ctx=fit.available,
+    )
+    error.remedy = _REMEDY
+    return error
+
+
+def _old_results(roles: Sequence[str], now: Compaction, keep: int) -> frozenset[int]:
+    """Tool results that may be trimmed: not the newest, nor those that the model has not answered yet."""
+    answered = max((i for i, role in enumerate(roles) if role == "assistant"), default=0)
+    results = [i for i, role in enumerate(roles) if role == "tool" and i >= now.start]
+    return frozenset(i for i in results[: len(results) - keep] if i < answered)
+
+
+def _starts(roles: Sequence[str], now: Compaction) -> list[int]:
+    """Where the part that stays may begin: at no tool result, which would lose its call."""
+    head = next((i for i, role in enumerate(roles) if role != "system"), len(roles))
+    return [i for i in range(max(head, now.start) + 1, len(roles)) if roles[i] not in ("tool", "system")]
+
+
+def _first_that_fits(
+    starts: Sequence[int], trimmed: Collection[int], most: int
+) -> Generator[Compaction, int, Compaction | None]:
+    """The form that keeps most messages of those within `most` tokens, by bisection; None where none is."""
+    low, high = 0, len(starts)
+    while low < high:
+        middle = (low + high) // 2
+        if (yield Compaction(starts[middle], _at_least(trimmed, starts[middle]))) <= most:
+            high = middle
+        else:
+            low = middle + 1
+    return Compaction(starts[low], _at_least(trimmed, starts[low])) if low < len(starts) else None
+
+
+def _at_least(positions: Collection[int], start: int) -> frozenset[int]:
+    return frozenset(position for position in positions if position >= start)

@@ -1,0 +1,106 @@
+"""`context_budget`: agents and chats whose prompts keep to a budget, on a real server with a small context."""
+
+from typing import Any
+
+import pytest
+from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.memory import ChatMemoryBuffer
+from llama_index.core.tools import FunctionTool
+
+from llamacpp_server import ContextOverflowError
+from llamaindex_llamacpp_server import ContextBudget, LlamaServer
+from tests.llamaindex.test_long_run import called, result
+from tests.models import Script, tool_call
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
+    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211"),
+    pytest.mark.filterwarnings("ignore:is_running called from within a step:DeprecationWarning"),
+]
+SCRIPTS = {
+    "Look": Script(says=tool_call("look", '{"page": 7}')),
+    "tool": Script(says="It was a page about llamas."),
+    "user": Script(says="Pages about llamas were read."),
+}
+
+
+def look(page: int) -> str:
+    """Look at a page."""
+    return f"page {page}: " + "the llama of the village eats grass. " * 6
+
+
+@pytest.fixture(scope="module")
+def small(scripted_server: Any) -> Any:
+    return scripted_server(SCRIPTS, ctx_size=4096, parallel=1)
+
+
+@pytest.fixture
+def llm(small: Any) -> LlamaServer:
+    return LlamaServer(base_url=small.base_url, thinking=False, context_budget=ContextBudget())
+
+
+def user(text: str) -> ChatMessage:
+    return ChatMessage(role=MessageRole.USER, content=text)
+
+
+def counts(response: Any) -> tuple[int, int]:
+    """Tokens of the prompt, and those that the server had in its cache."""
+    timings = response.raw["timings"] if isinstance(response.raw, dict) else response.raw.timings
+    return timings["prompt_n"] + timings["cache_n"], timings["cache_n"]
+
+
+async def test_an_agent_of_many_turns_never_overflows(llm: LlamaServer) -> None:
+    agent = FunctionAgent(llm=llm, tools=[FunctionTool.from_defaults(look)], system_prompt="You read pages.")
+    memory = ChatMemoryBuffer.from_defaults(token_limit=1_000_000, tokenizer_fn=llm.tokenizer)
+    for turn in range(30):
+        answer = await agent.run(f"Look at page {turn}", memory=memory)
+        assert str(answer) == "It was a page about llamas."
+    history = await memory.aget()
+    assert len(history) == 120, "the memory keeps everything"
+    with pytest.raises(ContextOverflowError):
+        await llm.model_copy(update={"context_budget": None}).achat(history)
+
+
+def conversation(*texts: str) -> list[ChatMessage]:
+    return [ChatMessage(role=MessageRole.SYSTEM, content="Be brief."), *map(user, texts)]
+
+
+def test_the_same_summary_begins_every_later_prompt(llm: LlamaServer) -> None:
+    messages = conversation(*["x" * 500] * 8)
+    first = llm.chat(messages)
+    prompt, _ = counts(first)
+    assert prompt < 3000
+    messages += [first.message, user("Thanks")]
+    later, cached = counts(llm.chat(messages))
+    assert cached >= 0.95 * prompt
+    assert later < prompt + 200
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+async def test_streams_keep_the_budget_too(llm: LlamaServer, awaited: bool) -> None:
+    messages = conversation(*["x" * 500] * 8)
+    parts = [part async for part in await llm.astream_chat(messages)] if awaited else list(llm.stream_chat(messages))
+    assert parts[-1].message.content == "Pages about llamas were read."
+
+
+def test_old_tool_results_are_removed_first(llm: LlamaServer, caplog: pytest.LogCaptureFixture) -> None:
+    messages = [user("Read some pages.")]
+    for number in range(6):
+        messages += [called("look", id=f"c{number}"), result(f"{number} " + "x" * 600, f"c{number}")]
+    messages += [ChatMessage(role=MessageRole.ASSISTANT, content="I read them."), user("Thanks")]
+    budget = ContextBudget(target=0.7)
+    with caplog.at_level("INFO", "llamacpp_server"):
+        llm.model_copy(update={"context_budget": budget}).chat(messages)
+    assert "summarized 0 messages, removed 4 tool results" in caplog.text
+
+
+def test_a_message_that_is_too_long_alone_is_an_error(llm: LlamaServer) -> None:
+    with pytest.raises(ContextOverflowError, match="does not help"):
+        llm.chat(conversation("Thanks", "x" * 5000))
+
+
+def test_without_a_budget_every_prompt_is_sent_as_it_is(small: Any) -> None:
+    llm = LlamaServer(base_url=small.base_url, thinking=False)
+    with pytest.raises(ContextOverflowError, match="context"):
+        llm.chat(conversation(*["x" * 500] * 9))
