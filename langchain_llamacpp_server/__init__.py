@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from .decisions import LlamaServerDecisions, route_by
     from .embeddings import LlamaServerEmbeddings
     from .llms import LlamaServerLLM
-    from .middleware import LlamaServerMiddleware
+    from .middleware import LlamaServerMiddleware as LlamaServerMiddleware
     from .rerankers import LlamaServerReranker
 
+# `LlamaServerMiddleware` is left out: `import *` must work without the package `langchain`, which it needs.
 __all__ = [
     "CacheReport",
     "ChatLlamaServer",
     "LlamaServerDecisions",
     "LlamaServerEmbeddings",
     "LlamaServerLLM",
-    "LlamaServerMiddleware",
     "LlamaServerReranker",
     "MissingToolCallError",
     "TruncatedOutputError",
