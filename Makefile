@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK))
 # What the llama-server binary is compiled with: the server alone.
 CMAKE_ARGS ?= -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_UI=OFF
 
-.PHONY: demo test coverage test-long test-binary test-wheel lock test-site test-notebooks test-scaling notebooks docs lint format bench bench-models clean
+.PHONY: demo test coverage test-long test-binary test-wheel lock test-site test-notebooks test-scaling test-builds test-upstream notebooks docs lint format bench bench-models clean
 
 demo: $(VENV)/.runtime ## chat, an agent with tools, and RAG in the terminal
 	$(BIN)/python examples/quickstart.py
@@ -57,6 +57,10 @@ test-site: docs $(VENV)/.dev ## the same, and whether readers find its pages
 
 test-builds: $(VENV)/.binary ## the server part of the tests against a year of llama.cpp; writes docs/builds.md (an hour)
 	$(BIN)/python -m tests.builds --write
+
+test-upstream: $(VENV)/.binary ## llama.cpp's own server tests, with plain HTTP and through the client (ten minutes)
+	$(PIP) --group upstream
+	$(BIN)/python -m tests.upstream
 
 lint: $(VENV)/.dev ## style, types and the placement rules
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llamacpp_server import AsyncLlamaServerClient
+from tests.upstream import BY_DESIGN
 
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs" / "routes.md"
@@ -16,6 +17,14 @@ _HEAD = """\
 The routes of llama-server b11549, the methods of the clients that use them (each both blocking and awaited), what the
 methods take, and a test of each on a real server. Fields of chats and completions are
 [request fields](request-fields.md); those that have no name go into `extra_body`.
+"""
+
+_UPSTREAM = """\
+## llama.cpp's own tests
+
+`make test-upstream` runs the server tests of llama.cpp twice on a llama-server binary: with plain HTTP and with the
+client in the place of their HTTP helper. They come from the source package of `xllamacpp`. All that pass with plain
+HTTP have to pass with the client, but for these, which differ by design:
 """
 
 
@@ -155,6 +164,8 @@ def page() -> str:
         lines.append(f"| {route.verb} `{route.path}` | {methods} | {taken} | {shown} | {note} |")
     lines += ["", "Not used, with the reason:", "", "| route | reason |", "|---|---|"]
     lines += [f"| {route} | {reason} |" for route, reason in UNUSED.items()]
+    lines += ["", _UPSTREAM, "| test | reason |", "|---|---|"]
+    lines += [f"| `{name}` | {reason} |" for name, reason in BY_DESIGN.items()]
     return "\n".join([*lines, ""])
 
 
