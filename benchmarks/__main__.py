@@ -21,6 +21,7 @@ MEASUREMENTS = (
     "embedding_cpu",
     "rerank_cpu",
     "import_time",
+    "admission",
     "corpus",
 )
 PACKAGES = (

@@ -150,6 +150,8 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     headers, query = given.pop("extra_headers", None), given.pop("extra_query", None)
     if "on_progress" in given:
         settings["on_progress"] = given.pop("on_progress")
+    if given.get("priority") is not None:
+        settings["priority"] = given.pop("priority")
     if headers:
         settings["headers"] = dict(headers)
     if query:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
 
 from ._progress import Tell, atold, told
+
+BACKGROUND: Final = "background"
+"""The tag of a run whose requests go behind all others."""
 
 
 class _Call(Protocol):
@@ -24,7 +27,7 @@ def client_for(
 ) -> LlamaServerClient:
     """`client` with the settings of a call, which tells the callbacks of its run of progress."""
     tell = told(_tell(client, call), run)
-    return client.with_settings(**changes) if (changes := _changes(client, call, tell)) else client
+    return client.with_settings(**changes) if (changes := _changes(client, call, tell, run)) else client
 
 
 def async_client_for(
@@ -32,7 +35,7 @@ def async_client_for(
 ) -> AsyncLlamaServerClient:
     """`client_for`, for awaited calls."""
     tell = atold(_tell(client, call), run)
-    return client.with_settings(**changes) if (changes := _changes(client, call, tell)) else client
+    return client.with_settings(**changes) if (changes := _changes(client, call, tell, run)) else client
 
 
 def _tell(client: LlamaServerClient | AsyncLlamaServerClient, call: _Call) -> Tell | None:
@@ -40,11 +43,18 @@ def _tell(client: LlamaServerClient | AsyncLlamaServerClient, call: _Call) -> Te
     return tell
 
 
-def _changes(client: LlamaServerClient | AsyncLlamaServerClient, call: _Call, tell: Tell | None) -> dict[str, Any]:
-    """A call's headers and query come on top of the model's."""
+def _changes(
+    client: LlamaServerClient | AsyncLlamaServerClient,
+    call: _Call,
+    tell: Tell | None,
+    run: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None,
+) -> dict[str, Any]:
+    """A call's headers and query come on top of the model's, and its tags may say that it can wait."""
     changes = dict(call.settings)
     for name in changes.keys() & {"headers", "query"}:
         changes[name] = {**getattr(client.settings, name), **changes[name]}
     if tell is not client.settings.on_progress:
         changes["on_progress"] = tell
+    if run is not None and BACKGROUND in run.tags:
+        changes.setdefault("priority", BACKGROUND)
     return changes

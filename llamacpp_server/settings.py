@@ -207,7 +207,9 @@ class ServerSettings:
         wait_while_refused: Whether requests wait for a server that does not listen yet (a cold start).
         max_concurrency: Requests of this process that run at once on the server: `slots` (as many as it has slots,
             asked for when a second request comes; on a router as many as each model has), a number, or None for no
-            limit. The rest wait here, in order. All spellings of a server's address share one limit.
+            limit. The rest wait here: first come, first served, but conversations whose prompt is still in a slot
+            go first, and nobody is passed by for ever. All spellings of a server's address share one limit.
+        priority: `background` requests (titles, summaries) wait until no other of this process waits for the server.
         headers: Sent with every request.
         query: Added to every request's address.
         verify: As in httpx: False switches the check of certificates off; an SSLContext brings its own.
@@ -228,6 +230,7 @@ class ServerSettings:
     wait_while_loading: bool = True
     wait_while_refused: bool = False
     max_concurrency: int | Literal["slots"] | None = "slots"
+    priority: Literal["normal", "background"] = "normal"
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: bool | ssl.SSLContext = field(default=True, repr=False)
@@ -256,7 +259,9 @@ class ServerSettings:
                 raise ValueError(f"the value of header {name} contains characters that HTTP does not allow")
 
     def _check_types(self) -> None:
-        """A secret of another type is refused here, where no message shows it."""
+        """Refuse values of another type; a secret here, where no message shows it."""
+        if self.priority not in ("normal", "background"):
+            raise ValueError(f"priority must be 'normal' or 'background', got {self.priority!r}")
         if not isinstance(self.base_url, str):
             raise ValueError(f"base_url must be a string, not {type(self.base_url).__name__}")
         if not isinstance(self.api_key, SecretStr | str | None):

@@ -113,6 +113,8 @@ class ConnectionFields(BaseModel):
     """Whether requests wait for a server that starts up."""
     max_concurrency: Annotated[int, Field(ge=1)] | Literal["slots"] | None = "slots"
     """Most requests of this process at once on the server: a number, its `slots`, or None for no limit."""
+    priority: Literal["normal", "background"] = "normal"
+    """`background` requests (titles, summaries) wait until no other of this process waits for the server."""
     default_headers: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
     """Headers of each request."""
     default_query: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
@@ -168,6 +170,7 @@ class ConnectionFields(BaseModel):
             wait_while_loading=self.wait_while_loading,
             wait_while_refused=self.wait_while_refused,
             max_concurrency=self.max_concurrency,
+            priority=self.priority,
             headers=self.default_headers,
             query=self.default_query,
             verify=self.verify,

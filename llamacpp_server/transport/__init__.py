@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .exchange import ask as ask
     from .exchange import ask_text as ask_text
     from .exchange import ask_text_and_headers as ask_text_and_headers
+    from .exchange import conversation as conversation
     from .exchange import log_wait as log_wait
     from .exchange import named as named
     from .exchange import side_by_side as side_by_side
@@ -55,6 +56,7 @@ __getattr__, __dir__ = lazy(
             "ask",
             "ask_text",
             "ask_text_and_headers",
+            "conversation",
             "log_wait",
             "named",
             "side_by_side",

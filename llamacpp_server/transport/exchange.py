@@ -48,6 +48,9 @@ D = TypeVar("D")
 # The server has four HTTP threads more than slots, and its system queues five connections (b11434): beyond that, those
 # of a crowd that counts tokens or asks what the model can do would not be taken any more.
 _ASIDE: Final = "\0"
+# Messages, and characters of one that is no text, which tell conversations apart.
+_MOST_AHEAD: Final = 8
+_MOST_SHOWN: Final = 2000
 _MOST_ASIDE: Final = 4
 # What `_total_slots` gives for a router.
 _ROUTER: Final = UNLIMITED + 1
@@ -168,7 +171,7 @@ def run_alone(
     log_wait(Wait(0.0, "busy"), 0.0, settings, first=rounds == 1)
     model = str(call.body.get("model", "")) if isinstance(call.body, Mapping) else ""
     gate = place.gate or gate_for(settings.base_url)
-    again = Place(model, named_slot(call), 1)
+    again = Place(model, named_slot(call), 1, session=place.session)
     again.alone = True
     yield Enter(ticket, gate, again)
     yield from _granted(ticket, settings, None)
@@ -280,11 +283,12 @@ def admission(ticket: Ticket, settings: ServerSettings, call: Call) -> Program[N
         total = yield from _total_slots(settings, model or None)
         slot = slot % total if total and 0 < total < UNLIMITED else slot
     most, counted = limit if isinstance(limit, int) else None, limit is not None
-    yield Enter(ticket, gate, Place(model, slot, most, counted))
+    kind: Any = {"background": settings.priority == "background", "session": conversation(call.body)}
+    yield Enter(ticket, gate, Place(model, slot, most, counted, **kind))
     yield from _granted(ticket, settings, None)
     if gate.is_router and most is None:
         # Slots are the model's. Who was let in to find that out queues again, in the same order.
-        yield Enter(ticket, gate_for(settings.base_url, model), Place(model, slot, most, counted))
+        yield Enter(ticket, gate_for(settings.base_url, model), Place(model, slot, most, counted, **kind))
         yield from _granted(ticket, within(settings, deadline), model)
 
 
@@ -294,6 +298,22 @@ def _granted(ticket: Ticket, settings: ServerSettings, model: str | None) -> Pro
     if not ticket.granted:
         yield from _wait_for_place(ticket, settings)
         yield from _measure(ticket, settings, model)
+
+
+def conversation(body: object) -> int | None:
+    """A number that requests of one conversation share: of its beginning, up to the first message of its user."""
+    messages = body.get("messages") if isinstance(body, Mapping) else None
+    if not isinstance(messages, list) or not messages:
+        return None
+    begun = list[object]()
+    for message in messages[:_MOST_AHEAD]:
+        if not isinstance(message, Mapping):
+            return None
+        content = message.get("content")
+        begun.append(content if isinstance(content, str) else repr(content)[:_MOST_SHOWN])
+        if message.get("role") == "user":
+            break
+    return hash(tuple(begun))
 
 
 def named_slot(call: Call) -> int | None:

@@ -1,4 +1,4 @@
-"""Bounds the requests that run at once on one server to its slots: first come, first served, in the whole process.
+"""Bounds the requests that run at once on one server to its slots, in the whole process, and decides who is next.
 
 A server queues what exceeds its slots, silently and without end; a batch of 2,000 would hold 2,000 sockets, and each
 queued request would count as silence against its read timeout. Here they wait before anything is sent, and one that
@@ -9,6 +9,15 @@ for such a request before it looks whether the slot is busy, and swaps the slot'
 there, which goes on with the other's text (b11434 and the 2026.10 wheel, unless `--cache-ram 0`). Requests that name
 none may run in any slot, so one that names a slot waits for them as well. Other processes can't be waited for.
 
+Who is next: first come, first served, but for three rules.
+
+- A conversation whose prompt is still in a slot (it is among the last that ran, one for each slot) goes before those
+  that the server would have to read anew, which would also push it out.
+- What runs in the background (`priority="background"`) goes behind all others. For a model of a router that does
+  nothing now it waits until no other model has anything else to do, as it might be swapped in for that alone.
+- Nobody is passed by for ever: after so many grants to others (`_FEW_ROUNDS` or `_MANY_ROUNDS` times the slots) a
+  place goes first.
+
 The states of a `Place`, which is one request's part in a gate:
 
     new --enter--> waiting --grant--> running --left--> gone
@@ -18,7 +27,7 @@ The states of a `Place`, which is one request's part in a gate:
 - `enter` puts a place at the end of the queue, and a `grant` follows at once where there is room.
 - A place is *left* by one store, `place.left = True`, which no interrupt can cut in two. It is gone with the next
   change of the gate, whoever makes it. A `Ticket`, which owns the place, leaves it when it is collected, too.
-- A place is *granted* when fewer requests run than its own limit, and nobody who waits ahead of it is passed by.
+- A place is *granted* when fewer requests run than its own limit, and nobody who is to go before it waits.
 - A place that runs *alone* waits until nothing else runs, and nothing else starts beside it.
 - A running place is *idle*, and one more may run instead of it, when it can't go on by itself: its reader has paused
   for `PATIENCE` seconds (the server does not wait for readers, so its slot may be free), or its event loop does not
@@ -40,7 +49,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -53,6 +62,11 @@ UNLIMITED = 1 << 30
 PATIENCE: Final = 1.0
 # Gates of servers and models that nobody uses are forgotten beyond this many.
 _MOST_GATES: Final = 1000
+# Grants to others for each slot after which a place goes first, and the same for one in the background.
+_FEW_ROUNDS: Final = 4
+_MANY_ROUNDS: Final = 16
+# Conversations that a gate remembers to have run; as many of the newest as there are slots count as warm.
+_MOST_WARM: Final = 64
 
 
 class Place:
@@ -70,12 +84,25 @@ class Place:
         wake: Called (from any thread) when it is granted; takes no lock. Set by whoever waits.
         left: Whether its owner has given it up.
         alone: Whether nothing may start beside it: it did not fit into a context that slots share.
+        background: Whether it goes behind all that is not in the background.
+        session: Tells apart the conversations whose prompts begin alike; None for what is no conversation.
+        entered: Grants of the gate until it entered.
     """
 
-    __slots__ = ("alone", "counted", "gate", "left", "limit", "loop", "model", "paused", "slot", "thread", "wake")
+    __slots__ = (
+        *("alone", "background", "counted", "entered", "gate", "left", "limit", "loop", "model", "paused"),
+        *("session", "slot", "thread", "wake"),
+    )
 
     def __init__(
-        self, model: str = "", slot: int | None = None, limit: int | None = None, counted: bool = True
+        self,
+        model: str = "",
+        slot: int | None = None,
+        limit: int | None = None,
+        counted: bool = True,
+        *,
+        background: bool = False,
+        session: int | None = None,
     ) -> None:
         self.gate: Gate | None = None
         self.model = model
@@ -88,6 +115,9 @@ class Place:
         self.wake: Callable[[], None] | None = None
         self.left = False
         self.alone = False
+        self.background = background
+        self.session = session
+        self.entered = 0
 
     def is_gone(self) -> bool:
         """Whether nobody is there any more to give it back."""
@@ -162,9 +192,11 @@ class _State:
 
     Attributes:
         held: The places that run.
-        queue: Those that wait, in order.
+        queue: Those that wait, in the order in which they came.
         size: Slots of the server; None while they are unknown.
         asking: The place whose request finds the slots out; None when nobody does.
+        grants: How many were granted so far.
+        warm: Conversations that ran, the newest first.
         next: The state that followed, under None; empty for the latest.
     """
 
@@ -172,6 +204,8 @@ class _State:
     queue: tuple[Place, ...] = ()
     size: int | None = None
     asking: Place | None = None
+    grants: int = 0
+    warm: tuple[int, ...] = ()
     next: dict[None, _State] = field(default_factory=dict)
 
 
@@ -180,10 +214,12 @@ class Gate:
 
     Attributes:
         is_router: Whether the server was found to be a router: then each of its models has slots, and a gate.
+        router: Name of the router whose model this gate is for; None for the gate of a server.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, router: str | None = None) -> None:
         self.is_router = False
+        self.router = router
         self._state = _State()
 
     def state(self) -> _State:
@@ -253,13 +289,20 @@ class Gate:
                 break
         self._state = new
         _wake(place for place in new.held if place not in old.held)
+        if self.router is not None and (old.held or old.queue) and not _has_foreground(new):
+            for other in _models_of(self.router):
+                if other is not self and _waits_in_background(other.state()):
+                    other.settle()
 
 
 def _with_waiting(state: _State, place: Place) -> _State:
     """The state with one more at the end of its queue."""
+    place.entered = state.grants
     added = replace(state, queue=(*state.queue, place), next={})
-    if state.queue and state.queue[0].slot is None and not _may_be_stuck(place, state.held):
-        return added  # it waits behind the first; looking at thousands in front for each new one would take long
+    first = state.queue[0] if state.queue else None
+    may_pass = first is None or first.slot is not None or (first.background and not place.background)
+    if not may_pass and not _may_be_stuck(place, state.held):
+        return added  # there is no room; looking at thousands in front for each new one would take long
     return _settled(added)
 
 
@@ -282,14 +325,52 @@ def _settled(state: _State) -> _State:
         state = replace(state, queue=tuple(place for place in state.queue if not place.left), next={})
     if not state.held and not state.queue:
         # The server may be another one, or have other flags, when the next burst comes.
-        return state if state.size is None and state.asking is None else _State()
+        known = state.size is not None or state.asking is not None
+        return _State(grants=state.grants, warm=state.warm) if known else state
     grants = list(_grants(state)) if state.queue else []
     return _granted(state, grants) if grants else state
 
 
 def _granted(state: _State, places: list[Place]) -> _State:
     queue = tuple(place for place in state.queue if place not in places)
-    return replace(state, held=(*state.held, *places), queue=queue, next={})
+    ran = [place.session for place in reversed(places) if place.session is not None]
+    warm = (*dict.fromkeys((*ran, *state.warm)),)[:_MOST_WARM] if ran else state.warm
+    grants = state.grants + len(places)
+    return replace(state, held=(*state.held, *places), queue=queue, grants=grants, warm=warm, next={})
+
+
+def _ordered(state: _State) -> Sequence[Place]:
+    """The queue in the order in which it is to run."""
+    if len(state.queue) < 2:
+        return state.queue
+    slots = state.size or max(1, len(state.held))
+    warm = set(state.warm[:slots])
+
+    def rank(place: Place) -> int:
+        rounds = _MANY_ROUNDS if place.background else _FEW_ROUNDS
+        if place.alone or state.grants - place.entered > rounds * slots:
+            return 0
+        if place.background:
+            return 3
+        return 1 if place.session in warm else 2
+
+    return sorted(state.queue, key=rank)
+
+
+def _has_foreground(state: _State) -> bool:
+    return any(not place.background and not place.left for place in (*state.held, *state.queue))
+
+
+def _waits_in_background(state: _State) -> bool:
+    return not state.held and any(place.background for place in state.queue)
+
+
+def _is_held_back(place: Place, state: _State) -> bool:
+    """Whether a background request might swap a router's model for one that others use."""
+    gate = place.gate
+    if not place.background or state.held or gate is None or gate.router is None:
+        return False
+    return any(_has_foreground(other.state()) for other in _models_of(gate.router) if other is not gate)
 
 
 def _grants(state: _State) -> Iterable[Place]:
@@ -300,7 +381,7 @@ def _grants(state: _State) -> Iterable[Place]:
     # What comes behind one that waits must not take from it what it waits for; beside one that is idle, only one that
     # names a slot waits, and it has to wait for more than room.
     waiting, unnamed_waits = set[int | None](), False
-    for place in state.queue:
+    for place in _ordered(state):
         stuck = _may_be_stuck(place, held)
         if place.slot is None:
             waits = (unnamed_waits or (bool(waiting) and not has_idle)) and not stuck
@@ -324,7 +405,7 @@ def _may_be_stuck(place: Place, held: Iterable[Place]) -> bool:
 
 
 def _has_room(state: _State, place: Place, active: list[Place], stuck: bool) -> bool:
-    if any(other.alone and not other.is_blocked_by(place) for other in active):
+    if any(other.alone and not other.is_blocked_by(place) for other in active) or _is_held_back(place, state):
         return False
     if not place.counted:
         return True
@@ -362,8 +443,12 @@ def gate_for(base_url: str, model: str | None = None) -> Gate:
     if gate is None:
         if len(_gates) >= _MOST_GATES:
             _forget_unused()
-        gate = _gates.setdefault(key, Gate())
+        gate = _gates.setdefault(key, Gate(None if model is None or model.startswith("\0") else key[0]))
     return gate
+
+
+def _models_of(router: str) -> list[Gate]:
+    return [gate for (server, _), gate in list(_gates.items()) if server == router and gate.router is not None]
 
 
 def _forget_unused() -> None:

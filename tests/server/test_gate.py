@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import Any, Literal
 
 import pytest
 
@@ -18,6 +19,7 @@ from llamacpp_server.transport import (
     Gate,
     gate_for,
 )
+from tests.models import Script
 
 REQUEST = ChatRequest(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 8, "temperature": 0})
 ENDLESS = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
@@ -131,3 +133,27 @@ def test_a_cancelled_waiter_leaves_the_queue(slow_server: LocalServer, idle: Cal
     gate = gate_for(slow_server.base_url)
     assert not gate.state().held
     assert not gate.state().queue
+
+
+def test_a_background_request_is_answered_after_those_that_came_later(scripted_server: Any) -> None:
+    server = scripted_server({"Long": Script(says=["Well, ", "so "], endless=True), "user": "Yes."}, parallel=1)
+    answered = list[str]()
+
+    def ask(text: str, priority: Literal["normal", "background"]) -> None:
+        with LlamaServerClient(server.base_url, priority=priority) as client:
+            client.chat(ChatRequest(messages=[{"role": "user", "content": text}], params={"max_tokens": 8}))
+        answered.append(text)
+
+    with LlamaServerClient(server.base_url) as client:
+        stream = client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Long"}]))
+        next(stream)
+        gate, threads = gate_for(server.base_url), list[threading.Thread]()
+        for number, (text, priority) in enumerate({"title": "background", "a": "normal", "b": "normal"}.items(), 1):
+            threads.append(threading.Thread(target=ask, args=(text, priority)))
+            threads[-1].start()
+            while len(gate.state().queue) < number:
+                time.sleep(0.001)
+        stream.close()
+        for thread in threads:
+            thread.join()
+    assert answered == ["a", "b", "title"]

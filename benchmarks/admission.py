@@ -1,0 +1,149 @@
+"""Four agents and their side calls on one server at once: what the server reads, and how long users wait.
+
+Each agent has 8 turns of a question, a sub-agent of two calls with a prompt of its own, and the answer. After every
+second turn a title is made, in the background where the client knows of that. `tokens read` is the server's counter;
+`first token` is the time from asking to the first token of an agent's own calls, p50 and p95 in ms, so it includes
+waiting for a slot. The server's RAM cache (on by default) keeps the prompts of this small model whole; `--cache-ram 0`
+is what a large model comes to, whose prompts outgrow it. `python -m benchmarks admission`
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from langchain_core.messages import HumanMessage, SystemMessage
+
+from langchain_llamacpp_server import ChatLlamaServer
+from llamacpp_server import LocalServer
+from tests.models import Script, build_scripted
+
+TITLE = "Agents that share a server"
+SESSIONS, TURNS = 4, 8
+SYSTEM = "You are agent {0} of a library and answer in whole sentences, with the shelf and the row. " * 20
+HELPER = "You search the catalogue for agent {0} and say what you found there, with all its numbers. " * 8
+SCRIPT = {
+    "Title": "Books",
+    "Find": Script(says="It stands on the third shelf, row 2."),
+    "user": Script(says="It stands on the third shelf, beside the window, where the books of last year are."),
+}
+
+
+def chat_llama_server(url: str) -> tuple[Any, Any]:
+    """Ours, and ours for what can wait."""
+    llm = ChatLlamaServer(base_url=url, max_tokens=60)
+    return llm, llm.model_copy(update={"priority": "background"})
+
+
+def chat_openai(url: str) -> tuple[Any, Any]:
+    """The peer, twice: it has no priorities."""
+    from langchain_openai import ChatOpenAI
+
+    llm = ChatOpenAI(base_url=f"{url}/v1", api_key="none", model="any", max_completion_tokens=60, timeout=600)  # type: ignore[arg-type]
+    return llm, llm
+
+
+CLIENTS: dict[str, Callable[[str], tuple[Any, Any]]] = {
+    "ChatLlamaServer": chat_llama_server,
+    "ChatOpenAI": chat_openai,
+}
+
+
+def _answer(llm: Any, history: list[Any]) -> float:
+    """Seconds to the first token of an answer, which is added to its history."""
+    begun, first, whole = time.perf_counter(), 0.0, None
+    for chunk in llm.stream(history):
+        if not first and chunk.text:
+            first = time.perf_counter() - begun
+        whole = chunk if whole is None else whole + chunk
+    history.append(whole)
+    return first
+
+
+def _session(number: int, turns: int, llm: Any, background: Any, waits: list[float], failed: list[Exception]) -> None:
+    try:
+        history: list[Any] = [SystemMessage(SYSTEM.format(number))]
+        for turn in range(turns):
+            history.append(HumanMessage(f"Tell me, reader {number}, where book {turn} of my reading list is."))
+            waits.append(_answer(llm, history))
+            helper: list[Any] = [SystemMessage(HELPER.format(number))]
+            for step in range(2):
+                helper.append(HumanMessage(f"Find book {turn} for reader {number}, part {step}."))
+                helper.append(llm.invoke(helper))
+            history.append(HumanMessage(f"The catalogue says about book {turn}: {helper[-1].text}"))
+            waits.append(_answer(llm, history))
+            if turn % 2:
+                background.invoke([HumanMessage(f"Title of talk {number}, turn {turn}, about books")])
+    except Exception as error:  # noqa: BLE001 (a thread's error is raised by whoever waits for it)
+        failed.append(error)
+
+
+def measured(
+    model: Path, client: str, slots: int, turns: int, cache_ram: int = -1, sessions: int = SESSIONS
+) -> dict[str, Any]:
+    """One row."""
+    options: dict[str, Any] = {
+        "parallel": slots,
+        "ctx_size": 8192 * slots,
+        "threads": 1,
+        "metrics": True,
+        "cache_ram": cache_ram,
+    }
+    waits, failed = list[float](), list[Exception]()
+    with LocalServer(model, warmup=False, **options) as server:
+        llm, background = CLIENTS[client](server.base_url)
+        threads = [
+            threading.Thread(target=_session, args=(number, turns, llm, background, waits, failed))
+            for number in range(sessions)
+        ]
+        begun = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took = time.perf_counter() - begun
+        if failed:
+            raise failed[0]
+        read = int(server.client().metrics()["prompt_tokens_total"])
+    cuts = statistics.quantiles(waits, n=20)
+    return {
+        "slots": slots,
+        "--cache-ram": "default" if cache_ram < 0 else cache_ram,
+        "client": client,
+        "tokens read": read,
+        "first token p50": round(1000 * statistics.median(waits)),
+        "first token p95": round(1000 * cuts[18]),
+        "all in s": round(took, 1),
+    }
+
+
+def run(quick: bool) -> list[dict[str, Any]]:
+    """One row for each client, on two and on four slots: of three runs the one in the middle by tokens read."""
+    rows = []
+    with tempfile.TemporaryDirectory() as directory:
+        model = build_scripted(Path(directory) / "agents.gguf", SCRIPT, context_length=32768)
+        for slots, cache_ram, client in itertools.product((2, 4), (-1, 0), CLIENTS):
+            times, turns = (1, 2) if quick else (3, TURNS)
+            found = [measured(model, client, slots, turns, cache_ram) for _ in range(times)]
+            rows.append(sorted(found, key=lambda row: int(row["tokens read"]))[times // 2])
+    return rows
+
+
+def draw(rows: list[dict[str, Any]], figure: Any) -> None:
+    """Two panels: what is read, and how long the first token takes."""
+    panels = figure.subplots(1, 2)
+    names = [f"{row['client']}\n{row['slots']} slots\ncache {row['--cache-ram']}" for row in rows]
+    panels[0].bar(names, [row["tokens read"] for row in rows])
+    panels[0].set_title("prompt tokens read")
+    for key, shade in (("first token p95", "0.75"), ("first token p50", "0.4")):
+        panels[1].bar(names, [row[key] for row in rows], color=shade, label=key.rpartition(" ")[2])
+    panels[1].set_title("time to the first token, ms")
+    panels[1].legend()
+    for panel in panels:
+        panel.tick_params(axis="x", labelsize=6)
