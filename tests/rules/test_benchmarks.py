@@ -17,6 +17,7 @@ OURS = {
     "embedding_cpu": ("bare decode", "LlamaServerEmbeddings (LangChain)", "LlamaServerEmbedding (LlamaIndex)"),
     "rerank_cpu": ("bare request", "LlamaServerReranker (LangChain)", "LlamaServerRerank (LlamaIndex)"),
     "import_time": ("langchain_llamacpp_server",),
+    "admission": ("ChatLlamaServer",),
     "corpus": ("LlamaServerEmbeddings (LangChain)", "LlamaServerEmbedding (LlamaIndex)"),
 }
 
