@@ -21,7 +21,6 @@ from .._replies import (
     WholeCompletionDecoder,
     parse_embeddings,
     pipeline,
-    text_of,
     usage_from_wire,
     usage_or_none,
 )
@@ -342,13 +341,17 @@ def _rankings(answer: Any) -> Rankings:
     if not isinstance(found, list):
         raise MalformedReplyError(f"results of the response must be a list, not {type(found).__name__}")
     scored = "score" if isinstance(answer, list) else "relevance_score"
-    ranks = [Ranking(entry["index"], entry[scored], text_of(entry.get("text"))) for entry in found]
+    ranks = [Ranking(entry["index"], entry[scored], _shown_text(entry.get("text"))) for entry in found]
     _refuse_repeated([rank.index for rank in ranks], "results")
     ranks.sort(key=lambda rank: -rank.score)
     if isinstance(answer, list):
         return Rankings(ranks, raw=answer)
     model = answer.get("model")
     return Rankings(ranks, model if isinstance(model, str) else "", usage_or_none(answer.get("usage")), answer)
+
+
+def _shown_text(wire: object) -> str:
+    return wire if isinstance(wire, str) else ""
 
 
 # -- tokens and templates

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from .parse import completion_reply as completion_reply
     from .parse import fallback_call_id as fallback_call_id
     from .parse import parse_embeddings as parse_embeddings
-    from .parse import text_of as text_of
     from .parse import usage_from_wire as usage_from_wire
     from .parse import usage_or_none as usage_or_none
     from .prefill_filter import WithoutPrefill as WithoutPrefill
@@ -65,7 +64,6 @@ __getattr__, __dir__ = lazy(
             "completion_reply",
             "fallback_call_id",
             "parse_embeddings",
-            "text_of",
             "usage_from_wire",
             "usage_or_none",
         ),
