@@ -66,7 +66,9 @@ class MessagesReply:
         stop_reason: `end_turn`, `max_tokens` or `tool_use`; a stop sequence gives `end_turn` too (b11549). None for
             what arrived of a stream that broke.
         stop_sequence: The stop sequence that ended it; None for none.
-        usage: Token counts, those from the cache among the prompt's; None where the server gave none.
+        usage: Token counts, those from the cache among the prompt's; None where the server gave none. The server leaves
+            out its first event, with the prompt's tokens, the id and the model, when an answer begins with a part of a
+            character (b11434): they are 0 and "" then.
     """
 
     id: str = ""
@@ -98,6 +100,7 @@ class MessagesReply:
         blocks: dict[int, dict[str, Any]] = {}
         start: Mapping[str, Any] = {}
         reason = sequence = None
+        told = False
         prompt = answer = 0
         cached: int | None = None
         for event in events:
@@ -108,11 +111,12 @@ class MessagesReply:
             if event.text or event.thinking or event.arguments:
                 _append(blocks.setdefault(event.index, {}), event)
             if event.usage is not None:
+                told = True
                 prompt, cached = event.usage.prompt_tokens or prompt, event.usage.cached_tokens or cached
                 answer = event.usage.completion_tokens or answer
             reason, sequence = event.stop_reason or reason, event.stop_sequence or sequence
         content = tuple(_finished(block) for _, block in sorted(blocks.items()))
-        usage = Usage(prompt, answer, cached) if start else None
+        usage = Usage(prompt, answer, cached) if told or start else None
         return cls(str(start.get("id") or ""), str(start.get("model") or ""), content, reason, sequence, usage)
 
 

@@ -39,6 +39,9 @@ BY_DESIGN: dict[str, str] = {
     "test_chat_completion::test_chat_template_continue_final_message_mutual_exclusion": (
         "`continue_final_message` wins: the client sends `add_generation_prompt: false` with it"
     ),
+    "test_chat_completion::test_chat_template_assistant_prefill": (
+        "an answer at the end is continued with `continue_final_message=True` only"
+    ),
     "test_chat_completion::test_invalid_chat_completion_req[messages3]": 'a message without content is sent with ""',
     "test_chat_completion::test_invalid_chat_completion_req[messages6]": 'a message without content is sent with ""',
     "test_chat_completion::test_invalid_chat_completion_req[messages7]": (

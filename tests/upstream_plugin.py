@@ -26,6 +26,7 @@ from llamacpp_server import (
     LlamaServerClient,
     LlamaServerError,
     MessagesRequest,
+    Metrics,
     ResponsesRequest,
     Usage,
 )
@@ -277,11 +278,13 @@ def whole(client: LlamaServerClient, method: str, path: str, query: dict[str, st
         case "GET", "/props":
             return client.props(model).raw
         case "GET", "/models" | "/v1/models":
-            return {"object": "list", "data": [card.raw for card in client.models(reload="reload" in query)]}
+            cards = client.models(reload="reload" in query)
+            able = [{"name": card.id, "capabilities": list(card.capabilities)} for card in cards]
+            return {"object": "list", "data": [card.raw for card in cards], "models": able}
         case "GET", "/slots":
             return [slot.raw for slot in client.slots(model, fail_when_busy="fail_on_no_slot" in query)]
         case "GET", "/metrics":
-            return client.metrics(model).text
+            return client.metrics(model)
         case "GET", "/lora-adapters":
             return [adapter.raw for adapter in client.lora_adapters(model)]
         case "POST", "/lora-adapters":
@@ -439,10 +442,13 @@ def put_client_in_place() -> None:
         try:
             with connected(url, headers) as client:
                 answer.body = whole(client, method, parts.path, dict(parse_qsl(parts.query)), data)
+            if isinstance(answer.body, Metrics):
+                answer.headers = {"Process-Start-Time-Unix": str(answer.body.started_at)}
+                answer.body = answer.body.text
         except LlamaServerError as error:
             answer.status_code, answer.body = error.status or 400, body_of(error)
-        except (PlainOnly, AttributeError, KeyError, TypeError):
-            plain_requests[f"{method} {parts.path}"] += 1
+        except (PlainOnly, AttributeError, KeyError, TypeError) as error:
+            plain_requests[f"{method} {parts.path} {error!r:.90}"] += 1
             return plain(self, method, path, data, headers, *more, **named)
         print("Response through the client", json.dumps(answer.body, default=str))
         return answer

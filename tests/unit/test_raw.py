@@ -2,7 +2,7 @@
 
 import pytest
 
-from llamacpp_server import fold_chat, fold_completion
+from llamacpp_server import MessagesEvent, MessagesReply, Usage, fold_chat, fold_completion
 from llamacpp_server._replies import ChatStreamDecoder, CompletionStreamDecoder, chat_reply, completion_reply
 from tests.unit.events import DONE, chunk, event, role, text
 
@@ -55,3 +55,10 @@ def test_odd_values_of_native_fields_say_nothing():
     assert (choice.truncated, choice.stopping_word, choice.tokens_cached, choice.prompt) == (False, None, None, None)
     assert choice.generation_settings == {}
     assert choice.raw["stopping_word"] == 5
+
+
+def test_a_message_without_its_first_event_keeps_the_count_of_its_answer():
+    """llama-server leaves the event out when the answer begins with a part of a character (b11434)."""
+    events = [MessagesEvent("content_block_delta", text="a"), MessagesEvent("message_delta", usage=Usage(0, 4))]
+    reply = MessagesReply.from_events(events)
+    assert (reply.text, reply.usage) == ("a", Usage(0, 4))
