@@ -6,6 +6,7 @@ import pytest
 
 from llamacpp_server import AsyncLlamaServerClient
 from tests.rules.routes import OTHER_SERVERS, PATH, ROOT, ROUTES, calls_in_code, page, paths_in_code
+from tests.upstream import BY_DESIGN, tell, unlisted_fields
 
 # Methods that put several requests together, or that are no request.
 _COMPOSED = {"with_settings", "aclose", "stream_resumable_chat", "choice_probabilities", "calibrate"}
@@ -37,3 +38,20 @@ def test_the_test_of_a_route_exists(route) -> None:
     file, _, name = route.test.partition("::")
     tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def test_a_request_field_of_the_server_that_no_table_has_is_found(tmp_path) -> None:
+    schema = 'add((new field_num("temperature", x))->add_alias("brand_alias");'
+    schema += '\n#if 0\nadd((new field_num("speculative", x)));\n#endif\n    // add((new field_num("off", x))\n'
+    (tmp_path / "server-schema.cpp").write_text(schema)
+    (tmp_path / "server-common.cpp").write_text('body.contains("stop"); json_value(body, "brand_new", 1);')
+    assert unlisted_fields(tmp_path) == {"brand_alias", "brand_new"}
+
+
+def test_what_passes_with_plain_http_only_fails_the_command_unless_it_has_a_reason() -> None:
+    passed, failed = ("passed", ""), ("failed", "assert 1 == 2")
+    known = next(iter(BY_DESIGN))
+    assert tell({"a": passed, known: passed, "b": failed}, {"a": passed, known: failed, "b": failed}) == 0
+    assert tell({"a": passed}, {"a": failed}) == 1
+    assert tell({"a": passed}, {}) == 1
+    assert tell({}, {}) == 1
