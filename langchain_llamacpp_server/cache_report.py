@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -10,8 +11,9 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
-from llamacpp_server import ChatRequest, Timings, Usage
+from llamacpp_server import ChatRequest, LlamaServerError, Timings, Usage
 from llamacpp_server.diagnostics import CacheReport as CoreCacheReport
+from llamacpp_server.diagnostics import Recording, recording_of
 
 from ._messages import to_wire
 from ._tools import wire_tools
@@ -40,14 +42,19 @@ class CacheReport(CoreCacheReport, BaseCallbackHandler):
 
     Args:
         llm: Renders prompts, where requests agree and their prompts may not; None compares requests only.
+        recording: A file that gets each turn as a line, for `llamacpp-server doctor`. It holds the texts of the
+            conversations, no keys or addresses; None records nothing.
     """
 
     # In a thread of its own each token of an awaited stream would be handed over to it.
     run_inline = True
     ignore_agent = ignore_chain = ignore_retriever = ignore_custom_event = True
 
-    def __init__(self, llm: ChatLlamaServer | None = None) -> None:
-        super().__init__(None if llm is None else lambda request: llm.client.apply_template(request))
+    def __init__(
+        self, llm: ChatLlamaServer | None = None, *, recording: str | os.PathLike[str] | Recording | None = None
+    ) -> None:
+        render = None if llm is None else lambda request: llm.client.apply_template(request)
+        super().__init__(render, recording_of(recording, llm))
         self._llm = llm
         self._running: dict[UUID, tuple[list[BaseMessage], Mapping[str, Any], str | None]] = {}
 
@@ -67,8 +74,9 @@ class CacheReport(CoreCacheReport, BaseCallbackHandler):
         self._running[run_id] = (messages[0], params, None if session is None else str(session))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Discard a call that failed."""
-        self._running.pop(run_id, None)
+        """Discard a call that failed; a recording has its kind."""
+        if self._running.pop(run_id, None) and self.recording is not None and isinstance(error, LlamaServerError):
+            self.recording.error(error)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Record the turn."""
@@ -90,4 +98,7 @@ class CacheReport(CoreCacheReport, BaseCallbackHandler):
 
 def _usage(reply: AIMessage) -> Usage | None:
     usage = reply.usage_metadata
-    return None if usage is None else Usage(usage["input_tokens"], usage["output_tokens"])
+    if usage is None:
+        return None
+    thought = usage.get("output_token_details", {}).get("reasoning")
+    return Usage(usage["input_tokens"], usage["output_tokens"], reasoning_tokens=thought)

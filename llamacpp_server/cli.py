@@ -26,8 +26,15 @@ from .chat import ChatRequest
 from .client import LlamaServerClient
 from .diagnostics import (
     CAPABILITIES,
+    Cost,
     Finding,
+    Recorded,
+    Replay,
+    diagnose,
+    doctor_page,
     preflight,
+    read_recording,
+    replay,
 )
 from .errors import LlamaServerError
 from .integration import (
@@ -48,6 +55,7 @@ __all__ = ["main"]
 
 _DIM, _PLAIN, _START_OF_LINE = "\033[2m", "\033[0m", "\r\033[K"
 _INTERRUPTED: Final = 130
+_WATCH_SECONDS: Final = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -259,6 +267,56 @@ def _serve(arguments: argparse.Namespace, progress: _Progress) -> int:
         return 1
 
 
+# -- doctor
+
+
+def _doctor(arguments: argparse.Namespace, _progress: _Progress) -> int:
+    server, calls = read_recording(arguments.recording)
+    costs = diagnose(server, calls)
+    replays = _replayed(arguments.apply, server, calls, costs) if arguments.apply else None
+    if arguments.html:
+        Path(arguments.html).write_text(doctor_page(server, calls, costs, replays), encoding="utf-8")
+    if arguments.json:
+        print(json.dumps({"calls": len(calls), "costs": [asdict(cost) for cost in costs]}, indent=2))
+    else:
+        _print_costs(len(calls), costs)
+    if replays is not None and not arguments.json:
+        for name, found in zip(("as it was", "with them"), replays, strict=True):
+            print(f"{name}: {found.tokens_read} tokens read in {found.seconds:.1f} s, {found.failed} failed")
+    while arguments.watch:
+        time.sleep(_WATCH_SECONDS)
+        server, now = read_recording(arguments.recording)
+        if len(now) != len(calls):
+            calls = now
+            _print_costs(len(calls), diagnose(server, calls))
+    return 0
+
+
+def _print_costs(calls: int, costs: Sequence[Cost]) -> None:
+    print(f"{calls} calls; {'what costs most comes first:' if costs else 'nothing that costs much was found'}")
+    for number, cost in enumerate(costs, 1):
+        print(f"{number}. {printable(str(cost))}", flush=True)
+
+
+def _replayed(
+    model: str, server: dict[str, Any], calls: Sequence[Recorded], costs: Sequence[Cost]
+) -> tuple[Replay, Replay]:
+    """The recording sent to a server as it was, and to one with the options that help."""
+    before: dict[str, Any] = {"parallel": server.get("slots") or 1}
+    if server.get("n_ctx"):
+        before["ctx_size"] = server["n_ctx"] * before["parallel"]
+    after = dict(before)
+    for cost in reversed(costs):  # where two disagree, the dearer one wins
+        after |= cost.options
+    added = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in after.items())
+    print(f"with: {added}", file=sys.stderr)
+    found = []
+    for options in (before, after):
+        with LocalServer(model, **options) as local, local.client() as client:
+            found.append(replay(client, calls))
+    return found[0], found[1]
+
+
 # -- models and servers
 
 
@@ -321,7 +379,9 @@ def _client(arguments: argparse.Namespace, progress: _Progress) -> LlamaServerCl
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llamacpp-server", description="Check, use and run llama.cpp servers.")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="check | chat | serve | models | load | unload | ps | logs")
+    commands = parser.add_subparsers(
+        required=True, metavar="check | chat | serve | doctor | models | load | unload | ps | logs"
+    )
     where = _where()
 
     check = commands.add_parser("check", parents=[where], help="what a server can do, and what is missing")
@@ -349,6 +409,15 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--estimate", action="store_true", help="print the memory that the model needs, and exit")
     _add_serve_options(serve)
     serve.set_defaults(run=_serve)
+    doctor = commands.add_parser("doctor", help="what made a recorded program slow, and which flag or line helps")
+    doctor.add_argument("recording", help="the file that CacheReport(recording=...) wrote")
+    doctor.add_argument("--html", metavar="FILE", help="write a page with plots")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.add_argument("--watch", action="store_true", help="go on while the program runs, until ^C")
+    doctor.add_argument(
+        "--apply", metavar="MODEL", help="send the calls to a local server of this GGUF, without and with the flags"
+    )
+    doctor.set_defaults(run=_doctor)
     _add_management(commands, where)
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -13,9 +14,10 @@ from llama_index.core.instrumentation.events.exception import ExceptionEvent
 from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMChatStartEvent
 from pydantic import PrivateAttr
 
-from llamacpp_server import ChatRequest, Timings, Usage
+from llamacpp_server import ChatRequest, LlamaServerError, Timings, Usage
 from llamacpp_server._notices import say_once
 from llamacpp_server.diagnostics import CacheReport as CoreCacheReport
+from llamacpp_server.diagnostics import Recording, recording_of
 
 from ._messages import to_wire
 from ._tools import tool_dict
@@ -39,10 +41,15 @@ class CacheReport(CoreCacheReport):
 
     Args:
         llm: Renders prompts, where requests agree and their prompts may not; None compares requests only.
+        recording: A file that gets each turn as a line, for `llamacpp-server doctor`. It holds the texts of the
+            conversations, no keys or addresses; None records nothing.
     """
 
-    def __init__(self, llm: LlamaServer | None = None) -> None:
-        super().__init__(None if llm is None else lambda request: llm.client.apply_template(request))
+    def __init__(
+        self, llm: LlamaServer | None = None, *, recording: str | os.PathLike[str] | Recording | None = None
+    ) -> None:
+        render = None if llm is None else lambda request: llm.client.apply_template(request)
+        super().__init__(render, recording_of(recording, llm))
         self._llm = llm
         self._running: dict[str | None, Mapping[str, Any]] = {}
         self._handler = _Handler(self._note)
@@ -67,12 +74,15 @@ class CacheReport(CoreCacheReport):
         if isinstance(event, LLMChatStartEvent):
             self._running[event.span_id] = event.additional_kwargs
         elif isinstance(event, ExceptionEvent):
-            self._running.pop(event.span_id, None)
+            began = self._running.pop(event.span_id, None) is not None
+            if began and self.recording is not None and isinstance(event.exception, LlamaServerError):
+                self.recording.error(event.exception)
         elif isinstance(event, LLMChatEndEvent):
             given = self._running.pop(event.span_id, {})
             details = event.response.additional_kwargs if event.response is not None else {}
             if timings := details.get("timings"):
-                usage = Usage(tokens, 0) if (tokens := details.get("prompt_tokens")) is not None else None
+                written = details.get("completion_tokens") or 0
+                usage = Usage(tokens, written) if (tokens := details.get("prompt_tokens")) is not None else None
                 session = event.tags.get("session")
                 request = self._request(event.messages, given)
                 self.add_counts(request, usage, Timings(**timings), None if session is None else str(session))

@@ -1,4 +1,4 @@
-"""Reports about a server: its prompt cache, and a check of its setup."""
+"""Reports about a server and its programs: its prompt cache, a check of its setup, and what made a program slow."""
 
 from __future__ import annotations
 
@@ -10,14 +10,26 @@ if TYPE_CHECKING:
     from .cache_changes import compare
     from .cache_report import CacheReport, CacheTurn
     from .checks import CAPABILITIES, Finding, preflight
+    from .doctor import Cost, Replay, diagnose, replay
+    from .doctor_page import doctor_page
+    from .recording import Recorded, Recording, read_recording, recording_of
 
 __all__ = [
     "CAPABILITIES",
     "CacheReport",
     "CacheTurn",
+    "Cost",
     "Finding",
+    "Recorded",
+    "Recording",
+    "Replay",
     "compare",
+    "diagnose",
+    "doctor_page",
     "preflight",
+    "read_recording",
+    "recording_of",
+    "replay",
 ]
 
 __getattr__, __dir__ = lazy(
@@ -26,5 +38,8 @@ __getattr__, __dir__ = lazy(
         "cache_changes": ("compare",),
         "cache_report": ("CacheReport", "CacheTurn"),
         "checks": ("CAPABILITIES", "Finding", "preflight"),
+        "doctor": ("Cost", "Replay", "diagnose", "replay"),
+        "doctor_page": ("doctor_page",),
+        "recording": ("Recorded", "Recording", "read_recording", "recording_of"),
     },
 )

@@ -16,6 +16,7 @@ from typing import Any, Final
 from ..chat import ChatReply, ChatRequest, Timings, Usage
 from ..errors import LlamaServerError
 from .cache_changes import Change, compare
+from .recording import Recording
 
 __all__ = ["CacheReport", "CacheTurn"]
 
@@ -82,9 +83,11 @@ class CacheReport:
     Args:
         render: Makes the prompt of a request, such as `LlamaServerClient.apply_template`; called when the report is
             read, for turns that lost something though their messages and tools stayed. None compares requests only.
+        recording: Gets each turn as well, for `llamacpp-server doctor`; None records nothing.
     """
 
     render: Render | None = None
+    recording: Recording | None = None
     _turns: list[CacheTurn | _Pending] = field(default_factory=list, init=False, repr=False)
     _sessions: list[_Session] = field(default_factory=list, init=False, repr=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
@@ -105,6 +108,8 @@ class CacheReport:
         """`add`, for those who have the counts apart; the timings win, as they tell of every build what was read."""
         if usage is None and timings is None:
             return
+        if self.recording is not None:
+            self.recording.chat(request, usage, timings, session)
         tokens = usage.prompt_tokens if usage else (timings.cache_n or 0) + timings.prompt_n if timings else 0
         reused = tokens - timings.prompt_n if timings else (usage and usage.cached_tokens) or 0
         request = replace(request, thinking_control=None)  # it is for a reply that runs
