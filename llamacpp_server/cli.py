@@ -31,7 +31,7 @@ from .diagnostics import (
     Recorded,
     Replay,
     diagnose,
-    doctor_page,
+    doctor_html,
     preflight,
     read_recording,
     replay,
@@ -275,7 +275,7 @@ def _doctor(arguments: argparse.Namespace, _progress: _Progress) -> int:
     costs = diagnose(server, calls)
     replays = _replayed(arguments.apply, server, calls, costs) if arguments.apply else None
     if arguments.html:
-        Path(arguments.html).write_text(doctor_page(server, calls, costs, replays), encoding="utf-8")
+        Path(arguments.html).write_text(doctor_html(server, calls, costs, replays), encoding="utf-8")
     if arguments.json:
         print(json.dumps({"calls": len(calls), "costs": [asdict(cost) for cost in costs]}, indent=2))
     else:

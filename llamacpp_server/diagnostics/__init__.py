@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .cache_report import CacheReport, CacheTurn
     from .checks import CAPABILITIES, Finding, preflight
     from .doctor import Cost, Replay, diagnose, replay
-    from .doctor_page import doctor_page
+    from .doctor_page import doctor_html
     from .recording import Recorded, Recording, read_recording, recording_of
 
 __all__ = [
@@ -25,7 +25,7 @@ __all__ = [
     "Replay",
     "compare",
     "diagnose",
-    "doctor_page",
+    "doctor_html",
     "preflight",
     "read_recording",
     "recording_of",
@@ -39,7 +39,7 @@ __getattr__, __dir__ = lazy(
         "cache_report": ("CacheReport", "CacheTurn"),
         "checks": ("CAPABILITIES", "Finding", "preflight"),
         "doctor": ("Cost", "Replay", "diagnose", "replay"),
-        "doctor_page": ("doctor_page",),
+        "doctor_page": ("doctor_html",),
         "recording": ("Recorded", "Recording", "read_recording", "recording_of"),
     },
 )

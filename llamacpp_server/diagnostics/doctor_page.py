@@ -9,7 +9,7 @@ from typing import Any, Final
 from .doctor import Cost, Replay
 from .recording import Recorded
 
-__all__ = ["doctor_page"]
+__all__ = ["doctor_html"]
 
 _WIDTH, _ROW, _LABEL = 760, 26, 170
 _MOST_BARS: Final = 120
@@ -23,7 +23,7 @@ svg { width: 100%; height: auto } svg text { font: 12px system-ui, sans-serif; f
 """
 
 
-def doctor_page(
+def doctor_html(
     server: Mapping[str, Any],
     calls: Sequence[Recorded],
     costs: Sequence[Cost],
