@@ -48,6 +48,14 @@ def part(block: str | Block) -> Part | None:
     return dict(block)  # the server says itself what it can't read
 
 
+def result_part(block: str | Block) -> Part | None:
+    """The part for a block of a tool's result; as it is where it can't be read, and the client makes a note of it."""
+    try:
+        return part(block)
+    except BadRequestError:
+        return dict(block) if isinstance(block, Mapping) else None
+
+
 def text_part(text: str) -> Part:
     """A part of text."""
     return {"type": "text", "text": text}
@@ -87,7 +95,8 @@ def _image(block: Block) -> Part:
 
 def _image_url(block: Block) -> Part:
     url = block.get("image_url")
-    return {"type": "image_url", "image_url": {"url": url} if isinstance(url, str) else dict(url or {})}
+    fields = {"url": url} if isinstance(url, str) else dict(url) if isinstance(url, Mapping) else {}
+    return {"type": "image_url", "image_url": fields}
 
 
 def _audio(block: Block) -> Part:

@@ -20,7 +20,7 @@ from langchain_core.messages import (
 from llamacpp_server import BadRequestError
 from llamacpp_server.wire import MessageDict
 
-from ._content import STRUCTURAL, Part, part, text_part
+from ._content import STRUCTURAL, Part, part, result_part, text_part
 from ._tools import unmarked
 
 _NO_MEDIA = STRUCTURAL | {"text", "text-plain", "tool_result"}
@@ -87,7 +87,8 @@ def _named(wire: dict[str, Any], message: BaseMessage) -> dict[str, Any]:
 def _content(message: BaseMessage) -> dict[str, Any]:
     if isinstance(message.content, str):
         return {"content": message.content}
-    return {"content": _joined([p for block in message.content if (p := part(block)) is not None])}
+    read = result_part if isinstance(message, ToolMessage | FunctionMessage) else part
+    return {"content": _joined([p for block in message.content if (p := read(block)) is not None])}
 
 
 def _joined(parts: list[Part]) -> str | list[Part]:
@@ -170,7 +171,7 @@ def _split_results(content: list[Any]) -> tuple[list[dict[str, Any]], list[Any]]
     for block in content:
         if isinstance(block, dict) and block.get("type") == "tool_result":
             inner = block.get("content") or ""
-            parts = [text_part(inner)] if isinstance(inner, str) else [p for b in inner if (p := part(b)) is not None]
+            parts = [text_part(inner)] if isinstance(inner, str) else [p for b in inner if (p := result_part(b))]
             results.append({"role": "tool", "content": _joined(parts), "tool_call_id": block.get("tool_use_id")})
         else:
             rest.append(block)

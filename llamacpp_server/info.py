@@ -146,7 +146,7 @@ def _thinking(template: str) -> ThinkingSwitch | None:
 
 
 def media_of(messages: Iterable[MessageDict]) -> set[Medium]:
-    """Which media the messages hold."""
-    contents = (message.get("content") for message in messages)
+    """Which media the messages hold, but for tool results: a model that can't read those gets notes in their place."""
+    contents = (message.get("content") for message in messages if message.get("role") not in ("tool", "function"))
     parts = (part for content in contents if isinstance(content, list) for part in content)
-    return {_PART_MEDIA[part["type"]] for part in parts if part["type"] in _PART_MEDIA}
+    return {_PART_MEDIA[kind] for part in parts if (kind := part.get("type", "")) in _PART_MEDIA and part.get(kind)}

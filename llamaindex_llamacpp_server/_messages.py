@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import singledispatch
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from llama_index.core.base.llms.types import (
     AudioBlock,
@@ -60,7 +60,7 @@ def to_wire(messages: Sequence[ChatMessage], *, replay_thinking: bool) -> list[M
     unanswered: list[str] = []
     for number, message in enumerate(messages):
         role = _ROLES.get(message.role, message.role.value)
-        converted: MessageDict = {"role": role, "content": _content(message.blocks)}
+        converted: MessageDict = {"role": role, "content": _content(message.blocks, result=role == "tool")}
         if role == "assistant":
             calls = _tool_calls(message, number)
             unanswered = [call["id"] for call in calls]
@@ -75,12 +75,29 @@ def to_wire(messages: Sequence[ChatMessage], *, replay_thinking: bool) -> list[M
     return wire
 
 
-def _content(blocks: Iterable[Any]) -> str | list[ContentPartDict]:
+def _content(blocks: Iterable[Any], *, result: bool = False) -> str | list[ContentPartDict]:
     """A string when all of it is text, because some templates take nothing else."""
-    parts = [part for block in blocks for part in _parts(block)]
+    read = _result_parts if result else _parts
+    parts = [part for block in blocks for part in read(block)]
     texts = [part["text"] for part in parts if part["type"] == "text"]
     # LlamaIndex itself joins the texts of a message so (`ChatMessage.content`).
     return "\n".join(texts) if len(texts) == len(parts) else parts
+
+
+def _result_parts(block: Any) -> list[ContentPartDict]:
+    """The parts of a tool's block; one that can't be read is named, and the client makes a note of it."""
+    if isinstance(block, CitableBlock):
+        inner = (part for one in block.content for part in _result_parts(one))
+        return [_text(f"{block.title} ({block.source}):"), *inner]
+    try:
+        return _parts(block)
+    except BadRequestError:
+        kind = next((getattr(block, name, None) for name in _MIME_TYPES if getattr(block, name, None)), None)
+        described = {"type": "document", "mime_type": kind or block.block_type}
+        return [cast(ContentPartDict, described)]
+
+
+_MIME_TYPES: Final = ("document_mimetype", "image_mimetype", "video_mimetype")
 
 
 @singledispatch

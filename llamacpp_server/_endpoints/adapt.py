@@ -13,12 +13,14 @@ from typing import Any, Final, cast
 
 from .._history import (
     MEDIA_PARTS,
+    REPAIRS,
     find_needs,
     repair_history,
     template_tags,
     well_formed,
+    without_media,
 )
-from .._repairs import tell
+from .._repairs import enabled, tell
 from .._schemas import (
     clean_schema,
     clean_tools,
@@ -32,6 +34,7 @@ from ..errors import (
     ContextOverflowError,
     LlamaServerError,
     NotFoundError,
+    NotSupportedError,
     ServerFaultError,
 )
 from ..info import ServerInfo
@@ -42,6 +45,7 @@ from ..transport import (
     Program,
     ask,
 )
+from ..wire import MessageDict
 from .bodies import continues
 from .server_memory import recall, recall_by_props
 
@@ -90,6 +94,8 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
         )
     except ValueError as error:
         raise BadRequestError(f"history_repair: {error}") from None
+    messages, done = _without_blind(messages, known.blind, request.history_repair)
+    repairs += done
     tools = list(request.tools)
     params, done = without_thinking(request.params)
     repairs += done
@@ -104,6 +110,33 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
     written = any(params.get(name) is not None for name in ("choices", "regex"))
     tell([repair for repair in repairs if not (written and repair.name == "thinking_off")])
     return replace(request, messages=messages, tools=tools, params=params), repairs
+
+
+def _without_blind(
+    messages: list[MessageDict], kinds: Collection[str], wanted: bool | Collection[str]
+) -> tuple[list[MessageDict], tuple[Repair, ...]]:
+    """Messages whose tool results hold no media that the model can't read."""
+    if not kinds or "tool_results" not in enabled(REPAIRS, wanted):
+        return messages, ()
+    repairs = list[Repair]()
+    changed = without_media(
+        cast(list[dict[str, Any]], messages),
+        kinds,
+        lambda where, what: repairs.append(Repair("tool_results", where, what)),
+    )
+    return cast(list[MessageDict], changed), tuple(repairs)
+
+
+def _learn_of_media(
+    settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any], error: NotSupportedError
+) -> bool:
+    """Whether the model can't read media that tool results hold; those kinds are remembered then."""
+    words = f"{error.server_message or error.message}".lower()
+    kinds = {kind for kind in ("image", "audio", "video") if f"{kind} input" in words or f"{kind}s input" in words}
+    if _without_blind(body["messages"], kinds, request.history_repair)[0] == body["messages"]:
+        return False
+    recall(settings, request.model).blind |= kinds
+    return True
 
 
 def _clean_answer(params: dict[str, Any]) -> tuple[Repair, ...]:
@@ -133,12 +166,16 @@ def learn(settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any
     """
     if isinstance(error, ContextOverflowError):
         return False
+    if isinstance(error, NotSupportedError) and not _learn_of_media(settings, request, body, error):
+        return False
     # The refusal is told at once when there is nobody to ask for its reason.
     patience = min(_PATIENCE, settings.read_timeout or _PATIENCE)
     settings = settings.replace(
         read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False
     )
-    found = request.history_repair is not False and (yield from _learn_of_history(settings, request, body))
+    found = isinstance(error, NotSupportedError)
+    if not found and request.history_repair is not False:
+        found = yield from _learn_of_history(settings, request, body)
     if not found and body.get("tools") and isinstance(error, BadRequestError | ServerFaultError):
         found = yield from _learn_of_tools(settings, request, body, error)
     if found and recall(settings, request.model).seen is None:

@@ -39,6 +39,7 @@ class ServerMemory:
     Attributes:
         needs: Repairs that its template needs.
         plain: Whether it wants one type for each node of a tool's schema.
+        blind: Media that the model was found not to read: `image`, `audio`, `video`.
         tools: Whether its template knows tools at all; None where that is not known.
         looked: Whether the server was asked for the template.
         tags: Those that its template writes; None where that is not known.
@@ -52,6 +53,7 @@ class ServerMemory:
 
     needs: frozenset[str] = frozenset()
     plain: bool = False
+    blind: frozenset[str] = frozenset()
     tools: bool | None = None
     looked: bool = False
     tags: frozenset[str] | None = None
@@ -71,7 +73,7 @@ class ServerMemory:
         if self.seen is None:
             return False
         age = time.monotonic() - self.confirmed
-        changes = self.needs or self.plain or self.ways or (tools and self.tools is False)
+        changes = self.needs or self.plain or self.blind or self.ways or (tools and self.tools is False)
         return age > _CHANGES_FOR if changes else tools and age > _TOOLS_FOR
 
     def remember_way(self, form: str, way: str) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from .templates import MEDIA_PARTS as MEDIA_PARTS
     from .templates import NO_RESULT as NO_RESULT
     from .templates import TEMPLATE_REPAIRS as TEMPLATE_REPAIRS
+    from .tool_results import TOOL_ROLES as TOOL_ROLES
+    from .tool_results import unreadable as unreadable
+    from .tool_results import without_media as without_media
 
 __getattr__, __dir__ = lazy(
     __name__,
@@ -43,5 +46,6 @@ __getattr__, __dir__ = lazy(
             "template_tags",
         ),
         "templates": ("MEDIA_PARTS", "NO_RESULT", "TEMPLATE_REPAIRS"),
+        "tool_results": ("TOOL_ROLES", "unreadable", "without_media"),
     },
 )

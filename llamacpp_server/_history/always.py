@@ -22,6 +22,7 @@ from ..chat import Repair
 from ..errors import BadRequestError
 from ..wire import MessageDict
 from .templates import MEDIA_PARTS, TEMPLATE_REPAIRS, answered_calls, joined
+from .tool_results import readable_results
 
 Message = dict[str, Any]
 Note = Callable[[str, str], None]
@@ -259,6 +260,7 @@ def _two_endings(messages: list[Message], note: Note) -> list[Message]:
 
 ALWAYS: Final[Mapping[str, Step]] = {
     "fields": _fields,
+    "tool_results": readable_results,
     "invalid_arguments": _arguments,
     "missing_ids": _missing_ids,
     "unanswered_calls": _open_end,

@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 from urllib.parse import SplitResult, unquote, unquote_to_bytes, urljoin, urlsplit
 
-from .._repairs import tell
+from .._history import (
+    TOOL_ROLES,
+    unreadable,
+)
+from .._repairs import enabled, tell
 from ..chat import ChatRequest, MediaPolicy, Repair
 from ..errors import (
     BadRequestError,
@@ -93,17 +97,25 @@ def with_media(request: ChatRequest) -> Program[tuple[ChatRequest, tuple[Repair,
         for number, part in enumerate(content)
         if _is_media(part)
     ]
-    programs = [_ready(part, f"messages[{at}].content[{number}]", request.media) for at, number, part in places]
-    done = yield from _all(programs, far=sum(_source(part)[0] in _WEB for _, _, part in places) > 1)
+    mends = "tool_results" in _wanted(request)
+    programs = [
+        _result_or_note(part, where, request.media)
+        if mends and request.messages[at].get("role") in TOOL_ROLES
+        else _user_part(part, where, request.media, mends=mends)
+        for at, number, part in places
+        for where in [f"messages[{at}].content[{number}]"]
+    ]
+    done = yield from _all(programs, far=sum(_is_far(part) for _, _, part in places) > 1)
     messages: list[dict[str, Any]] = [dict(message) for message in request.messages]
     repairs: list[Repair] = []
     for (at, number, _), (part, repair) in zip(places, done, strict=True):
         messages[at]["content"] = [*messages[at]["content"]]
         messages[at]["content"][number] = part
         repairs += [] if repair is None else [repair]
-    for at in {at for at, _, given in places if given["type"] == "file"}:
-        parts = messages[at]["content"]
-        if all(part.get("type") == "text" for part in parts):
+    for at, given in {at: given for at, _, given in places}.items():
+        messages[at]["content"] = parts = [part for part in messages[at]["content"] if part]
+        texts = all(part.get("type") == "text" for part in parts)
+        if texts and (given["type"] == "file" or request.messages[at].get("role") in TOOL_ROLES or not parts):
             messages[at]["content"] = "\n".join(part["text"] for part in parts)  # some templates take nothing else
     tell(repairs)
     return replace(request, messages=cast(Sequence[MessageDict], messages)), tuple(repairs)
@@ -137,6 +149,46 @@ def _all(programs: Sequence[Program[Made]], *, far: bool) -> Program[list[Made]]
         if isinstance(result, LlamaServerError):
             raise result
     return cast(list[Made], results)
+
+
+def _wanted(request: ChatRequest) -> frozenset[str]:
+    """The repairs of media that the request allows; a wrong name is reported with the other repairs."""
+    wanted = request.history_repair
+    if isinstance(wanted, bool):
+        return enabled(("tool_results",), wanted)
+    names = {wanted} if isinstance(wanted, str) else set(wanted)
+    known = "tool_results" in names or all(name.startswith("-") for name in names)
+    return frozenset({"tool_results"} if known and "-tool_results" not in names else ())
+
+
+def _is_far(part: Part) -> bool:
+    try:
+        return _source(part)[0] in _WEB
+    except BadRequestError:
+        return False
+
+
+def _is_empty(part: Part) -> bool:
+    inner = part.get(part["type"])
+    given = inner if isinstance(inner, Mapping) else {"url": inner}
+    return part["type"] == "image_url" and not (given.get("url") or given.get("data"))
+
+
+def _user_part(part: Part, where: str, policy: MediaPolicy, *, mends: bool) -> Program[Made]:
+    if mends and _is_empty(part):
+        return {}, Repair("tool_results", where, "removed an image without data")
+    return (yield from _ready(part, where, policy))
+
+
+def _result_or_note(part: Part, where: str, policy: MediaPolicy) -> Program[Made]:
+    """A tool's part, or a note where it can't be read: one bad result would be sent again with every later turn."""
+    if _is_empty(part):
+        return {}, Repair("tool_results", where, "removed an image without data")
+    try:
+        return (yield from _ready(part, where, policy))
+    except (BadRequestError, ConnectionFailedError, RequestTimeoutError):
+        what = f"replaced a {_NAMES[part['type']]} of a tool that can't be read by a note"
+        return unreadable(part, "it can't be read"), Repair("tool_results", where, what)
 
 
 def _ready(part: Part, where: str, policy: MediaPolicy) -> Program[Made]:

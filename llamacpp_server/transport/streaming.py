@@ -20,7 +20,14 @@ from .._replies import (
     not_this_api,
 )
 from ..chat import ChatReply, CompletionReply
-from ..errors import BadRequestError, LlamaServerError, NotFoundError, ServerBusyError, ServerFaultError
+from ..errors import (
+    BadRequestError,
+    LlamaServerError,
+    NotFoundError,
+    NotSupportedError,
+    ServerBusyError,
+    ServerFaultError,
+)
 from ..settings import ServerSettings, redact_url
 from .effects import OpenReply, Program, Read
 from .exchange import Call, admission, deadline_in, placed_reply, run_alone, within
@@ -114,7 +121,7 @@ def _answer(ticket: Ticket, stream: StreamCall[D], deadline: float | None) -> Pr
         if stream.fallback is None:
             raise
         return (yield from placed_reply(ticket, within(stream.settings, deadline), stream.fallback)), stream
-    except (BadRequestError, ServerFaultError) as error:
+    except (BadRequestError, NotSupportedError, ServerFaultError) as error:
         other = yield from _recovered(stream, error)
         if other is None:
             raise
