@@ -12,37 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from ._endpoints import (
-    chat as _chats,
-)
-from ._endpoints import (
-    decide as _deciding,
-)
-from ._endpoints import (
-    embeddings as _embedding,
-)
-from ._endpoints import (
-    lora as _lora,
-)
-from ._endpoints import (
-    other_apis as _apis,
-)
-from ._endpoints import (
-    reranking as _ranking,
-)
-from ._endpoints import (
-    resumable as _resumable,
-)
-from ._endpoints import (
-    router as _router,
-)
-from ._endpoints import (
-    server as _endpoints,
-)
-from ._endpoints import (
-    server_tools as _tools,
-)
-from ._endpoints import (
-    slots as _prompt_cache,
+    chat,
+    decide,
+    embeddings,
+    lora,
+    other_apis,
+    reranking,
+    resumable,
+    router,
+    server,
+    server_tools,
+    slots,
 )
 from ._replies import (
     fold_chat,
@@ -162,27 +142,27 @@ class AsyncLlamaServerClient:
         Raises:
             LlamaServerError: As the type says; `partial` holds what came before a failure.
         """
-        return await self._transport.whole(_chats.stream_chat(self.settings, request), fold_chat)
+        return await self._transport.whole(chat.stream_chat(self.settings, request), fold_chat)
 
     def stream_chat(self, request: ChatRequest) -> AsyncIterator[ChatDelta]:
         """Stream a chat reply. Close the iterator to stop early and free the server's slot."""
-        return self._transport.stream(_chats.stream_chat(self.settings, request))
+        return self._transport.stream(chat.stream_chat(self.settings, request))
 
     async def complete(self, request: CompletionRequest | InfillRequest) -> CompletionReply:
         """A whole text completion (`/v1/completions`, or `/completion` on a build without it), or text for a gap."""
-        return await self._transport.whole(_endpoints.stream_complete(self.settings, request), fold_completion)
+        return await self._transport.whole(server.stream_complete(self.settings, request), fold_completion)
 
     def stream_complete(self, request: CompletionRequest | InfillRequest) -> AsyncIterator[CompletionDelta]:
         """Stream a text completion."""
-        return self._transport.stream(_endpoints.stream_complete(self.settings, request))
+        return self._transport.stream(server.stream_complete(self.settings, request))
 
     async def infill(self, request: InfillRequest) -> CompletionReply:
         """Fill in the middle between a prefix and a suffix; requires a model with fill-in-the-middle tokens."""
-        return await self._transport.whole(_endpoints.stream_infill(self.settings, request), fold_completion)
+        return await self._transport.whole(server.stream_infill(self.settings, request), fold_completion)
 
     def stream_infill(self, request: InfillRequest) -> AsyncIterator[CompletionDelta]:
         """Stream the text of `infill`."""
-        return self._transport.stream(_endpoints.stream_infill(self.settings, request))
+        return self._transport.stream(server.stream_infill(self.settings, request))
 
     async def end_reasoning(self, reply_id: str, *, model: str | None = None) -> None:
         """End the reasoning of a running reply that was requested with `reasoning_control=True`.
@@ -194,7 +174,7 @@ class AsyncLlamaServerClient:
         Raises:
             BadRequestError: When no such reply runs, or it can't be controlled.
         """
-        await self._transport.run(_endpoints.end_reasoning(self.settings, reply_id, model))
+        await self._transport.run(server.end_reasoning(self.settings, reply_id, model))
 
     # -- the APIs of OpenAI and Anthropic beside chat completions
 
@@ -204,11 +184,11 @@ class AsyncLlamaServerClient:
 
     def stream_response(self, request: ResponsesRequest) -> AsyncIterator[ResponsesEvent]:
         """Stream the events of `/v1/responses`; the last one holds the whole reply."""
-        return self._transport.stream(_apis.stream_response(self.settings, request))
+        return self._transport.stream(other_apis.stream_response(self.settings, request))
 
     async def count_response_tokens(self, request: ResponsesRequest) -> int:
         """Count the prompt tokens of a request to `/v1/responses`; generates nothing."""
-        return await self._transport.run(_apis.count_response_tokens(self.settings, request))
+        return await self._transport.run(other_apis.count_response_tokens(self.settings, request))
 
     async def create_message(self, request: MessagesRequest) -> MessagesReply:
         """Return a whole reply of `/v1/messages`. Streams internally, so that the server notices a disconnect."""
@@ -216,11 +196,11 @@ class AsyncLlamaServerClient:
 
     def stream_message(self, request: MessagesRequest) -> AsyncIterator[MessagesEvent]:
         """Stream the events of `/v1/messages`."""
-        return self._transport.stream(_apis.stream_message(self.settings, request))
+        return self._transport.stream(other_apis.stream_message(self.settings, request))
 
     async def count_message_tokens(self, request: MessagesRequest) -> int:
         """Count the prompt tokens of a request to `/v1/messages`; generates nothing."""
-        return await self._transport.run(_apis.count_message_tokens(self.settings, request))
+        return await self._transport.run(other_apis.count_message_tokens(self.settings, request))
 
     async def transcribe(self, audio: bytes | Path, **fields: object) -> Transcription:
         """Transcribe a recording; requires an audio model (`--mmproj`). Arguments as in `stream_transcription`."""
@@ -236,7 +216,7 @@ class AsyncLlamaServerClient:
         Raises:
             NotSupportedError: When the model does not hear.
         """
-        return self._transport.stream(_apis.stream_transcription(self.settings, audio, fields))
+        return self._transport.stream(other_apis.stream_transcription(self.settings, audio, fields))
 
     # -- streams that outlive their connection, and tools that the server runs
 
@@ -245,7 +225,7 @@ class AsyncLlamaServerClient:
 
         Leaving it early does not stop the server: `stop_stream` does. A new one with the same id ends the old one.
         """
-        return self._transport.stream(_resumable.stream_resumable_chat(self.settings, request, conversation_id))
+        return self._transport.stream(resumable.stream_resumable_chat(self.settings, request, conversation_id))
 
     def resume_chat(self, conversation_id: str) -> AsyncIterator[ChatDelta]:
         """Stream the reply of `stream_resumable_chat` again from its beginning.
@@ -254,19 +234,19 @@ class AsyncLlamaServerClient:
             NotFoundError: When the server has no such stream any more; it keeps one for five minutes (b11549).
             BadRequestError: When the reply is longer than the 4 MiB that it keeps.
         """
-        return self._transport.stream(_resumable.resume_chat(self.settings, conversation_id))
+        return self._transport.stream(resumable.resume_chat(self.settings, conversation_id))
 
     async def find_streams(self, conversation_ids: Sequence[str]) -> list[StreamState]:
         """Find which resumable streams the server still has."""
-        return await self._transport.run(_resumable.find_streams(self.settings, conversation_ids))
+        return await self._transport.run(resumable.find_streams(self.settings, conversation_ids))
 
     async def stop_stream(self, conversation_id: str) -> None:
         """Stop and discard a resumable stream; does nothing if there is none."""
-        await self._transport.run(_resumable.stop_stream(self.settings, conversation_id))
+        await self._transport.run(resumable.stop_stream(self.settings, conversation_id))
 
     async def server_tools(self) -> list[ServerTool]:
         """List the tools that the server runs itself; requires `--tools` or `--mcp-servers-config`."""
-        return await self._transport.run(_tools.server_tools(self.settings))
+        return await self._transport.run(server_tools.server_tools(self.settings))
 
     async def call_server_tool(
         self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None
@@ -278,19 +258,19 @@ class AsyncLlamaServerClient:
             arguments: As its `parameters` say.
             cwd: Directory that it runs in, on the server's machine; None takes the server's own.
         """
-        return await self._transport.run(_tools.call_server_tool(self.settings, name, arguments, cwd))
+        return await self._transport.run(server_tools.call_server_tool(self.settings, name, arguments, cwd))
 
     def stream_server_tool(
         self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None
     ) -> AsyncIterator[ServerToolChunk]:
         """Run a tool and stream its output; only `exec_shell_command` supports it (b11549)."""
-        return self._transport.stream(_tools.stream_server_tool(self.settings, name, arguments, cwd))
+        return self._transport.stream(server_tools.stream_server_tool(self.settings, name, arguments, cwd))
 
     # -- the server and its models
 
     async def health(self) -> Health:
         """Check whether the server can answer; does not wait, and does not wake a sleeping model."""
-        return await self._transport.run(_endpoints.health(self.settings))
+        return await self._transport.run(server.health(self.settings))
 
     async def wait_until_ready(self, timeout: float | None = None) -> Health:
         """Wait while connections are refused or the model loads; any other failure is raised at once.
@@ -302,58 +282,58 @@ class AsyncLlamaServerClient:
             ConnectionFailedError: When nothing listened until the timeout.
             ServerLoadingError: When the model was still loading at the timeout.
         """
-        return await self._transport.run(_endpoints.wait_until_ready(self.settings, timeout))
+        return await self._transport.run(server.wait_until_ready(self.settings, timeout))
 
     async def models(self, *, reload: bool = False) -> list[ModelCard]:
         """List the server's models; a router lists those that are not loaded too.
 
         With `reload` it reads its directory or preset file again first, and unloads what is gone or changed (b11549).
         """
-        return await self._transport.run(_endpoints.models(self.settings, reload))
+        return await self._transport.run(server.models(self.settings, reload))
 
     async def model_name(self) -> str:
         """Return the model of the settings, else a loaded model of the server, else its first one."""
-        return await self._transport.run(_endpoints.model_name(self.settings))
+        return await self._transport.run(server.model_name(self.settings))
 
     async def props(self, model: str | None = None) -> ServerProps:
         """Return the server's properties. Never makes a router load a model; does not wake a sleeping one."""
-        return await self._transport.run(_endpoints.props(self.settings, model))
+        return await self._transport.run(server.props(self.settings, model))
 
     async def info(self, model: str | None = None) -> ServerInfo:
         """Return what the server and its model support. Never loads or wakes a model."""
-        return await self._transport.run(_endpoints.info(self.settings, model))
+        return await self._transport.run(server.info(self.settings, model))
 
     async def slots(self, model: str | None = None, *, fail_when_busy: bool = False) -> list[SlotState]:
         """List the slots with their state; raises `ServerBusyError` with `fail_when_busy`. Wakes a sleeping model."""
-        return await self._transport.run(_endpoints.slots(self.settings, model, fail_when_busy))
+        return await self._transport.run(server.slots(self.settings, model, fail_when_busy))
 
     async def save_slot(self, id_slot: int, filename: str, model: str | None = None) -> SlotAction:
         """Save a slot's cache to a plain file name in the server's `--slot-save-path`."""
-        return await self._transport.run(_endpoints.slot_action(self.settings, id_slot, "save", filename, model))
+        return await self._transport.run(server.slot_action(self.settings, id_slot, "save", filename, model))
 
     async def restore_slot(self, id_slot: int, filename: str, model: str | None = None) -> SlotAction:
         """Restore a slot's cache; requires a server with the same model and slot layout."""
-        return await self._transport.run(_endpoints.slot_action(self.settings, id_slot, "restore", filename, model))
+        return await self._transport.run(server.slot_action(self.settings, id_slot, "restore", filename, model))
 
     async def erase_slot(self, id_slot: int, model: str | None = None) -> SlotAction:
         """Erase a slot's cache, but not its copy in the RAM cache; requires `--slot-save-path` as well (b11434)."""
-        return await self._transport.run(_endpoints.slot_action(self.settings, id_slot, "erase", None, model))
+        return await self._transport.run(server.slot_action(self.settings, id_slot, "erase", None, model))
 
     async def lora_adapters(self, model: str | None = None) -> list[LoraAdapter]:
         """List the LoRA adapters that the server has loaded."""
-        return await self._transport.run(_lora.lora_adapters(self.settings, model))
+        return await self._transport.run(lora.lora_adapters(self.settings, model))
 
     async def set_lora_adapters(self, scales: Mapping[int | str, float]) -> None:
         """Set the default scale of each adapter, by name or id; those not named get 0."""
-        await self._transport.run(_endpoints.set_lora_adapters(self.settings, scales))
+        await self._transport.run(server.set_lora_adapters(self.settings, scales))
 
     async def metrics(self, model: str | None = None) -> Metrics:
         """Return the server's counters and gauges; requires `--metrics`."""
-        return await self._transport.run(_endpoints.metrics(self.settings, model))
+        return await self._transport.run(server.metrics(self.settings, model))
 
     async def running_models(self) -> list[ModelCard]:
         """List the loaded and loading models of a router or llama-swap; of another server, all it has."""
-        return await self._transport.run(_router.running_models(self.settings))
+        return await self._transport.run(router.running_models(self.settings))
 
     async def load_model(self, model: str, timeout: float | None = None) -> ModelCard:
         """Load a model of a router or llama-swap and wait for it; reports to `on_progress` of the settings.
@@ -366,32 +346,32 @@ class AsyncLlamaServerClient:
             ServerFaultError: When the load fails; raised at once.
             NotSupportedError: When the server has one model only.
         """
-        if (name := await self._transport.run(_router.tells_loads(self.settings, model))) is not None:
-            events = self._transport.stream(_router.watch_load(self.settings, name, timeout))
+        if (name := await self._transport.run(router.tells_loads(self.settings, model))) is not None:
+            events = self._transport.stream(router.watch_load(self.settings, name, timeout))
             async with aclosing(cast(Any, events)) as watched:
                 async for event in watched:
-                    if _router.ends_load(event, name):
+                    if router.ends_load(event, name):
                         break
-        return await self._transport.run(_router.load_model(self.settings, model, timeout))
+        return await self._transport.run(router.load_model(self.settings, model, timeout))
 
     async def unload_model(self, model: str) -> None:
         """Unload a model of a router or llama-swap, and wait until it is done."""
-        await self._transport.run(_router.unload_model(self.settings, model))
+        await self._transport.run(router.unload_model(self.settings, model))
 
     async def download_model(self, model: str) -> None:
         """Start a router's download of a model such as `user/repo:Q4_K_M`; `watch_models` reports progress.
 
         A download that fails is told like one that ends well (b11434): look for the model in `models()`.
         """
-        await self._transport.run(_router.download_model(self.settings, model))
+        await self._transport.run(router.download_model(self.settings, model))
 
     async def delete_model(self, model: str) -> None:
         """Remove a model from disk that a router has downloaded; one that it did not is a `ServerFaultError`."""
-        await self._transport.run(_router.delete_model(self.settings, model))
+        await self._transport.run(router.delete_model(self.settings, model))
 
     def watch_models(self) -> AsyncIterator[ModelEvent]:
         """Stream the model events of a router or llama-swap, without end; close it to stop."""
-        return self._transport.stream(_router.watch_models(self.settings))
+        return self._transport.stream(router.watch_models(self.settings))
 
     # -- the prompt cache
 
@@ -404,7 +384,7 @@ class AsyncLlamaServerClient:
             request: Messages and tools; a short message of the user is added where the messages end in no question.
                 `chat_template_kwargs` and the like should be those of the requests to come.
         """
-        return await self._transport.run(_prompt_cache.prewarm(self.settings, request))
+        return await self._transport.run(slots.prewarm(self.settings, request))
 
     async def save_prompt(self, request: ChatRequest, filename: str, *, id_slot: int = 0) -> SlotPrompt:
         """Read a prompt into a slot and save the slot's cache to a file, which outlives the server.
@@ -420,7 +400,7 @@ class AsyncLlamaServerClient:
             NotSupportedError: When the server has no `--slot-save-path`.
             BadRequestError: When the file holds less than the prompt.
         """
-        return await self._transport.run(_prompt_cache.save_prompt(self.settings, request, filename, id_slot))
+        return await self._transport.run(slots.save_prompt(self.settings, request, filename, id_slot))
 
     async def restore_prompt(self, request: ChatRequest, filename: str, *, id_slot: int = 0) -> SlotPrompt:
         """Restore a slot's cache from a file, and verify that a prompt reuses it by reading it there.
@@ -435,7 +415,7 @@ class AsyncLlamaServerClient:
         Raises:
             BadRequestError: When the file can't be restored, or the prompt can use less than half of it.
         """
-        return await self._transport.run(_prompt_cache.restore_prompt(self.settings, request, filename, id_slot))
+        return await self._transport.run(slots.restore_prompt(self.settings, request, filename, id_slot))
 
     # -- vectors and ranks
 
@@ -452,7 +432,7 @@ class AsyncLlamaServerClient:
         Raises:
             ContextOverflowError: When one input is longer than a physical batch (`-ub`).
         """
-        return await self._transport.run(_endpoints.embed(self.settings, inputs, model, extra_body or {}))
+        return await self._transport.run(server.embed(self.settings, inputs, model, extra_body or {}))
 
     async def embed_tokens(
         self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
@@ -461,7 +441,7 @@ class AsyncLlamaServerClient:
 
         With another pooling there is one vector for each input. `late_interaction` compares two such lists.
         """
-        return await self._transport.run(_endpoints.embed_tokens(self.settings, inputs, model, extra_body or {}))
+        return await self._transport.run(server.embed_tokens(self.settings, inputs, model, extra_body or {}))
 
     async def rerank(
         self,
@@ -481,9 +461,7 @@ class AsyncLlamaServerClient:
             model: Name (routers).
             extra_body: Further fields. `texts` in the place of documents asks in the form of TEI.
         """
-        return await self._transport.run(
-            _endpoints.rerank(self.settings, query, documents, top_n, model, extra_body or {})
-        )
+        return await self._transport.run(server.rerank(self.settings, query, documents, top_n, model, extra_body or {}))
 
     async def embed_texts(self, request: EmbedRequest) -> Embeddings:
         """Embed any number of texts in batches; vectors are checked, overlong texts truncated or rejected.
@@ -492,7 +470,7 @@ class AsyncLlamaServerClient:
             ContextOverflowError: For a text that is too long; `index` tells which.
             BadVectorError: For a vector that is none; `index` tells which.
         """
-        return await self._transport.run(_embedding.embed_texts(self.settings, request))
+        return await self._transport.run(embeddings.embed_texts(self.settings, request))
 
     async def rank(self, request: RankRequest) -> Rankings:
         """Rank any number of documents, best first, in batches up to the server's slots; requires `--reranking`.
@@ -500,7 +478,7 @@ class AsyncLlamaServerClient:
         Raises:
             ContextOverflowError: For a document that does not fit beside the query; `index` tells which.
         """
-        return await self._transport.run(_ranking.rank(self.settings, request))
+        return await self._transport.run(reranking.rank(self.settings, request))
 
     # -- decisions
 
@@ -525,7 +503,7 @@ class AsyncLlamaServerClient:
             NotSupportedError: For `engine="native"` when the model is not a decision model.
         """
         request = DecisionRequest(state=state, questions=questions, **options)
-        return await self._transport.run(_deciding.decide(self.settings, request))
+        return await self._transport.run(decide.decide(self.settings, request))
 
     async def choice_probabilities(self, request: ChatRequest) -> dict[str, float]:
         """Return the probability of each of a chat request's `choices`; they sum to 1. Generates nothing.
@@ -533,7 +511,7 @@ class AsyncLlamaServerClient:
         Args:
             request: With `choices` in its `params`. Images and reasoning are not supported here.
         """
-        return await self._transport.run(_deciding.choice_probabilities(self.settings, request))
+        return await self._transport.run(decide.choice_probabilities(self.settings, request))
 
     async def calibrate(
         self,
@@ -555,7 +533,7 @@ class AsyncLlamaServerClient:
             The fit, with accuracy, Brier score and calibration error before and after on these examples.
         """
         request = DecisionRequest(state="", questions=questions, **options)
-        return await self._transport.run(_deciding.calibrate(self.settings, request, examples, offsets))
+        return await self._transport.run(decide.calibrate(self.settings, request, examples, offsets))
 
     # -- tokens and templates
 
@@ -570,26 +548,26 @@ class AsyncLlamaServerClient:
             parse_special: Whether the texts of special tokens in it become those tokens.
             model: Name (routers).
         """
-        return await self._transport.run(_endpoints.tokenize(self.settings, text, add_special, parse_special, model))
+        return await self._transport.run(server.tokenize(self.settings, text, add_special, parse_special, model))
 
     async def tokenize_pieces(
         self, text: str, *, add_special: bool = False, parse_special: bool = True, model: str | None = None
     ) -> list[Token]:
         """Tokenize text and return tokens with their bytes; arguments as in `tokenize`."""
-        program = _endpoints.tokenize_pieces(self.settings, text, add_special, parse_special, model)
+        program = server.tokenize_pieces(self.settings, text, add_special, parse_special, model)
         return await self._transport.run(program)
 
     async def detokenize(self, tokens: Sequence[int], *, model: str | None = None) -> str:
         """Convert token IDs to text."""
-        return await self._transport.run(_endpoints.detokenize(self.settings, tokens, model))
+        return await self._transport.run(server.detokenize(self.settings, tokens, model))
 
     async def apply_template(self, request: ChatRequest) -> str:
         """Render a chat request to a prompt with the chat template."""
-        return await self._transport.run(_endpoints.apply_template(self.settings, request))
+        return await self._transport.run(server.apply_template(self.settings, request))
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """Count the prompt tokens of a chat request with its tools; generates nothing."""
-        return await self._transport.run(_endpoints.count_tokens(self.settings, request))
+        return await self._transport.run(server.count_tokens(self.settings, request))
 
     async def fits(self, request: ChatRequest) -> Fit:
         """Check whether a chat request and its answer (`max_tokens`, else one token) fit in the context.
@@ -597,4 +575,4 @@ class AsyncLlamaServerClient:
         Raises:
             NotSupportedError: When the server does not tell its context.
         """
-        return await self._transport.run(_endpoints.fits(self.settings, request))
+        return await self._transport.run(server.fits(self.settings, request))
