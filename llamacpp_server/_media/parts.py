@@ -114,7 +114,7 @@ def with_media(request: ChatRequest) -> Program[tuple[ChatRequest, tuple[Repair,
         repairs += [] if repair is None else [repair]
     for at, given in {at: given for at, _, given in places}.items():
         messages[at]["content"] = parts = [part for part in messages[at]["content"] if part]
-        texts = all(part.get("type") == "text" for part in parts)
+        texts = all(isinstance(part, Mapping) and part.get("type") == "text" for part in parts)
         if texts and (given["type"] == "file" or request.messages[at].get("role") in TOOL_ROLES or not parts):
             messages[at]["content"] = "\n".join(part["text"] for part in parts)  # some templates take nothing else
     tell(repairs)

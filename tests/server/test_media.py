@@ -166,7 +166,7 @@ def test_without_pillow_it_is_refused_and_the_remedy_named(
         (image(b'<svg xmlns="http://www.w3.org/2000/svg"/>'), "image/svg"),
         (image("data:image/png;base64,###"), "not base64"),
         (image("data:image/png"), "has no data"),
-        (image(""), "is empty"),
+        (image("data:image/png;base64,"), "is empty"),
         (image("ftp://host/a.png"), "can't be fetched: 'ftp://host/a.png'"),
         ({"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0="}}, "is not text"),
     ],
