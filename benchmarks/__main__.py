@@ -23,6 +23,7 @@ MEASUREMENTS = (
     "import_time",
     "admission",
     "corpus",
+    "decisions",
 )
 PACKAGES = (
     "httpx",

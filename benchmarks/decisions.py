@@ -12,13 +12,13 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from llamacpp_server import Calibration, ChatRequest, Choice, Example, LlamaServerClient, LocalServer, Noul
-from llamacpp_server.calibration import Judged, Quality, measure
+from llamacpp_server import ChatRequest, Choice, LlamaServerClient, LocalServer, Noul
+from llamacpp_server.calibration import Judged, Quality, fit_calibration, measure
 
 from .decision_texts import TEAMS, TEXTS
 
@@ -53,7 +53,7 @@ def _row(what: str, way: str, **values: Any) -> dict[str, Any]:
 
 def _times(client: LlamaServerClient, base_url: str, rounds: int) -> list[dict[str, Any]]:
     text = f"{_LONG}\n\nThe last message: my parcel has not arrived."
-    prompt = f"{text}\n\nWhich team should handle this message? One of: {', '.join(TEAMS)}."
+    prompt = _prompt(text)
     ways: dict[str, Callable[[], int]] = {
         "decide, letters": lambda: client.decide(text, {"q": _TEAM}, labels="letters").usage.completion_tokens,
         "decide, words": lambda: client.decide(text, {"q": _TEAM}, labels="words").usage.completion_tokens,
@@ -75,8 +75,17 @@ def _times(client: LlamaServerClient, base_url: str, rounds: int) -> list[dict[s
                  **{"tokens generated": tokens[name]}) for name, seconds in medians.items()]  # fmt: skip
 
 
-def _generated(client: LlamaServerClient, prompt: str) -> tuple[str, int]:
-    params = {"choices": list(TEAMS), "temperature": 0, "max_tokens": 20}
+def _prompt(text: str) -> str:
+    """What is generated from: the question of `decide` with the options' names as labels, word by word."""
+    options = "\n".join(f"{team}: {about}" for team, about in TEAMS.items())
+    return (
+        f"{text}\n\nQuestion about the above: {_TEAM.instructions}\nOptions:\n{options}\n"
+        "Answer with one of the options, exactly as it is written above, and nothing else."
+    )
+
+
+def _generated(client: LlamaServerClient, prompt: str, choices: Sequence[str] = tuple(TEAMS)) -> tuple[str, int]:
+    params = {"choices": list(choices), "temperature": 0, "max_tokens": 20}
     reply = client.chat(ChatRequest(messages=[{"role": "user", "content": prompt}], params=params))
     return reply.content, reply.usage.completion_tokens if reply.usage else 0
 
@@ -99,50 +108,70 @@ def _structured(base_url: str, prompt: str) -> Callable[[], int]:
 def _ten_questions(client: LlamaServerClient, *, quick: bool) -> list[dict[str, Any]]:
     topics = ["a refund", "a parcel", "a password", "an error", "a discount", "a courier", "a login", "a crash",
               "an invoice", "an address"]  # fmt: skip
-    questions = {topic: Noul(f"Does any of the messages mention {topic}?") for topic in topics[: 2 if quick else 10]}
-    client.decide("Another state.", {"q": _TEAM})
-    start = time.perf_counter()
-    together = client.decide(_LONG, questions)
-    at_once = time.perf_counter() - start
-    start, read = time.perf_counter(), 0
-    for name, question in questions.items():
-        # The question first: nothing of the state is in the cache.
-        found = client.decide(f"{question.instructions}\n\n{_LONG}", {name: question})
-        read += found.usage.prompt_tokens - (found.usage.cached_tokens or 0)
-    apart = time.perf_counter() - start
-    fresh = together.usage.prompt_tokens - (together.usage.cached_tokens or 0)
-    what = f"{len(questions)} questions on a long state"
-    return [
-        _row(what, f"one decide, state first ({fresh:,} tokens read)", seconds=f"{at_once:.2f}", ratio="1.00"),
-        _row(what, f"one after the other, question first ({read:,} tokens read)", seconds=f"{apart:.2f}",
-             ratio=f"{apart / at_once:.2f}"),
-    ]  # fmt: skip
+    asked = {topic: f"Does any of the messages mention {topic}?" for topic in topics[: 2 if quick else 10]}
+    questions = {topic: Noul(text) for topic, text in asked.items()}
+
+    def together(state: str) -> tuple[int, int]:
+        found = client.decide(state, questions)
+        return found.usage.prompt_tokens - (found.usage.cached_tokens or 0), found.usage.completion_tokens
+
+    def generated(state: str) -> tuple[int, int]:
+        read = made = 0
+        for text in asked.values():
+            prompt = f"{state}\n\nQuestion about the above: {text}\nAnswer with yes or no, and nothing else."
+            params = {"choices": ["yes", "no"], "temperature": 0, "max_tokens": 20}
+            usage = client.chat(ChatRequest(messages=[{"role": "user", "content": prompt}], params=params)).usage
+            if usage is not None:
+                read += usage.prompt_tokens - (usage.cached_tokens or 0)
+                made += usage.completion_tokens
+        return read, made
+
+    def apart(state: str) -> tuple[int, int]:
+        found = [client.decide(f"{text}\n\n{state}", {name: questions[name]}).usage for name, text in asked.items()]
+        fresh = sum(used.prompt_tokens - (used.cached_tokens or 0) for used in found)
+        return fresh, sum(used.completion_tokens for used in found)
+
+    ways = {"one decide, state first": together, "generate with choices=, state first": generated,
+            "one decide for each, question first": apart}  # fmt: skip
+    rows, least = [], 0.0
+    for number, (name, way) in enumerate(ways.items()):
+        start = time.perf_counter()
+        # Each way has a state of its own, so that nothing of it is in the cache.
+        read, made = way(f"Box {number} of the messages. {_LONG}")
+        taken = time.perf_counter() - start
+        least = least or taken
+        rows.append(_row(f"{len(asked)} questions on a long state, not cached", f"{name} ({read:,} tokens read)",
+                         seconds=f"{taken:.2f}", ratio=f"{taken / least:.2f}",
+                         **{"tokens generated": made}))  # fmt: skip
+    return rows
 
 
 def _quality(client: LlamaServerClient, count: int) -> list[dict[str, Any]]:
     texts = random.Random(7).sample(TEXTS, count)
     fitting, testing = texts[: count // 2], texts[count // 2 :]
-    questions, rows = {"q": _TEAM}, []
     what = f"{len(testing)} messages, 4 teams"
-    hits = 0
-    for text, team in testing:
-        prompt = f"{text}\n\nWhich team should handle this message? One of: {', '.join(TEAMS)}."
-        hits += _generated(client, prompt)[0] == team
-    rows.append(_row(what, "generate with choices=", accuracy=f"{hits / len(testing):.2f}"))
+    hits = sum(_generated(client, _prompt(text))[0] == team for text, team in testing)
+    rows = [_row(what, "generate with choices=", accuracy=f"{hits / len(testing):.2f}")]
     for labels, rotations in (("letters", 1), ("letters", 4), ("words", 1), ("words", 4)):
         options: dict[str, Any] = {"labels": labels, "rotations": rotations}
-        judged: list[Judged] = []
-        for text, team in testing:
-            shares = client.decide(text, questions, **options).choices["q"].probabilities
-            judged.append(("choice", "q", list(shares.values()), list(TEAMS).index(team)))
+        known, judged = (_judged(client, part, options) for part in (fitting, testing))
         name = f"decide, {labels}" + (f", {rotations} rotations" if rotations > 1 else "")
-        examples = [Example(text, {"q": team}) for text, team in fitting]
-        fits: dict[str, Calibration | None] = {name: None}
-        for more in (False, True):
-            report = client.calibrate(questions, examples, offsets=more, **options)
-            fits[f"{name}, calibrated" + (" with offsets" if more else "")] = report.calibration
+        fits = {
+            name: None,
+            f"{name}, calibrated": fit_calibration(known).calibration,
+            f"{name}, calibrated with offsets": fit_calibration(known, offsets=True).calibration,
+        }
         rows += [_scored(what, way, measure(judged, fit)) for way, fit in fits.items()]
     return rows
+
+
+def _judged(client: LlamaServerClient, texts: Sequence[tuple[str, str]], options: Mapping[str, Any]) -> list[Judged]:
+    """What `calibrate` makes of examples; made once here for several fits."""
+    found: list[Judged] = []
+    for text, team in texts:
+        shares = client.decide(text, {"q": _TEAM}, **options).choices["q"].probabilities
+        found.append(("choice", "q", list(shares.values()), list(TEAMS).index(team)))
+    return found
 
 
 def _scored(what: str, way: str, found: Quality) -> dict[str, Any]:

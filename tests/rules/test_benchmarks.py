@@ -19,6 +19,7 @@ OURS = {
     "import_time": ("langchain_llamacpp_server",),
     "admission": ("ChatLlamaServer",),
     "corpus": ("LlamaServerEmbeddings (LangChain)", "LlamaServerEmbedding (LlamaIndex)"),
+    "decisions": ("decide, letters", "decide, words", "generate with choices="),
 }
 
 
