@@ -9,6 +9,7 @@ from .integration import (
 )
 
 if TYPE_CHECKING:
+    from ._batch import BatchProgress, BatchSummary
     from ._replies import (
         fold_chat,
         fold_completion,
@@ -104,6 +105,8 @@ __all__ = [
     "AuthenticationFailedError",
     "BadRequestError",
     "BadVectorError",
+    "BatchProgress",
+    "BatchSummary",
     "CacheReport",
     "CacheTurn",
     "Calibration",
@@ -199,6 +202,10 @@ __getattr__, __dir__ = lazy(
         "_replies.fold": (
             "fold_chat",
             "fold_completion",
+        ),
+        "_batch.run": (
+            "BatchProgress",
+            "BatchSummary",
         ),
         "async_client": ("AsyncLlamaServerClient",),
         "diagnostics.cache_report": (

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from ._batch import BatchSummary, arun_batch
 from ._endpoints import (
     chat,
     decide,
@@ -69,7 +70,11 @@ from .transport import (
 from .vectors import EmbedRequest, RankRequest
 
 if TYPE_CHECKING:
+    import os
+
     import httpx
+
+    FilePath = str | os.PathLike[str]
 
 __all__ = ["AsyncLlamaServerClient"]
 
@@ -437,10 +442,7 @@ class AsyncLlamaServerClient:
     async def embed_tokens(
         self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
     ) -> list[list[list[float]]]:
-        """Embed each token of each input, not normalized; requires `--embeddings` and `--pooling none`.
-
-        With another pooling there is one vector for each input. `late_interaction` compares two such lists.
-        """
+        """Embed each token of each input, not normalized; requires `--embeddings` and `--pooling none`."""
         return await self._transport.run(server.embed_tokens(self.settings, inputs, model, extra_body or {}))
 
     async def rerank(
@@ -479,6 +481,25 @@ class AsyncLlamaServerClient:
             ContextOverflowError: For a document that does not fit beside the query; `index` tells which.
         """
         return await self._transport.run(reranking.rank(self.settings, request))
+
+    # -- many requests
+
+    async def batch_file(
+        self, source: FilePath, output: FilePath, *, concurrency: int | None = None, **options: Any
+    ) -> BatchSummary:
+        """Answer a file of requests, one JSON object a line, into another; a job that was stopped goes on.
+
+        Args:
+            source: Chats, completions, embeddings, in OpenAI's batch form or as an object of `id` and fields.
+            output: Gets a line for each answer as it comes. What it has already is not sent again.
+            concurrency: Requests at once; None takes the server's slots.
+            **options: `retry_errors=True` repeats what failed, `on_progress` is called with a `BatchProgress`.
+
+        Raises:
+            BadRequestError: For a line that is no request, or an output of another job; nothing was sent then.
+            ConnectionFailedError: When the server is gone. What was answered is in the file.
+        """
+        return await arun_batch(self, source, output, concurrency=concurrency, **options)
 
     # -- decisions
 

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+import threading
 import time
 import typing
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from . import __version__
+from ._batch import BatchProgress
 from ._printable import one_line, printable
 from .chat import ChatRequest
 from .client import LlamaServerClient
@@ -56,6 +58,7 @@ __all__ = ["main"]
 _DIM, _PLAIN, _START_OF_LINE = "\033[2m", "\033[0m", "\r\033[K"
 _INTERRUPTED: Final = 130
 _WATCH_SECONDS: Final = 2.0
+_BAR_WIDTH: Final = 30
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -267,6 +270,54 @@ def _serve(arguments: argparse.Namespace, progress: _Progress) -> int:
         return 1
 
 
+# -- batch
+
+
+def _batch(arguments: argparse.Namespace, progress: _Progress) -> int:
+    bar = _Bar()
+    with _client(arguments, progress) as client:
+        try:
+            found = client.batch_file(
+                arguments.input,
+                arguments.output,
+                concurrency=arguments.concurrency,
+                retry_errors=arguments.retry_errors,
+                on_progress=bar,
+            )
+        finally:
+            bar.end()
+    print(
+        f"{found.total} lines: {found.answered} answered now, {found.resumed} before, {found.errors} with an error; "
+        f"{found.seconds:.1f} s"
+    )
+    return 1 if found.errors else 0
+
+
+class _Bar:
+    """How far a job is, on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self._is_tty = sys.stderr.isatty()
+        self._next, self._lock = 0.0, threading.Lock()
+
+    def __call__(self, progress: BatchProgress) -> None:
+        with self._lock:
+            if progress.seconds < self._next and progress.done < progress.total:
+                return
+            self._next = progress.seconds + (0.1 if self._is_tty else 10.0)
+        text = f"{progress.done}/{progress.total}, {progress.errors} errors, {progress.seconds:.0f} s"
+        if self._is_tty:
+            filled = _BAR_WIDTH * progress.done // max(1, progress.total)
+            print(f"{_START_OF_LINE}[{'#' * filled:<{_BAR_WIDTH}}] {text}", end="", file=sys.stderr, flush=True)
+        elif progress.done < progress.total:
+            print(text, file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leave the bar where it is."""
+        if self._is_tty:
+            print(file=sys.stderr, flush=True)
+
+
 # -- doctor
 
 
@@ -380,7 +431,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llamacpp-server", description="Check, use and run llama.cpp servers.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(
-        required=True, metavar="check | chat | serve | doctor | models | load | unload | ps | logs"
+        required=True, metavar="check | chat | serve | batch | doctor | models | load | unload | ps | logs"
     )
     where = _where()
 
@@ -409,6 +460,13 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--estimate", action="store_true", help="print the memory that the model needs, and exit")
     _add_serve_options(serve)
     serve.set_defaults(run=_serve)
+    batch = commands.add_parser("batch", parents=[where], help="answer a file of requests; goes on where it stopped")
+    batch.add_argument("input", help="a JSON object a line: OpenAI's batch form, or an id and the request's fields")
+    batch.add_argument("output", help="gets a line for each answer as it comes")
+    batch.add_argument("--concurrency", type=int, metavar="N", help="requests at once; default: the server's slots")
+    batch.add_argument("--retry-errors", action="store_true", help="send requests that failed before once more")
+    batch.set_defaults(run=_batch)
+
     doctor = commands.add_parser("doctor", help="what made a recorded program slow, and which flag or line helps")
     doctor.add_argument("recording", help="the file that CacheReport(recording=...) wrote")
     doctor.add_argument("--html", metavar="FILE", help="write a page with plots")

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from ._batch import BatchSummary, run_batch
 from ._endpoints import (
     chat,
     decide,
@@ -69,7 +70,11 @@ from .transport import (
 from .vectors import EmbedRequest, RankRequest
 
 if TYPE_CHECKING:
+    import os
+
     import httpx
+
+    FilePath = str | os.PathLike[str]
 
 __all__ = ["LlamaServerClient"]
 
@@ -435,10 +440,7 @@ class LlamaServerClient:
     def embed_tokens(
         self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
     ) -> list[list[list[float]]]:
-        """Embed each token of each input, not normalized; requires `--embeddings` and `--pooling none`.
-
-        With another pooling there is one vector for each input. `late_interaction` compares two such lists.
-        """
+        """Embed each token of each input, not normalized; requires `--embeddings` and `--pooling none`."""
         return self._transport.run(server.embed_tokens(self.settings, inputs, model, extra_body or {}))
 
     def rerank(
@@ -477,6 +479,25 @@ class LlamaServerClient:
             ContextOverflowError: For a document that does not fit beside the query; `index` tells which.
         """
         return self._transport.run(reranking.rank(self.settings, request))
+
+    # -- many requests
+
+    def batch_file(
+        self, source: FilePath, output: FilePath, *, concurrency: int | None = None, **options: Any
+    ) -> BatchSummary:
+        """Answer a file of requests, one JSON object a line, into another; a job that was stopped goes on.
+
+        Args:
+            source: Chats, completions, embeddings, in OpenAI's batch form or as an object of `id` and fields.
+            output: Gets a line for each answer as it comes. What it has already is not sent again.
+            concurrency: Requests at once; None takes the server's slots.
+            **options: `retry_errors=True` repeats what failed, `on_progress` is called with a `BatchProgress`.
+
+        Raises:
+            BadRequestError: For a line that is no request, or an output of another job; nothing was sent then.
+            ConnectionFailedError: When the server is gone. What was answered is in the file.
+        """
+        return run_batch(self, source, output, concurrency=concurrency, **options)
 
     # -- decisions
 

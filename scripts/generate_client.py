@@ -29,6 +29,7 @@ WORDS = (
     (r"\bawait ", ""),
     (r"\bAsync(Iterator|Client|Transport|LlamaServerClient)\b", r"\1"),
     (r"\baclos(e|ing)\b", r"clos\1"),
+    (r"\barun_batch\b", "run_batch"),
     (r"\b__a(enter|exit)__\b", r"__\1__"),
 )
 

@@ -107,3 +107,21 @@ def test_dask_embeds_a_corpus(embedding_server: LocalServer) -> None:
         vectors = dict(dask.bag.from_sequence(corpus, partition_size=40).map_partitions(embed).compute())
     assert list(vectors) == corpus
     assert vectors[corpus[7]] == pytest.approx(embeddings.embed_query(corpus[7]), abs=1e-3)
+
+
+def answer(part: int, server: str, directory: Path) -> int:
+    with LlamaServerClient(server) as client:
+        return client.batch_file(directory / f"in-{part}.jsonl", directory / f"out-{part}.jsonl").answered
+
+
+def test_a_batch_file_in_parts_is_answered_on_a_cluster(pair: list[LocalServer], tmp_path: Path) -> None:
+    from distributed import Client, LocalCluster
+
+    for part in range(4):
+        lines = [f'{{"id": "{part}-{n}", "prompt": "Once {n}", "max_tokens": 4}}\n' for n in range(10)]
+        (tmp_path / f"in-{part}.jsonl").write_text("".join(lines))
+    servers = [server.base_url for server in pair] * 2
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        assert client.gather(client.map(answer, range(4), servers, [tmp_path] * 4)) == [10] * 4
+    text = "".join((tmp_path / f"out-{part}.jsonl").read_text() for part in range(4))
+    assert all(f'"custom_id": "{part}-{n}"' in text for part in range(4) for n in range(10))

@@ -1,0 +1,160 @@
+"""Lines of a batch file: OpenAI's form or a plain one -> requests; replies -> lines of OpenAI's form.
+
+    {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [...]}}
+    {"id": "b", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 50}
+    {"id": "c", "prompt": "Once upon a time"}
+    {"id": "d", "input": "A text to embed"}
+
+A line without an id has the number of its line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from ..chat import ChatReply, ChatRequest, CompletionReply, CompletionRequest, Usage
+from ..errors import BadRequestError, LlamaServerError
+from ..results import Embeddings
+from ..sampling import SamplingFields
+from ..vectors import EmbedRequest
+
+Kind = Literal["chat", "completion", "embeddings"]
+Request = ChatRequest | CompletionRequest | EmbedRequest
+
+_KINDS: Final[dict[str, Kind]] = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completion",
+    "/v1/embeddings": "embeddings",
+}
+_BY_FIELD: Final[dict[str, Kind]] = {"messages": "chat", "prompt": "completion", "input": "embeddings"}
+# Characters by which lines are ordered: those that begin alike are sent one after another, for the prompt cache.
+_KEY_LENGTH: Final = 2000
+_CHAT_FIELDS: Final = ("tools", "tool_choice", "parallel_tool_calls")
+# What the client decides: whole replies are streamed underneath.
+_LEFT_OUT: Final = ("stream", "stream_options", "encoding_format")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLine:
+    """One request of the file.
+
+    Attributes:
+        number: Number of the line, from 1.
+        id: Its `custom_id` or `id`, else the number.
+        kind: What is asked.
+        body: The request's fields.
+    """
+
+    number: int
+    id: str
+    kind: Kind
+    body: Mapping[str, Any]
+
+    def key(self) -> str:
+        """Sorts lines with a common beginning next to each other."""
+        beginning = self.body.get("messages") or self.body.get("prompt") or ""
+        tools = self.body.get("tools") or ""
+        text = json.dumps([self.kind, self.body.get("model") or "", tools, beginning], ensure_ascii=False)
+        return text[:_KEY_LENGTH]
+
+    def request(self) -> Request:
+        """The request as the client takes it; fields that it does not know are sent as they are."""
+        body = {name: value for name, value in self.body.items() if name not in _LEFT_OUT}
+        model = body.pop("model", None)
+        if self.kind == "embeddings":
+            inputs = body.pop("input")
+            inputs = [inputs] if isinstance(inputs, str | Mapping) else inputs
+            return EmbedRequest(inputs=inputs, model=model, **{n: body[n] for n in ("dimensions",) if n in body})
+        given = {name: body.pop(name) for name in _CHAT_FIELDS if name in body} if self.kind == "chat" else {}
+        subject = body.pop("messages" if self.kind == "chat" else "prompt")
+        known = SamplingFields.model_fields
+        params = {name: body.pop(name) for name in list(body) if name in known}
+        if self.kind == "chat":
+            return ChatRequest(messages=subject, model=model, params=params, extra_body=body, **given)
+        return CompletionRequest(prompt=subject, model=model, params=params, extra_body=body)
+
+
+def read_line(text: str, number: int) -> BatchLine:
+    """A line of the input.
+
+    Raises:
+        BadRequestError: For a line that is no request; names its number.
+    """
+    try:
+        wire = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _bad(number, f"not JSON ({type(error).__name__})") from None
+    if not isinstance(wire, Mapping):
+        raise _bad(number, "not an object")
+    name = wire.get("custom_id", wire.get("id"))
+    if name is not None and not isinstance(name, str | int):
+        raise _bad(number, "the id must be a string")
+    body: Any = wire
+    url = wire.get("url")
+    if url is not None:
+        body = wire.get("body")
+        if url not in _KINDS:
+            raise _bad(number, f"url must be one of {', '.join(_KINDS)}")
+        if not isinstance(body, Mapping):
+            raise _bad(number, "body must be an object")
+    kind = _KINDS[url] if url is not None else next((k for field, k in _BY_FIELD.items() if field in body), None)
+    subject = next((field for field, k in _BY_FIELD.items() if k == kind), "")
+    if kind is None or subject not in body:
+        raise _bad(number, "it has none of messages, prompt and input" if kind is None else f"body has no {subject}")
+    fields = {n: v for n, v in body.items() if url is not None or n not in ("id", "custom_id")}
+    return BatchLine(number, str(number if name is None else name), kind, fields)
+
+
+def _bad(number: int, why: str) -> BadRequestError:
+    return BadRequestError(f"line {number} of the batch file: {why}")
+
+
+def answered(line: BatchLine, reply: ChatReply | CompletionReply | Embeddings) -> dict[str, Any]:
+    """The output line of a reply."""
+    body: dict[str, Any]
+    if isinstance(reply, Embeddings):
+        data = [{"object": "embedding", "index": n, "embedding": v} for n, v in enumerate(reply.vectors)]
+        body = {"object": "list", "data": data, "model": reply.model, "usage": _usage(reply.usage)}
+    else:
+        key = "chat.completion" if isinstance(reply, ChatReply) else "text_completion"
+        choices = [_choice(number, choice) for number, choice in enumerate(reply.choices)]
+        body = {"object": key, "model": reply.start.model, "choices": choices, "usage": _usage(reply.usage)}
+        if reply.start.id:
+            body["id"] = reply.start.id
+    return {"custom_id": line.id, "response": {"status_code": 200, "body": body}, "error": None}
+
+
+def failed(line: BatchLine, error: LlamaServerError) -> dict[str, Any]:
+    """The output line of a request that failed for itself; the server's words are in its message."""
+    told = {"type": type(error).__name__, "message": str(error), "retryable": bool(error.retryable)}
+    return {"custom_id": line.id, "response": None, "error": told | ({"code": error.status} if error.status else {})}
+
+
+def _choice(index: int, choice: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"index": index, "finish_reason": choice.finish_reason}
+    if choice.logprobs is not None:
+        found["logprobs"] = choice.logprobs
+    if hasattr(choice, "text"):
+        return found | {"text": choice.text}
+    message: dict[str, Any] = {"role": "assistant", "content": choice.content}
+    if choice.reasoning_content:
+        message["reasoning_content"] = choice.reasoning_content
+    if choice.tool_calls:
+        message["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in choice.tool_calls
+        ]
+    return found | {"message": message}
+
+
+def _usage(usage: Usage | None) -> dict[str, Any] | None:
+    if usage is None:
+        return None
+    found: dict[str, Any] = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+    found["total_tokens"] = usage.total_tokens
+    if usage.cached_tokens is not None:
+        found["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    return found

@@ -1,0 +1,319 @@
+"""A batch job: the lines without an answer, ordered by how they begin, as many at once as the server has slots."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import anyio
+import anyio.abc
+
+from .._replies import fold_chat, fold_completion
+from ..chat import ChatRequest
+from ..errors import (
+    AuthenticationFailedError,
+    BadRequestError,
+    ConnectionFailedError,
+    LlamaServerError,
+    ServerLoadingError,
+)
+from ..settings import ServerSettings
+from ..vectors import EmbedRequest
+from .journal import Journal
+from .lines import BatchLine, answered, failed, read_line
+
+FilePath = str | os.PathLike[str]
+
+_MOST_AT_ONCE: Final = 256
+# Seconds for the threads to end after an interrupt; they look after each token.
+_PATIENCE: Final = 0.5
+_LOOK: Final = 0.2
+# What says something of the server, not of the request: the job stops, and can be resumed.
+_ENDS_THE_JOB: Final = (ConnectionFailedError, ServerLoadingError, AuthenticationFailedError)
+
+
+class _Client(Protocol):
+    """As much of a client as a job needs; the awaited one's methods have the same names."""
+
+    settings: ServerSettings
+
+    @property
+    def stream_chat(self) -> Any:
+        """As in the client."""
+
+    @property
+    def stream_complete(self) -> Any:
+        """As in the client."""
+
+    @property
+    def chat(self) -> Any:
+        """As in the client."""
+
+    @property
+    def complete(self) -> Any:
+        """As in the client."""
+
+    @property
+    def embed_texts(self) -> Any:
+        """As in the client."""
+
+    @property
+    def info(self) -> Any:
+        """As in the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProgress:
+    """How far a job is.
+
+    Attributes:
+        done: Lines that have an answer.
+        total: Lines of the input.
+        errors: Answers that are errors.
+        seconds: Since the job began or was resumed.
+    """
+
+    done: int
+    total: int
+    errors: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSummary:
+    """What a job did.
+
+    Attributes:
+        total: Lines of the input.
+        answered: Lines that were answered by this run.
+        resumed: Lines that had an answer before.
+        errors: Answers in the file that are errors.
+        seconds: How long it took.
+    """
+
+    total: int
+    answered: int
+    resumed: int
+    errors: int
+    seconds: float
+
+
+@dataclass
+class _Job:
+    """What both ways of running share. Lines are read again when it is their turn: only their places are kept."""
+
+    source: Path
+    journal: Journal
+    on_progress: Callable[[BatchProgress], None] | None
+    places: list[tuple[str, int, int]] = field(default_factory=list)
+    total: int = 0
+    resumed: int = 0
+    answered: int = 0
+    begun: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def open(self) -> None:
+        """Check the whole input before anything is sent.
+
+        Raises:
+            BadRequestError: For a line that is no request, ids that occur twice, or an output of another input.
+        """
+        seen = set[str]()
+        for line, offset in self._read_all():
+            if line.id in seen:
+                raise BadRequestError(f"line {line.number} of the batch file: the id {line.id!r} occurs twice")
+            seen.add(line.id)
+            if line.id not in self.journal.done:
+                self.places.append((line.key(), line.number, offset))
+        if strangers := self.journal.done - seen:
+            raise BadRequestError(
+                f"{self.journal.path} has answers for ids that {self.source} does not have, such as "
+                f"{min(strangers)!r}: it belongs to another batch file",
+                remedy="name another output file",
+            )
+        self.total, self.resumed = len(seen), len(self.journal.done)
+        self.places.sort()
+        self.places.reverse()  # taken from the end
+
+    def next(self) -> BatchLine | None:
+        """The next line to send; None when there is none."""
+        with self.lock:
+            if not self.places:
+                return None
+            _, number, offset = self.places.pop()
+        with self.source.open("rb") as file:
+            file.seek(offset)
+            return read_line(file.readline().decode("utf-8", "replace"), number)
+
+    def note(self, result: dict[str, Any]) -> None:
+        """Write an answer, and report progress."""
+        with self.lock:
+            if not self.journal.is_open:
+                return  # the job was stopped meanwhile; the line is sent again when it is resumed
+            self.journal.write(result)
+            self.answered += 1
+            self.journal.errors += result["error"] is not None
+            done, errors = self.resumed + self.answered, self.journal.errors
+        if self.on_progress is not None:
+            self.on_progress(BatchProgress(done, self.total, errors, time.monotonic() - self.begun))
+
+    def summary(self) -> BatchSummary:
+        """What was done so far."""
+        seconds = time.monotonic() - self.begun
+        return BatchSummary(self.total, self.answered, self.resumed, self.journal.errors, seconds)
+
+    def _read_all(self) -> Iterator[tuple[BatchLine, int]]:
+        offset = 0
+        with self.source.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                if raw.strip():
+                    yield read_line(raw.decode("utf-8", "replace"), number), offset
+                offset += len(raw)
+
+
+def _job(
+    source: FilePath, output: FilePath, retry_errors: bool, on_progress: Callable[[BatchProgress], None] | None
+) -> _Job:
+    if Path(source).resolve() == Path(output).resolve():
+        raise BadRequestError("the output of a batch job must be another file than its input")
+    job = _Job(Path(source), Journal(output, retry_errors=retry_errors), on_progress)
+    try:
+        job.open()
+    except BaseException:
+        job.journal.close()
+        raise
+    return job
+
+
+def run_batch(
+    client: _Client,
+    source: FilePath,
+    output: FilePath,
+    *,
+    concurrency: int | None = None,
+    retry_errors: bool = False,
+    on_progress: Callable[[BatchProgress], None] | None = None,
+) -> BatchSummary:
+    """`LlamaServerClient.batch_file`."""
+    job = _job(source, output, retry_errors, on_progress)
+    with job.journal:
+        if job.places:
+            _on_threads(client, job, concurrency or _slots(client))
+        return job.summary()
+
+
+def _on_threads(client: _Client, job: _Job, most: int) -> None:
+    stopped, errors = threading.Event(), list[BaseException]()
+
+    def work() -> None:
+        try:
+            while not stopped.is_set() and (line := job.next()) is not None:
+                if (result := _sent(client, line, stopped.is_set)) is not None:
+                    job.note(result)
+        except BaseException as error:  # noqa: BLE001 (raised by the thread that waits)
+            errors.append(error)
+            stopped.set()
+
+    threads = [threading.Thread(target=work, name="llamacpp-server", daemon=True) for _ in range(most)]
+    try:
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            threads[0].join(_LOOK)  # in pieces, so that ^C is seen on every platform
+            threads.append(threads.pop(0))
+    except BaseException:
+        stopped.set()
+        until = time.monotonic() + _PATIENCE
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        raise
+    if errors:
+        raise errors[0]
+
+
+async def arun_batch(
+    client: _Client,
+    source: FilePath,
+    output: FilePath,
+    *,
+    concurrency: int | None = None,
+    retry_errors: bool = False,
+    on_progress: Callable[[BatchProgress], None] | None = None,
+) -> BatchSummary:
+    """`AsyncLlamaServerClient.batch_file`."""
+    job = await anyio.to_thread.run_sync(_job, source, output, retry_errors, on_progress)
+
+    errors = list[LlamaServerError | OSError]()
+
+    async def work(group: anyio.abc.TaskGroup) -> None:
+        try:
+            while (line := await anyio.to_thread.run_sync(job.next)) is not None:
+                await anyio.to_thread.run_sync(job.note, await _asent(client, line))
+        except (LlamaServerError, OSError) as error:
+            errors.append(error)  # not through the group, which would wrap it
+            group.cancel_scope.cancel()
+
+    with job.journal:
+        if job.places:
+            most = concurrency or await _aslots(client)
+            async with anyio.create_task_group() as group:
+                for _ in range(most):
+                    group.start_soon(work, group)
+        if errors:
+            raise errors[0]
+        return job.summary()
+
+
+def _sent(client: _Client, line: BatchLine, is_stopped: Callable[[], bool]) -> dict[str, Any] | None:
+    """The output line; None when the job was stopped within the answer."""
+    try:
+        request = line.request()
+        if isinstance(request, EmbedRequest):
+            return answered(line, client.embed_texts(request))
+        chat = isinstance(request, ChatRequest)
+        stream: Any = client.stream_chat(request) if chat else client.stream_complete(request)
+        deltas = list[Any]()
+        with closing(stream):
+            for delta in stream:
+                deltas.append(delta)
+                if is_stopped():
+                    return None
+        return answered(line, fold_chat(deltas) if chat else fold_completion(deltas))
+    except _ENDS_THE_JOB:
+        raise
+    except LlamaServerError as error:
+        return failed(line, error)
+
+
+async def _asent(client: _Client, line: BatchLine) -> dict[str, Any]:
+    try:
+        request = line.request()
+        if isinstance(request, EmbedRequest):
+            return answered(line, await client.embed_texts(request))
+        if isinstance(request, ChatRequest):
+            return answered(line, await client.chat(request))
+        return answered(line, await client.complete(request))
+    except _ENDS_THE_JOB:
+        raise
+    except LlamaServerError as error:
+        return failed(line, error)
+
+
+def _slots(client: _Client) -> int:
+    limit = client.settings.max_concurrency
+    return _at_once(limit if isinstance(limit, int) else client.info().total_slots)
+
+
+async def _aslots(client: _Client) -> int:
+    limit = client.settings.max_concurrency
+    return _at_once(limit if isinstance(limit, int) else (await client.info()).total_slots)
+
+
+def _at_once(slots: int | None) -> int:
+    return min(max(1, slots or 1), _MOST_AT_ONCE)

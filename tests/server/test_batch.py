@@ -1,0 +1,265 @@
+"""Batch files: a line for each answer, whatever happens to the process, the server or the network in between."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamacpp_server import (
+    AsyncLlamaServerClient,
+    BadRequestError,
+    ConnectionFailedError,
+    LlamaServerClient,
+    LocalServer,
+)
+from llamacpp_server.cli import main
+from tests.models import Script
+from tests.rules.packages import ROOT
+
+SCRIPTS = {"Slow": Script(says=["Well, ", "so "], endless=True), "user": Script(says="Yes.")}
+
+
+@pytest.fixture(scope="module")
+def server(scripted_server: Any) -> LocalServer:
+    found: LocalServer = scripted_server(SCRIPTS, parallel=2, ctx_size=4096)
+    return found
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return tmp_path / "in.jsonl"
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "out.jsonl"
+
+
+def chat(name: str, text: str = "Hi", **fields: Any) -> dict[str, Any]:
+    return {"id": name, "messages": [{"role": "user", "content": text}], "max_tokens": 8, **fields}
+
+
+def write(path: Path, lines: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def read(path: Path) -> dict[str, Any]:
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    names = Counter(line["custom_id"] for line in found)
+    assert max(names.values(), default=1) == 1, "no line twice"
+    return {line["custom_id"]: line for line in found}
+
+
+def content(line: Any) -> str:
+    found: str = line["response"]["body"]["choices"][0]["message"]["content"]
+    return found
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_each_line_has_an_answer(server: LocalServer, source: Path, output: Path, awaited: bool) -> None:
+    openai = {
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "any", "messages": chat("")["messages"]},
+    }
+    write(
+        source, [chat("a"), {"custom_id": "b", **openai}, {"prompt": "Once", "max_tokens": 3}, chat("c", stream=True)]
+    )
+    steps = list[Any]()
+
+    async def run() -> Any:
+        async with AsyncLlamaServerClient(server.base_url) as client:
+            return await client.batch_file(source, output, on_progress=steps.append)
+
+    if awaited:
+        summary = asyncio.run(run())
+    else:
+        with LlamaServerClient(server.base_url) as client:
+            summary = client.batch_file(source, output, on_progress=steps.append)
+    answers = read(output)
+    assert sorted(answers) == ["3", "a", "b", "c"]
+    assert [content(answers[name]) for name in "abc"] == ["Yes."] * 3
+    assert answers["3"]["response"]["body"]["choices"][0]["text"]
+    assert answers["a"]["response"]["body"]["usage"]["completion_tokens"] > 0
+    assert (summary.total, summary.answered, summary.resumed, summary.errors) == (4, 4, 0, 0)
+    assert sorted(step.done for step in steps) == [1, 2, 3, 4]
+
+
+def test_embeddings_are_answered_too(embedding_server: LocalServer, source: Path, output: Path) -> None:
+    write(source, [{"id": "a", "input": "Hello"}, {"id": "b", "input": ["Hello", "World"]}])
+    with embedding_server.client() as client:
+        client.batch_file(source, output)
+    answers = read(output)
+    (vector,) = answers["a"]["response"]["body"]["data"]
+    assert len(answers["b"]["response"]["body"]["data"]) == 2
+    assert answers["b"]["response"]["body"]["data"][0]["embedding"] == pytest.approx(vector["embedding"], abs=1e-3)
+
+
+def test_a_request_that_fails_has_a_line_that_says_why_and_can_be_repeated(
+    server: LocalServer, source: Path, output: Path
+) -> None:
+    write(source, [chat("good"), chat("long", "x" * 9000)])
+    with server.client() as client:
+        assert client.batch_file(source, output).errors == 1
+        error = read(output)["long"]["error"]
+        assert (error["type"], error["retryable"]) == ("ContextOverflowError", False)
+        assert client.batch_file(source, output).answered == 0
+        write(source, [chat("good"), chat("long", "shorter now")])
+        summary = client.batch_file(source, output, retry_errors=True)
+    assert (summary.answered, summary.resumed, summary.errors) == (1, 1, 0)
+    assert content(read(output)["long"]) == "Yes."
+
+
+def test_a_line_that_was_cut_is_asked_for_again(server: LocalServer, source: Path, output: Path) -> None:
+    write(source, [chat("a"), chat("b")])
+    with server.client() as client:
+        client.batch_file(source, output)
+        whole = output.read_bytes()
+        for cut in (len(whole) - 1, len(whole) - 20, whole.index(b"\n") + 2, 5):
+            output.write_bytes(whole[:cut])
+            client.batch_file(source, output)
+            assert sorted(read(output)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("{", "not JSON"),
+        ("[]", "not an object"),
+        ('{"id": "x"}', "none of messages, prompt and input"),
+        ('{"custom_id": "x", "url": "/v1/files", "body": {}}', "url must be one of"),
+        ('{"custom_id": "x", "url": "/v1/chat/completions", "body": {}}', "no messages"),
+        ('{"custom_id": "x", "url": "/v1/chat/completions", "body": 1}', "body must be an object"),
+        ('{"id": [1], "prompt": "x"}', "the id must be a string"),
+        (json.dumps(chat("a")), "occurs twice"),
+    ],
+)
+def test_a_file_with_a_bad_line_is_refused_before_anything_is_sent(
+    server: LocalServer, source: Path, output: Path, line: str, why: str
+) -> None:
+    source.write_text(json.dumps(chat("a")) + "\n\n" + line + "\n")
+    with server.client() as client, pytest.raises(BadRequestError, match=why) as caught:
+        client.batch_file(source, output)
+    assert "line 3" in str(caught.value)
+    assert output.read_bytes() == b""
+
+
+def test_an_output_of_something_else_is_not_touched(server: LocalServer, source: Path, output: Path) -> None:
+    write(source, [chat("a")])
+    with server.client() as client:
+        for text, why in (
+            ("notes\n", "not of a batch job"),
+            ('{"custom_id": "z", "error": null}\n', "another batch file"),
+        ):
+            output.write_text(text)
+            with pytest.raises(BadRequestError, match=why):
+                client.batch_file(source, output)
+            assert output.read_text() == text
+        with pytest.raises(BadRequestError, match="another file than its input"):
+            client.batch_file(source, source)
+
+
+def test_two_jobs_never_write_one_file(server: LocalServer, source: Path, output: Path) -> None:
+    write(source, [chat("a")])
+    from llamacpp_server._batch.journal import Journal
+
+    with Journal(output), server.client() as client, pytest.raises(BadRequestError, match="another batch job"):
+        client.batch_file(source, output)
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_server_that_is_gone_ends_the_job_and_writes_no_errors(source: Path, output: Path, awaited: bool) -> None:
+    write(source, [chat("a"), chat("b")])
+    gone: dict[str, Any] = {"base_url": "http://127.0.0.1:9", "max_retries": 0, "max_concurrency": 2}
+
+    async def run() -> None:
+        async with AsyncLlamaServerClient(**gone) as client:
+            await client.batch_file(source, output)
+
+    with pytest.raises(ConnectionFailedError):
+        if awaited:
+            asyncio.run(run())
+        else:
+            with LlamaServerClient(**gone) as client:
+                client.batch_file(source, output)
+    assert output.read_bytes() == b""
+
+
+def start(server: LocalServer, source: Path, output: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "llamacpp_server.cli", "batch", str(source), str(output)]
+    environment = {**os.environ, "LLAMACPP_BASE_URL": server.base_url}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize("lines", [120, pytest.param(2000, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
+def test_a_killed_job_is_resumed_without_a_line_lost_or_doubled(
+    server: LocalServer, source: Path, output: Path, lines: int
+) -> None:
+    write(source, [chat(str(number), f"Question {number}") for number in range(lines)])
+    for part in (lines // 4, lines // 2):
+        job = start(server, source, output)
+        while not output.exists() or output.read_bytes().count(b"\n") < part:
+            time.sleep(0.01)
+            assert job.poll() is None
+        job.kill()
+        job.communicate()
+        assert part <= output.read_bytes().count(b"\n") < lines
+    job = start(server, source, output)
+    out, err = job.communicate(timeout=400)
+    assert job.returncode == 0, err
+    assert f"{lines} lines" in out
+    answers = read(output)
+    assert sorted(answers, key=int) == [str(number) for number in range(lines)]
+    assert {content(line) for line in answers.values()} == {"Yes."}
+
+
+def test_an_interrupt_ends_the_job_at_once_and_frees_the_slots(
+    server: LocalServer, source: Path, output: Path, idle: Any
+) -> None:
+    write(source, [chat("a"), chat("b", "Slow", max_tokens=100000), chat("c", "Slow", max_tokens=100000)])
+    job = start(server, source, output)
+    while not any(slot.is_processing for slot in server.client().slots()):
+        time.sleep(0.01)
+    job.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    job.communicate(timeout=20)
+    assert job.returncode == 130
+    assert time.monotonic() - begun < 5
+    idle(server)
+
+
+def test_the_command_reports_errors_in_its_exit_code(
+    server: LocalServer, source: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(source, [chat("a"), chat("long", "x" * 9000)])
+    assert main(["batch", str(source), str(output), "--base-url", server.base_url, "--concurrency", "1"]) == 1
+    out = capsys.readouterr().out
+    assert "2 lines: 2 answered now, 0 before, 1 with an error" in out
+
+
+def test_lines_that_begin_alike_are_sent_one_after_another(server: LocalServer, source: Path, output: Path) -> None:
+    rules = {"a": "Be brief. " * 40, "b": "Be polite. " * 40}
+    lines = [
+        {
+            "id": f"{n}{kind}",
+            "max_tokens": 4,
+            "messages": [{"role": "system", "content": text}, *chat("", f"{n}")["messages"]],
+        }
+        for n in range(8)
+        for kind, text in rules.items()
+    ]
+    write(source, lines)
+    with server.client() as client:
+        client.batch_file(source, output, concurrency=1)
+    kinds = "".join(json.loads(line)["custom_id"][-1] for line in output.read_text().splitlines())
+    assert kinds == "a" * 8 + "b" * 8
