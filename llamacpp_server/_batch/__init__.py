@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
+    from .journal import Journal as Journal
     from .run import BatchProgress as BatchProgress
     from .run import BatchSummary as BatchSummary
     from .run import arun_batch as arun_batch
     from .run import run_batch as run_batch
 
-__getattr__, __dir__ = lazy(__name__, {"run": ("BatchProgress", "BatchSummary", "arun_batch", "run_batch")})
+__getattr__, __dir__ = lazy(
+    __name__, {"journal": ("Journal",), "run": ("BatchProgress", "BatchSummary", "arun_batch", "run_batch")}
+)

@@ -20,6 +20,7 @@ from llamacpp_server import (
     LlamaServerClient,
     LocalServer,
 )
+from llamacpp_server._batch import Journal
 from llamacpp_server.cli import main
 from tests.models import Script
 from tests.rules.packages import ROOT
@@ -169,8 +170,6 @@ def test_an_output_of_something_else_is_not_touched(server: LocalServer, source:
 
 def test_two_jobs_never_write_one_file(server: LocalServer, source: Path, output: Path) -> None:
     write(source, [chat("a")])
-    from llamacpp_server._batch.journal import Journal
-
     with Journal(output), server.client() as client, pytest.raises(BadRequestError, match="another batch job"):
         client.batch_file(source, output)
 
