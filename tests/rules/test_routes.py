@@ -9,7 +9,7 @@ from tests.rules.routes import OTHER_SERVERS, PATH, ROOT, ROUTES, calls_in_code,
 from tests.upstream import BY_DESIGN, tell, unlisted_fields
 
 # Methods that put several requests together, or that are no request.
-_COMPOSED = {"with_settings", "aclose", "stream_resumable_chat", "choice_probabilities", "calibrate"}
+_COMPOSED = {"batch_file", "with_settings", "aclose", "stream_resumable_chat", "choice_probabilities", "calibrate"}
 
 
 def test_the_page_of_routes_is_that_of_the_code() -> None:
