@@ -460,6 +460,13 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--estimate", action="store_true", help="print the memory that the model needs, and exit")
     _add_serve_options(serve)
     serve.set_defaults(run=_serve)
+    _add_jobs(commands, where)
+    _add_management(commands, where)
+    return parser
+
+
+def _add_jobs(commands: Any, where: argparse.ArgumentParser) -> None:
+    """The commands for many requests, and for those that a program made."""
     batch = commands.add_parser("batch", parents=[where], help="answer a file of requests; goes on where it stopped")
     batch.add_argument("input", help="a JSON object a line: OpenAI's batch form, or an id and the request's fields")
     batch.add_argument("output", help="gets a line for each answer as it comes")
@@ -476,8 +483,6 @@ def _parser() -> argparse.ArgumentParser:
         "--apply", metavar="MODEL", help="send the calls to a local server of this GGUF, without and with the flags"
     )
     doctor.set_defaults(run=_doctor)
-    _add_management(commands, where)
-    return parser
 
 
 def _add_management(commands: Any, where: argparse.ArgumentParser) -> None:
