@@ -6,7 +6,8 @@ learned of the old one is dropped
 - when a connection to the address was refused since,
 - when a reply names another model or build (`system_fingerprint`) than the replies before,
 - when `/props` shows another template, model file or build. It is asked again before something learned changes a
-  request, unless the server has confirmed it in the last two seconds: a restart takes longer.
+  request, unless the server has confirmed it within a twentieth of a second: a restart takes longer, even of a tiny
+  model.
 
 The table holds the 1,000 models that were used last. It is the only one: no other module keeps what it learned.
 """
@@ -28,7 +29,7 @@ from ..transport import refused_at
 _MOST: Final = 1000
 _MOST_WAYS: Final = 1000
 # Seconds for which `/props` is believed: where a request is changed, and where a template is only known to have tools.
-_CHANGES_FOR: Final = 2.0
+_CHANGES_FOR: Final = 0.05
 _TOOLS_FOR: Final = 60.0
 
 
