@@ -147,7 +147,9 @@ def test_the_template_is_looked_at_once_and_only_for_tools(connect):
     assert paths == ["/v1/chat/completions", "/props", "/v1/chat/completions", "/v1/chat/completions"]
 
 
-def test_a_template_without_tools_is_told_and_goes_straight_to_the_call(connect):
+def test_a_template_without_tools_is_told_and_goes_straight_to_the_call(connect, monkeypatch):
+    # How long an answer of /props is trusted has tests of its own (tests/server/test_learning.py).
+    monkeypatch.setattr("llamacpp_server._endpoints.server_memory._CHANGES_FOR", 60.0)
     props = reply({"chat_template_caps": {"supports_tools": False}})
     with ScriptedServer(props, says("{}"), TALK, lacks=("/apply-template",)) as server:
         client = connect(server.url)
