@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from . import __version__
+from . import __version__, _monitor
 from ._batch import BatchProgress
 from ._printable import one_line, printable
 from .chat import ChatRequest
@@ -318,6 +318,24 @@ class _Bar:
             print(file=sys.stderr, flush=True)
 
 
+# -- top
+
+
+def _top(arguments: argparse.Namespace, progress: _Progress) -> int:
+    with _client(arguments, progress) as client:
+        if not arguments.once and not arguments.json:
+            _monitor.watch(lambda: _monitor.take_snapshot(client), arguments.interval)
+        before = _monitor.take_snapshot(client)
+        if before.error is None:
+            time.sleep(arguments.interval)
+        now = _monitor.take_snapshot(client)
+    if arguments.json:
+        print(json.dumps(_monitor.as_json(now, before), indent=2))
+    else:
+        _monitor.show(now, before)
+    return 1 if now.error is not None else 0
+
+
 # -- doctor
 
 
@@ -431,7 +449,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llamacpp-server", description="Check, use and run llama.cpp servers.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(
-        required=True, metavar="check | chat | serve | batch | doctor | models | load | unload | ps | logs"
+        required=True, metavar="check | chat | serve | batch | top | doctor | models | load | unload | ps | logs"
     )
     where = _where()
 
@@ -473,6 +491,14 @@ def _add_jobs(commands: Any, where: argparse.ArgumentParser) -> None:
     batch.add_argument("--concurrency", type=int, metavar="N", help="requests at once; default: the server's slots")
     batch.add_argument("--retry-errors", action="store_true", help="send requests that failed before once more")
     batch.set_defaults(run=_batch)
+
+    top = commands.add_parser(
+        "top", parents=[where], help="what a server does now: slots, cache, queue, tokens a second"
+    )
+    top.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="default %(default)s")
+    top.add_argument("--once", action="store_true", help="print one table, and exit")
+    top.add_argument("--json", action="store_true", help="print it as JSON, and exit")
+    top.set_defaults(run=_top)
 
     doctor = commands.add_parser("doctor", help="what made a recorded program slow, and which flag or line helps")
     doctor.add_argument("recording", help="the file that CacheReport(recording=...) wrote")

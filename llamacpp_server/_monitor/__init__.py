@@ -1,0 +1,23 @@
+"""What a server does at the moment, for `llamacpp-server top`.
+
+`snapshot` asks a server, and takes no slot for it; `table` makes a table of two snapshots, the rates from their
+difference. The table is drawn by rich (the extra `top`), which only `table` imports.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
+
+if TYPE_CHECKING:
+    from .snapshot import Snapshot as Snapshot
+    from .snapshot import as_json as as_json
+    from .snapshot import take_snapshot as take_snapshot
+    from .table import screen as screen
+    from .table import show as show
+    from .table import watch as watch
+
+__getattr__, __dir__ = lazy(
+    __name__, {"table": ("screen", "show", "watch"), "snapshot": ("Snapshot", "as_json", "take_snapshot")}
+)
