@@ -95,6 +95,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
 
     _served: tuple[str, str] | None = PrivateAttr(default=None)
     _profile_wanted: bool = PrivateAttr(default=False)
+    _profile_due: bool = PrivateAttr(default=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -117,7 +118,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         known = self._known_info()
         if known is None and on_event_loop():
             # Nothing may wait here. The next awaited call asks for the rest.
-            self._profile_wanted = True
+            self._profile_wanted = self._profile_due = True
             say_once(_PROFILE_IS_PART)
             known = ServerInfo(model=self.model)
         if known is None:
@@ -126,6 +127,13 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
             except LlamaServerError:
                 return None
         return profile(known, urls=bool(self.fetch_urls))
+
+    def _fill_profile(self) -> None:
+        """A blocking call on an event loop (a notebook) asks too: `profile` itself can't ask there later."""
+        if self._profile_due and self._known_info() is None and on_event_loop():
+            self._profile_due = self._profile_wanted = False
+            with suppress(LlamaServerError):
+                self._remember(self.client.with_settings(**_PROFILE_PATIENCE).info())
 
     async def _afill_profile(self) -> None:
         if self._profile_wanted and self._known_info() is None:
@@ -230,7 +238,10 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
 
     def _info_for(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> ServerInfo | None:
         """What the server is; asked for where thinking is switched (the switch is the template's) or media are sent."""
-        return self.server_info() if self._needs_info(messages, kwargs) else None
+        if self._needs_info(messages, kwargs):
+            return self.server_info()
+        self._fill_profile()
+        return None
 
     async def _ainfo_for(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> ServerInfo | None:
         if self._needs_info(messages, kwargs):

@@ -10,7 +10,7 @@ from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from pydantic import Field, PrivateAttr, model_validator
 
-from llamacpp_server import ServerInfo, ServerSettings
+from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient, ServerInfo, ServerSettings
 from llamacpp_server._notices import logger, say_once
 from llamacpp_server.integration import (
     ConnectionFields,
@@ -71,8 +71,8 @@ class ServerMetadata(LLMNames, ConnectionFields, FunctionCallingLLM):
     def metadata(self) -> LLMMetadata:
         """What the model can do. Asks the server on first use, for at most two seconds.
 
-        On an event loop it never asks: it tells what is known by then. Each awaited call of the model finds out, and so
-        does `await llm.aserver_info()`.
+        On an event loop it never asks: it tells what is known by then. Each call of the model there, awaited or
+        blocking, finds out, and so does `await llm.aserver_info()`.
         """
         return self._described(self._at_once())
 
@@ -144,6 +144,17 @@ class ServerMetadata(LLMNames, ConnectionFields, FunctionCallingLLM):
         except Exception as error:  # noqa: BLE001 (as in `_probe`)
             self._note_failure(error, started)
             return None
+
+    def _raw_client(self) -> LlamaServerClient:
+        """The client for a prompt without template. On an event loop `metadata` can't ask, so the call does."""
+        if on_event_loop():
+            self._probe()
+        return self.client
+
+    async def _araw_client(self) -> AsyncLlamaServerClient:
+        """Async version of `_raw_client`."""
+        await self._aprobe()
+        return self.async_client
 
     def _is_resting(self) -> bool:
         return self._failed is not None and self._failed[0] == self._info_key() and time.monotonic() < self._failed[1]

@@ -120,7 +120,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
             return chat_to_completion(self._chat(_user(prompt), kwargs))
-        return completion_response(self.client.complete(self._defaults().completion(text, kwargs)))
+        return completion_response(self._raw_client().complete(self._defaults().completion(text, kwargs)))
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -128,7 +128,8 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
             return chat_to_completion(await self._achat(_user(prompt), kwargs))
-        return completion_response(await self.async_client.complete(self._defaults().completion(text, kwargs)))
+        client = await self._araw_client()
+        return completion_response(await client.complete(self._defaults().completion(text, kwargs)))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Completions:
@@ -136,7 +137,8 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
             return mapped(self._stream_chat(_user(prompt), kwargs), chat_to_completion)
-        return responses(self.client.stream_complete(self._defaults().completion(text, kwargs)), CompletionState())
+        request = self._defaults().completion(text, kwargs)
+        return responses(self._raw_client().stream_complete(request), CompletionState())
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> AsyncCompletions:
@@ -145,7 +147,8 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         if text is None:
             return amapped(await self._astream_chat(_user(prompt), kwargs), chat_to_completion)
         request = self._defaults().completion(text, kwargs)
-        return aresponses(self.async_client.stream_complete(request), CompletionState())
+        client = await self._araw_client()
+        return aresponses(client.stream_complete(request), CompletionState())
 
     # -- code
 
@@ -184,11 +187,11 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
 
     @llm_completion_callback()
     def _infill(self, prompt: str, request: InfillRequest) -> CompletionResponse:
-        return completion_response(self.client.infill(request))
+        return completion_response(self._raw_client().infill(request))
 
     @llm_completion_callback()
     async def _ainfill(self, prompt: str, request: InfillRequest) -> CompletionResponse:
-        return completion_response(await self.async_client.infill(request))
+        return completion_response(await (await self._araw_client()).infill(request))
 
     # -- tools
 

@@ -204,6 +204,47 @@ async def test_a_profile_on_the_loop_is_what_is_known_and_the_next_call_finds_ou
     await llm.aclose()
 
 
+async def test_a_blocking_call_on_a_loop_completes_the_profile(chat_server: LocalServer) -> None:
+    """As in a notebook, whose cells run on a loop."""
+    asked = ChatLlamaServer(base_url=chat_server.base_url, max_tokens=3)
+    early = asked.profile
+    assert early is not None and "max_input_tokens" not in early
+    for llm in (asked, ChatLlamaServer(base_url=chat_server.base_url, max_tokens=3)):
+        llm.invoke("hi")
+        profile = llm.profile
+        assert profile is not None and profile["max_input_tokens"] == 2048
+        llm.close()
+    streaming = ChatLlamaServer(base_url=chat_server.base_url, max_tokens=3)
+    next(streaming.stream("hi"))
+    assert streaming.profile is not None and streaming.profile["max_input_tokens"] == 2048
+    streaming.close()
+
+
+async def test_a_blocking_call_on_a_loop_to_a_server_that_is_gone_raises_its_own_error() -> None:
+    llm = ChatLlamaServer(base_url="http://127.0.0.1:9", max_retries=0)
+    with pytest.raises(ConnectionError):
+        llm.invoke("hi")
+    assert llm.profile is not None and "max_input_tokens" not in llm.profile
+
+
+@pytest.mark.parametrize("formatted", [False, True])
+async def test_any_call_on_a_loop_completes_llamaindexs_metadata(chat_server: LocalServer, formatted: bool) -> None:
+    def made() -> LlamaServer:
+        llm = LlamaServer(base_url=chat_server.base_url, max_tokens=3)
+        assert llm.metadata.model_name == "unknown"
+        return llm
+
+    llms = [made() for _ in range(4)]
+    llms[0].complete("hi", formatted=formatted)
+    next(llms[1].stream_complete("hi", formatted=formatted))
+    await llms[2].acomplete("hi", formatted=formatted)
+    async for _ in await llms[3].astream_complete("hi", formatted=formatted):
+        pass
+    for llm in llms:
+        assert (llm.metadata.context_window, llm.metadata.model_name) == (2048, "random")
+        await llm.aclose()
+
+
 async def test_a_profile_of_a_server_that_is_gone_costs_the_call_nothing_more_than_its_error(
     strict: BlockBuster,
 ) -> None:
