@@ -6,10 +6,32 @@ from typing import TYPE_CHECKING
 
 from llamacpp_server.integration import (
     lazy,
+    require_extra,
 )
 
 if TYPE_CHECKING:
-    from ._errors import MissingToolCallError, TruncatedOutputError, UnfitAnswerError
+    from ._errors import (
+        AuthenticationFailedError,
+        BadRequestError,
+        BadVectorError,
+        ConnectionFailedError,
+        ContextOverflowError,
+        LlamaServerError,
+        MalformedReplyError,
+        MissingToolCallError,
+        NotFoundError,
+        NotSupportedError,
+        PermissionDeniedError,
+        RequestTimeoutError,
+        ServerBusyError,
+        ServerError,
+        ServerFaultError,
+        ServerLoadingError,
+        StreamCutOffError,
+        TruncatedOutputError,
+        UnfitAnswerError,
+        UnreadableOutputError,
+    )
     from ._registration import register
     from ._server_tools import server_tools
     from .cache_report import CacheReport
@@ -22,25 +44,65 @@ if TYPE_CHECKING:
 
 # `LlamaServerMiddleware` is left out: `import *` must work without the package `langchain`, which it needs.
 __all__ = [
+    "AuthenticationFailedError",
+    "BadRequestError",
+    "BadVectorError",
     "CacheReport",
     "ChatLlamaServer",
+    "ConnectionFailedError",
+    "ContextOverflowError",
     "LlamaServerDecisions",
     "LlamaServerEmbeddings",
+    "LlamaServerError",
     "LlamaServerLLM",
     "LlamaServerReranker",
+    "MalformedReplyError",
     "MissingToolCallError",
+    "NotFoundError",
+    "NotSupportedError",
+    "PermissionDeniedError",
+    "RequestTimeoutError",
+    "ServerBusyError",
+    "ServerError",
+    "ServerFaultError",
+    "ServerLoadingError",
+    "StreamCutOffError",
     "TruncatedOutputError",
     "UnfitAnswerError",
+    "UnreadableOutputError",
     "register",
     "route_by",
     "server_tools",
 ]
 
+require_extra("langchain_core", "langchain")
+
 # A program that only embeds does not pay for importing the chat model.
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "_errors": ("MissingToolCallError", "TruncatedOutputError", "UnfitAnswerError"),
+        "_errors": (
+            "AuthenticationFailedError",
+            "BadRequestError",
+            "BadVectorError",
+            "ConnectionFailedError",
+            "ContextOverflowError",
+            "LlamaServerError",
+            "MalformedReplyError",
+            "MissingToolCallError",
+            "NotFoundError",
+            "NotSupportedError",
+            "PermissionDeniedError",
+            "RequestTimeoutError",
+            "ServerBusyError",
+            "ServerError",
+            "ServerFaultError",
+            "ServerLoadingError",
+            "StreamCutOffError",
+            "TruncatedOutputError",
+            "UnfitAnswerError",
+            "UnreadableOutputError",
+        ),
         "_registration": ("register",),
         "_server_tools": ("server_tools",),
         "cache_report": ("CacheReport",),

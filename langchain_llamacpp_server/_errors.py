@@ -17,14 +17,35 @@ from langchain_core import exceptions as core
 import llamacpp_server as server
 
 __all__ = [
+    "AuthenticationFailedError",
+    "BadRequestError",
+    "BadVectorError",
+    "ConnectionFailedError",
+    "ContextOverflowError",
+    "LlamaServerError",
+    "MalformedReplyError",
     "MissingToolCallError",
+    "NotFoundError",
+    "NotSupportedError",
+    "PermissionDeniedError",
+    "RequestTimeoutError",
+    "ServerBusyError",
+    "ServerError",
+    "ServerFaultError",
+    "ServerLoadingError",
+    "StreamCutOffError",
     "TruncatedOutputError",
     "UnfitAnswerError",
+    "UnreadableOutputError",
     "as_langchain",
     "langchain_errors",
     "missing_call",
     "unfit",
 ]
+
+
+LlamaServerError: Final = server.LlamaServerError
+"""The base of them all."""
 
 
 class ServerError(server.LlamaServerError, core.ModelError):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
-__all__ = ["lazy"]
+__all__ = ["lazy", "require_extra"]
 
 
 def lazy(package: str, names: Mapping[str, Iterable[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -30,3 +31,21 @@ def lazy(package: str, names: Mapping[str, Iterable[str]]) -> tuple[Callable[[st
         return sorted({*vars(sys.modules[package]), *homes})
 
     return load, listed
+
+
+def require_extra(module: str, extra: str) -> None:
+    """Raise for a package whose framework is not installed, with the extra that brings it; imports only its parents.
+
+    Args:
+        module: A module of the framework.
+        extra: The extra of this distribution.
+
+    Raises:
+        ModuleNotFoundError: When there is no such module; `name` is the module.
+    """
+    try:
+        found = find_spec(module)
+    except ModuleNotFoundError:  # a parent is missing
+        found = None
+    if found is None:
+        raise ModuleNotFoundError(f"{module} is not installed: pip install 'llamacpp-server[{extra}]'", name=module)

@@ -22,7 +22,16 @@ from llamacpp_server.integration import (
 )
 from llamacpp_server.sampling import SAMPLING_FIELDS
 
-__all__ = ["EMBEDDING", "LLM", "RERANK", "EmbeddingNames", "LLMNames", "RerankNames", "constructor_arguments"]
+__all__ = [
+    "EMBEDDING",
+    "LLM",
+    "LLM_CALLS",
+    "RERANK",
+    "EmbeddingNames",
+    "LLMNames",
+    "RerankNames",
+    "constructor_arguments",
+]
 
 LLM: Final = (
     CONNECTION_ARGUMENTS
@@ -40,6 +49,9 @@ LLM: Final = (
         },
     )
 )
+
+# Ollama's class takes `think` with a call, for what its constructor calls `thinking`.
+LLM_CALLS: Final = LLM | ArgumentTable(renamed={"think": "thinking"})
 
 EMBEDDING: Final = (
     CONNECTION_ARGUMENTS

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from llama_index.core.base.llms.types import LLMMetadata, MessageRole
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from pydantic import Field, PrivateAttr, model_validator
 
-from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient, ServerInfo, ServerSettings
+from llamacpp_server import ServerInfo, ServerSettings
 from llamacpp_server._notices import logger, say_once
 from llamacpp_server.integration import (
     ConnectionFields,
@@ -19,6 +19,9 @@ from llamacpp_server.integration import (
 
 from ._arguments import LLM, LLMNames, constructor_arguments
 from ._events import announcing
+
+if TYPE_CHECKING:
+    from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
 
 __all__ = ["ServerMetadata"]
 

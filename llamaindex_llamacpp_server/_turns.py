@@ -17,6 +17,7 @@ from llamacpp_server.integration import (
 )
 from llamacpp_server.sampling import merged_params
 
+from ._arguments import LLM_CALLS
 from ._messages import to_wire
 from ._tools import tool_dict
 
@@ -48,7 +49,7 @@ class Defaults:
             BadRequestError: For a message or a tool choice that can't be sent.
             NotSupportedError: For what the server is known to lack.
         """
-        call = dict(kwargs)
+        call = LLM_CALLS.call(kwargs)
         info = info or ServerInfo()
         tools = [tool_dict(tool) for tool in call.pop("tools", None) or ()]
         choice, required = call.pop("tool_choice", None), call.pop("tool_required", False)
@@ -65,7 +66,7 @@ class Defaults:
 
     def completion(self, prompt: str, kwargs: Mapping[str, Any]) -> CompletionRequest | InfillRequest:
         """A text completion, or with a `suffix` the text for the gap between."""
-        call = dict(kwargs)
+        call = LLM_CALLS.call(kwargs)
         suffix, extra = call.pop("suffix", None), call.pop("input_extra", None) or ()
         if suffix is None:
             return CompletionRequest(prompt=prompt, **self._common(call))
@@ -75,7 +76,9 @@ class Defaults:
         self, prefix: str, suffix: str, prompt: str, extra: Sequence[tuple[str, str]], kwargs: Mapping[str, Any]
     ) -> InfillRequest:
         """A gap to fill."""
-        return InfillRequest(prefix=prefix, suffix=suffix, prompt=prompt, extra=extra, **self._common(dict(kwargs)))
+        return InfillRequest(
+            prefix=prefix, suffix=suffix, prompt=prompt, extra=extra, **self._common(LLM_CALLS.call(kwargs))
+        )
 
     def _common(self, call: dict[str, Any]) -> dict[str, Any]:
         model = call.pop("model", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._lazy import lazy
+from .._lazy import lazy, require_extra
 
 if TYPE_CHECKING:
     from .argument_names import ConnectionNames, Key, RequestNames
@@ -69,6 +69,7 @@ __all__ = [
     "lazy",
     "on_event_loop",
     "read_timeouts",
+    "require_extra",
     "says_thinking",
     "schema_grammar",
     "schema_of",

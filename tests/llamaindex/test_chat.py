@@ -191,3 +191,40 @@ def test_an_overflow_is_typed_with_its_numbers(llm):
         llm.chat([ChatMessage(role="user", content="word " * 3000)])
     assert caught.value.n_ctx == 2048
     assert caught.value.n_prompt_tokens > 2048
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"num_predict": 3}, {"max_tokens": 3}),
+        ({"num_predict": -2}, {"max_tokens": -1}),
+        ({"max_completion_tokens": 3}, {"max_tokens": 3}),
+        ({"format": {"type": "object"}, "max_tokens": 3}, {"json_schema": {"type": "object"}}),
+        ({"json_mode": True, "max_tokens": 3}, {"json_schema": {}}),
+        ({"think": False, "max_tokens": 3}, {"chat_template_kwargs": {"enable_thinking": False}}),
+        ({"keep_alive": "5m", "num_ctx": 8192, "max_tokens": 3}, {}),
+    ],
+)
+def test_a_call_takes_the_names_of_ollamas_class(recorded, chat_server, given, sent):
+    llm, bodies = recorded(chat_server)
+    llm.chat(HELLO, **given)
+    list(llm.stream_chat(HELLO, **given))
+    llm.complete("Hello", **given)
+    assert len(bodies) == 3
+    for body in bodies:
+        assert sent.items() <= body.items()
+        assert not {"num_predict", "format", "think", "keep_alive", "num_ctx"} & set(body)
+
+
+async def test_completions_take_the_names_of_ollamas_class(recorded, chat_server, make_llm):
+    llm, bodies = recorded(chat_server)
+    llm.complete("Hello", formatted=True, num_predict=3)
+    list(llm.stream_complete("Hello", formatted=True, num_predict=3))
+    assert [body["max_tokens"] if "max_tokens" in body else body["n_predict"] for body in bodies] == [3, 3]
+    reply = await make_llm(chat_server).acomplete("Hello", formatted=True, num_predict=3)
+    assert reply.additional_kwargs["completion_tokens"] <= 3
+
+
+def test_what_ollamas_names_can_not_mean_is_a_bad_request(llm):
+    with pytest.raises(BadRequestError, match="format must be 'json' or a JSON schema"):
+        llm.chat(HELLO, format="yaml")

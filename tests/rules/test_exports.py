@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 
+from llamacpp_server import LlamaServerError
 from tests.rules.packages import FILES, PACKAGES, is_public, name_of
 
 PUBLIC = [name_of(path) for path in FILES if is_public(path)]
@@ -33,3 +34,11 @@ def test_the_root_offers_every_error_and_every_value():
     for module in ("errors", "chat", "results", "client", "async_client"):
         offered = set(importlib.import_module(f"llamacpp_server.{module}").__all__)
         assert offered <= root, f"missing at the root: {sorted(offered - root)}"
+
+
+@pytest.mark.parametrize("package", ["langchain_llamacpp_server", "llamaindex_llamacpp_server"])
+def test_an_adapter_offers_every_error_that_a_traceback_of_it_can_name(package):
+    adapter = importlib.import_module(package)
+    errors = vars(importlib.import_module(f"{package}._errors")).values()
+    own = {error.__name__ for error in errors if isinstance(error, type) and issubclass(error, LlamaServerError)}
+    assert own | set(importlib.import_module("llamacpp_server.errors").__all__) <= set(adapter.__all__)

@@ -104,3 +104,19 @@ def test_nobody_imports_past_a_door():
 
 def test_an_import_past_a_door_is_seen():
     assert any("_media.parts" in text for text in behind_doors(ROOT / "tests" / "standard" / "langchain_chat.py"))
+
+
+@pytest.mark.parametrize(
+    ("package", "framework", "extra"),
+    [
+        ("langchain_llamacpp_server", "langchain_core", "langchain"),
+        ("llamaindex_llamacpp_server", "llama_index", "llamaindex"),
+        ("llamaindex_llamacpp_server", "llama_index.core", "llamaindex"),
+    ],
+)
+def test_an_adapter_without_its_framework_names_the_extra(package, framework, extra):
+    code = f"import sys; sys.modules[{framework!r}] = None; import llamacpp_server, {package}"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith("ModuleNotFoundError: ")
+    assert f"pip install 'llamacpp-server[{extra}]'" in run.stderr.splitlines()[-1]
