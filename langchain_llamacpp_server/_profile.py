@@ -34,10 +34,16 @@ def profile(info: ServerInfo, *, urls: bool) -> ModelProfile:
         "audio_outputs": False,
         "video_outputs": False,
         "reasoning_output": thinks,
+        "reasoning_effort_levels": None if info.efforts is None else list(info.efforts),
+        "reasoning_effort_default": info.default_effort,
         "tool_calling": info.tools,
         "tool_choice": info.tools,
         "tool_call_streaming": info.tools,
+        "mid_conversation_system_messages": info.late_system,
+        "mid_conversation_tools": False,
         "structured_output": True,
         "temperature": True,
     }
-    return cast(ModelProfile, {name: value for name, value in keys.items() if value is not None})
+    # An older langchain-core warns of keys that it does not know.
+    known = ModelProfile.__annotations__
+    return cast(ModelProfile, {name: value for name, value in keys.items() if value is not None and name in known})

@@ -237,7 +237,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         return prepare(messages, stop, call, defaults, info)
 
     def _info_for(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> ServerInfo | None:
-        """What the server is; asked for where thinking is switched (the switch is the template's) or media are sent."""
+        """What the server is; asked for where thinking is switched (by the template's means) or media are sent."""
         if self._needs_info(messages, kwargs):
             return self.server_info()
         self._fill_profile()
@@ -250,7 +250,9 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         return None
 
     def _needs_info(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> bool:
-        return kwargs.get("thinking", self.thinking) is not None or holds_media(messages)
+        if kwargs.get("thinking", self.thinking) is not None or kwargs.get("reasoning") is not None:
+            return True
+        return kwargs.get("reasoning_effort", self.reasoning_effort) is not None or holds_media(messages)
 
     def _one_answer(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """A stream is one message, so it has one answer."""

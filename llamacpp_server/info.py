@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +25,17 @@ _MEDIA_FLAGS: Final = {
     "video": "start the server with --mmproj and the projector made for this model, and install ffmpeg on its host",
 }
 
+# How the text of a template names levels of reasoning, and what it does with a system message after the first turn:
+# it writes the role of any message, or raises an error about the system's.
+_GPT_OSS_EFFORTS: Final = ("low", "medium", "high")
+_COMPARED: Final = re.compile(r"reasoning_effort\s*(?:==|!=|(?:not\s+)?in)\s*([\[(][^\])]*[\])]|'\w+'|\"\w+\")")
+_QUOTED: Final = re.compile(r"['\"](\w+)['\"]")
+_DEFAULT_EFFORT: Final = re.compile(
+    r"set\s+reasoning_effort\s*=\s*['\"](\w+)['\"]|reasoning_effort\s*\|\s*default\(\s*['\"](\w+)['\"]"
+)
+_ANY_ROLE: Final = re.compile(r"message(?:\.role|\[['\"]role['\"]\])\s*(?:\||\+|~|-?\}\})")
+_NO_LATE_SYSTEM: Final = re.compile(r"raise_exception\([^)]*system", re.IGNORECASE)
+
 ThinkingSwitch = Literal["enable_thinking", "reasoning_effort", "always", "none"]
 
 
@@ -45,6 +57,10 @@ class ServerInfo:
         parallel_tool_calls: Whether the template knows several calls in one turn.
         thinking: The template's way to switch thinking: a variable `enable_thinking`, a variable
             `reasoning_effort`, `always` (it opens a thought itself), or `none`.
+        efforts: Levels of reasoning that the template knows, as its text names them; empty where it has none.
+        default_effort: The level that the template uses when a request names none; None where it doesn't say.
+        late_system: Whether the template renders a system message after the first turn where it is. False where its
+            text does not show that it does.
         is_router: Whether the server routes to models by name.
         is_sleeping: Whether the model sleeps; the next request wakes it.
         status: Of a router's model, as in `ModelCard`.
@@ -64,6 +80,9 @@ class ServerInfo:
     tools: bool | None = None
     parallel_tool_calls: bool | None = None
     thinking: ThinkingSwitch | None = None
+    efforts: tuple[str, ...] | None = None
+    default_effort: str | None = None
+    late_system: bool | None = None
     is_router: bool = False
     is_sleeping: bool = False
     status: str | None = None
@@ -111,6 +130,9 @@ class ServerInfo:
             tools=caps.get("supports_tools", "tools" in template if template else None),
             parallel_tool_calls=caps.get("supports_parallel_tool_calls"),
             thinking=_thinking(template),
+            efforts=_efforts(template),
+            default_effort=_default_effort(template),
+            late_system=_late_system(template) if template else None,
             is_router=props.is_router or card.status is not None,
             is_sleeping=props.is_sleeping or card.status == "sleeping",
             status=card.status,
@@ -143,6 +165,25 @@ def _thinking(template: str) -> ThinkingSwitch | None:
     if "reasoning_effort" in template:
         return "reasoning_effort"
     return "always" if "<think>" in template else "none"
+
+
+def _efforts(template: str) -> tuple[str, ...] | None:
+    """The levels that a template compares its variable with; one that only writes it out takes those of gpt-oss."""
+    if "reasoning_effort" not in template:
+        return () if template else None
+    compared = [word for text in _COMPARED.findall(template) for word in _QUOTED.findall(text)]
+    levels = [word for word in dict.fromkeys(compared) if word != "none"] or list(_GPT_OSS_EFFORTS)
+    default = _default_effort(template)
+    return tuple(levels if default is None or default in levels else [default, *levels])
+
+
+def _default_effort(template: str) -> str | None:
+    found = _DEFAULT_EFFORT.search(template)
+    return found and (found[1] or found[2])
+
+
+def _late_system(template: str) -> bool:
+    return _ANY_ROLE.search(template) is not None and _NO_LATE_SYSTEM.search(template) is None
 
 
 def media_of(messages: Iterable[MessageDict]) -> set[Medium]:

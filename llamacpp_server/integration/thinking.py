@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from .._notices import say_once
 from ..errors import BadRequestError, NotSupportedError
 from ..info import ServerInfo
 
@@ -29,14 +30,16 @@ def thinking_params(thinking: Thinking | None, info: ServerInfo, params: Mapping
     Args:
         thinking: None leaves it to the server. True and False are not the numbers 1 and 0.
         info: The model's server; with an unknown template the request is trusted to it.
-        params: Request parameters so far; what they say of thinking themselves wins.
+        params: Request parameters so far; what they say of thinking themselves wins. A `reasoning_effort` is dropped,
+            and logged, where the template has no levels.
 
     Raises:
         NotSupportedError: When the template can't do it; asking in vain would only be noticed by its effect.
         BadRequestError: For a negative budget.
     """
+    params = _without_effort(params, info)
     if thinking is None:
-        return dict(params)
+        return params
     if isinstance(thinking, bool):
         switched = _switch(thinking, info)
     elif isinstance(thinking, int):
@@ -51,6 +54,15 @@ def thinking_params(thinking: Thinking | None, info: ServerInfo, params: Mapping
     if "chat_template_kwargs" in switched and params.get("chat_template_kwargs"):
         merged["chat_template_kwargs"] = {**switched["chat_template_kwargs"], **params["chat_template_kwargs"]}
     return merged
+
+
+def _without_effort(params: Mapping[str, Any], info: ServerInfo) -> dict[str, Any]:
+    """`params` without a level of reasoning that the template would not look at; "none" is the server's own word."""
+    effort = params.get("reasoning_effort")
+    if effort in (None, "none") or info.efforts != ():
+        return dict(params)
+    say_once(f"ignoring reasoning_effort={effort!r}: the chat template of {info.model} has no levels; see `thinking`")
+    return {name: value for name, value in params.items() if name != "reasoning_effort"}
 
 
 def _switch(on: bool, info: ServerInfo) -> dict[str, Any]:
@@ -69,6 +81,8 @@ def _switch(on: bool, info: ServerInfo) -> dict[str, Any]:
 def _effort(effort: str, info: ServerInfo) -> dict[str, Any]:
     if info.thinking in ("reasoning_effort", None):
         return {"reasoning_effort": effort}
+    if info.efforts:
+        return {**_switch(True, info), "reasoning_effort": effort}
     raise NotSupportedError(
         f"the chat template of {info.model} does not support reasoning efforts such as {effort!r}",
         remedy="use thinking=True, False or a number of tokens",

@@ -1,14 +1,15 @@
 """What the model knows from its server: token counts and its profile."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from langchain.agents.middleware import SummarizationMiddleware
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage, trim_messages
 from langchain_core.messages.utils import count_tokens_approximately
 
 from langchain_llamacpp_server import ChatLlamaServer
-from llamacpp_server import LocalServer
+from llamacpp_server import ChatRequest, LocalServer
 from tests.langchain.conftest import get_weather
 
 CONVERSATION: list[BaseMessage] = [
@@ -82,6 +83,78 @@ def test_the_profile_is_the_servers(nonsense: ChatLlamaServer, vision_server: Lo
     assert seeing["audio_inputs"]
     assert not seeing["image_url_inputs"]
     assert ChatLlamaServer(base_url=vision_server.base_url, fetch_urls=True).profile["image_url_inputs"]  # type: ignore[index]
+
+
+LEVELS = (
+    "{%- if not reasoning_effort %}{%- set reasoning_effort = 'medium' %}{%- endif %}"
+    "Reasoning: {{ reasoning_effort }}\n"
+    "{%- for message in messages %}<|{{ message.role }}|>{{ message.content }}\n{%- endfor %}"
+)
+
+
+@pytest.fixture
+def leveled(serve: Callable[..., LocalServer]) -> LocalServer:
+    """A server whose template has levels of reasoning, as gpt-oss's has."""
+    return serve("random.gguf", chat_template=LEVELS)
+
+
+def test_the_profile_has_the_templates_levels_of_reasoning(nonsense: ChatLlamaServer, leveled: LocalServer) -> None:
+    profile: Any = ChatLlamaServer(base_url=leveled.base_url).profile
+    assert profile["reasoning_effort_levels"] == ["low", "medium", "high"]
+    assert profile["reasoning_effort_default"] == "medium"
+    without: Any = nonsense.profile
+    assert without["reasoning_effort_levels"] == []
+    assert "reasoning_effort_default" not in without
+    assert without["mid_conversation_tools"] is False
+
+
+def test_a_level_reaches_a_template_that_has_levels_and_is_dropped_for_others(
+    nonsense: ChatLlamaServer, leveled: LocalServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llamacpp_server._notices._said", set[str]())
+    llm = ChatLlamaServer(base_url=leveled.base_url, max_tokens=2)
+    counts = {
+        effort: llm.get_num_tokens_from_messages([HumanMessage("Hi")], reasoning_effort=effort)
+        for effort in ("low", "medium")
+    }
+    default = llm.get_num_tokens_from_messages([HumanMessage("Hi")])
+    assert counts["low"] < counts["medium"] == default  # the random model's tokens are bytes
+    llm.invoke("Hi", reasoning_effort="low")
+    assert "reasoning_effort" not in caplog.text
+    nonsense.invoke("Hi", reasoning_effort="low", max_tokens=2)
+    assert "ignoring reasoning_effort='low'" in caplog.text
+
+
+def test_a_late_system_message_is_rendered_where_the_profile_says_so(
+    llm: ChatLlamaServer, leveled: LocalServer
+) -> None:
+    late = [
+        {"role": "user", "content": "one"},
+        {"role": "system", "content": "two"},
+        {"role": "user", "content": "three"},
+    ]
+    for model in (llm, ChatLlamaServer(base_url=leveled.base_url)):
+        profile: Any = model.profile
+        assert profile["mid_conversation_system_messages"] is True
+        prompt = model.client.apply_template(ChatRequest(messages=late))
+        assert (
+            prompt.index("one")
+            < prompt.index("system", prompt.index("one"))
+            < prompt.index("two")
+            < prompt.index("three")
+        )
+
+
+def test_the_summarizer_counts_with_the_servers_tokenizer(llm: ChatLlamaServer) -> None:
+    """Its own estimate is a quarter of the characters."""
+    counted = llm.get_num_tokens_from_messages(CONVERSATION)
+    assert counted != count_tokens_approximately(CONVERSATION)
+    for limit, summarizes in ((counted + 1, False), (counted, True)):
+        middleware: Any = SummarizationMiddleware(
+            llm, trigger=("tokens", limit), keep=("messages", 1), token_counter=llm.get_num_tokens_from_messages
+        )
+        update = middleware.before_model({"messages": list(CONVERSATION)}, cast(Any, None))
+        assert (update is not None) is summarizes
 
 
 def test_a_profile_of_your_own_wins() -> None:

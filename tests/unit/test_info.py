@@ -44,6 +44,43 @@ def test_how_a_template_switches_thinking(template, switch):
     assert ServerInfo.build_from(ServerProps(chat_template=template), [], None).thinking == switch
 
 
+GPT_OSS = (
+    "{%- if reasoning_effort is not defined %}{%- set reasoning_effort = 'medium' %}{%- endif %}{{ reasoning_effort }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "efforts", "default"),
+    [
+        ("", None, None),
+        ("{{ enable_thinking }}", (), None),
+        ("{{ reasoning_effort }}", ("low", "medium", "high"), None),
+        (GPT_OSS, ("low", "medium", "high"), "medium"),
+        ("{% if reasoning_effort == 'min' %}a{% elif reasoning_effort == \"max\" %}b{% endif %}", ("min", "max"), None),
+        ("{% if reasoning_effort not in ['low', 'max'] %}{% endif %}", ("low", "max"), None),
+        ("{% if reasoning_effort != 'none' %}{% endif %}", ("low", "medium", "high"), None),
+        ("{{ reasoning_effort | default('deep') }}{{ reasoning_effort == 'flat' }}", ("deep", "flat"), "deep"),
+    ],
+)
+def test_which_levels_of_reasoning_a_template_has(template, efforts, default):
+    info = ServerInfo.build_from(ServerProps(chat_template=template), [], None)
+    assert (info.efforts, info.default_effort) == (efforts, default)
+
+
+@pytest.mark.parametrize(
+    ("template", "late"),
+    [
+        ("", None),
+        ("{% for message in messages %}{{ message.role + message.content }}{% endfor %}", True),
+        ("{{ '<|' + message['role'] }}", True),
+        ("{{ message['role'] ~ 'x' }}{{ raise_exception('System message must be at the beginning.') }}", False),
+        ("{% if message.role == 'user' %}{{ message.content }}{% endif %}", False),
+    ],
+)
+def test_whether_a_template_renders_a_late_system_message_where_it_is(template, late):
+    assert ServerInfo.build_from(ServerProps(chat_template=template), [], None).late_system is late
+
+
 @pytest.mark.parametrize(
     ("asked", "model", "status"),
     [(None, "b", "loaded"), ("a", "a", "unloaded"), ("nick", "nick", "sleeping"), ("zz", "zz", None)],

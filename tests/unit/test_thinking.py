@@ -60,3 +60,21 @@ def test_parameters_that_say_it_themselves_win_and_others_stay() -> None:
     assert thinking_params(
         True, ServerInfo(thinking="enable_thinking"), {"chat_template_kwargs": {"style": "terse"}}
     ) == {"chat_template_kwargs": {"enable_thinking": True, "style": "terse"}}
+
+
+def test_a_level_goes_to_a_template_that_has_levels_beside_its_switch() -> None:
+    info = ServerInfo(thinking="enable_thinking", efforts=("low", "high"))
+    assert thinking_params("low", info, {}) == {**ON, "reasoning_effort": "low"}
+
+
+def test_a_level_for_a_template_without_levels_is_dropped_and_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llamacpp_server._notices._said", set[str]())
+    info = ServerInfo(model="tiny", thinking="enable_thinking", efforts=())
+    assert thinking_params(None, info, {"reasoning_effort": "low", "seed": 1}) == {"seed": 1}
+    assert thinking_params(True, info, {"reasoning_effort": "low"}) == ON
+    assert caplog.text.count("ignoring reasoning_effort='low': the chat template of tiny has no levels") == 1
+    for kept in (ServerInfo(), ServerInfo(efforts=("low",))):
+        assert thinking_params(None, kept, {"reasoning_effort": "low"}) == {"reasoning_effort": "low"}
+    assert thinking_params(None, info, {"reasoning_effort": "none"}) == {"reasoning_effort": "none"}
