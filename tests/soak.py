@@ -388,22 +388,22 @@ def verdict(soak: Soak, samples: list[Sample]) -> list[str]:
 def report(soak: Soak, samples: list[Sample], minutes: float) -> str:
     packages = ("xllamacpp", "httpx", "langchain-core", "llama-index-core")
     lines = [
-        "# Load and fuzzing",
+        "# Load and fuzz testing",
         "",
         f"`python -m tests.soak --minutes {minutes:g} --write`, on {platform.system()} {platform.machine()} with "
         f"{os.cpu_count()} cores, Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in packages)
         + ".",
         "",
-        f"{THREADS} threads and {TASKS} tasks (a new event loop every half minute) ask three real servers without a "
-        "pause, through LangChain and LlamaIndex. "
+        f"{THREADS} threads and {TASKS} tasks (a new event loop every half minute) send requests to three real servers "
+        "without a pause, through LangChain and LlamaIndex. "
         f"A quarter of the chats goes through proxies with the faults of the [fault matrix](fault-matrix.md), and the "
-        f"chat server was killed and started again {soak.restarts} times. The model says one known text, so an answer "
-        "that is wrong or short is seen.",
+        f"chat server was killed and restarted {soak.restarts} times. The model always generates one known text, so a "
+        "wrong or truncated answer is detected.",
         "",
-        "| requests | |",
+        "| requests | count |",
         "|---|---|",
-        f"| made | {sum(soak.started.values())} |",
+        f"| sent | {sum(soak.started.values())} |",
         *(f"| {name} | {count} |" for name, count in sorted(soak.outcomes.items(), key=lambda o: -o[1])),
         f"| without an outcome | {sum(soak.started.values()) - sum(soak.outcomes.values())} |",
         "",
@@ -416,7 +416,7 @@ def report(soak: Soak, samples: list[Sample], minutes: float) -> str:
     for s in samples[step - 1 :: step]:
         lines.append(f"| {s.minute:.1f} | {s.requests} | {s.descriptors} | {s.memory:.0f} | {s.threads} |")
     found = verdict(soak, samples)
-    lines += ["", "Nothing was lost, nothing hung, and nothing grew." if not found else "Wrong: " + "; ".join(found)]
+    lines += ["", "No request was lost, none hung, and resource usage did not grow." if not found else "Wrong: " + "; ".join(found)]
     return "\n".join(lines) + "\n"
 
 
