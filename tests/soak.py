@@ -416,7 +416,8 @@ def report(soak: Soak, samples: list[Sample], minutes: float) -> str:
     for s in samples[step - 1 :: step]:
         lines.append(f"| {s.minute:.1f} | {s.requests} | {s.descriptors} | {s.memory:.0f} | {s.threads} |")
     found = verdict(soak, samples)
-    lines += ["", "No request was lost, none hung, and resource usage did not grow." if not found else "Wrong: " + "; ".join(found)]
+    good = "No request was lost or hung; resource usage did not grow."
+    lines += ["", "Wrong: " + "; ".join(found) if found else good]
     return "\n".join(lines) + "\n"
 
 
