@@ -116,7 +116,7 @@ else:
         @property
         def model_name(self) -> str | None:
             """The model's name: as given, else as the server said it in a reply; None before that."""
-            return self.model if self.model is not None else self._told_name()
+            return self.model if self.model is not None else self._reported_name()
 
         @model_name.setter
         def model_name(self, name: str | None) -> None:
@@ -156,7 +156,7 @@ else:
             """None: llama-server knows no organizations."""
             return
 
-        def _told_name(self) -> str | None:
+        def _reported_name(self) -> str | None:
             return None
 
     class ChatNames(OpenAINames, RequestNames):

@@ -10,7 +10,7 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 if TYPE_CHECKING:
     from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
 
-from ._progress import Tell, atold, told
+from ._progress import Report, adispatching, dispatching
 
 BACKGROUND: Final = "background"
 """The tag of a run whose requests go behind all others."""
@@ -26,35 +26,35 @@ def client_for(
     client: LlamaServerClient, call: _Call, run: CallbackManagerForLLMRun | None = None
 ) -> LlamaServerClient:
     """`client` with the settings of a call, which tells the callbacks of its run of progress."""
-    tell = told(_tell(client, call), run)
-    return client.with_settings(**changes) if (changes := _changes(client, call, tell, run)) else client
+    report = dispatching(_progress_callback(client, call), run)
+    return client.with_settings(**changes) if (changes := _changes(client, call, report, run)) else client
 
 
 def async_client_for(
     client: AsyncLlamaServerClient, call: _Call, run: AsyncCallbackManagerForLLMRun | None = None
 ) -> AsyncLlamaServerClient:
     """`client_for`, for awaited calls."""
-    tell = atold(_tell(client, call), run)
-    return client.with_settings(**changes) if (changes := _changes(client, call, tell, run)) else client
+    report = adispatching(_progress_callback(client, call), run)
+    return client.with_settings(**changes) if (changes := _changes(client, call, report, run)) else client
 
 
-def _tell(client: LlamaServerClient | AsyncLlamaServerClient, call: _Call) -> Tell | None:
-    tell: Tell | None = call.settings.get("on_progress", client.settings.on_progress)
-    return tell
+def _progress_callback(client: LlamaServerClient | AsyncLlamaServerClient, call: _Call) -> Report | None:
+    report: Report | None = call.settings.get("on_progress", client.settings.on_progress)
+    return report
 
 
 def _changes(
     client: LlamaServerClient | AsyncLlamaServerClient,
     call: _Call,
-    tell: Tell | None,
+    report: Report | None,
     run: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None,
 ) -> dict[str, Any]:
     """A call's headers and query come on top of the model's, and its tags may say that it can wait."""
     changes = dict(call.settings)
     for name in changes.keys() & {"headers", "query"}:
         changes[name] = {**getattr(client.settings, name), **changes[name]}
-    if tell is not client.settings.on_progress:
-        changes["on_progress"] = tell
+    if report is not client.settings.on_progress:
+        changes["on_progress"] = report
     if run is not None and BACKGROUND in run.tags:
         changes.setdefault("priority", BACKGROUND)
     return changes

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from llamacpp_server import BadRequestError
-from llamacpp_server._notices import say_once
+from llamacpp_server._notices import warn_once
 
 Block = Mapping[str, Any]
 Part = dict[str, Any]
@@ -43,7 +43,7 @@ def part(block: str | Block) -> Part | None:
     if str(kind) in STRUCTURAL:
         return None
     if str(kind) in _SERVER_TOOLS:
-        say_once(f"dropping content blocks of type {kind!r}: they are specific to another provider")
+        warn_once(f"dropping content blocks of type {kind!r}: they are specific to another provider")
         return None
     return dict(block)  # the server says itself what it can't read
 

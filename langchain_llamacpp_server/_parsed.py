@@ -49,7 +49,7 @@ def parsed(form: type[BaseModel] | None, messages: Sequence[AIMessage]) -> dict[
         form.__name__, ("json_schema",), form.model_validate_json, schema=form.model_json_schema(), repair_rounds=0
     )
     try:
-        attempts.answered(choice, whole=False, tokens=tokens[-1] if tokens else None)
+        attempts.answered(choice, complete=False, tokens=tokens[-1] if tokens else None)
     except UnfitAnswerError as error:
         raise unfit(error, reason) from error.__cause__
     return {"parsed": attempts.value}

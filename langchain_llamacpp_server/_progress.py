@@ -28,7 +28,7 @@ from llamacpp_server import Progress
 PROGRESS_EVENT = "llamacpp_progress"
 """The name of the events."""
 
-Tell = Callable[[Progress], None]
+Report = Callable[[Progress], None]
 
 
 class _Stream(NamedTuple):
@@ -45,29 +45,29 @@ _run: ContextVar[_Stream | None] = ContextVar("llamacpp_server_run", default=Non
 _SILENT = {RunManagerMixin.on_custom_event, AsyncCallbackHandler.on_custom_event}
 
 
-def told(tell: Tell | None, run: Run | None) -> Tell | None:
-    """What is to be told of progress: `tell`, and the callbacks of a run; None where nobody listens."""
+def dispatching(report: Report | None, run: Run | None) -> Report | None:
+    """What is to be told of progress: `report`, and the callbacks of a run; None where nobody listens."""
     run = run or _run.get()
     if run is None or not (listeners := _listeners(run.handlers)):
-        return tell
-    return partial(_dispatch, tell, run, listeners)
+        return report
+    return partial(_dispatch, report, run, listeners)
 
 
-def atold(tell: Tell | None, run: Run | None) -> Tell | None:
-    """`told` for a run on an event loop."""
+def adispatching(report: Report | None, run: Run | None) -> Report | None:
+    """`dispatching` for a run on an event loop."""
     run = run or _run.get()
     if run is None or not (listeners := _listeners(run.handlers)):
-        return tell
-    return partial(_adispatch, tell, run, listeners)
+        return report
+    return partial(_adispatch, report, run, listeners)
 
 
 def _listeners(handlers: Sequence[Any]) -> list[Any]:
     return [one for one in handlers if type(one).on_custom_event not in _SILENT and not one.ignore_custom_event]
 
 
-def _dispatch(tell: Tell | None, run: Run, listeners: list[Any], progress: Progress) -> None:
-    if tell is not None:
-        tell(progress)
+def _dispatch(report: Report | None, run: Run, listeners: list[Any], progress: Progress) -> None:
+    if report is not None:
+        report(progress)
     handle_event(listeners, *_event(progress), **_of(run))
 
 
@@ -75,9 +75,9 @@ def _dispatch(tell: Tell | None, run: Run, listeners: list[Any], progress: Progr
 _tasks = set[asyncio.Task[None]]()
 
 
-def _adispatch(tell: Tell | None, run: Run, listeners: list[Any], progress: Progress) -> None:
-    if tell is not None:
-        tell(progress)
+def _adispatch(report: Report | None, run: Run, listeners: list[Any], progress: Progress) -> None:
+    if report is not None:
+        report(progress)
     task = asyncio.get_running_loop().create_task(ahandle_event(listeners, *_event(progress), **_of(run)))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
@@ -91,7 +91,7 @@ def _of(run: Run) -> dict[str, Any]:
     return {"run_id": run.run_id, "tags": run.tags, "metadata": run.metadata}
 
 
-class HeardStreams(BaseChatModel):
+class ProgressEvents(BaseChatModel):
     """Streams whose callbacks hear of progress. A stream that none listens to is LangChain's own."""
 
     def stream(
@@ -103,7 +103,7 @@ class HeardStreams(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
         """As in `BaseChatModel`."""
-        run, config = self._heard(config)
+        run, config = self._with_listeners(config)
         chunks = super().stream(input, config, stop=stop, **kwargs)
         return chunks if run is None else _within(run, chunks)
 
@@ -116,11 +116,11 @@ class HeardStreams(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         """Async version of `stream`."""
-        run, config = self._heard(config)
+        run, config = self._with_listeners(config)
         chunks = super().astream(input, config, stop=stop, **kwargs)
         return chunks if run is None else _awithin(run, chunks)
 
-    def _heard(self, config: RunnableConfig | None) -> tuple[_Stream | None, RunnableConfig]:
+    def _with_listeners(self, config: RunnableConfig | None) -> tuple[_Stream | None, RunnableConfig]:
         config = ensure_config(config)
         handlers = CallbackManager.configure(config.get("callbacks"), self.callbacks).handlers
         if not (listeners := _listeners(handlers)):

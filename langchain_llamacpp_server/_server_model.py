@@ -9,7 +9,7 @@ from langchain_core.language_models import BaseLanguageModel
 from pydantic import model_validator
 
 from llamacpp_server import NotFoundError
-from llamacpp_server._notices import say_once
+from llamacpp_server._notices import warn_once
 from llamacpp_server.integration import (
     ConnectionFields,
     on_event_loop,
@@ -29,7 +29,7 @@ class CheckedOnInit(ConnectionFields):
     def _check_server(self) -> Self:
         if self.validate_model_on_init:
             if on_event_loop():
-                say_once("validate_model_on_init: skipped on an event loop, which it would block")
+                warn_once("validate_model_on_init: skipped on an event loop, which it would block")
             else:
                 with langchain_errors:
                     self.server_info()
@@ -70,8 +70,8 @@ class ServerModel(CheckedOnInit, BaseLanguageModel[Any]):
 
         A digest, since a header may be secret, and caches and traces are stored.
         """
-        told = (self.default_headers, self.default_query, *(text for text in more if text))
-        return {"apart": sha256(repr(told).encode()).hexdigest()} if any(told) else {}
+        parts = (self.default_headers, self.default_query, *(text for text in more if text))
+        return {"apart": sha256(repr(parts).encode()).hexdigest()} if any(parts) else {}
 
     @classmethod
     def is_lc_serializable(cls) -> bool:

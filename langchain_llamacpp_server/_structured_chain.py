@@ -37,10 +37,10 @@ class _Part(AddableDict):
 
 
 def _sum(before: Mapping[str, Any], after: Mapping[str, Any]) -> _Part:
-    whole = _Part({**before, **after})
+    complete = _Part({**before, **after})
     if "raw" in before and "raw" in after:
-        whole["raw"] = before["raw"] + after["raw"]
-    return whole
+        complete["raw"] = before["raw"] + after["raw"]
+    return complete
 
 
 class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
@@ -261,7 +261,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
             if refusal is not None:
                 attempts.refused(refusal)
             elif message is not None:
-                _tell(attempts, [message])
+                _record_answer(attempts, [message])
         except UnfitAnswerError as error:
             own = unfit(error, message.response_metadata.get("finish_reason") if message is not None else None)
             if self.include_raw and message is not None:
@@ -284,7 +284,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
     def _last(self, attempts: Attempts[Any], seen: list[AIMessage], reader: Reader) -> Iterator[Any]:
         """The end of a stream: the object as it was checked, where it is not what was given before."""
         try:
-            _tell(attempts, seen, whole=False)
+            _record_answer(attempts, seen, complete=False)
         except UnfitAnswerError as error:
             reasons = [message.response_metadata.get("finish_reason") for message in seen]
             own = unfit(error, next((reason for reason in reasons if reason), None))
@@ -302,7 +302,7 @@ async def _one(input: LanguageModelInput) -> AsyncIterator[LanguageModelInput]:
     yield input
 
 
-def _tell(attempts: Attempts[Any], messages: list[AIMessage], *, whole: bool = True) -> ChatChoice:
+def _record_answer(attempts: Attempts[Any], messages: list[AIMessage], *, complete: bool = True) -> ChatChoice:
     """Tells of an answer, given as one message or as its chunks."""
     calls: dict[Any, str] = {}
     reason, tokens, texts, thoughts = None, None, [], []
@@ -322,7 +322,7 @@ def _tell(attempts: Attempts[Any], messages: list[AIMessage], *, whole: bool = T
     choice = ChatChoice(
         "".join(texts), "".join(thoughts), tuple(ToolCall("", "", arguments) for arguments in calls.values()), reason
     )
-    attempts.answered(choice, whole=whole, tokens=tokens)
+    attempts.answered(choice, complete=complete, tokens=tokens)
     return choice
 
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
-_NOT_WHOLE: Final = "<not whole>"
+_INCOMPLETE: Final = "<not whole>"
 # For an object or a list, or a text in one of them, that was left open.
-_MARKS: Final = tuple(f"{quote}{_NOT_WHOLE}{brace}" for quote in (" ", '"', '\\"') for brace in "]}")
+_MARKS: Final = tuple(f"{quote}{_INCOMPLETE}{brace}" for quote in (" ", '"', '\\"') for brace in "]}")
 
 
 def wire_tools(tools: Sequence[ToolLike], strict: bool | None = None) -> list[ToolDict]:
@@ -74,7 +74,7 @@ def marks(calls: Mapping[int, str]) -> list[ToolCallChunk]:
 
 def unmarked(arguments: str) -> str:
     """Arguments as the model wrote them."""
-    return re.sub(rf'( |\\?"){_NOT_WHOLE}[\]}}]\Z', "", arguments)
+    return re.sub(rf'( |\\?"){_INCOMPLETE}[\]}}]\Z', "", arguments)
 
 
 def _is_object(text: str) -> bool:

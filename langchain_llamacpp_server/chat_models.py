@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
 from llamacpp_server import LlamaServerError, ServerInfo
-from llamacpp_server._notices import say_once
+from llamacpp_server._notices import warn_once
 from llamacpp_server._tools import (
     resolve_tool_choice,
 )
@@ -40,7 +40,7 @@ from ._messages import holds_media
 from ._parsed import parsed, with_parsed
 from ._prewarm import Prewarming
 from ._profile import profile
-from ._progress import HeardStreams
+from ._progress import ProgressEvents
 from ._registration import let_load_find
 from ._server_model import ServerModel
 from ._tools import wire_tools
@@ -61,7 +61,7 @@ _PROFILE_IS_PART: Final = (
 _PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries": 0, "wait_while_loading": False}
 
 
-class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, RepairFields, MediaFields, HeardStreams):
+class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, RepairFields, MediaFields, ProgressEvents):
     """Chat model backed by a llama-server. Accepts every ChatOpenAI argument and every field of the server.
 
     Examples:
@@ -119,7 +119,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         if known is None and on_event_loop():
             # Nothing may wait here. The next awaited call asks for the rest.
             self._profile_wanted = self._profile_due = True
-            say_once(_PROFILE_IS_PART)
+            warn_once(_PROFILE_IS_PART)
             known = ServerInfo(model=self.model)
         if known is None:
             try:
@@ -141,7 +141,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
             with suppress(LlamaServerError):
                 self._remember(await self.async_client.with_settings(**_PROFILE_PATIENCE).info())
 
-    def _told_name(self) -> str | None:
+    def _reported_name(self) -> str | None:
         return self._served[1] if self._served is not None and self._served[0] == self.base_url else None
 
     # -- generating
@@ -157,7 +157,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
             shares = kwargs.pop("choice_probabilities", False)
             call = self._prepare(messages, stop, kwargs, self._info_for(messages, kwargs))
             client = client_for(self.client, call, run_manager)
-            found = self._whole(call, client.chat(call.request))
+            found = self._chat_result(call, client.chat(call.request))
             return with_shares(found, client.choice_probabilities(call.request)) if shares else found
 
     async def _agenerate(
@@ -171,7 +171,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
             shares = kwargs.pop("choice_probabilities", False)
             call = self._prepare(messages, stop, kwargs, await self._ainfo_for(messages, kwargs))
             client = async_client_for(self.async_client, call, run_manager)
-            found = self._whole(call, await client.chat(call.request))
+            found = self._chat_result(call, await client.chat(call.request))
             return with_shares(found, await client.choice_probabilities(call.request)) if shares else found
 
     def _stream(
@@ -258,10 +258,10 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
         """A stream is one message, so it has one answer."""
         if (kwargs.get("n") or self.n or 1) == 1:
             return {}
-        say_once("ignoring n when streaming; use `generate` for several answers")
+        warn_once("ignoring n when streaming; use `generate` for several answers")
         return {"n": 1}
 
-    def _whole(self, call: Call, reply: ChatReply) -> ChatResult:
+    def _chat_result(self, call: Call, reply: ChatReply) -> ChatResult:
         self._served = (self.base_url, reply.start.model) if reply.start.model else self._served
         return with_parsed(call.answer_class, result(reply))
 

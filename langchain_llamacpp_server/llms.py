@@ -64,7 +64,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
     # Address -> the model's name in a reply. One dict for a model and its copies, one of which answers each call.
     _served: dict[str, str] = PrivateAttr(default_factory=dict)
 
-    def _told_name(self) -> str | None:
+    def _reported_name(self) -> str | None:
         return self._served.get(self.base_url)
 
     def _noted(self, found: LLMResult) -> LLMResult:
@@ -222,14 +222,14 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
 
 
 def _folded(chunks: list[GenerationChunk]) -> LLMResult:
-    whole = chunks[0]
+    full = chunks[0]
     for chunk in chunks[1:]:
-        whole += chunk
-    info = dict(whole.generation_info or {})
+        full += chunk
+    info = dict(full.generation_info or {})
     output = {"model_name": info.pop("model_name"), "token_usage": info.pop("token_usage", {})}
     if reply_id := info.pop("id", None):
         output["id"] = reply_id
-    return LLMResult(generations=[[GenerationChunk(text=whole.text, generation_info=info)]], llm_output=output)
+    return LLMResult(generations=[[GenerationChunk(text=full.text, generation_info=info)]], llm_output=output)
 
 
 let_load_find(LlamaServerLLM)

@@ -321,14 +321,14 @@ def _answered(response: Any, sent: _Sent) -> ModelResponse[Any]:
     """The model's answer, with what changed of the prompt."""
     if sent.record is None:
         return cast("ModelResponse[Any]", response)
-    whole = response.model_response if isinstance(response, ExtendedModelResponse) else response
-    for message in [whole] if isinstance(whole, AIMessage) else whole.result:
+    inner = response.model_response if isinstance(response, ExtendedModelResponse) else response
+    for message in [inner] if isinstance(inner, AIMessage) else inner.result:
         if isinstance(message, AIMessage):
             message.response_metadata["context"] = sent.report
-    if isinstance(whole, AIMessage):
-        whole = ModelResponse(result=[whole])
+    if isinstance(inner, AIMessage):
+        inner = ModelResponse(result=[inner])
     # What an inner middleware wrote into the state stays; an outer one composes with both.
     earlier = response.command if isinstance(response, ExtendedModelResponse) else None
     update = {**((earlier.update or {}) if earlier is not None else {}), "llama_server_context": sent.record}
     command: Command[Any] = Command(update=update) if earlier is None else replace(earlier, update=update)
-    return cast("ModelResponse[Any]", ExtendedModelResponse(model_response=whole, command=command))
+    return cast("ModelResponse[Any]", ExtendedModelResponse(model_response=inner, command=command))

@@ -16,7 +16,7 @@ _MOST_SAID: Final = 1000
 _said: set[str] = set()
 
 
-def say_once(message: str) -> None:
+def warn_once(message: str) -> None:
     """Log a warning unless these very words were logged before in this process, as one of about a thousand."""
     message = one_line(message)
     if message in _said:

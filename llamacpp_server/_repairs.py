@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable
 
-from ._notices import say_once
+from ._notices import warn_once
 from .chat import Repair
 
 
-def tell(repairs: Iterable[Repair]) -> None:
+def log_repairs(repairs: Iterable[Repair]) -> None:
     """Log each repair, the same one only once in a process."""
     for repair in repairs:
-        say_once(str(repair))
+        warn_once(str(repair))
 
 
 def enabled(names: Collection[str], wanted: bool | Collection[str]) -> frozenset[str]:

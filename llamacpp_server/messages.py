@@ -100,7 +100,7 @@ class MessagesReply:
         blocks: dict[int, dict[str, Any]] = {}
         start: Mapping[str, Any] = {}
         reason = sequence = None
-        told = False
+        reported = False
         prompt = answer = 0
         cached: int | None = None
         for event in events:
@@ -111,12 +111,12 @@ class MessagesReply:
             if event.text or event.thinking or event.arguments:
                 _append(blocks.setdefault(event.index, {}), event)
             if event.usage is not None:
-                told = True
+                reported = True
                 prompt, cached = event.usage.prompt_tokens or prompt, event.usage.cached_tokens or cached
                 answer = event.usage.completion_tokens or answer
             reason, sequence = event.stop_reason or reason, event.stop_sequence or sequence
         content = tuple(_finished(block) for _, block in sorted(blocks.items()))
-        usage = Usage(prompt, answer, cached) if told or start else None
+        usage = Usage(prompt, answer, cached) if reported or start else None
         return cls(str(start.get("id") or ""), str(start.get("model") or ""), content, reason, sequence, usage)
 
 

@@ -14,7 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ._notices import say_once
+from ._notices import warn_once
 from .chat import MediaPolicy
 from .errors import BadRequestError, BadVectorError
 
@@ -94,7 +94,7 @@ class ScoreScale:
             model: What tells this model from others: server and name.
         """
         if scores and max(map(abs, scores)) < _NO_RANK_HEAD:
-            say_once(
+            warn_once(
                 "all rerank scores are next to zero: the model file probably has no rank head "
                 "(convert it again with a current llama.cpp, or use another reranker)"
             )

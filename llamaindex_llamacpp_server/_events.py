@@ -31,20 +31,20 @@ class LlamaServerProgressEvent(BaseEvent):
         return "LlamaServerProgressEvent"
 
 
-def announcing(tell: Callable[[Progress], None] | None) -> Callable[[Progress], None] | None:
-    """`tell`, and an event for each step where some handler is there to get it."""
-    if not _is_heard():
-        return tell
+def announcing(report: Callable[[Progress], None] | None) -> Callable[[Progress], None] | None:
+    """`report`, and an event for each step where some handler is there to get it."""
+    if not _has_listeners():
+        return report
 
     def announce(progress: Progress) -> None:
-        if tell is not None:
-            tell(progress)
+        if report is not None:
+            report(progress)
         dispatcher.event(LlamaServerProgressEvent(progress=progress))
 
     return announce
 
 
-def _is_heard() -> bool:
+def _has_listeners() -> bool:
     at: Any = dispatcher
     while at is not None:
         # The core's root has one that does nothing.

@@ -11,7 +11,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from pydantic import Field, PrivateAttr, model_validator
 
 from llamacpp_server import ServerInfo, ServerSettings
-from llamacpp_server._notices import logger, say_once
+from llamacpp_server._notices import logger, warn_once
 from llamacpp_server.integration import (
     ConnectionFields,
     on_event_loop,
@@ -67,8 +67,8 @@ class ServerMetadata(LLMNames, ConnectionFields, FunctionCallingLLM):
     def server_settings(self) -> ServerSettings:
         """The fields as settings of a client, which tells event handlers of progress."""
         settings = super().server_settings()
-        tell = announcing(settings.on_progress)
-        return settings if tell is settings.on_progress else settings.replace(on_progress=tell)
+        report = announcing(settings.on_progress)
+        return settings if report is settings.on_progress else settings.replace(on_progress=report)
 
     @property
     def metadata(self) -> LLMMetadata:
@@ -166,7 +166,7 @@ class ServerMetadata(LLMNames, ConnectionFields, FunctionCallingLLM):
         now = time.monotonic()
         self._failed = (self._info_key(), now + _REST * (now - started))
         if self.context_window is None:
-            say_once(
+            warn_once(
                 f"can't query the server's model ({type(error).__name__}: {error}); using "
                 f"context_window={DEFAULT_CONTEXT_WINDOW} until it is reachable"
             )

@@ -81,7 +81,7 @@ class NativeStructuredOutput(FunctionCallingLLM):
                     with _as_unusable:
                         attempts.refused(error)
                 else:
-                    _tell(attempts, response)
+                    _record_answer(attempts, response)
         return _ended(attempts.value)
 
     @dispatcher.span
@@ -109,7 +109,7 @@ class NativeStructuredOutput(FunctionCallingLLM):
                     with _as_unusable:
                         attempts.refused(error)
                 else:
-                    _tell(attempts, response)
+                    _record_answer(attempts, response)
         return _ended(attempts.value)
 
     def _structured_stream_call(
@@ -220,7 +220,7 @@ def _asked(messages: list[ChatMessage], ask: Ask) -> list[ChatMessage]:
     ]
 
 
-def _tell(attempts: Attempts[Model], response: ChatResponse, *, whole: bool = True) -> None:
+def _record_answer(attempts: Attempts[Model], response: ChatResponse, *, complete: bool = True) -> None:
     """Tells how it went.
 
     Raises:
@@ -235,7 +235,7 @@ def _tell(attempts: Attempts[Model], response: ChatResponse, *, whole: bool = Tr
     )
     choice = ChatChoice(response.message.content or "", thoughts, calls, details.get("finish_reason"))
     with _as_unusable:
-        attempts.answered(choice, whole=whole, tokens=details.get("completion_tokens"))
+        attempts.answered(choice, complete=complete, tokens=details.get("completion_tokens"))
 
 
 class _AsUnusable:
@@ -273,7 +273,7 @@ def _partials(
                     raise
                 attempts.refused(error)
         if response is not None:
-            _tell(attempts, response, whole=False)
+            _record_answer(attempts, response, complete=False)
             yield attempts.value
 
 
@@ -294,7 +294,7 @@ async def _apartials(
                     raise
                 attempts.refused(error)
         if response is not None:
-            _tell(attempts, response, whole=False)
+            _record_answer(attempts, response, complete=False)
             yield attempts.value
 
 

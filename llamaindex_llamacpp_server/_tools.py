@@ -105,8 +105,8 @@ def _usable(arguments: str | dict[str, Any], *, ended: bool) -> dict[str, Any]:
     if isinstance(arguments, dict):
         return arguments
     if ended:
-        whole, error = _arguments(arguments)
-        return whole if error is None else dict(zip(INVALID_ARGUMENTS, (arguments, error), strict=True))
+        full, error = _arguments(arguments)
+        return full if error is None else dict(zip(INVALID_ARGUMENTS, (arguments, error), strict=True))
     try:
         partial = from_json(arguments, allow_partial="trailing-strings")
     except ValueError:

@@ -15,7 +15,7 @@ from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMChat
 from pydantic import PrivateAttr
 
 from llamacpp_server import ChatRequest, LlamaServerError, Timings, Usage
-from llamacpp_server._notices import say_once
+from llamacpp_server._notices import warn_once
 from llamacpp_server.diagnostics import CacheReport as CoreCacheReport
 from llamacpp_server.diagnostics import Recording, recording_of
 
@@ -112,4 +112,4 @@ class _Handler(BaseEventHandler):
             try:
                 self._note(event)
             except Exception as error:  # noqa: BLE001 (LlamaIndex drops all errors of handlers without a word)
-                say_once(f"the cache report is missing a turn: {type(error).__name__}: {error}")
+                warn_once(f"the cache report is missing a turn: {type(error).__name__}: {error}")

@@ -129,8 +129,8 @@ def answered(line: BatchLine, reply: ChatReply | CompletionReply | Embeddings) -
 
 def failed(line: BatchLine, error: LlamaServerError) -> dict[str, Any]:
     """The output line of a request that failed for itself; the server's words are in its message."""
-    told = {"type": type(error).__name__, "message": str(error), "retryable": bool(error.retryable)}
-    return {"custom_id": line.id, "response": None, "error": told | ({"code": error.status} if error.status else {})}
+    details = {"type": type(error).__name__, "message": str(error), "retryable": bool(error.retryable)}
+    return {"custom_id": line.id, "response": None, "error": details | ({"code": error.status} if error.status else {})}
 
 
 def _choice(index: int, choice: Any) -> dict[str, Any]:

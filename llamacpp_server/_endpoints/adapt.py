@@ -20,11 +20,11 @@ from .._history import (
     well_formed,
     without_media,
 )
-from .._repairs import enabled, tell
+from .._repairs import enabled, log_repairs
 from .._schemas import (
+    bisect_refused_tools,
     clean_schema,
     clean_tools,
-    guilty_tools,
     plain_tools,
     without_thinking,
 )
@@ -108,7 +108,7 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
         repairs += _clean_answer(params)
     # That a grammar of our own (`choices`, `regex`) turns thinking off is what it needs; the reply says so.
     written = any(params.get(name) is not None for name in ("choices", "regex"))
-    tell([repair for repair in repairs if not (written and repair.name == "thinking_off")])
+    log_repairs([repair for repair in repairs if not (written and repair.name == "thinking_off")])
     return replace(request, messages=messages, tools=tools, params=params), repairs
 
 
@@ -204,15 +204,15 @@ def _learn_of_history(settings: ServerSettings, request: ChatRequest, body: Mapp
 def _learn_of_tools(
     settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any], error: LlamaServerError
 ) -> Program[bool]:
-    guilty = yield from tools_at_fault(settings, body)
-    if not guilty:
+    refused = yield from tools_at_fault(settings, body)
+    if not refused:
         return False
     if request.clean_schemas and not recall(settings, request.model).plain:
         tools, _ = plain_tools(body["tools"])
         if (yield from _taken(settings, _chat({**_least(body), "tools": tools}))):
             recall(settings, request.model).plain = True
             return True
-    error.message += f" (the server rejects the tools {', '.join(map(repr, guilty))})"
+    error.message += f" (the server rejects the tools {', '.join(map(repr, refused))})"
     return False
 
 
@@ -251,7 +251,7 @@ def tools_at_fault(settings: ServerSettings, body: Mapping[str, Any]) -> Program
         return []
     if not (yield from _taken(settings, _chat(_without_choice(least)))):
         return []  # refused without any tool as well
-    search = guilty_tools(body["tools"])
+    search = bisect_refused_tools(body["tools"])
     try:
         asked = next(search)
         while True:

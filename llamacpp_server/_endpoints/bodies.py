@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .._notices import say_once
+from .._notices import warn_once
 from .._schemas import (
     as_grammar,
 )
@@ -49,7 +49,7 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
     return body
 
 
-def salted(request: ChatRequest) -> ChatRequest:
+def with_cache_salt(request: ChatRequest) -> ChatRequest:
     """The request with its salt where it belongs: as the first line of what the model reads."""
     if not request.cache_salt:
         return request
@@ -141,7 +141,7 @@ def infill_body(request: InfillRequest) -> dict[str, Any]:
 def parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     body = as_grammar(check_params(params))
     if "parse_tool_calls" in body:
-        say_once("`parse_tool_calls` was sent, but llama-server ignores it since its builds of autumn 2026")
+        warn_once("`parse_tool_calls` was sent, but llama-server ignores it since its builds of autumn 2026")
     if "stop" in body:
         _clean_stop(body)
     if "response_format" in body:
@@ -181,7 +181,7 @@ def _clean_stop(body: dict[str, Any]) -> None:
     given = [body["stop"]] if isinstance(body["stop"], str) else body["stop"]
     stop = [text for text in given if text]
     if len(stop) < len(given):
-        say_once("dropped empty strings in `stop`: they would end every answer at its first token")
+        warn_once("dropped empty strings in `stop`: they would end every answer at its first token")
     body["stop"] = stop
     if given and not stop:
         del body["stop"]

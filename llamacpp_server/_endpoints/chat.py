@@ -17,8 +17,8 @@ from .._media import (
     holds_media,
     with_media,
 )
-from .._notices import say_once
-from .._repairs import tell
+from .._notices import warn_once
+from .._repairs import log_repairs
 from .._replies import (
     BrokenTokenFilter,
     ChatStreamDecoder,
@@ -37,8 +37,8 @@ from .._schemas import (
     rules_thinking,
 )
 from .._tools import (
+    AnswerAsToolCall,
     AnswerFilter,
-    CallFromAnswer,
     CallRules,
     TextCallFilter,
     ToolCallFilter,
@@ -59,11 +59,10 @@ from ..transport import (
     named,
 )
 from .adapt import fit, learn, look_at_template
-from .bodies import answers_of, chat_body, salted
+from .bodies import answers_of, chat_body, with_cache_salt
 from .inputs import check_chat
 from .lora import named_loras
-from .server import end_reasoning
-from .server import told as with_progress
+from .server import end_reasoning, with_progress
 from .server_memory import OriginCheck, recall
 from .special_tokens import break_special_tokens, may_hold_tokens
 from .thinking_watch import ThinkingWatch
@@ -87,7 +86,7 @@ def stream_chat(settings: ServerSettings, request: ChatRequest) -> Chat:
             allowed.
     """
     check_chat(request)
-    request = salted(request)
+    request = with_cache_salt(request)
     if recall(settings, request.model).is_due(tools=bool(request.tools)):
 
         def confirmed() -> Program[Chat]:
@@ -118,27 +117,27 @@ def _tool_chat(settings: ServerSettings, request: ChatRequest, before: tuple[Rep
         return _chat(settings, request, None, before)
     original, known = request, recall(settings, request.model)
     request, choice, repairs = with_answer_tool(request)
-    tell(repairs)
-    told = (*before, *repairs)
+    log_repairs(repairs)
+    repaired = (*before, *repairs)
     if choice.word == "none" or known.tools is True:
-        return _chat(settings, request, choice, told)
+        return _chat(settings, request, choice, repaired)
     if known.tools is None and not known.looked:
 
         def first() -> Program[Chat]:
             yield from look_at_template(settings, request.model)
             if recall(settings, request.model).tools is None:
-                return _chat(settings, request, choice, told)
+                return _chat(settings, request, choice, repaired)
             return _tool_chat(settings, original, before)
 
         return _later(settings, first)
     if known.tools is None:
-        return _chat(settings, request, choice, told)
+        return _chat(settings, request, choice, repaired)
     if choice.forced is None:
-        say_once(f"{_NO_TOOLS} ({request.model or settings.model or redact_url(settings.base_url)})")
-        return _chat(settings, request, choice, (*told, Repair("no_tools", "tools", _NO_TOOLS)))
+        warn_once(f"{_NO_TOOLS} ({request.model or settings.model or redact_url(settings.base_url)})")
+        return _chat(settings, request, choice, (*repaired, Repair("no_tools", "tools", _NO_TOOLS)))
     if not (request.check_calls and request.forced_round):
         raise NotSupportedError(_NO_TOOLS, remedy="start the server with a --chat-template-file that supports tools")
-    return _forced_chat(settings, request, choice, told)
+    return _forced_chat(settings, request, choice, repaired)
 
 
 def _chat(
@@ -209,7 +208,7 @@ def _forced_chat(
     rules = replace(_rules(request, choice, body, 1), within=None, round_follows=False)
     filters: Filters = [
         *_filters(fitted, body, 1),
-        partial(CallFromAnswer, forced, first),
+        partial(AnswerAsToolCall, forced, first),
         partial(ToolCallFilter, rules),
         *([] if choice.answer is None else [partial(AnswerFilter, choice.answer)]),
     ]
@@ -268,4 +267,4 @@ def _end_thinking(settings: ServerSettings, reply_id: str, model: str | None) ->
     try:
         yield from end_reasoning(once, reply_id, model)
     except LlamaServerError as error:
-        say_once(f"could not end the reasoning of a reply, so it continues: {error.server_message or error.message}")
+        warn_once(f"could not end the reasoning of a reply, so it continues: {error.server_message or error.message}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._repairs import tell
+from .._repairs import log_repairs
 from .._schemas import (
     clean_schema,
     schema_grammar,
@@ -47,7 +47,7 @@ def with_held_form(params: Mapping[str, Any]) -> dict[str, Any]:
         repairs += (Repair("schema_as_grammar", "json_schema", what),)
     else:
         body["json_schema"] = cleaned
-    tell(repairs)
+    log_repairs(repairs)
     return body
 
 

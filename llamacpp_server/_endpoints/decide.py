@@ -389,10 +389,10 @@ def _paths(run: _Run, prompt: str, labels: Labels, *, spaces: bool = True) -> Pr
     for spellings in labels.spellings:
         own: list[Path] = []
         for text in (*spellings, *(f" {one}" for one in spellings if spaces)):
-            whole = yield from _spelled(run, context + text)
-            path = whole[len(base) :]
+            full = yield from _spelled(run, context + text)
+            path = full[len(base) :]
             # What melts into the prompt's last token is not written by a model that continues the prompt.
-            if whole[: len(base)] == base and path and path not in taken:
+            if full[: len(base)] == base and path and path not in taken:
                 taken.add(path)
                 own.append(path)
         paths.append(own)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from .._media import (
     media_parts,
 )
-from .._notices import say_once
+from .._notices import warn_once
 from ..chat import Usage
 from ..errors import BadRequestError, BadVectorError, ContextOverflowError
 from ..prefixes import PREFIXES, family_of
@@ -85,7 +85,7 @@ def _without_oversize(
     if request.on_oversize == "error":
         error.n_prompt_tokens, error.n_ctx = lengths[over[0]], error.n_ctx
         raise locate(error, index, "text", hint="or pass on_oversize='truncate'")
-    say_once(f"truncating texts longer than {room} tokens (on_oversize='truncate')")
+    warn_once(f"truncating texts longer than {room} tokens (on_oversize='truncate')")
     texts = list(texts)
     for number in over:
         texts[number] = yield from beginning(settings, texts[number], room, request.model, special=True)
@@ -125,7 +125,7 @@ def _suggest_prefix(model: str) -> None:
     family = family_of(model)
     if family is not None:
         wanted = PREFIXES[family]
-        say_once(
+        warn_once(
             f"{model} looks like a {family!r} model, which retrieves much better with "
             f"{wanted.query!r} before queries and {wanted.document!r} before documents: pass preset={family!r}, "
             "or preset='none' to use none"

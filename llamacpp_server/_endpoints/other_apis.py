@@ -44,20 +44,20 @@ _ENDS_OF_RESPONSES: Final = ("response.completed", "response.incomplete", "respo
 def stream_response(settings: ServerSettings, request: ResponsesRequest) -> StreamCall[ResponsesEvent]:
     """`/v1/responses`."""
     body = {**named(settings, None), **responses_body(request), "stream": True}
-    tell = settings.on_progress
-    if tell is not None:
+    report = settings.on_progress
+    if report is not None:
         body["return_progress"] = True
 
     def watch(events: Sequence[ResponsesEvent]) -> None:
         for event in events:
-            if tell is not None and event.progress is not None:
-                tell(Progress.of_prompt(event.progress))
+            if report is not None and event.progress is not None:
+                report(Progress.of_prompt(event.progress))
 
     return StreamCall(
         settings=settings,
         call=Call(method="POST", path="/v1/responses", body=body, takes_slot=True),
         decoder=partial(EventDecoder, responses_event, _ends_response, ResponsesReply.from_events),
-        watch=None if tell is None else watch,
+        watch=None if report is None else watch,
     )
 
 

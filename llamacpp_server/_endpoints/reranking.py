@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._notices import say_once
+from .._notices import warn_once
 from ..chat import Usage
 from ..errors import BadRequestError, ContextOverflowError
 from ..results import Ranking, Rankings
@@ -67,7 +67,7 @@ def _without_oversize(
     room = alone.n_ctx - around if alone.n_ctx and around > 0 else lengths[longest] // 2
     if room < 1:
         raise locate(alone, first + longest, "document", hint="the query leaves no room for a document; shorten it")
-    say_once(f"truncating documents longer than {room} tokens (on_oversize='truncate')")
+    warn_once(f"truncating documents longer than {room} tokens (on_oversize='truncate')")
     texts = list(texts)
     for number, length in enumerate(lengths):
         if length > room:

@@ -153,7 +153,7 @@ def watch_models(settings: ServerSettings) -> StreamCall[ModelEvent]:
 def watch_load(settings: ServerSettings, model: str, timeout: float | None) -> StreamCall[ModelEvent]:
     """A load's events, which are told as they come. It begins once the server listens for watchers."""
 
-    def tell(events: Sequence[ModelEvent]) -> None:
+    def report(events: Sequence[ModelEvent]) -> None:
         for event in events:
             if event.model == model and event.progress is not None and settings.on_progress is not None:
                 settings.on_progress(event.progress)
@@ -163,12 +163,12 @@ def watch_load(settings: ServerSettings, model: str, timeout: float | None) -> S
         settings=settings.replace(read_timeout=patience, total_timeout=patience),
         call=Call(method="GET", path="/models/sse"),
         decoder=ModelEventDecoder,
-        watch=tell,
+        watch=report,
         then=lambda: _begin(settings, model),
     )
 
 
-def tells_loads(settings: ServerSettings, model: str) -> Program[str | None]:
+def reports_loads(settings: ServerSettings, model: str) -> Program[str | None]:
     """The model's own name, where its load is to be told and can be; None where not."""
     if settings.on_progress is None:
         return None

@@ -69,7 +69,7 @@ from .bodies import (
     completion_body,
     countable,
     infill_body,
-    salted,
+    with_cache_salt,
 )
 from .inputs import check_chat, check_completion, check_list, check_text
 from .lora import named_loras, scales_by_id
@@ -93,7 +93,7 @@ def stream_complete(
     body = {**named(settings, None), **completion_body(request)}
     decoder = _completion_decoder(body)
     if settings.on_progress is not None:
-        decoder = told(settings.on_progress, decoder, body)
+        decoder = with_progress(settings.on_progress, decoder, body)
     native = Call(method="POST", path="/completion", body=body, takes_slot=True)
     usual = Call(method="POST", path="/v1/completions", body=body, takes_slot=True)
     call = native if body.get("return_tokens") else usual
@@ -112,11 +112,13 @@ def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCal
     return named_loras(call)
 
 
-def told(tell: Callable[[Progress], None], decoder: Callable[[], StreamDecoder[D]], body: dict[str, Any]) -> Any:
+def with_progress(
+    report: Callable[[Progress], None], decoder: Callable[[], StreamDecoder[D]], body: dict[str, Any]
+) -> Any:
     """The decoder for a request that asks for progress on behalf of somebody who listens."""
     asked = bool(body.get("return_progress"))
     body["return_progress"] = bool(body.get("stream"))
-    return pipeline(decoder, [partial(ProgressFilter[D], tell, keep=asked)])
+    return pipeline(decoder, [partial(ProgressFilter[D], report, keep=asked)])
 
 
 def _completion_decoder(body: Mapping[str, Any]) -> Callable[[], StreamDecoder[CompletionDelta]]:
@@ -414,7 +416,7 @@ def ask_fitted(
 ) -> Program[T]:
     """Asks something about a chat request as it would be sent, or for its answer in one piece."""
     check_chat(request)
-    request = salted(request)
+    request = with_cache_salt(request)
     if recall(settings, request.model).is_due(tools=bool(request.tools)):
         yield from look_at_template(settings, request.model)
     if request.tools:

@@ -19,7 +19,7 @@ from .._history import (
     special_among,
     template_tags,
 )
-from .._repairs import tell
+from .._repairs import log_repairs
 from ..chat import ChatRequest, Repair
 from ..errors import (
     AuthenticationFailedError,
@@ -71,7 +71,7 @@ def break_special_tokens(
     special = yield from _special(settings, request.model, candidates)
     tags = yield from _tags(settings, request.model)
     messages, repairs = break_tokens(request.messages, special, {token for token in candidates if is_tag(token, tags)})
-    tell(repairs)
+    log_repairs(repairs)
     return replace(request, messages=messages), repairs
 
 
@@ -98,10 +98,10 @@ def _pieces(
     settings: ServerSettings, model: str | None, texts: Sequence[str], *, parse_special: bool
 ) -> Program[list[str]]:
     body = {**named(settings, model), "content": "\n".join(texts), "parse_special": parse_special, "with_pieces": True}
-    return (yield from ask(settings, Call(method="POST", path="/tokenize", body=body), _whole_pieces))
+    return (yield from ask(settings, Call(method="POST", path="/tokenize", body=body), _all_pieces))
 
 
-def _whole_pieces(answer: Any) -> list[str]:
+def _all_pieces(answer: Any) -> list[str]:
     """The pieces that are text; those that are a part of a character come as numbers, and are no special tokens."""
     pieces = [entry["piece"] for entry in answer["tokens"]]
     return [piece for piece in pieces if isinstance(piece, str)]

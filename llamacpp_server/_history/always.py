@@ -123,10 +123,10 @@ def _proper_part(part: Any) -> Any:
 
 
 def _proper_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    whole = _whole_call(call)
-    function = whole["function"]
-    whole["function"] = {"name": str(function["name"]), "arguments": _object_text(function["arguments"])}
-    return {**whole, **({"id": str(call["id"])} if call.get("id") is not None else {})}
+    full = _complete_call(call)
+    function = full["function"]
+    full["function"] = {"name": str(function["name"]), "arguments": _object_text(function["arguments"])}
+    return {**full, **({"id": str(call["id"])} if call.get("id") is not None else {})}
 
 
 # -- what is always done
@@ -160,7 +160,7 @@ def _arguments(messages: list[Message], note: Note) -> list[Message]:
     """Arguments that are no JSON object are a 500 for every request that repeats them (b11434)."""
     for at, message in enumerate(messages):
         if "tool_calls" in message:
-            calls = [_whole_call(call) for call in message["tool_calls"]]
+            calls = [_complete_call(call) for call in message["tool_calls"]]
             for number, call in enumerate(calls):
                 given = call["function"]["arguments"]
                 call["function"]["arguments"] = _object_text(given)
@@ -170,12 +170,12 @@ def _arguments(messages: list[Message], note: Note) -> list[Message]:
     return messages
 
 
-def _whole_call(call: Mapping[str, Any]) -> dict[str, Any]:
+def _complete_call(call: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a call with all the fields that the server demands."""
     given = call.get("function")
     function = {k: v for k, v in given.items() if v is not None} if isinstance(given, Mapping) else {}
-    whole = {key: value for key, value in call.items() if value is not None}
-    return {**whole, "type": "function", "function": {"name": "unknown", "arguments": "", **function}}
+    full = {key: value for key, value in call.items() if value is not None}
+    return {**full, "type": "function", "function": {"name": "unknown", "arguments": "", **function}}
 
 
 def _object_text(given: Any) -> Any:

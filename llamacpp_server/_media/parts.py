@@ -22,7 +22,7 @@ from .._history import (
     TOOL_ROLES,
     unreadable,
 )
-from .._repairs import enabled, tell
+from .._repairs import enabled, log_repairs
 from ..chat import ChatRequest, MediaPolicy, Repair
 from ..errors import (
     BadRequestError,
@@ -117,7 +117,7 @@ def with_media(request: ChatRequest) -> Program[tuple[ChatRequest, tuple[Repair,
         texts = all(isinstance(part, Mapping) and part.get("type") == "text" for part in parts)
         if texts and (given["type"] == "file" or request.messages[at].get("role") in TOOL_ROLES or not parts):
             messages[at]["content"] = "\n".join(part["text"] for part in parts)  # some templates take nothing else
-    tell(repairs)
+    log_repairs(repairs)
     return replace(request, messages=cast(Sequence[MessageDict], messages)), tuple(repairs)
 
 
@@ -129,7 +129,7 @@ def media_parts(parts: Sequence[Part], policy: MediaPolicy, where: str) -> Progr
             ready.append(part)
             continue
         made, repair = yield from _ready(part, f"{where}[{number}]", policy)
-        tell([] if repair is None else [repair])
+        log_repairs([] if repair is None else [repair])
         ready.append(made)
     return ready
 

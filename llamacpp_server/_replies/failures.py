@@ -224,7 +224,7 @@ def _words(details: Mapping[str, Any], text: str) -> str:
 def _from_words(words: str, details: Mapping[str, Any], status: int) -> LlamaServerError | None:
     kind = _type_of(details)
     for rule in _RULES:
-        if rule.words.search(words) or (rule.error is ContextOverflowError and _tells_overflow(details)):
+        if rule.words.search(words) or (rule.error is ContextOverflowError and _reports_overflow(details)):
             return _build(rule.error, words, kind, rule.remedy, details)
     if "loading" in words.lower() and status == 503:
         return _build(ServerLoadingError, words, kind, None, details)
@@ -306,7 +306,7 @@ def _type_of(details: Mapping[str, Any]) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def _tells_overflow(details: Mapping[str, Any]) -> bool:
+def _reports_overflow(details: Mapping[str, Any]) -> bool:
     return details.get("type") == "exceed_context_size_error" or details.get("code") == "context_length_exceeded"
 
 
@@ -327,11 +327,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1000
-    told = headers.get("retry-after")
-    seconds = _number(told)
-    if seconds is not None or not told:
+    header = headers.get("retry-after")
+    seconds = _number(header)
+    if seconds is not None or not header:
         return seconds
-    until = _date(told)
+    until = _date(header)
     if until is None:
         return None
     now = _date(headers.get("date")) or datetime.now(UTC)

@@ -12,7 +12,7 @@ from .filters import DeltaFilter
 D = TypeVar("D")
 
 
-class Stopwatch(DeltaFilter[D]):
+class FirstTokenTimer(DeltaFilter[D]):
     """Adds `first_token_ms` to the timings of the deltas.
 
     Args:

@@ -62,8 +62,8 @@ def fold_chat(deltas: Iterable[ChatDelta]) -> ChatReply:
     if usages:
         # One usage comes for each choice, all of them for the same prompt; older builds sent some twice.
         usages = usages[-len(choices) :]
-        told, thought = usages[0], usages[-1].reasoning_tokens
-        usage = Usage(told.prompt_tokens, sum(u.completion_tokens for u in usages), told.cached_tokens, thought)
+        first, thought = usages[0], usages[-1].reasoning_tokens
+        usage = Usage(first.prompt_tokens, sum(u.completion_tokens for u in usages), first.cached_tokens, thought)
     return ChatReply(
         tuple(
             ChatChoice(

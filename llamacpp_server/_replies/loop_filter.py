@@ -61,7 +61,7 @@ def repeated_unit(text: str) -> str:
         if end[-size:] * 2 != text[-2 * size :]:
             continue
         unit = end[-size:]
-        whole = unit * (len(text) // size + 2)
-        if whole.endswith(text):
+        repeated = unit * (len(text) // size + 2)
+        if repeated.endswith(text):
             return unit
     return ""

@@ -16,12 +16,12 @@ class ProgressFilter(DeltaFilter[D]):
     """Tells the progress, and keeps it out of the deltas where it was asked for on that account only.
 
     Args:
-        tell: Called for each step.
+        report: Called for each step.
         keep: Whether deltas hold the progress as well.
     """
 
-    def __init__(self, tell: Callable[[Progress], None], *, keep: bool) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[Progress], None], *, keep: bool) -> None:
+        self._report = report
         self._keep = keep
 
     def add(self, deltas: list[D]) -> list[D]:
@@ -31,7 +31,7 @@ class ProgressFilter(DeltaFilter[D]):
         kept: list[D] = []
         for delta in deltas:
             if delta.progress is not None:
-                self._tell(Progress.of_prompt(delta.progress))
+                self._report(Progress.of_prompt(delta.progress))
             rest = delta if self._keep or delta.progress is None else delta._replace(progress=None)
             if rest != type(delta)():
                 kept.append(rest)

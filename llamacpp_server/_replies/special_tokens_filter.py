@@ -27,7 +27,7 @@ class BrokenTokenFilter(DeltaFilter[ChatDelta]):
     def with_partial(self, error: LlamaServerError) -> LlamaServerError:
         """`error`, with its partial reply joined in the same way."""
         if isinstance(error.partial, ChatReply):
-            choices = tuple(_whole(choice) for choice in error.partial.choices)
+            choices = tuple(_restored(choice) for choice in error.partial.choices)
             error.partial = replace(error.partial, choices=choices)
         return error
 
@@ -52,7 +52,7 @@ class BrokenTokenFilter(DeltaFilter[ChatDelta]):
         return joined_again(text, before) if JOINER in text else text
 
 
-def _whole(choice: ChatChoice) -> ChatChoice:
+def _restored(choice: ChatChoice) -> ChatChoice:
     calls = tuple(replace(call, arguments=joined_again(call.arguments)) for call in choice.tool_calls)
     thinking = joined_again(choice.reasoning_content)
     return replace(choice, content=joined_again(choice.content), reasoning_content=thinking, tool_calls=calls)

@@ -91,7 +91,7 @@ class _ReplyDecoder(Generic[D]):
         self._deltas: list[D] = []
         self._done = False
         # Reads an event that differs from an earlier one in its text alone; None for others.
-        self._alike: Callable[[bytes], D | None] = _unlike
+        self._read_fast: Callable[[bytes], D | None] = _unlike
 
     @property
     def is_done(self) -> bool:
@@ -134,7 +134,7 @@ class _ReplyDecoder(Generic[D]):
         deltas: list[D] = []
         try:
             for payload in payloads:
-                delta = self._alike(payload)
+                delta = self._read_fast(payload)
                 if delta is not None:
                     deltas.append(delta)
                 elif payload == b"[DONE]":
@@ -184,20 +184,20 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
         self._moved: dict[tuple[int, int], int] = {}
         self._unnumbered: dict[tuple[int, int], str] = {}  # arguments of calls without a number
         self._thought: dict[int, int] = {}  # tokens of each choice when its thinking was last heard of
-        self._model_at, self._vain_models = 0, 0
+        self._model_at, self._useless_templates = 0, 0
 
     def _decode_one(self, payload: bytes, deltas: list[ChatDelta]) -> None:
         before = len(deltas)
         super()._decode_one(payload, deltas)
         # What is not like the others may change what they mean, such as the call that a number stands for.
-        self._alike = _unlike
-        if len(deltas) != before + 1 or self._vain_models == VAIN_TEMPLATES:
+        self._read_fast = _unlike
+        if len(deltas) != before + 1 or self._useless_templates == VAIN_TEMPLATES:
             return
         reader = reader_like(payload, deltas[-1])
         if reader is not None:
             at = len(self._deltas) + len(deltas)
-            self._vain_models = 0 if at > self._model_at + VAIN_TEMPLATES else self._vain_models + 1
-            self._alike, self._model_at = reader, at
+            self._useless_templates = 0 if at > self._model_at + VAIN_TEMPLATES else self._useless_templates + 1
+            self._read_fast, self._model_at = reader, at
 
     def _read(self, chunk: dict[str, Any], deltas: list[ChatDelta]) -> None:
         get = chunk.get
@@ -225,8 +225,8 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
             if thinking and timings:
                 self._thought[index] = timings.predicted_n
             if content or thinking or fragments or finish or logprobs or usage or timings or progress or start or raw:
-                told = logprobs, usage, timings, progress, start, (), raw
-                deltas.append(ChatDelta(content, thinking, fragments, finish, index, *told))
+                others = logprobs, usage, timings, progress, start, (), raw
+                deltas.append(ChatDelta(content, thinking, fragments, finish, index, *others))
                 start = usage = timings = progress = raw = None
 
     def _fragments(self, choice: int, calls: list[dict[str, Any]]) -> tuple[ToolCallFragment, ...]:
@@ -254,9 +254,9 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
                 call_id = given or fallback_call_id(self._start or ReplyStart(), choice, index)
                 self._calls[choice, index] = name, given
             elif name:
-                whole = name if name.startswith(known) else known + name
-                self._calls[choice, index] = whole, known_id
-                name = whole.removeprefix(known)
+                full = name if name.startswith(known) else known + name
+                self._calls[choice, index] = full, known_id
+                name = full.removeprefix(known)
             fragments.append(ToolCallFragment(index, call_id, name, arguments))
         return tuple(fragments)
 

@@ -170,5 +170,5 @@ def transcription_event(wire: Mapping[str, Any]) -> TranscriptionEvent:
 
 def fold_transcription(events: list[TranscriptionEvent]) -> Transcription:
     """The whole text; of a stream that broke, what had arrived."""
-    whole = [event.result for event in events if event.result is not None]
-    return whole[-1] if whole else Transcription("".join(event.text for event in events))
+    results = [event.result for event in events if event.result is not None]
+    return results[-1] if results else Transcription("".join(event.text for event in events))

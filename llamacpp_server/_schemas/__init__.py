@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
+    from .clean import bisect_refused as bisect_refused
+    from .clean import bisect_refused_tools as bisect_refused_tools
     from .clean import clean_schema as clean_schema
     from .clean import clean_tools as clean_tools
-    from .clean import find_guilty as find_guilty
-    from .clean import guilty_tools as guilty_tools
     from .clean_types import ANY_ITEM as ANY_ITEM
     from .constraints import CONSTRAINTS as CONSTRAINTS
     from .constraints import as_grammar as as_grammar
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from .regex import server_pattern as server_pattern
     from .simplify import plain_tools as plain_tools
     from .to_gbnf import schema_grammar as schema_grammar
-    from .validate import Misfit as Misfit
+    from .validate import SchemaError as SchemaError
     from .validate import known_names as known_names
-    from .validate import misfits as misfits
+    from .validate import validation_errors as validation_errors
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "clean": ("clean_schema", "clean_tools", "find_guilty", "guilty_tools"),
+        "clean": ("clean_schema", "clean_tools", "bisect_refused", "bisect_refused_tools"),
         "clean_types": ("ANY_ITEM",),
         "constraints": ("CONSTRAINTS", "as_grammar", "rules_thinking", "says_thinking", "without_thinking"),
         "flatten": ("with_absolute_references",),
@@ -38,6 +38,6 @@ __getattr__, __dir__ = lazy(
         "regex": ("server_pattern",),
         "simplify": ("plain_tools",),
         "to_gbnf": ("schema_grammar",),
-        "validate": ("Misfit", "known_names", "misfits"),
+        "validate": ("SchemaError", "known_names", "validation_errors"),
     },
 )

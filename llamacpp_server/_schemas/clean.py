@@ -22,7 +22,7 @@ from typing import Any, Final
 from ..chat import Repair
 from ..wire import ToolDict
 from .clean_types import TYPES, clean_array, clean_number, clean_object, clean_string
-from .flatten import ANNOTATIONS, Flattener, Node, ignore, listed, merged, told
+from .flatten import ANNOTATIONS, Flattener, Node, add_to_description, ignore, listed, merged
 from .regex import server_pattern
 
 _ANY: Final[Node] = {"type": list(TYPES)}
@@ -110,7 +110,7 @@ class _Cleaner:
             if schema is not None:
                 self.repair("malformed", "", "the parameters are no schema: none are taken")
             return {"type": "object", "properties": {}}
-        flat = self.flattener.expand_whole(schema)
+        flat = self.flattener.expand_root(schema)
         flat.pop("nullable", None)
         key = "oneOf" if flat.get("oneOf") else "anyOf"
         if flat.get(key) and isinstance(flat[key], list) and not all(_only_limits(one) for one in flat[key]):
@@ -125,7 +125,7 @@ class _Cleaner:
 
     def hoisted(self, flat: Node, key: str) -> Node:
         self.repair("root_union", "", f"`{key}` of whole sets of arguments became one set, said in words")
-        alternatives = [self.flattener.expand_whole(one) for one in flat[key] if isinstance(one, Mapping)]
+        alternatives = [self.flattener.expand_root(one) for one in flat[key] if isinstance(one, Mapping)]
         rest = {k: v for k, v in flat.items() if k != key}
         needed = [listed(one.get("required", [])) for one in alternatives]
         given = rest.get("properties")
@@ -144,7 +144,7 @@ class _Cleaner:
         common = [name for name in (needed[0] if needed else []) if all(name in names for names in needed)]
         rest["required"] = list(dict.fromkeys([*listed(rest.get("required", [])), *common]))
         sets = [", ".join(names) or "nothing" for names in needed]
-        return told(rest, f"Give one of these sets of arguments: {'; '.join(sets)}.")
+        return add_to_description(rest, f"Give one of these sets of arguments: {'; '.join(sets)}.")
 
     # -- a node of any kind
 
@@ -196,7 +196,7 @@ class _Cleaner:
         for key in _CONDITIONS:
             if _holds_reference(flat.get(key)):
                 self.repair("condition", path, f"`{key}` with references is only said in words")
-                flat = told(flat, f"{key}: {json.dumps(flat.pop(key), default=str)}")
+                flat = add_to_description(flat, f"{key}: {json.dumps(flat.pop(key), default=str)}")
         return self.nullable(flat, path) if "nullable" in flat else flat
 
     def tidied_words(self, flat: Node, path: str) -> Node:
@@ -244,7 +244,7 @@ class _Cleaner:
         key = "oneOf" if "oneOf" in flat else "anyOf"
         if "oneOf" in flat and "anyOf" in flat:
             self.repair("two_unions", path, "`anyOf` beside `oneOf` is passed over by the server: said in words")
-            flat = told(flat, f"Also any of: {json.dumps(flat.pop('anyOf'), default=str)}")
+            flat = add_to_description(flat, f"Also any of: {json.dumps(flat.pop('anyOf'), default=str)}")
         outside = {k: v for k, v in flat.items() if k not in ANNOTATIONS and k != key}
         alternatives = [one for one in flat[key] if one is not False]
         if set(outside) & {"properties", "type"} and all(_only_limits(one) for one in alternatives):
@@ -266,7 +266,7 @@ class _Cleaner:
         needs = [" and ".join(one.get("required", ())) for one in flat[key] if isinstance(one, Mapping)]
         rest = {k: v for k, v in flat.items() if k != key}
         if any(needs):
-            rest = told(rest, f"Give {word} of: {'; '.join(need for need in needs if need)}.")
+            rest = add_to_description(rest, f"Give {word} of: {'; '.join(need for need in needs if need)}.")
         return self.typed(rest, path, depth)
 
     # -- by type
@@ -298,8 +298,8 @@ class _Cleaner:
         words = f"One of {json.dumps(values, ensure_ascii=False, default=str)}"
         pattern = server_pattern(f"^(?:{'|'.join(re.escape(str(value)) for value in values)})$")
         if pattern is None or not all(isinstance(value, str) for value in values):
-            return told({**_ANY, **rest}, words)
-        return told({"type": "string", **rest, "pattern": pattern}, words)
+            return add_to_description({**_ANY, **rest}, words)
+        return add_to_description({"type": "string", **rest, "pattern": pattern}, words)
 
     def with_type(self, flat: Node, path: str) -> Node:
         kind = next((kind for kind, words in _TELLING if words & flat.keys()), None)
@@ -311,7 +311,7 @@ class _Cleaner:
         return {"type": kind, **flat}
 
 
-def find_guilty(tools: Sequence[ToolDict], refused: Callable[[Sequence[ToolDict]], bool]) -> list[str]:
+def bisect_refused(tools: Sequence[ToolDict], refused: Callable[[Sequence[ToolDict]], bool]) -> list[str]:
     """The names of the tools that make the server refuse a request.
 
     Args:
@@ -319,7 +319,7 @@ def find_guilty(tools: Sequence[ToolDict], refused: Callable[[Sequence[ToolDict]
         refused: Asks the server: whether it refuses these tools. Called about `2 * log2(len(tools))` times for
             each guilty one.
     """
-    search = guilty_tools(tools)
+    search = bisect_refused_tools(tools)
     try:
         asked = next(search)
         while True:
@@ -328,8 +328,8 @@ def find_guilty(tools: Sequence[ToolDict], refused: Callable[[Sequence[ToolDict]
         return list(stop.value)
 
 
-def guilty_tools(tools: Sequence[ToolDict]) -> Generator[Sequence[ToolDict], bool, list[str]]:
-    """`find_guilty` as a generator: yields sets of tools, is sent whether each is refused, and returns the names.
+def bisect_refused_tools(tools: Sequence[ToolDict]) -> Generator[Sequence[ToolDict], bool, list[str]]:
+    """`bisect_refused` as a generator: yields sets of tools, is sent whether each is refused, and returns the names.
 
     Tools that are refused only together are all named.
     """
@@ -339,7 +339,7 @@ def guilty_tools(tools: Sequence[ToolDict]) -> Generator[Sequence[ToolDict], boo
     middle = len(tools) // 2
     for half in (tools[:middle], tools[middle:]):
         if (yield half):
-            names.extend((yield from guilty_tools(half)))
+            names.extend((yield from bisect_refused_tools(half)))
     return names or [tool["function"]["name"] for tool in tools]
 
 

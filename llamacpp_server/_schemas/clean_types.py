@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from .flatten import ANNOTATIONS, Node, told
+from .flatten import ANNOTATIONS, Node, add_to_description
 from .regex import MOST_REPEATS, server_pattern
 
 TYPES: Final = ("object", "array", "string", "number", "boolean", "null")
@@ -44,7 +44,7 @@ def clean_object(walk: Walk, flat: Node, path: str, depth: int) -> Node:
     if any("\\" in json.dumps(name, ensure_ascii=False) for name in properties):
         walk.repair("escaped_names", path, "names with quotes, backslashes or control characters: any object is taken")
         words = f"Properties: {json.dumps(properties, ensure_ascii=False, default=str)}"
-        return told({k: v for k, v in flat.items() if k not in _OF_OBJECTS}, words)
+        return add_to_description({k: v for k, v in flat.items() if k not in _OF_OBJECTS}, words)
     allowed = {name: value for name, value in properties.items() if value is not False}
     required = _required(walk, flat, allowed, path)
     cleaned = {name: walk.node(value, f"{path}.properties.{name}", depth + 1) for name, value in allowed.items()}
@@ -108,7 +108,7 @@ def _with_additional(walk: Walk, flat: Node, path: str, depth: int) -> Node:
         flat = _without(flat, "properties")
     if flat.get("additionalProperties") and any(_CLASS_MARKS & set(name) for name in flat.get("properties", ())):
         walk.repair("additional", path, "further properties beside names with marks of a grammar: only said in words")
-        flat = told({**flat, "additionalProperties": False}, "Takes no other properties here.")
+        flat = add_to_description({**flat, "additionalProperties": False}, "Takes no other properties here.")
     return flat
 
 
@@ -123,7 +123,7 @@ def _without_patterns(walk: Walk, flat: Node, path: str) -> Node:
         values.append(flat["additionalProperties"])
     unlike = [value for n, value in enumerate(values) if value not in values[:n]]
     flat["additionalProperties"] = {"anyOf": unlike} if len(unlike) > 1 else unlike[0] if unlike else False
-    return told(flat, f"Names of further properties match: {' or '.join(map(str, patterns))}")
+    return add_to_description(flat, f"Names of further properties match: {' or '.join(map(str, patterns))}")
 
 
 def clean_array(walk: Walk, flat: Node, path: str, depth: int) -> Node:
@@ -166,7 +166,9 @@ def _with_prefix(walk: Walk, flat: Node, path: str) -> Node:
     if isinstance(rest, Mapping):
         walk.repair("open_tuple", path, "`items` behind `prefixItems`: every place takes any of them")
         unlike = [one for n, one in enumerate([*places, rest]) if one not in [*places, rest][:n]]
-        return told({**_without(flat, "prefixItems"), "items": {"anyOf": unlike}}, f"The first {len(places)} differ.")
+        return add_to_description(
+            {**_without(flat, "prefixItems"), "items": {"anyOf": unlike}}, f"The first {len(places)} differ."
+        )
     if "items" in flat:
         walk.repair("tuple", path, "`items` beside `prefixItems` dropped, as the server would take it alone")
         flat = _without(flat, "items")
@@ -193,7 +195,7 @@ def _with_pattern(walk: Walk, flat: Node, path: str) -> Node:
     else:
         walk.repair("pattern", path, f"pattern {given!r} rewritten for the grammar")
         flat = {**flat, "pattern": written}
-    return told(flat, f"Must match the regular expression {given}") if isinstance(given, str) else flat
+    return add_to_description(flat, f"Must match the regular expression {given}") if isinstance(given, str) else flat
 
 
 def clean_number(walk: Walk, flat: Node, path: str) -> Node:
@@ -208,7 +210,7 @@ def clean_number(walk: Walk, flat: Node, path: str) -> Node:
                 flat = _without(flat, key)
             elif key in flat and not abs(value) <= _BIGGEST:  # type: ignore[arg-type]  # a number by now
                 walk.repair("number_bound", path, f"`{key}` has more digits than a grammar counts: said in words")
-                flat = told(_without(flat, key), f"{key} {value}")
+                flat = add_to_description(_without(flat, key), f"{key} {value}")
     low, high = (flat.get(key, flat.get(exclusive)) for key, exclusive in _BOUNDS)
     if low is not None and high is not None and low > high:
         walk.repair("contradiction", path, "no number is within the bounds: dropped")
@@ -232,13 +234,15 @@ def clean_counts(walk: Walk, flat: Node, keys: tuple[str, str], path: str, thing
     for key in keys:
         if key not in flat:
             continue
-        count = _whole(flat[key])
+        count = _as_integer(flat[key])
         if count is None or count < 0:
             walk.repair("malformed", path, f"`{key}` is no count: dropped")
             flat = _without(flat, key)
         elif count > MOST_REPEATS:
             walk.repair("length", path, f"`{key}` {count} is more than a grammar counts: said in words")
-            flat = told(_without(flat, key), f"At {'least' if key == least else 'most'} {count} {things}.")
+            flat = add_to_description(
+                _without(flat, key), f"At {'least' if key == least else 'most'} {count} {things}."
+            )
         elif not isinstance(flat[key], int):
             walk.repair("malformed", path, f"`{key}` is {flat[key]!r}: made a whole number")
             flat = {**flat, key: count}
@@ -248,7 +252,7 @@ def clean_counts(walk: Walk, flat: Node, keys: tuple[str, str], path: str, thing
     return flat
 
 
-def _whole(value: Any) -> int | None:
+def _as_integer(value: Any) -> int | None:
     try:
         count = int(value) if not isinstance(value, bool) else None
         return count if isinstance(value, str) or count == value else None

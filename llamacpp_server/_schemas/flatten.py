@@ -29,12 +29,12 @@ class Flattener:
 
     Args:
         root: The whole schema, which references start from.
-        tell: Called for each repair with its name, path and words.
+        report: Called for each repair with its name, path and words.
     """
 
-    def __init__(self, root: object, tell: Tell) -> None:
+    def __init__(self, root: object, report: Tell) -> None:
         self.root = with_absolute_references(root)
-        self.tell = tell
+        self.report = report
         self.crowded = False
         """Whether references are kept because the schema has grown large already."""
         self._recursive: dict[str, bool] = {}
@@ -49,7 +49,7 @@ class Flattener:
             return {k: v for k, v in schema.items() if k == "$ref" or k in ANNOTATIONS}
         return self._flat(schema, path, frozenset())
 
-    def expand_whole(self, schema: Mapping[str, Any]) -> Node:
+    def expand_root(self, schema: Mapping[str, Any]) -> Node:
         """As `flatten`, with one level of a recursive reference written out."""
         return self._flat(schema, "", frozenset())
 
@@ -64,19 +64,19 @@ class Flattener:
         parts = schema.get("allOf")
         if not isinstance(parts, list):
             return flat
-        self.tell("all_of", path, "`allOf` put together, as the server takes only properties and enums of it")
+        self.report("all_of", path, "`allOf` put together, as the server takes only properties and enums of it")
         for part in parts:
             if isinstance(part, Mapping):
                 part_seen = seen | {schema["$ref"]} if isinstance(schema.get("$ref"), str) else seen
-                flat = merged(flat, self._flat(part, path, part_seen), lambda what: self.tell("all_of", path, what))
+                flat = merged(flat, self._flat(part, path, part_seen), lambda what: self.report("all_of", path, what))
         return flat
 
     def _with_target(self, flat: Node, reference: object, path: str, seen: frozenset[str]) -> Node:
         target = self.resolve(reference)
         if target is None or reference in seen:
-            self.tell("unresolved_ref", path, f"{reference} can't be found in this schema: any value is taken")
-            return flat if flat.keys() - ANNOTATIONS else told(flat, f"See {reference}.")
-        self.tell("ref", path, f"{reference} written out")
+            self.report("unresolved_ref", path, f"{reference} can't be found in this schema: any value is taken")
+            return flat if flat.keys() - ANNOTATIONS else add_to_description(flat, f"See {reference}.")
+        self.report("ref", path, f"{reference} written out")
         if not isinstance(target, Mapping):
             return flat
         target_flat = self._flat(target, path, seen | {str(reference)})
@@ -202,7 +202,7 @@ def _types_of_both(one: list[Any], other: list[Any]) -> Any:
     return kinds[0] if len(kinds) == 1 else kinds
 
 
-def told(schema: Mapping[str, Any], words: str) -> Node:
+def add_to_description(schema: Mapping[str, Any], words: str) -> Node:
     """The schema with a sentence behind its description."""
     given = schema.get("description")
     return {**schema, "description": f"{given.rstrip()} ({words})" if isinstance(given, str) and given else words}

@@ -61,7 +61,7 @@ def regex_grammar(pattern: str) -> str:
         raise BadRequestError(f"the regex has {len(pattern)} characters; up to {_LONGEST} become a grammar")
     try:
         re.compile(pattern)
-        branches = _RegexParser(pattern).whole()
+        branches = _RegexParser(pattern).parse()
     except re.error as error:
         raise BadRequestError(f"regex {pattern[:500]!r} is not a valid regular expression: {error}") from None
     except (RecursionError, OverflowError):
@@ -71,8 +71,8 @@ def regex_grammar(pattern: str) -> str:
             f"can't convert regex {pattern[:500]!r} to a grammar: {error}", remedy="rewrite it, or pass a `grammar`"
         ) from None
     texts = [branch.piece.text for branch in branches]
-    whole = either(texts, _RegexParser.bar).text if len(texts) > 1 else texts[0]
-    return f"root ::= {whole or quoted('')}"
+    body = either(texts, _RegexParser.bar).text if len(texts) > 1 else texts[0]
+    return f"root ::= {body or quoted('')}"
 
 
 def quoted(text: str) -> str:

@@ -68,7 +68,7 @@ def server_pattern(pattern: str) -> str | None:
     if len(pattern) > _LONGEST:
         return None
     try:
-        branches = PatternParser(pattern).whole()
+        branches = PatternParser(pattern).parse()
     except (UnsupportedPatternError, RecursionError):
         return None
     if _SAFE.fullmatch(pattern):
@@ -105,7 +105,7 @@ class PatternParser:
         self.at = 0
         self.depth = 0
 
-    def whole(self) -> list[Branch]:
+    def parse(self) -> list[Branch]:
         branches = [self.branch(top=True)]
         while self.take("|"):
             branches.append(self.branch(top=True))

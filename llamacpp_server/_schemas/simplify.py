@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from ..chat import Repair
 from ..wire import ToolDict
-from .flatten import Node, listed, told
+from .flatten import Node, add_to_description, listed
 
 _PLAIN_ITEM: Final[Node] = {"type": "string"}
 _KIND_OF: Final = {"properties": "object", "required": "object", "additionalProperties": "object", "items": "array"}
@@ -38,7 +38,7 @@ def _plain(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: int
     if "$ref" in flat:
         if depth < _DEEPEST:
             return _plain(_target(flat, definitions), definitions, depth + 1)
-        return told({"type": "object"}, "Of the same form again.")
+        return add_to_description({"type": "object"}, "Of the same form again.")
     flat = {key: value for key, value in flat.items() if _KIND_OF.get(key, flat["type"]) == flat["type"]}
     if isinstance(flat.get("properties"), Mapping):
         given = {k: v if isinstance(v, Mapping) else _PLAIN_ITEM for k, v in flat["properties"].items()}
@@ -66,7 +66,7 @@ def _no_union(flat: Node) -> Node:
             first = next((one for one in alternatives if one.get("type") != "null"), alternatives[0])
             others = [one for one in alternatives if one is not first]
             words = f"Or: {json.dumps(others, ensure_ascii=False)}"
-            return _no_union(told({**first, **rest}, words))
+            return _no_union(add_to_description({**first, **rest}, words))
     return flat
 
 
@@ -74,8 +74,8 @@ def _one_kind_of_values(flat: Node) -> Node:
     values = flat.get("enum")
     if not isinstance(values, list) or len({type(value) for value in values}) < 2:
         return flat
-    alike = [value for value in values if type(value) is type(values[0])]
-    return told({**flat, "enum": alike}, f"One of {json.dumps(values, ensure_ascii=False)}.")
+    same_type = [value for value in values if type(value) is type(values[0])]
+    return add_to_description({**flat, "enum": same_type}, f"One of {json.dumps(values, ensure_ascii=False)}.")
 
 
 def _one_type(flat: Node) -> Node:
@@ -89,7 +89,7 @@ def _one_type(flat: Node) -> Node:
     if flat["type"] == first:
         return flat
     others = " or ".join(kind for kind in kinds if kind != first)
-    return told({**flat, "type": first}, f"Or {others}.") if others else {**flat, "type": first}
+    return add_to_description({**flat, "type": first}, f"Or {others}.") if others else {**flat, "type": first}
 
 
 def _type_of(value: Any) -> str:

@@ -25,7 +25,7 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
 }
 
 
-class Misfit(NamedTuple):
+class SchemaError(NamedTuple):
     """Where a value does not fit.
 
     Attributes:
@@ -42,7 +42,7 @@ class Misfit(NamedTuple):
         return f"{self.path or 'the whole'}: {self.words}"
 
 
-def misfits(schema: Any, value: Any) -> list[Misfit]:
+def validation_errors(schema: Any, value: Any) -> list[SchemaError]:
     """Where `value` does not fit `schema`; empty when it does."""
     check = _Check(schema)
     return list(check.node(check.root, value, "", 0))
@@ -63,9 +63,9 @@ class _Check:
     def __init__(self, root: Any) -> None:
         self.root = with_absolute_references(root)
 
-    def node(self, schema: Any, value: Any, path: str, depth: int) -> Iterator[Misfit]:
+    def node(self, schema: Any, value: Any, path: str, depth: int) -> Iterator[SchemaError]:
         if schema is False:
-            yield Misfit(path, "false", "nothing may stand here")
+            yield SchemaError(path, "false", "nothing may stand here")
         if not isinstance(schema, Mapping) or depth > _MOST_DEPTH:
             return
         if isinstance(schema.get("$ref"), str):
@@ -80,7 +80,7 @@ class _Check:
     def fits(self, schema: Any, value: Any, path: str, depth: int) -> bool:
         return next(self.node(schema, value, path, depth + 1), None) is None
 
-    def unions(self, schema: Mapping[str, Any], value: Any, path: str, depth: int) -> Iterator[Misfit]:
+    def unions(self, schema: Mapping[str, Any], value: Any, path: str, depth: int) -> Iterator[SchemaError]:
         for part in schema.get("allOf") or ():
             yield from self.node(part, value, path, depth + 1)
         for keyword in ("anyOf", "oneOf"):
@@ -90,62 +90,62 @@ class _Check:
             if value is None and schema.get("nullable"):
                 continue
             nearest = min((list(self.node(one, value, path, depth + 1)) for one in alternatives), key=len)
-            yield Misfit(path, keyword, f"fits none of the alternatives ({nearest[0]})")
+            yield SchemaError(path, keyword, f"fits none of the alternatives ({nearest[0]})")
 
-    def members(self, schema: Mapping[str, Any], value: dict[str, Any], path: str, depth: int) -> Iterator[Misfit]:
+    def members(self, schema: Mapping[str, Any], value: dict[str, Any], path: str, depth: int) -> Iterator[SchemaError]:
         known, patterns = _mapping(schema.get("properties")), _mapping(schema.get("patternProperties"))
         others = schema.get("additionalProperties", True)
         for name in schema.get("required") or ():
             if name not in value:
-                yield Misfit(path, "required", f"{name!r} is missing")
+                yield SchemaError(path, "required", f"{name!r} is missing")
         for name, member in value.items():
             where = f"{path}.{name}" if path else name
             if "propertyNames" in schema and not self.fits(schema["propertyNames"], name, where, depth):
-                yield Misfit(path, "propertyNames", f"{name!r} is not allowed as a name")
+                yield SchemaError(path, "propertyNames", f"{name!r} is not allowed as a name")
             own = [known[name]] if name in known else []
             own += [one for pattern, one in patterns.items() if _matches(pattern, name)]
             if not own and others is False:
-                yield Misfit(path, "additionalProperties", f"{name!r} is not known")
+                yield SchemaError(path, "additionalProperties", f"{name!r} is not known")
             for one in own or [others]:
                 if one is not False or own:
                     yield from self.node(one, member, where, depth + 1)
 
-    def entries(self, schema: Mapping[str, Any], value: list[Any], path: str, depth: int) -> Iterator[Misfit]:
+    def entries(self, schema: Mapping[str, Any], value: list[Any], path: str, depth: int) -> Iterator[SchemaError]:
         first = schema.get("prefixItems") or ()
         items = schema.get("items")
         if isinstance(items, list):
             first, items = items, schema.get("additionalItems")
         if schema.get("uniqueItems") is True and len(set(map(_key, value))) < len(value):
-            yield Misfit(path, "uniqueItems", "two entries are the same")
+            yield SchemaError(path, "uniqueItems", "two entries are the same")
         for index, entry in enumerate(value):
             own = first[index] if index < len(first) else items
             yield from self.node(own, entry, f"{path}[{index}]", depth + 1)
 
 
-def _plain(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[Misfit]:
+def _plain(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[SchemaError]:
     """What can be told without looking inside."""
     kinds = schema.get("type")
     kinds = [kinds] if isinstance(kinds, str) else kinds or []
     nullable = schema.get("nullable") and value is None
     if kinds and not nullable and not any(_is(value, kind) for kind in kinds):
-        yield Misfit(path, "type", f"{_shown(value)} is no {' or '.join(map(str, kinds))}")
+        yield SchemaError(path, "type", f"{_shown(value)} is no {' or '.join(map(str, kinds))}")
         return
     if "enum" in schema and not nullable and not any(_same(value, one) for one in schema["enum"]):
-        yield Misfit(path, "enum", f"{_shown(value)} is none of {', '.join(map(_shown, schema['enum']))}")
+        yield SchemaError(path, "enum", f"{_shown(value)} is none of {', '.join(map(_shown, schema['enum']))}")
     if "const" in schema and not _same(value, schema["const"]):
-        yield Misfit(path, "const", f"{_shown(value)} is not {_shown(schema['const'])}")
+        yield SchemaError(path, "const", f"{_shown(value)} is not {_shown(schema['const'])}")
     if isinstance(value, str):
         yield from _pattern(schema, value, path)
     for keyword, count, wrong in _BOUNDS:
         bound, size = schema.get(keyword), count(value)
         if size is not None and isinstance(bound, int | float) and not isinstance(bound, bool) and wrong(size, bound):
-            yield Misfit(path, keyword, f"{_shown(value)} is against {keyword} {bound}")
+            yield SchemaError(path, keyword, f"{_shown(value)} is against {keyword} {bound}")
 
 
-def _pattern(schema: Mapping[str, Any], value: str, path: str) -> Iterator[Misfit]:
+def _pattern(schema: Mapping[str, Any], value: str, path: str) -> Iterator[SchemaError]:
     pattern = schema.get("pattern")
     if isinstance(pattern, str) and not _matches(pattern, value):
-        yield Misfit(path, "pattern", f"{_shown(value)} does not match {pattern}")
+        yield SchemaError(path, "pattern", f"{_shown(value)} does not match {pattern}")
 
 
 def _matches(pattern: str, value: str) -> bool:
@@ -223,4 +223,4 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-__all__ = ["Misfit", "known_names", "misfits"]
+__all__ = ["SchemaError", "known_names", "validation_errors"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .checks import missing_call as missing_call
     from .choice import ToolChoice as ToolChoice
     from .choice import resolve_tool_choice as resolve_tool_choice
-    from .forced_round import CallFromAnswer as CallFromAnswer
+    from .forced_round import AnswerAsToolCall as AnswerAsToolCall
     from .forced_round import can_follow as can_follow
     from .forced_round import forced_request as forced_request
     from .text_calls import TextCallFilter as TextCallFilter
@@ -30,7 +30,7 @@ __getattr__, __dir__ = lazy(
         "answer_tool": ("AnswerFilter", "tool_for_answer", "with_answer_tool"),
         "checks": ("CallRules", "ToolCallFilter", "ids_of", "is_limited", "missing_call"),
         "choice": ("ToolChoice", "resolve_tool_choice"),
-        "forced_round": ("CallFromAnswer", "can_follow", "forced_request"),
+        "forced_round": ("AnswerAsToolCall", "can_follow", "forced_request"),
         "text_calls": ("TextCallFilter", "find_text_calls", "without_calls"),
     },
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from .._repairs import short_id, tell
+from .._repairs import log_repairs, short_id
 from .._replies import (
     DeltaFilter,
 )
@@ -87,7 +87,7 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
         self._ids = set(rules.taken)
         self._start_id = ""
         self._repairs: list[Repair] = []
-        self._told = 0
+        self._reported = 0
         self._waiting = rules.forced is not None
         self._said = 0
         self._ran_on = False
@@ -176,8 +176,8 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
             for fragment in self._decided(choice, call)
         ]
         self._finish = delta.finish_reason
-        repairs, self._told = tuple(self._repairs[self._told :]), len(self._repairs)
-        tell(repairs)
+        repairs, self._reported = tuple(self._repairs[self._reported :]), len(self._repairs)
+        log_repairs(repairs)
         return delta._replace(tool_calls=(*delta.tool_calls, *late), repairs=(*delta.repairs, *repairs))
 
     def _fragments(self, choice: int, fragments: Iterable[ToolCallFragment]) -> Iterable[ToolCallFragment]:
@@ -222,10 +222,10 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
         rules, where = self._rules, f"tool_calls[{held.call_index}]"
         if held.name in rules.names:
             return held.name
-        alike = [name for name in rules.names if _bare(name) == _bare(held.name)]
-        if len(alike) == 1:
-            self._note("tool_name", where, f"treated the call of {held.name!r} as a call of {alike[0]!r}")
-            return alike[0]
+        similar = [name for name in rules.names if _bare(name) == _bare(held.name)]
+        if len(similar) == 1:
+            self._note("tool_name", where, f"treated the call of {held.name!r} as a call of {similar[0]!r}")
+            return similar[0]
         if rules.forced is None:
             self._note("unknown_tool", where, f"kept a call of the unknown tool {held.name!r} for the agent to answer")
             return held.name

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from .._repairs import tell
+from .._repairs import log_repairs
 from .._replies import (
     DeltaFilter,
     fallback_call_id,
@@ -131,7 +131,7 @@ def _moved(schema: Any, root: str) -> Any:
     return moved
 
 
-class CallFromAnswer(DeltaFilter[ChatDelta]):
+class AnswerAsToolCall(DeltaFilter[ChatDelta]):
     """Passes the text of an answer on as the arguments of a call.
 
     Args:
@@ -169,7 +169,7 @@ class CallFromAnswer(DeltaFilter[ChatDelta]):
         repairs: tuple[Repair, ...] = ()
         if delta.start is not None:
             self._start = delta.start
-            repairs = self._told()
+            repairs = self._new_repairs()
         fragments = self._feed(delta.content) if delta.content else ()
         finish = delta.finish_reason
         if finish is not None:
@@ -180,21 +180,21 @@ class CallFromAnswer(DeltaFilter[ChatDelta]):
             content="",
             tool_calls=fragments,
             finish_reason=finish,
-            usage=self._whole_usage(delta.usage),
+            usage=self._total_usage(delta.usage),
             start=delta.start if self._before is None else None,
             repairs=repairs,
         )
 
-    def _told(self) -> tuple[Repair, ...]:
+    def _new_repairs(self) -> tuple[Repair, ...]:
         """The round itself as a repair, and what else was repaired that the first round's start did not tell."""
-        told = Repair(
+        forced = Repair(
             "forced_round", "tool_choice", f"obtained the tool call through a JSON schema because {self._why}"
         )
-        tell((told,))
+        log_repairs((forced,))
         before = self._before.start.repairs if self._before is not None else self._start.repairs
-        return (told, *(repair for repair in self._start.repairs if repair not in before))
+        return (forced, *(repair for repair in self._start.repairs if repair not in before))
 
-    def _whole_usage(self, usage: Usage | None) -> Usage | None:
+    def _total_usage(self, usage: Usage | None) -> Usage | None:
         """The prompt of this round, and what was generated in both."""
         first = self._before.usage if self._before is not None else None
         before = first.completion_tokens if first is not None else self._stopped_after

@@ -26,13 +26,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from .._repairs import tell
+from .._repairs import log_repairs
 from .._replies import (
     DeltaFilter,
     fallback_call_id,
 )
 from .._schemas import (
-    misfits,
+    validation_errors,
 )
 from ..chat import ChatDelta, Repair, ReplyStart, ToolCallFragment
 from ..wire import ToolDict
@@ -68,7 +68,7 @@ _TAGGED: Final[tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]] = (
     ),
 )
 """A call and its parameters as tags."""
-_WHOLE: Final = re.compile(r"\s*(?:```(?:json)?\s*)?(?=[\[{])")
+_ALL_JSON: Final = re.compile(r"\s*(?:```(?:json)?\s*)?(?=[\[{])")
 # What is left of a call when its name and arguments are gone.
 _REST: Final = re.compile(
     r"</?tool_calls?>|</?functioncall>|</function>|</?function_calls>|</?minimax:tool_call>"
@@ -141,15 +141,15 @@ def _candidates(text: str, known: Mapping[str, Any]) -> Iterator[TextCall]:
             if name is not None and read is not None and isinstance(read[0], dict):
                 yield TextCall(name, text[head.end() : read[1]], head.start(), read[1])
     for pattern, parameter in _TAGGED:
-        for whole in pattern.finditer(text):
-            name, pairs = _name_in(whole[1], known), parameter.findall(whole[2])
-            if name is not None and (pairs or not whole[2].strip()):
+        for found in pattern.finditer(text):
+            name, pairs = _name_in(found[1], known), parameter.findall(found[2])
+            if name is not None and (pairs or not found[2].strip()):
                 values = {key.strip(): _value(value, known[name], key.strip()) for key, value in pairs}
-                yield TextCall(name, json.dumps(values, ensure_ascii=False), whole.start(), whole.end())
+                yield TextCall(name, json.dumps(values, ensure_ascii=False), found.start(), found.end())
     for mark in _MARK.finditer(text):
         yield from _calls_in_json(text, mark.start(), mark.end(), known)
-    if (whole_text := _WHOLE.match(text)) is not None:
-        calls = list(_calls_in_json(text, 0, whole_text.end(), known))
+    if (json_text := _ALL_JSON.match(text)) is not None:
+        calls = list(_calls_in_json(text, 0, json_text.end(), known))
         if calls and not _REST.sub("", text[calls[-1].end :]).strip(" \n;,]"):
             yield from calls
 
@@ -284,10 +284,10 @@ class TextCallFilter(DeltaFilter[ChatDelta]):
         if not self._take:
             what = f"contains what looks like an unparsed call of {names}; parse_text_calls=True parses it"
             repair = Repair("text_call", where, what)
-            tell((repair,))
+            log_repairs((repair,))
             return delta._replace(content=delta.content + held, repairs=(*delta.repairs, repair))
         repair = Repair("text_call", where, f"parsed a call of {names} that was written as text")
-        tell((repair,))
+        log_repairs((repair,))
         fragments = [
             ToolCallFragment(at, fallback_call_id(self._start, delta.choice, at), call.name, call.arguments)
             for at, call in enumerate(calls)
@@ -308,9 +308,9 @@ class TextCallFilter(DeltaFilter[ChatDelta]):
         schemas = [
             tool["function"].get("parameters") for tool in self._tools if tool["function"]["name"] == self._forced
         ]
-        head, schema = _WHOLE.match(said), schemas[0] if schemas else None
+        head, schema = _ALL_JSON.match(said), schemas[0] if schemas else None
         read = _json_at(said, head.end()) if head is not None and schema is not None else None
-        if head is None or read is None or not isinstance(read[0], dict) or misfits(schema, read[0]):
+        if head is None or read is None or not isinstance(read[0], dict) or validation_errors(schema, read[0]):
             return []
         known = schema.get("properties") if isinstance(schema, Mapping) else None
         if known and not read[0].keys() & known.keys():

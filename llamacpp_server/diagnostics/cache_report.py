@@ -151,10 +151,10 @@ class CacheReport:
         """All turns so far, in the order in which they ended. May ask the server to render prompts."""
         with self._lock:
             turns = list(self._turns)
-        told = [turn if isinstance(turn, CacheTurn) else self._explained(turn) for turn in turns]
+        explained = [turn if isinstance(turn, CacheTurn) else self._explained(turn) for turn in turns]
         with self._lock:
-            self._turns[: len(told)] = told
-        return told
+            self._turns[: len(explained)] = explained
+        return explained
 
     def _explained(self, pending: _Pending) -> CacheTurn:
         change = compare(pending.before, pending.now, self._rendered, pending.others)
@@ -191,10 +191,10 @@ def _words(message: Any) -> str:
 
 def _row(turn: CacheTurn) -> tuple[str, ...]:
     counts = (turn.tokens, turn.reused, turn.read, turn.again)
-    return (str(turn.number), turn.session, *map(str, counts), _told(turn.change))
+    return (str(turn.number), turn.session, *map(str, counts), _change_cell(turn.change))
 
 
-def _told(change: Change | None) -> str:
+def _change_cell(change: Change | None) -> str:
     return "" if change is None else f"{change.where}: {change.what}"
 
 

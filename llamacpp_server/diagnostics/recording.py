@@ -81,7 +81,7 @@ class Recording:
     def chat(self, request: ChatRequest, usage: Usage | None, timings: Timings | None, session: str | None) -> None:
         """Record a chat that was answered."""
         fields = {name: getattr(request, name) for name in _REQUEST_FIELDS if getattr(request, name)}
-        counts = {"usage": _told(usage), "timings": _told(timings)}
+        counts = {"usage": _known_fields(usage), "timings": _known_fields(timings)}
         seconds = 0.0
         if timings is not None:
             seconds = ((timings.first_token_ms or timings.prompt_ms or 0) + (timings.predicted_ms or 0)) / 1000
@@ -181,7 +181,7 @@ def _recorded(wire: Mapping[str, Any]) -> Recorded:
     )
 
 
-def _told(value: Usage | Timings | None) -> dict[str, Any] | None:
+def _known_fields(value: Usage | Timings | None) -> dict[str, Any] | None:
     """The fields of a value that are known."""
     if value is None:
         return None

@@ -16,7 +16,7 @@ from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 
-from .._notices import say_once
+from .._notices import warn_once
 from ..errors import BadRequestError
 from ..sampling import SAMPLING_FIELDS
 from ..settings import DEFAULT_CONNECT_TIMEOUT
@@ -60,11 +60,11 @@ class ArgumentTable:
 
     def __or__(self, other: ArgumentTable) -> ArgumentTable:
         """Both; `other` says what becomes of a name that both have."""
-        told = other.names()
+        own = other.names()
         return ArgumentTable(
-            {**{name: ours for name, ours in self.renamed.items() if name not in told}, **other.renamed},
-            {**{name: way for name, way in self.converted.items() if name not in told}, **other.converted},
-            {**{name: why for name, why in self.meaningless.items() if name not in told}, **other.meaningless},
+            {**{name: ours for name, ours in self.renamed.items() if name not in own}, **other.renamed},
+            {**{name: way for name, way in self.converted.items() if name not in own}, **other.converted},
+            {**{name: why for name, why in self.meaningless.items() if name not in own}, **other.meaningless},
         )
 
     def names(self) -> set[str]:
@@ -115,7 +115,7 @@ class ArgumentTable:
     def ignore(self, name: str, value: Any) -> None:
         """Says once that an argument has no meaning here, unless it asks for nothing."""
         if value is not None and value is not False:
-            say_once(f"ignoring {name!r}: {self.meaningless[name]}")
+            warn_once(f"ignoring {name!r}: {self.meaningless[name]}")
 
     def unknown(self, name: str, fields: Iterable[str]) -> str:
         """The message for a name that nobody knows, with the one that is probably meant."""
@@ -185,7 +185,7 @@ def reasoning_fields(reasoning: Any) -> dict[str, Any]:
         )
     rest = set(reasoning) - {"effort"}
     if rest:
-        say_once(f"ignoring {', '.join(sorted(rest))} of 'reasoning': the server returns all of the reasoning")
+        warn_once(f"ignoring {', '.join(sorted(rest))} of 'reasoning': the server returns all of the reasoning")
     effort = reasoning.get("effort")
     return {} if effort is None else {"reasoning_effort": str(effort)}
 

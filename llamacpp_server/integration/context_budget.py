@@ -63,7 +63,7 @@ class ContextBudget:
 
     def room(self, fit: Fit) -> int:
         """Most tokens of the prompt alone."""
-        return min(self._whole(fit), fit.available) - self.answer(fit)
+        return min(self._limit(fit), fit.available) - self.answer(fit)
 
     def answer(self, fit: Fit) -> int:
         """Tokens that are left for the answer; `fit` was asked without `max_tokens`, and has the model's."""
@@ -75,7 +75,7 @@ class ContextBudget:
         """Most tokens of a summary."""
         return self.summary_tokens or max(1, min(_MOST_SUMMARY, fit.available // _PART_FOR_ANSWER))
 
-    def _whole(self, fit: Fit) -> int:
+    def _limit(self, fit: Fit) -> int:
         return int(fit.available * self.limit) if self.limit <= 1 else int(self.limit)
 
 

@@ -17,14 +17,14 @@ from typing import Any, Final, Generic, Literal, TypeVar
 from pydantic_core import from_json
 
 from .._endpoints import ServerMemory, memory_of
-from .._repairs import tell
+from .._repairs import log_repairs
 from .._schemas import (
     CONSTRAINTS,
-    Misfit,
+    SchemaError,
     known_names,
-    misfits,
     says_thinking,
     schema_grammar,
+    validation_errors,
 )
 from ..chat import ChatChoice, Repair
 from ..errors import (
@@ -87,8 +87,8 @@ def json_checker(schema: Any) -> Callable[[str], Any]:
 
     def check(text: str) -> Any:
         value = from_json(text)
-        if wrong := misfits(schema, value):
-            raise MisfitError(wrong)
+        if wrong := validation_errors(schema, value):
+            raise SchemaMismatchError(wrong)
         return value
 
     return check
@@ -124,10 +124,10 @@ class UnknownKeysError(ValueError):
         super().__init__(f"none of its keys ({given}) are in the schema ({wanted})")
 
 
-class MisfitError(ValueError):
+class SchemaMismatchError(ValueError):
     """JSON that does not fit its schema."""
 
-    def __init__(self, wrong: Sequence[Misfit]) -> None:
+    def __init__(self, wrong: Sequence[SchemaError]) -> None:
         super().__init__("; ".join(map(str, wrong[:5])))
 
 
@@ -196,28 +196,28 @@ class Attempts(Generic[T]):
             raise self._first_refusal
         self._move_down(f"the server rejected it: {error.server_message or error.message}")
 
-    def answered(self, choice: ChatChoice, *, whole: bool = True, tokens: int | None = None) -> None:
+    def answered(self, choice: ChatChoice, *, complete: bool = True, tokens: int | None = None) -> None:
         """The server gave an answer.
 
         Args:
             choice: The answer.
-            whole: False for one that was streamed: it was shown already, so it is not asked for anew, and JSON among
+            complete: False for one that was streamed: it was shown already, so it is not asked for anew, and JSON among
                 words is not looked for.
             tokens: How many it took, where that is known.
 
         Raises:
             UnfitAnswerError: When it holds no such object, and there is nothing left to try.
         """
-        text, place = self._json_of(choice, whole=whole)
+        text, place = self._json_of(choice, complete=complete)
         shown = text if text is not None else choice.content
         try:
-            shown, place = self._unwrapped(shown, place) if whole else (shown, place)
+            shown, place = self._unwrapped(shown, place) if complete else (shown, place)
             self._refuse_defaults_only(shown)
             self.value = self._check(shown)
-        except ValueError as misfit:
-            error = self._error(choice, text, misfit, tokens)
-            if not whole or not self._ask_anew(choice, error, misfit):
-                raise error from misfit
+        except ValueError as schema_error:
+            error = self._error(choice, text, schema_error, tokens)
+            if not complete or not self._ask_anew(choice, error, schema_error):
+                raise error from schema_error
         else:
             self._take(shown, place)
 
@@ -245,7 +245,7 @@ class Attempts(Generic[T]):
         if known and value and not known & value.keys():
             raise UnknownKeysError(value, known)
 
-    def _json_of(self, choice: ChatChoice, *, whole: bool) -> tuple[str | None, str | None]:
+    def _json_of(self, choice: ChatChoice, *, complete: bool) -> tuple[str | None, str | None]:
         """The JSON of an answer, and where it stood if that is not its place."""
         if self.ask.way == "tool" and choice.tool_calls:
             return choice.tool_calls[0].arguments, None
@@ -253,7 +253,7 @@ class Attempts(Generic[T]):
             text = choice.content.strip()
             if self.ask.way != "tool" and _is_json(text):
                 return text, None
-            found = find_json(text) if whole else None
+            found = find_json(text) if complete else None
             return found, None if found is None else "from the surrounding text"
         if choice.reasoning_content and not choice.tool_calls:
             found = find_json(choice.reasoning_content)
@@ -293,7 +293,9 @@ class Attempts(Generic[T]):
         """Whether JSON fits its schema as far as any grammar sees to."""
         if self._schema is None:
             return _is_json(text)
-        return _is_json(text) and not any(wrong.keyword in _HELD for wrong in misfits(self._schema, from_json(text)))
+        return _is_json(text) and not any(
+            wrong.keyword in _HELD for wrong in validation_errors(self._schema, from_json(text))
+        )
 
     def _ask_anew(self, choice: ChatChoice, error: UnfitAnswerError, problem: ValueError) -> bool:
         """Whether there is something left to try."""
@@ -338,7 +340,7 @@ class Attempts(Generic[T]):
     def _repaired(self, repair: Repair, logged: str | None = None) -> None:
         """Notes a repair; its words may hold what the model said, so the log gets `logged` in their place."""
         self.repairs.append(repair)
-        tell([repair if logged is None else replace(repair, what=logged)])
+        log_repairs([repair if logged is None else replace(repair, what=logged)])
 
 
 _WORDS: Final = {"json_schema": "a JSON schema", "json_object": "JSON", "grammar": "a grammar", "tool": "a tool call"}

@@ -67,13 +67,13 @@ def guard() -> int:
         server.stdin.write(order["stdin"].encode())
         server.stdin.flush()
     _write(STDOUT, f"{server.pid}\n")
-    while server.poll() is None and not _told_to_stop(wakeups) and os.getppid() == order["parent"]:
+    while server.poll() is None and not _asked_to_stop(wakeups) and os.getppid() == order["parent"]:
         _bound_log()
     code = _end(server)
     return code if code >= 0 else 128 - code
 
 
-def _told_to_stop(wakeups: int) -> bool:
+def _asked_to_stop(wakeups: int) -> bool:
     """Waits a while for something to happen; whether it was anything but the end of a child."""
     ready, _, _ = select.select([STDIN, wakeups], [], [], _CHECK_SECONDS)
     signals = set(os.read(wakeups, 512)) if wakeups in ready else set()

@@ -13,7 +13,7 @@ from .._printable import printable
 from ..errors import LlamaServerError
 from .options import FilePath
 
-__all__ = ["LocalModel", "LocalServerError", "check_files", "choose_model", "find_models", "whole_name"]
+__all__ = ["LocalModel", "LocalServerError", "check_files", "choose_model", "find_models", "full_name"]
 
 
 class LocalServerError(LlamaServerError):
@@ -72,7 +72,7 @@ class LocalModel:
 _PART: Final = re.compile(r"-(\d{5})-of-\d{5}$")
 
 
-def whole_name(path: Path) -> str:
+def full_name(path: Path) -> str:
     """The file's name without its ending and without the number of a split model's part."""
     return _PART.sub("", path.stem)
 
@@ -93,13 +93,13 @@ def find_models(directory: FilePath) -> list[LocalModel]:
         if path.name.lower().startswith("mmproj"):
             projectors.setdefault(path.parent, []).append(path)
         else:
-            models.setdefault(path.with_name(whole_name(path)), []).append(path)
+            models.setdefault(path.with_name(full_name(path)), []).append(path)
     beside = [path.parent for path in models]
     found = []
-    for whole, parts in models.items():
-        near = projectors.get(whole.parent, [])
-        mmproj = near[0] if len(near) == 1 and beside.count(whole.parent) == 1 else None
-        found.append(LocalModel(whole.name, parts[0], sum(part.stat().st_size for part in parts), mmproj))
+    for full, parts in models.items():
+        near = projectors.get(full.parent, [])
+        mmproj = near[0] if len(near) == 1 and beside.count(full.parent) == 1 else None
+        found.append(LocalModel(full.name, parts[0], sum(part.stat().st_size for part in parts), mmproj))
     return sorted(found, key=lambda model: (model.name.lower(), model.path))
 
 

@@ -39,7 +39,7 @@ from .files import (
     check_files,
     choose_model,
     find_models,
-    whole_name,
+    full_name,
 )
 from .hub import download_failure, downloaded_bytes, hub_name
 from .memory import MemoryEstimate, estimate_memory
@@ -338,7 +338,7 @@ class LocalServer:
 
     def _defaults(self) -> dict[str, Any]:
         """What both backends have in common, and names that are no file names."""
-        name = self._hub.partition(":")[0] if self._hub else self.model and whole_name(self.model)
+        name = self._hub.partition(":")[0] if self._hub else self.model and full_name(self.model)
         alias = {"alias": name} if name else {}
         return {"host": "127.0.0.1", "port": 0, "parallel": -1, **alias}
 

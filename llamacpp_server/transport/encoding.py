@@ -6,7 +6,7 @@ import json
 import re
 from typing import Final
 
-from .._notices import say_once
+from .._notices import warn_once
 from ..errors import BadRequestError
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
@@ -25,5 +25,5 @@ def encode(body: object) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        say_once("replaced lone surrogates in the text by U+FFFD, because JSON can't represent them")
+        warn_once("replaced lone surrogates in the text by U+FFFD, because JSON can't represent them")
         return _SURROGATES.sub("\ufffd", text).encode()

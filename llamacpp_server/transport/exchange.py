@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeGuard, TypeVar
 
 from pydantic_core import from_json
 
-from .._notices import logger, say_once
+from .._notices import logger, warn_once
 from .._replies import (
     failure,
     is_web_page,
@@ -331,7 +331,7 @@ def _wait_for_place(ticket: Ticket, settings: ServerSettings) -> Program[None]:
             if (yield from _is_free(settings, ticket.place)):
                 ticket.gate.admit(ticket.place)
             else:
-                say_once(
+                warn_once(
                     f"a request is waiting for slot {ticket.place.slot}, held by a stream that nobody reads or closes"
                 )
 

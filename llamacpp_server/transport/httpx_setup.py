@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from .._notices import say_once
+from .._notices import warn_once
 from ..errors import BadRequestError
 from ..settings import is_loopback, redact_url, split_unix
 from .deadlines import bound
@@ -183,8 +183,8 @@ class SeparateCookies:
 
     @staticmethod
     def _user(send: Send) -> bytes:
-        told = sorted((name, text) for name, text in send.headers.items() if name != "Content-Type")
-        return sha256(repr(told).encode()).digest()
+        sent = sorted((name, text) for name, text in send.headers.items() if name != "Content-Type")
+        return sha256(repr(sent).encode()).digest()
 
 
 def library_of(client: type[Any]) -> Any:
@@ -225,7 +225,7 @@ def distance(host: str) -> str:
     if not is_loopback(host):
         return "far"
     if urllib.request.getproxies().keys() & {"http", "https", "all"}:
-        say_once(f"ignoring the environment's proxy settings for {host}, which is this machine")
+        warn_once(f"ignoring the environment's proxy settings for {host}, which is this machine")
     return "near"
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Final
 
-from .._notices import say_once
+from .._notices import warn_once
 
 
 class Repeats:
@@ -34,7 +34,7 @@ class Repeats:
         """Whether a request was given up a short while ago."""
         found = self._until.get(hash((url, content)), 0.0) > time.monotonic() if self._until else False
         if found:
-            say_once("an abandoned request was sent again by a higher layer: retries are disabled for it")
+            warn_once("an abandoned request was sent again by a higher layer: retries are disabled for it")
         return found
 
     def forget(self, url: str, content: bytes | None) -> None:

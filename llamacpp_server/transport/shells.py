@@ -165,7 +165,7 @@ class Transport:
                 leave(scope)
                 ticket.leave()
 
-    def whole(self, call: StreamCall[D], fold: Callable[[Iterable[D]], T]) -> T:
+    def collect(self, call: StreamCall[D], fold: Callable[[Iterable[D]], T]) -> T:
         """What `fold` makes of all deltas; begun anew where others filled the context that the slots share."""
         deadline = deadline_in(call.settings.total_timeout)
         while True:
@@ -321,7 +321,7 @@ class AsyncTransport:
                 unwatch(ticket.place)
                 ticket.leave()
 
-    async def whole(self, call: StreamCall[D], fold: Callable[[Iterable[D]], T]) -> T:
+    async def collect(self, call: StreamCall[D], fold: Callable[[Iterable[D]], T]) -> T:
         """What `fold` makes of all deltas; begun anew where others filled the context that the slots share."""
         deadline = deadline_in(call.settings.total_timeout)
         while True:

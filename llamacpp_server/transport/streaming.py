@@ -14,8 +14,8 @@ from typing import Any, Final, Generic, TypeVar
 from .._replies import (
     BodyAsStream,
     DeltaFilter,
+    FirstTokenTimer,
     Pipeline,
-    Stopwatch,
     StreamDecoder,
     not_this_api,
 )
@@ -110,7 +110,7 @@ def _timed(
     decoder: Callable[[], StreamDecoder[D]], started: float, earlier: Sequence[LlamaServerError]
 ) -> StreamDecoder[D]:
     """A decoder that tells when the first token came; of a reply in several rounds, that of the first."""
-    return decoder() if earlier else Pipeline(decoder(), [Stopwatch(started)])
+    return decoder() if earlier else Pipeline(decoder(), [FirstTokenTimer(started)])
 
 
 def _answer(ticket: Ticket, stream: StreamCall[D], deadline: float | None) -> Program[tuple[OpenReply, StreamCall[D]]]:

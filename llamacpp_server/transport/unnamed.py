@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from .._notices import say_once
+from .._notices import warn_once
 from ..settings import ServerSettings, UnnamedAddress
 
 # llama-server's port where none is named, of builds since autumn 2026; it was 8080 before.
@@ -42,7 +42,7 @@ def note_answer(url: str, settings: ServerSettings) -> None:
         return
     _FOUND.at_new_port = url.startswith(_new_root())
     if _FOUND.at_new_port:
-        say_once(f"no address was given, and nothing listens at {settings.base_url}: using {_new_root()}")
+        warn_once(f"no address was given, and nothing listens at {settings.base_url}: using {_new_root()}")
 
 
 def _new_root() -> str:

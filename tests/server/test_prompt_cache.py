@@ -136,16 +136,16 @@ def test_a_trimmed_history_is_reused_where_that_is_asked_for(serve: Any) -> None
 
 
 def test_salts_keep_prompts_apart_from_their_first_line(client: LlamaServerClient) -> None:
-    def salted(salt: str | None) -> ChatRequest:
+    def with_cache_salt(salt: str | None) -> ChatRequest:
         request = asked(agent("toads"))
         return ChatRequest(messages=request.messages, tools=request.tools, cache_salt=salt)
 
-    assert "system\n[a]\nYou know all about toads" in client.apply_template(salted("a"))
-    assert "[a]" not in client.apply_template(salted(None))
-    assert client.count_tokens(salted("a")) == client.count_tokens(salted(None)) + len("[a]\n")
-    client.prewarm(salted("first"))
-    assert client.prewarm(salted("second")).reused < 30
-    assert client.prewarm(salted("first")).read == 1
+    assert "system\n[a]\nYou know all about toads" in client.apply_template(with_cache_salt("a"))
+    assert "[a]" not in client.apply_template(with_cache_salt(None))
+    assert client.count_tokens(with_cache_salt("a")) == client.count_tokens(with_cache_salt(None)) + len("[a]\n")
+    client.prewarm(with_cache_salt("first"))
+    assert client.prewarm(with_cache_salt("second")).reused < 30
+    assert client.prewarm(with_cache_salt("first")).read == 1
 
 
 @pytest.mark.parametrize("system", [None, [{"type": "text", "text": "Be brief."}]], ids=["none", "parts"])

@@ -79,7 +79,7 @@ class Parsing(ChatStreamDecoder):
 
     def __init__(self):
         super().__init__()
-        self._vain_models = VAIN_TEMPLATES
+        self._useless_templates = VAIN_TEMPLATES
 
 
 def outcome(decoder, pieces):

@@ -14,7 +14,7 @@ from llamacpp_server._replies import (
     Pipeline,
 )
 from llamacpp_server._tools import (
-    CallFromAnswer,
+    AnswerAsToolCall,
     can_follow,
     forced_request,
     missing_call,
@@ -37,7 +37,7 @@ def ended(*events):
 
 
 def converted(pieces, forced="add", finish="stop", first=None):
-    decoder = Pipeline(ChatStreamDecoder(), [CallFromAnswer(forced, first)])
+    decoder = Pipeline(ChatStreamDecoder(), [AnswerAsToolCall(forced, first)])
     events = [role(), *map(text, pieces), chunk(finish=finish), usage(9, 4), DONE]
     return fold_chat([*(delta for event in events for delta in decoder.feed(event)), *decoder.close()])
 
@@ -62,7 +62,7 @@ def test_the_answer_names_one_of_several_tools(pieces):
 
 
 def test_arguments_are_streamed_as_they_come():
-    decoder = Pipeline(ChatStreamDecoder(), [CallFromAnswer("required", None)])
+    decoder = Pipeline(ChatStreamDecoder(), [AnswerAsToolCall("required", None)])
     decoder.feed(role())
     assert decoder.feed(text('{"name": "s')) == []
     (begun,) = decoder.feed(text('ub", "arguments": {"a"'))
@@ -95,7 +95,7 @@ def test_both_rounds_are_one_reply():
     first = ended(role(), text("Hm."), chunk(finish="stop"), usage(5, 3))
     reply = converted(["{}"], first=first)
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (9, 7)
-    decoder = Pipeline(ChatStreamDecoder(), [CallFromAnswer("add", first)])
+    decoder = Pipeline(ChatStreamDecoder(), [AnswerAsToolCall("add", first)])
     assert [delta.start for event in (role(), text("{}")) for delta in decoder.feed(event)] == [None, None]
 
 

@@ -57,14 +57,14 @@ def log(monkeypatch):
 
 
 def test_a_log_line_is_one_line(log):
-    notices.say_once(f"repaired {HOSTILE}")
+    notices.warn_once(f"repaired {HOSTILE}")
     assert len(log.getvalue().splitlines()) == 1
     assert "\x1b" not in log.getvalue()
 
 
 def test_what_was_said_once_is_remembered_up_to_a_bound(log):
     for number in range(3 * notices._MOST_SAID):
-        notices.say_once(f"number {number}")
-        notices.say_once(f"number {number}")
+        notices.warn_once(f"number {number}")
+        notices.warn_once(f"number {number}")
     assert len(log.getvalue().splitlines()) == 3 * notices._MOST_SAID
     assert len(notices._said) <= notices._MOST_SAID

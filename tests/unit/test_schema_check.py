@@ -4,7 +4,7 @@ import jsonschema
 import pytest
 
 from llamacpp_server._schemas import (
-    misfits,
+    validation_errors,
 )
 
 TREE = {
@@ -45,24 +45,27 @@ ALL_OF = {"allOf": [{"required": ["a"]}, {"properties": {"a": {"type": ["string"
 )  # fmt: skip
 def test_the_same_values_fit_as_for_a_complete_check(schema, value):
     valid = jsonschema.Draft202012Validator(schema).is_valid(value)
-    assert (misfits(schema, value) == []) is valid
+    assert (validation_errors(schema, value) == []) is valid
 
 
 def test_what_is_wrong_is_named_with_its_place():
-    wrong = misfits(TREE, {"name": "a", "kids": [{"name": "b"}, {"kids": [{"name": 5}]}]})
+    wrong = validation_errors(TREE, {"name": "a", "kids": [{"name": "b"}, {"kids": [{"name": 5}]}]})
     assert [str(one) for one in wrong] == ["kids[1]: 'name' is missing", "kids[1].kids[0].name: 5 is no string"]
     assert [one.keyword for one in wrong] == ["required", "type"]
 
 
 def test_what_is_not_known_is_passed_over():
     assert (
-        misfits({"format": "uuid", "$ref": "https://example.org/x", "pattern": "(?<bad", "nullable": True}, "a") == []
+        validation_errors(
+            {"format": "uuid", "$ref": "https://example.org/x", "pattern": "(?<bad", "nullable": True}, "a"
+        )
+        == []
     )
-    assert misfits({"type": "string", "nullable": True}, None) == []
+    assert validation_errors({"type": "string", "nullable": True}, None) == []
 
 
 def test_a_reference_to_itself_ends():
-    assert misfits({"$ref": "#"}, 1) == []
+    assert validation_errors({"$ref": "#"}, 1) == []
 
 
 KEYWORDS = [
@@ -93,13 +96,13 @@ KEYWORDS = [
 @pytest.mark.parametrize(("schema", "values"), KEYWORDS, ids=[",".join(schema) for schema, _ in KEYWORDS])
 def test_each_keyword_means_what_it_means_to_a_complete_check(schema, values):
     complete = jsonschema.Draft202012Validator(schema)
-    wrong = [value for value in values if (misfits(schema, value) == []) is not complete.is_valid(value)]
+    wrong = [value for value in values if (validation_errors(schema, value) == []) is not complete.is_valid(value)]
     assert wrong == []
 
 
 def test_a_decimal_multiple_is_exact():
-    assert misfits({"multipleOf": 0.1}, 0.3) == []  # 0.3 / 0.1 in binary is a little less than 3
-    assert [one.keyword for one in misfits({"multipleOf": 0.01}, 19.999)] == ["multipleOf"]
+    assert validation_errors({"multipleOf": 0.1}, 0.3) == []  # 0.3 / 0.1 in binary is a little less than 3
+    assert [one.keyword for one in validation_errors({"multipleOf": 0.01}, 19.999)] == ["multipleOf"]
 
 
 NESTED = {
@@ -116,8 +119,8 @@ NESTED = {
 
 
 def test_a_reference_is_looked_up_in_enclosing_definitions():
-    assert misfits(NESTED, {"trip": {"to": {"name": "Rome"}}}) == []
-    assert [str(one) for one in misfits(NESTED, {"trip": {"to": {}, "via": [{}]}})] == [
+    assert validation_errors(NESTED, {"trip": {"to": {"name": "Rome"}}}) == []
+    assert [str(one) for one in validation_errors(NESTED, {"trip": {"to": {}, "via": [{}]}})] == [
         "trip.to: 'name' is missing",
         "trip.via[0]: 'name' is missing",
     ]
@@ -128,4 +131,4 @@ def test_a_definition_at_the_root_wins_over_an_enclosing_one():
         "$defs": {"A": {"type": "string"}},
         "properties": {"x": {"$defs": {"A": {"type": "integer"}}, "$ref": "#/$defs/A"}},
     }
-    assert misfits(schema, {"x": "text"}) == []
+    assert validation_errors(schema, {"x": "text"}) == []

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from llamacpp_server._schemas import (
     ANY_ITEM,
+    bisect_refused,
     clean_schema,
     clean_tools,
-    find_guilty,
     plain_tools,
 )
 from tests.corpus import TOOLS
@@ -292,13 +292,13 @@ def test_the_guilty_tools_are_named(guilty):
         return any(one["function"]["name"] in bad for one in some)
 
     if guilty:
-        assert find_guilty(tools, refused) == [f"t{n}" for n in guilty]
+        assert bisect_refused(tools, refused) == [f"t{n}" for n in guilty]
         assert len(asked) <= 2 * 10
 
 
 def test_tools_that_are_refused_only_together_are_all_named():
     tools = [tool(name, {}) for name in "abcd"]
-    assert find_guilty(tools, lambda some: len(some) == 4) == ["a", "b", "c", "d"]
+    assert bisect_refused(tools, lambda some: len(some) == 4) == ["a", "b", "c", "d"]
 
 
 # -- nothing that the original takes is lost, but what no grammar can say

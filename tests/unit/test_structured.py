@@ -157,7 +157,7 @@ def test_a_call_that_did_not_come():
 
 def test_a_stream_is_not_asked_for_anew():
     with pytest.raises(UnfitAnswerError, match="did not enforce"):
-        attempts(LADDER).answered(said('Sure! {"age": 20}'), whole=False)
+        attempts(LADDER).answered(said('Sure! {"age": 20}'), complete=False)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_an_object_under_its_own_name_is_unwrapped(root):
     assert (asked.value, [repair.name for repair in asked.repairs]) == ({"age": 7}, ["found_json"])
     streamed = loose(root)
     with pytest.raises(UnfitAnswerError, match=r"none of its keys \('Person'\)"):
-        streamed.answered(said('{"Person": {"age": 7}}'), whole=False)
+        streamed.answered(said('{"Person": {"age": 7}}'), complete=False)
 
 
 def test_an_answer_that_was_cut_off_with_the_schema_in_the_prompt_is_asked_for_without_it():
