@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._notices import say_once
+from .._notices import warn_once
 from ..errors import BadRequestError, NotSupportedError
 from ..info import ServerInfo
 
@@ -61,7 +61,7 @@ def _without_effort(params: Mapping[str, Any], info: ServerInfo) -> dict[str, An
     effort = params.get("reasoning_effort")
     if effort in (None, "none") or info.efforts != ():
         return dict(params)
-    say_once(f"ignoring reasoning_effort={effort!r}: the chat template of {info.model} has no levels; see `thinking`")
+    warn_once(f"ignoring reasoning_effort={effort!r}: the chat template of {info.model} has no levels; see `thinking`")
     return {name: value for name, value in params.items() if name != "reasoning_effort"}
 
 
