@@ -495,7 +495,7 @@ def _add_jobs(commands: Any, where: argparse.ArgumentParser) -> None:
     top = commands.add_parser(
         "top", parents=[where], help="what a server does now: slots, cache, queue, tokens a second"
     )
-    top.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="default %(default)s")
+    top.add_argument("--interval", type=_positive, default=1.0, metavar="SECONDS", help="default %(default)s")
     top.add_argument("--once", action="store_true", help="print one table, and exit")
     top.add_argument("--json", action="store_true", help="print it as JSON, and exit")
     top.set_defaults(run=_top)
@@ -567,6 +567,12 @@ def _value_type(name: str, kinds: tuple[Any, ...]) -> Any:
     if name == "chat_template_kwargs":
         return json.loads
     return int if int in kinds else str
+
+
+def _positive(text: str) -> float:
+    if (value := float(text)) > 0:
+        return value
+    raise argparse.ArgumentTypeError("must be above 0")
 
 
 def _thinking(text: str) -> Thinking:

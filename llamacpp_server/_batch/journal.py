@@ -21,7 +21,7 @@ try:
 except ImportError:  # Windows has no such lock; two jobs with one file are the user's to avoid there
     fcntl = None  # type: ignore[assignment]
 
-_PIECE: Final = 1 << 16
+_BEGINNING: Final = b'{"custom_id": '
 
 
 class Journal:
@@ -32,7 +32,7 @@ class Journal:
         retry_errors: Remove the lines of requests that failed, so that these are sent again.
 
     Attributes:
-        done: Ids that the file has an answer for.
+        done: Ids that the file has an answer for, with the digest of the request that was answered.
         errors: How many of these are errors.
 
     Raises:
@@ -42,12 +42,10 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str], *, retry_errors: bool = False) -> None:
         self.path = Path(path)
-        self.done: set[str] = set()
+        self.done: dict[str, str] = {}
         self.errors = 0
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = self._opened()
         try:
-            self._lock()
-            self._remove_cut_line()
             self._read(retry_errors)
         except BaseException:
             self.close()
@@ -65,10 +63,19 @@ class Journal:
         self.close()
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Append an answer."""
+        """Append an answer, whole or not at all.
+
+        Raises:
+            OSError: When the disk is full.
+        """
         data = json.dumps(line, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
-        while data:  # a disk that is full may take a part; the next call raises then
-            data = data[os.write(self._file, data) :]
+        size = os.fstat(self._file).st_size
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+        except BaseException:
+            os.ftruncate(self._file, size)
+            raise
 
     def close(self) -> None:
         """Write out and close the file, which gives the lock back."""
@@ -78,43 +85,53 @@ class Journal:
                 os.fsync(file)
             os.close(file)
 
-    def _lock(self) -> None:
+    def _opened(self) -> int:
+        """The file, locked. It is opened anew where another job has put a new file in its place meanwhile."""
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                self._lock(file)
+                if os.path.sameopenfile(file, (other := os.open(self.path, os.O_RDONLY))):
+                    os.close(other)
+                    return file
+                os.close(other)
+            except BaseException:
+                os.close(file)
+                raise
+            os.close(file)
+
+    def _lock(self, file: int) -> None:
         if fcntl is None:
             return
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadRequestError(
                 f"another batch job is writing {self.path}", remedy="wait for it, or name another output file"
             ) from None
 
-    def _remove_cut_line(self) -> None:
-        size = end = os.fstat(self._file).st_size
-        while end > 0:
-            start = max(0, end - _PIECE)
-            piece = os.pread(self._file, end - start, start)
-            at = piece.rfind(b"\n")
-            if at >= 0:
-                end = start + at + 1
-                break
-            end = start
-        if end < size:
-            os.ftruncate(self._file, end)
-
     def _read(self, retry_errors: bool) -> None:
-        failed = 0
-        for number, _, wire in self._lines():
+        """What is done already. The file is changed only when all of it was found to be a job's."""
+        failed, end = 0, 0
+        for number, line, wire in self._lines():
+            if not line.endswith(b"\n"):  # it was cut when its process was killed
+                if not (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
+                    raise self._stranger(number)
+                break
             name = wire.get("custom_id") if isinstance(wire, dict) else None
             if not isinstance(name, str) or "error" not in wire:
-                raise BadRequestError(
-                    f"{self.path}, line {number} is not of a batch job", remedy="name another output file"
-                )
+                raise self._stranger(number)
+            end += len(line)
             failed += wire["error"] is not None
             if not (retry_errors and wire["error"] is not None):
-                self.done.add(name)
+                self.done[name] = str(wire.get("request_digest") or "")
+        os.ftruncate(self._file, end)
         self.errors = 0 if retry_errors else failed
         if retry_errors and failed:
             self._rewrite(lambda wire: wire["error"] is None)
+
+    def _stranger(self, number: int) -> BadRequestError:
+        return BadRequestError(f"{self.path}, line {number} is not of a batch job", remedy="name another output file")
 
     def _lines(self) -> Iterator[tuple[int, bytes, Any]]:
         with self.path.open("rb") as file:
@@ -135,6 +152,6 @@ class Journal:
             os.fsync(file.fileno())
         opened = os.open(temporary, os.O_RDWR | os.O_APPEND)
         old, self._file = self._file, opened
-        self._lock()
+        self._lock(opened)
         temporary.replace(self.path)
         os.close(old)

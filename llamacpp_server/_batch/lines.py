@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final, Literal
 
 from ..chat import ChatReply, ChatRequest, CompletionReply, CompletionRequest, Usage
@@ -30,8 +31,9 @@ _KINDS: Final[dict[str, Kind]] = {
     "/v1/embeddings": "embeddings",
 }
 _BY_FIELD: Final[dict[str, Kind]] = {"messages": "chat", "prompt": "completion", "input": "embeddings"}
-# Characters by which lines are ordered: those that begin alike are sent one after another, for the prompt cache.
-_KEY_LENGTH: Final = 2000
+# Characters by whose digests lines are grouped: those that begin alike are sent one after another, for the prompt cache.
+_BEGINNINGS: Final = tuple(64 << n for n in range(8))
+_DIGEST_SIZE: Final = 8
 _CHAT_FIELDS: Final = ("tools", "tool_choice", "parallel_tool_calls")
 # What the client decides: whole replies are streamed underneath.
 _LEFT_OUT: Final = ("stream", "stream_options", "encoding_format")
@@ -53,12 +55,16 @@ class BatchLine:
     kind: Kind
     body: Mapping[str, Any]
 
-    def key(self) -> str:
-        """Sorts lines with a common beginning next to each other."""
+    def key(self) -> bytes:
+        """Sorts lines with a common beginning next to each other; a few bytes, as there is one for each line."""
         beginning = self.body.get("messages") or self.body.get("prompt") or ""
         tools = self.body.get("tools") or ""
         text = json.dumps([self.kind, self.body.get("model") or "", tools, beginning], ensure_ascii=False)
-        return text[:_KEY_LENGTH]
+        return b"".join(_digest(text[:length]) for length in _BEGINNINGS)
+
+    def digest(self) -> str:
+        """Tells whether a line is the one that was answered before."""
+        return _digest(json.dumps([self.kind, self.body], sort_keys=True)).hex()
 
     def request(self) -> Request:
         """The request as the client takes it; fields that it does not know are sent as they are."""
@@ -77,14 +83,20 @@ class BatchLine:
         return CompletionRequest(prompt=subject, model=model, params=params, extra_body=body)
 
 
-def read_line(text: str, number: int) -> BatchLine:
+def _digest(text: str) -> bytes:
+    return sha256(text.encode("utf-8", "surrogatepass")).digest()[:_DIGEST_SIZE]
+
+
+def read_line(raw: bytes, number: int) -> BatchLine:
     """A line of the input.
 
     Raises:
         BadRequestError: For a line that is no request; names its number.
     """
     try:
-        wire = json.loads(text)
+        wire = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except UnicodeDecodeError:
+        raise _bad(number, "not UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise _bad(number, f"not JSON ({type(error).__name__})") from None
     if not isinstance(wire, Mapping):
@@ -124,13 +136,17 @@ def answered(line: BatchLine, reply: ChatReply | CompletionReply | Embeddings) -
         body = {"object": key, "model": reply.start.model, "choices": choices, "usage": _usage(reply.usage)}
         if reply.start.id:
             body["id"] = reply.start.id
-    return {"custom_id": line.id, "response": {"status_code": 200, "body": body}, "error": None}
+    return _of(line) | {"response": {"status_code": 200, "body": body}, "error": None}
 
 
 def failed(line: BatchLine, error: LlamaServerError) -> dict[str, Any]:
     """The output line of a request that failed for itself; the server's words are in its message."""
     details = {"type": type(error).__name__, "message": str(error), "retryable": bool(error.retryable)}
-    return {"custom_id": line.id, "response": None, "error": details | ({"code": error.status} if error.status else {})}
+    return _of(line) | {"response": None, "error": details | ({"code": error.status} if error.status else {})}
+
+
+def _of(line: BatchLine) -> dict[str, Any]:
+    return {"custom_id": line.id, "request_digest": line.digest()}
 
 
 def _choice(index: int, choice: Any) -> dict[str, Any]:

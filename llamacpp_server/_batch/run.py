@@ -111,7 +111,7 @@ class _Job:
     source: Path
     journal: Journal
     on_progress: Callable[[BatchProgress], None] | None
-    places: list[tuple[str, int, int]] = field(default_factory=list)
+    places: list[tuple[bytes, int, int]] = field(default_factory=list)
     total: int = 0
     resumed: int = 0
     answered: int = 0
@@ -129,9 +129,16 @@ class _Job:
             if line.id in seen:
                 raise BadRequestError(f"line {line.number} of the batch file: the id {line.id!r} occurs twice")
             seen.add(line.id)
-            if line.id not in self.journal.done:
+            before = self.journal.done.get(line.id)
+            if before is None:
                 self.places.append((line.key(), line.number, offset))
-        if strangers := self.journal.done - seen:
+            elif before not in ("", line.digest()):
+                raise BadRequestError(
+                    f"line {line.number} of the batch file: {self.journal.path} has an answer to another request with "
+                    f"the id {line.id!r}",
+                    remedy="name another output file",
+                )
+        if strangers := self.journal.done.keys() - seen:
             raise BadRequestError(
                 f"{self.journal.path} has answers for ids that {self.source} does not have, such as "
                 f"{min(strangers)!r}: it belongs to another batch file",
@@ -149,7 +156,7 @@ class _Job:
             _, number, offset = self.places.pop()
         with self.source.open("rb") as file:
             file.seek(offset)
-            return read_line(file.readline().decode("utf-8", "replace"), number)
+            return read_line(file.readline(), number)
 
     def note(self, result: dict[str, Any]) -> None:
         """Write an answer, and report progress."""
@@ -173,13 +180,19 @@ class _Job:
         with self.source.open("rb") as file:
             for number, raw in enumerate(file, 1):
                 if raw.strip():
-                    yield read_line(raw.decode("utf-8", "replace"), number), offset
+                    yield read_line(raw, number), offset
                 offset += len(raw)
 
 
 def _job(
-    source: FilePath, output: FilePath, retry_errors: bool, on_progress: Callable[[BatchProgress], None] | None
+    source: FilePath,
+    output: FilePath,
+    concurrency: int | None,
+    retry_errors: bool,
+    on_progress: Callable[[BatchProgress], None] | None,
 ) -> _Job:
+    if concurrency is not None and concurrency < 1:
+        raise BadRequestError(f"concurrency must be at least 1, not {concurrency}")
     if Path(source).resolve() == Path(output).resolve():
         raise BadRequestError("the output of a batch job must be another file than its input")
     job = _Job(Path(source), Journal(output, retry_errors=retry_errors), on_progress)
@@ -201,7 +214,7 @@ def run_batch(
     on_progress: Callable[[BatchProgress], None] | None = None,
 ) -> BatchSummary:
     """`LlamaServerClient.batch_file`."""
-    job = _job(source, output, retry_errors, on_progress)
+    job = _job(source, output, concurrency, retry_errors, on_progress)
     with job.journal:
         if job.places:
             _on_threads(client, job, concurrency or _slots(client))
@@ -247,7 +260,7 @@ async def arun_batch(
     on_progress: Callable[[BatchProgress], None] | None = None,
 ) -> BatchSummary:
     """`AsyncLlamaServerClient.batch_file`."""
-    job = await anyio.to_thread.run_sync(_job, source, output, retry_errors, on_progress)
+    job = await anyio.to_thread.run_sync(_job, source, output, concurrency, retry_errors, on_progress)
 
     errors = list[LlamaServerError | OSError]()
 

@@ -74,7 +74,10 @@ def test_the_pages_are_seen() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211")
-def test_a_page_runs_as_written(page: Path, run: Callable[[Path], dict[str, Any]]) -> None:
+def test_a_page_runs_as_written(
+    page: Path, run: Callable[[Path], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # some pages write files
     names = run(page)
     assert names["__name__"] == page.stem
     for name in ("index_llm", "embed_model"):

@@ -153,19 +153,73 @@ def test_a_file_with_a_bad_line_is_refused_before_anything_is_sent(
     assert output.read_bytes() == b""
 
 
-def test_an_output_of_something_else_is_not_touched(server: LocalServer, source: Path, output: Path) -> None:
+NOT_OURS = ["notes\n", "notes without an end", "one\ntwo", '{"precious": 1}', '{"custom_id": 1, "error": null}\n']
+
+
+@pytest.mark.parametrize("text", [*NOT_OURS, '{"custom_id": "z", "error": null}\n'])
+def test_an_output_of_something_else_is_not_touched(server: LocalServer, source: Path, output: Path, text: str) -> None:
     write(source, [chat("a")])
+    output.write_text(text)
+    why = "not of a batch job" if text in NOT_OURS else "another batch file"
+    with server.client() as client, pytest.raises(BadRequestError, match=why):
+        client.batch_file(source, output)
+    assert output.read_text() == text
+
+
+def test_the_input_is_never_the_output(server: LocalServer, source: Path) -> None:
+    write(source, [chat("a")])
+    with server.client() as client, pytest.raises(BadRequestError, match="another file than its input"):
+        client.batch_file(source, source)
+
+
+def test_a_request_that_was_changed_under_its_id_is_an_error(server: LocalServer, source: Path, output: Path) -> None:
+    write(source, [chat("a"), chat("b")])
     with server.client() as client:
-        for text, why in (
-            ("notes\n", "not of a batch job"),
-            ('{"custom_id": "z", "error": null}\n', "another batch file"),
-        ):
-            output.write_text(text)
-            with pytest.raises(BadRequestError, match=why):
-                client.batch_file(source, output)
-            assert output.read_text() == text
-        with pytest.raises(BadRequestError, match="another file than its input"):
-            client.batch_file(source, source)
+        client.batch_file(source, output)
+        write(source, [chat("a"), chat("b", "Something else")])
+        with pytest.raises(BadRequestError, match=r"line 2 .* another request with the id 'b'"):
+            client.batch_file(source, output)
+
+
+def test_a_line_that_is_not_utf_8_is_an_error_and_a_byte_order_mark_is_not(
+    server: LocalServer, source: Path, output: Path
+) -> None:
+    line = json.dumps(chat("a")).encode()
+    source.write_bytes(b"\xef\xbb\xbf" + line + b"\n")
+    with server.client() as client:
+        assert client.batch_file(source, output).answered == 1
+        source.write_bytes(line + b"\n" + line.replace(b"Hi", b"\xff") + b"\n")
+        with pytest.raises(BadRequestError, match=r"line 2 .* not UTF-8"):
+            client.batch_file(source, output)
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal(tmp_path / "out.jsonl") as journal:
+        journal.write({"custom_id": "a", "error": None})
+        write_some = os.write
+
+        def full(file: int, data: bytes) -> int:
+            if len(data) > 10:
+                return write_some(file, data[:10])
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            journal.write({"custom_id": "b", "error": None, "response": "x" * 21})
+        monkeypatch.undo()
+    assert list(read(tmp_path / "out.jsonl")) == ["a"]
+
+
+def test_a_job_that_waited_for_a_rewritten_file_has_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text('{"custom_id": "a", "error": {"type": "x"}}\n{"custom_id": "b", "error": null}\n')
+    first = Journal(path, retry_errors=True)
+    with pytest.raises(BadRequestError, match="another batch job"):
+        Journal(path)
+    first.write({"custom_id": "a", "error": None})
+    first.close()
+    with Journal(path) as second:
+        assert sorted(second.done) == ["a", "b"]
 
 
 def test_two_jobs_never_write_one_file(server: LocalServer, source: Path, output: Path) -> None:
@@ -261,4 +315,4 @@ def test_lines_that_begin_alike_are_sent_one_after_another(server: LocalServer, 
     with server.client() as client:
         client.batch_file(source, output, concurrency=1)
     kinds = "".join(json.loads(line)["custom_id"][-1] for line in output.read_text().splitlines())
-    assert kinds == "a" * 8 + "b" * 8
+    assert kinds in ("a" * 8 + "b" * 8, "b" * 8 + "a" * 8)
