@@ -31,7 +31,7 @@ _KINDS: Final[dict[str, Kind]] = {
     "/v1/embeddings": "embeddings",
 }
 _BY_FIELD: Final[dict[str, Kind]] = {"messages": "chat", "prompt": "completion", "input": "embeddings"}
-# Characters by whose digests lines are grouped: those that begin alike are sent one after another, for the prompt cache.
+# Characters by whose digests lines are grouped: for the prompt cache, those that begin alike follow each other.
 _BEGINNINGS: Final = tuple(64 << n for n in range(8))
 _DIGEST_SIZE: Final = 8
 _CHAT_FIELDS: Final = ("tools", "tool_choice", "parallel_tool_calls")
