@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal, Self
 
+from ._values import fields, texts
 from .errors import NotSupportedError
 from .wire import MessageDict
 
@@ -151,7 +152,7 @@ def _find(cards: Sequence[ModelCard], model: str | None) -> ModelCard | None:
 
 def _pooling(card: ModelCard) -> str | None:
     """From the command line with which a router runs a model."""
-    args = (card.raw.get("status") or {}).get("args") or []
+    args = texts(fields(card.raw.get("status")).get("args"))
     if "--reranking" in args:
         return "rank"
     return next((value for flag, value in pairwise(args) if flag == "--pooling"), None)

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pydantic_core import from_json
 
+from ._values import fields, text
 from .chat import ToolCall, Usage
 
 __all__ = ["MessagesEvent", "MessagesReply", "MessagesRequest"]
@@ -81,18 +82,18 @@ class MessagesReply:
     @property
     def text(self) -> str:
         """The text of its blocks."""
-        return "".join(block["text"] for block in self.content if block["type"] == "text")
+        return "".join(text(block.get("text")) for block in self.content if block.get("type") == "text")
 
     @property
     def thinking(self) -> str:
         """The thinking; "" when there was none."""
-        return "".join(block["thinking"] for block in self.content if block["type"] == "thinking")
+        return "".join(text(block.get("thinking")) for block in self.content if block.get("type") == "thinking")
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The calls; arguments are JSON text as the model wrote it, invalid where the reply was cut off."""
-        blocks = (block for block in self.content if block["type"] == "tool_use")
-        return tuple(ToolCall(block["id"], block["name"], block["partial_json"]) for block in blocks)
+        blocks = (block for block in self.content if block.get("type") == "tool_use")
+        return tuple(ToolCall(*(text(block.get(name)) for name in ("id", "name", "partial_json"))) for block in blocks)
 
     @classmethod
     def from_events(cls, events: Iterable[MessagesEvent]) -> Self:
@@ -105,7 +106,7 @@ class MessagesReply:
         cached: int | None = None
         for event in events:
             if event.type == "message_start":
-                start = event.raw.get("message") or {}
+                start = fields(event.raw.get("message"))
             if event.block is not None:
                 blocks[event.index] = {**event.block}
             if event.text or event.thinking or event.arguments:
@@ -124,18 +125,18 @@ def _append(block: dict[str, Any], event: MessagesEvent) -> None:
     for name in ("text", "thinking"):
         if piece := getattr(event, name):
             block.setdefault("type", name)
-            block[name] = block.get(name, "") + piece
+            block[name] = text(block.get(name)) + piece
     if event.arguments:
-        block["partial_json"] = block.get("partial_json", "") + event.arguments
+        block["partial_json"] = text(block.get("partial_json")) + event.arguments
 
 
 def _finished(block: dict[str, Any]) -> Mapping[str, Any]:
     """A block as a whole reply has it; a tool call keeps its arguments as text beside `input`."""
     if block.get("type") != "tool_use":
         return block
-    text = block.get("partial_json", "")
+    written = text(block.get("partial_json"))
     try:
-        return {**block, "partial_json": text, "input": from_json(text) if text else {}}
+        return {**block, "partial_json": written, "input": from_json(written) if written else {}}
     except ValueError:
         return {**block, "input": {}}
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import Any, Literal, Self
 
+from ._values import fields, figure, text, texts, whole
 from .chat import PromptProgress
 from .errors import NotSupportedError
 
@@ -75,8 +76,8 @@ class ModelEvent:
     @classmethod
     def from_wire(cls, event: Mapping[str, Any]) -> Self:
         """Reads an event of `/models/sse`."""
-        model, data = str(event.get("model") or ""), event.get("data") or {}
-        code, status = data.get("exit_code"), data.get("status")
+        model, data = str(event.get("model") or ""), fields(event.get("data"))
+        code, status = whole(data.get("exit_code")), text(data.get("status")) or None
         return cls(
             model=model,
             event=str(event.get("event") or ""),
@@ -92,11 +93,12 @@ def _progress(model: str, event: str, wire: Any) -> Progress | None:
         return None
     if event == "download_progress":
         files = list(wire.values())
-        done, total = (sum(file.get(name) or 0 for file in files) for name in ("done", "total"))
+        done, total = (sum(figure(fields(file).get(name)) or 0 for file in files) for name in ("done", "total"))
         return Progress("downloading", done, total or None, "bytes", model=model)
-    stages, current = wire.get("stages") or [], wire.get("current")
-    before = stages.index(current) if current in stages else 0
-    return Progress("loading", (before + (wire.get("value") or 0.0)) / max(len(stages), 1), 1.0, "part", model=model)
+    stages, current = texts(wire.get("stages")), wire.get("current")
+    before = stages.index(current) if isinstance(current, str) and current in stages else 0
+    part = figure(wire.get("value")) or 0.0
+    return Progress("loading", (before + part) / max(len(stages), 1), 1.0, "part", model=model)
 
 
 class ProgressBar:

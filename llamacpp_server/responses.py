@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from ._values import fields, objects, text, whole
 from .chat import PromptProgress, Timings, ToolCall, Usage
 
 __all__ = ["ResponsesEvent", "ResponsesReply", "ResponsesRequest"]
@@ -85,23 +86,21 @@ class ResponsesReply:
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The function calls; `id` is the `call_id` that their outputs name."""
         calls = (item for item in self.output if item.get("type") == "function_call")
-        return tuple(ToolCall(call["call_id"], call["name"], call["arguments"]) for call in calls)
+        return tuple(ToolCall(*(text(call.get(name)) for name in ("call_id", "name", "arguments"))) for call in calls)
 
     def _texts(self, kind: str, part_kind: str) -> str:
-        parts = (part for item in self.output if item.get("type") == kind for part in item.get("content") or ())
-        return "".join(part["text"] for part in parts if part.get("type") == part_kind)
+        parts = (part for item in self.output if item.get("type") == kind for part in objects(item.get("content")))
+        return "".join(text(part.get("text")) for part in parts if part.get("type") == part_kind)
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any], timings: Timings | None = None) -> Self:
         """Reads a `response` object."""
-        usage = wire.get("usage") or {}
-        details = usage.get("input_tokens_details") or {}
         return cls(
             id=str(wire.get("id") or ""),
             model=str(wire.get("model") or ""),
             status=str(wire.get("status") or ""),
-            output=tuple(wire.get("output") or ()),
-            usage=Usage(usage["input_tokens"], usage["output_tokens"], details.get("cached_tokens")) if usage else None,
+            output=tuple(objects(wire.get("output"))),
+            usage=responses_usage(wire.get("usage")),
             timings=timings,
             raw=wire,
         )
@@ -125,6 +124,14 @@ class ResponsesReply:
             if any(pieces)
         )
         return ResponsesReply(reply.id, reply.model, "incomplete", output, raw=reply.raw)
+
+
+def responses_usage(wire: object) -> Usage | None:
+    """The token counts of a reply or a transcription; None where there are none."""
+    if not (told := fields(wire)):
+        return None
+    cached = whole(fields(told.get("input_tokens_details")).get("cached_tokens"))
+    return Usage(whole(told.get("input_tokens")) or 0, whole(told.get("output_tokens")) or 0, cached)
 
 
 @dataclass(frozen=True, slots=True)

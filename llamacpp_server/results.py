@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from pydantic_core import from_json
 
+from ._values import fields, figure, flags, objects, text, texts, whole
 from .chat import Usage
 
 __all__ = [
@@ -94,23 +95,21 @@ class ModelCard:
     @classmethod
     def from_wire(cls, entry: Mapping[str, Any]) -> Self:
         """Reads an entry of `data`, of a router's list, or of the Ollama-like `models`."""
-        meta = entry.get("meta") or {}
-        status = entry.get("status") or {}
-        architecture = entry.get("architecture") or {}
+        meta, status, architecture = (fields(entry.get(name)) for name in ("meta", "status", "architecture"))
         return cls(
             id=str(entry.get("id") or entry.get("model") or entry.get("name") or ""),
-            aliases=tuple(entry.get("aliases") or ()),
-            status="failed" if status.get("failed") else status.get("value"),
-            exit_code=status.get("exit_code"),
-            input_modalities=tuple(architecture.get("input_modalities") or ()),
-            output_modalities=tuple(architecture.get("output_modalities") or ()),
-            n_ctx=meta.get("n_ctx"),
+            aliases=texts(entry.get("aliases")),
+            status="failed" if status.get("failed") else text(status.get("value")) or None,
+            exit_code=whole(status.get("exit_code")),
+            input_modalities=texts(architecture.get("input_modalities")),
+            output_modalities=texts(architecture.get("output_modalities")),
+            n_ctx=whole(meta.get("n_ctx")),
             # Of a router's model that is not loaded, the file's own figure stands alone (b11549).
-            n_ctx_train=meta.get("n_ctx_train") or entry.get("context_length"),
-            n_embd=meta.get("n_embd"),
-            n_vocab=meta.get("n_vocab"),
-            n_params=meta.get("n_params"),
-            capabilities=tuple(entry.get("capabilities") or ()),
+            n_ctx_train=whole(meta.get("n_ctx_train")) or whole(entry.get("context_length")),
+            n_embd=whole(meta.get("n_embd")),
+            n_vocab=whole(meta.get("n_vocab")),
+            n_params=whole(meta.get("n_params")),
+            capabilities=texts(entry.get("capabilities")),
             raw=entry,
         )
 
@@ -119,8 +118,8 @@ class ModelCard:
         """Reads `{"data": [...]}`, `{"models": [...]}` or a bare array."""
         entries = body if isinstance(body, list) else body.get("data") or body.get("models") or []
         # The same models are in a second list, with what they can do.
-        second = body.get("models") or [] if isinstance(body, dict) else []
-        able = {entry.get("name"): tuple(entry.get("capabilities") or ()) for entry in second}
+        second = objects(body.get("models")) if isinstance(body, dict) else []
+        able = {text(entry.get("name")): texts(entry.get("capabilities")) for entry in second}
         cards = [cls.from_wire(entry) for entry in entries]
         return [replace(card, capabilities=card.capabilities or able.get(card.id, ())) for card in cards]
 
@@ -160,20 +159,20 @@ class ServerProps:
     @classmethod
     def from_wire(cls, body: Mapping[str, Any]) -> Self:
         """Reads the answer of `GET /props`."""
-        defaults = body.get("default_generation_settings") or {}
+        defaults = fields(body.get("default_generation_settings"))
         router = body.get("role") == "router"
         return cls(
-            n_ctx=None if router else defaults.get("n_ctx"),
-            total_slots=None if router else body.get("total_slots"),
-            model_alias=body.get("model_alias") or "",
-            model_path=body.get("model_path") or "",
-            build_info=body.get("build_info") or "",
-            chat_template=body.get("chat_template") or "",
-            chat_template_caps=dict(body.get("chat_template_caps") or {}),
-            modalities=dict(body.get("modalities") or {}),
+            n_ctx=None if router else whole(defaults.get("n_ctx")),
+            total_slots=None if router else whole(body.get("total_slots")),
+            model_alias=text(body.get("model_alias")),
+            model_path=text(body.get("model_path")),
+            build_info=text(body.get("build_info")),
+            chat_template=text(body.get("chat_template")),
+            chat_template_caps=flags(body.get("chat_template_caps")),
+            modalities=flags(body.get("modalities")),
             is_router=router,
             is_sleeping=bool(body.get("is_sleeping")),
-            default_params=dict(defaults.get("params") or {}),
+            default_params=dict(fields(defaults.get("params"))),
             raw=body,
         )
 
@@ -201,15 +200,15 @@ class SlotState:
     @classmethod
     def from_wire(cls, entry: Mapping[str, Any]) -> Self:
         """Reads an entry of `/slots`; `state` is what builds before b4027 had for `is_processing`."""
-        next_token = entry.get("next_token") or {}
+        next_token = entry.get("next_token")
         if isinstance(next_token, list):
-            next_token = next_token[0] if next_token else {}
+            next_token = next_token[0] if next_token else None
         return cls(
-            id=entry["id"],
+            id=_number(entry["id"]),
             is_processing=bool(entry.get("is_processing", entry.get("state", 0))),
-            n_ctx=entry.get("n_ctx"),
-            id_task=entry.get("id_task"),
-            n_decoded=next_token.get("n_decoded"),
+            n_ctx=whole(entry.get("n_ctx")),
+            id_task=whole(entry.get("id_task")),
+            n_decoded=whole(fields(next_token).get("n_decoded")),
             raw=entry,
         )
 
@@ -235,12 +234,12 @@ class SlotAction:
     @classmethod
     def from_wire(cls, body: Mapping[str, Any]) -> Self:
         """Reads the answer of any of the three actions."""
-        timings = body.get("timings") or {}
+        timings = fields(body.get("timings"))
         return cls(
-            id_slot=body["id_slot"],
-            n_tokens=body.get("n_saved", body.get("n_restored", body.get("n_erased", 0))),
-            n_bytes=body.get("n_written", body.get("n_read", 0)),
-            ms=timings.get("save_ms", timings.get("restore_ms", 0.0)),
+            id_slot=_number(body["id_slot"]),
+            n_tokens=_number(body.get("n_saved", body.get("n_restored", body.get("n_erased", 0)))),
+            n_bytes=whole(body.get("n_written", body.get("n_read"))) or 0,
+            ms=figure(timings.get("save_ms", timings.get("restore_ms"))) or 0.0,
             raw=body,
         )
 
@@ -267,8 +266,8 @@ class PromptRead:
     @classmethod
     def from_wire(cls, reply: Mapping[str, Any]) -> Self:
         """Reads the usage and timings of a chat reply; `cache_n` is missing on older builds."""
-        tokens, timings = reply["usage"]["prompt_tokens"], reply["timings"]
-        return cls(tokens, tokens - timings["prompt_n"], timings["prompt_ms"])
+        tokens, timings = _number(reply["usage"]["prompt_tokens"]), reply["timings"]
+        return cls(tokens, tokens - _number(timings["prompt_n"]), figure(timings["prompt_ms"]) or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +329,7 @@ class Token:
     def from_wire(cls, entry: Mapping[str, Any]) -> Self:
         """Reads an entry of `/tokenize` with pieces: text, or a list of byte values."""
         piece = entry["piece"]
-        return cls(entry["id"], piece.encode() if isinstance(piece, str) else bytes(piece))
+        return cls(_number(entry["id"]), piece.encode() if isinstance(piece, str) else bytes(piece))
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,10 +432,22 @@ class LoraAdapter:
     @classmethod
     def from_wire(cls, entry: Mapping[str, Any]) -> Self:
         """Reads an entry of `/lora-adapters`."""
-        return cls(entry["id"], entry.get("path", ""), entry.get("scale", 0.0), entry)
+        return cls(_number(entry["id"]), text(entry.get("path")), figure(entry.get("scale")) or 0.0, entry)
+
+
+def _number(wire: object) -> int:
+    """A whole number that nothing can stand for.
+
+    Raises:
+        TypeError: For anything else; the reply is not of this API then.
+    """
+    if (number := whole(wire)) is None:
+        raise TypeError("a number is missing")
+    return number
 
 
 _METRIC = re.compile(r"^(?:llamacpp:)?([A-Za-z_:][\w:]*)(?:\{[^}]*\})? +(\S+)", re.MULTILINE)
+_FLOAT = re.compile(r"[-+]?(?:\d{1,400}(?:\.\d{0,400})?(?:e[-+]?\d{1,4})?|inf|nan)", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,7 +472,7 @@ class Metrics:
         """Reads the Prometheus text format, and the start of the server in the headers of the answer."""
         started = headers.get("process-start-time-unix") or ""
         return cls(
-            {name: float(value) for name, value in _METRIC.findall(text)},
+            {name: float(value) for name, value in _METRIC.findall(text) if _FLOAT.fullmatch(value)},
             float(started) if re.fullmatch(r"\d{1,15}(\.\d{1,9})?", started, re.ASCII) else None,
             text,
         )

@@ -31,16 +31,28 @@ def native_body(state: Any, asked: Mapping[str, Asked]) -> dict[str, Any]:
 def native_probabilities(asked: Asked, answer: Mapping[str, Any]) -> list[float]:
     """The probabilities in the order of the question's options."""
     if isinstance(asked.question, Noul):
-        yes = float(answer["noul"])
+        yes = _share(answer["noul"])
         return [yes, 1.0 - yes]
     given = answer["probabilities"]
     if not isinstance(asked.question, Score):
-        return [float(given[key]) for key, _ in asked.options]
-    shown = [float(given[str(level)]) for level in range(len(asked.options))]
+        return [_share(given[key]) for key, _ in asked.options]
+    shown = [_share(given[str(level)]) for level in range(len(asked.options))]
     found = [0.0] * len(shown)
     for at, p in zip(asked.order, shown, strict=True):
         found[at] = p
     return found
+
+
+def _share(wire: Any) -> float:
+    """A probability.
+
+    Raises:
+        ValueError: For anything else.
+    """
+    share = float(wire)
+    if not 0 <= share <= 1.001:
+        raise ValueError("a probability is beyond 0...1")
+    return share
 
 
 def _question(asked: Asked) -> dict[str, Any]:

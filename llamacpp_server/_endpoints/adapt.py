@@ -28,6 +28,7 @@ from .._schemas import (
     plain_tools,
     without_thinking,
 )
+from .._values import text
 from ..chat import ChatRequest, Repair
 from ..errors import (
     BadRequestError,
@@ -78,7 +79,7 @@ def look_at_template(settings: ServerSettings, model: str | None) -> Program[Non
     memory = recall_by_props(settings, model, props)
     memory.looked = True
     memory.tools = ServerInfo.build_from(props, (), name).tools
-    memory.tags = template_tags(f"{props.chat_template}{props.raw.get('chat_template_tool_use') or ''}")
+    memory.tags = template_tags(f"{props.chat_template}{text(props.raw.get('chat_template_tool_use'))}")
 
 
 def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tuple[Repair, ...]]:

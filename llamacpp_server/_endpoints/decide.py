@@ -37,10 +37,12 @@ from .._decisions import (
 from .._media import (
     media_parts,
 )
+from .._values import fields, text, whole
 from ..calibration import CalibrationReport, Example, Judged, fit_calibration
 from ..chat import ChatRequest, Usage
 from ..decisions import DecisionRequest, Decisions, LabelStyle, Noul
 from ..errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError
+from ..responses import responses_usage
 from ..results import ModelCard
 from ..settings import ServerSettings
 from ..transport import (
@@ -55,6 +57,7 @@ from .server import apply_template, ask_fitted, detokenize, models, tokenize
 _BIASES: Final = (100.0, 1000.0)
 _ENOUGH: Final = 0.99
 _MASS_TOKENS: Final = 200
+_MOST_SHARE: Final = 1.001  # what is rounded in float32 may sum to more
 _CONTEXT: Final = 32
 _MOST_SPELLINGS: Final = 8192
 _SPELLED: OrderedDict[tuple[Any, ...], Path] = OrderedDict()
@@ -84,11 +87,11 @@ class _Run:
         return Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
 
     def count(self, answer: Mapping[str, Any]) -> None:
-        timings = answer.get("timings") or {}
-        cached = timings.get("cache_n") or 0
-        self.prompt_tokens += cached + (timings.get("prompt_n") or 0)
+        told = fields(answer.get("timings"))
+        cached, read, written = (whole(told.get(name)) or 0 for name in ("cache_n", "prompt_n", "predicted_n"))
+        self.prompt_tokens += cached + read
         self.cached_tokens += cached
-        self.completion_tokens += timings.get("predicted_n") or 0
+        self.completion_tokens += written
         self.requests += 1
 
 
@@ -219,14 +222,16 @@ def _native(run: _Run, questions: Mapping[str, Asked]) -> Program[Decisions]:
     state = yield from _with_images(request)
     body = {**named(run.settings, request.model), **native_body(state, turned)}
     call = Call(method="POST", path="/v1/systemone", body=body, takes_slot=True)
-    answer = yield from ask(run.settings, call, dict)
-    shares = {name: native_probabilities(one, answer["answers"][name]) for name, one in turned.items()}
+
+    def read(answer: Any) -> tuple[dict[str, list[float]], Usage, str]:
+        shares = {name: native_probabilities(one, answer["answers"][name]) for name, one in turned.items()}
+        return shares, responses_usage(answer.get("usage")) or Usage(0, 0), text(answer.get("model"))
+
+    shares, used, model = yield from ask(run.settings, call, read)
     answers = {
         name: _answer(request, asked, [shares[one] for one in orders[name]], None) for name, asked in questions.items()
     }
-    usage = answer.get("usage") or {}
-    used = Usage(usage.get("input_tokens") or 0, usage.get("output_tokens") or 0)
-    return Decisions(answers, "native", str(answer.get("model") or run.card.id), used, len(turned))
+    return Decisions(answers, "native", model or run.card.id, used, len(turned))
 
 
 def _free(name: str, questions: Mapping[str, Asked]) -> str:
@@ -309,9 +314,9 @@ def _read(run: _Run, prompt: str, prefix: Path, tokens: tuple[int, ...], bias: f
     body = {**named(run.settings, run.request.model), **_PINNED, "n_predict": 1, "stream": False,
             "prompt": [prompt, *prefix] if prefix else prompt, **_probabilities(tokens, "n_probs", bias)}  # fmt: skip
     call = Call(method="POST", path="/completion", body=body, takes_slot=True)
-    answer = yield from ask(run.settings, call, dict)
+    answer, found = yield from ask(run.settings, call, lambda a: (a, _by_token(a.get("completion_probabilities"))))
     run.count(answer)
-    return _by_token((answer.get("completion_probabilities") or [{}])[0])
+    return found
 
 
 def _read_chat(
@@ -324,10 +329,13 @@ def _read_chat(
     extra = {**_PINNED, "max_tokens": 1, "logprobs": True, **_NO_THINKING,
              **_probabilities(tokens, "top_logprobs", bias)}  # fmt: skip
     request = ChatRequest(messages=messages, model=run.request.model, extra_body=extra, media=run.request.media)
-    answer = yield from ask_fitted(run.settings, "/v1/chat/completions", request, dict, takes_slot=True)
+
+    def read(answer: Any) -> tuple[Any, dict[int, float]]:
+        return answer, _by_token(fields(answer["choices"][0].get("logprobs")).get("content"))
+
+    answer, found = yield from ask_fitted(run.settings, "/v1/chat/completions", request, read, takes_slot=True)
     run.count(answer)
-    logprobs = answer["choices"][0].get("logprobs") or {}
-    return _by_token((logprobs.get("content") or [{}])[0])
+    return found
 
 
 def _probabilities(tokens: tuple[int, ...], count: str, bias: float) -> dict[str, Any]:
@@ -340,10 +348,18 @@ def _probabilities(tokens: tuple[int, ...], count: str, bias: float) -> dict[str
     }
 
 
-def _by_token(entry: Mapping[str, Any]) -> dict[int, float]:
-    """Probabilities by token, of either form; empty where the server withheld them (half a character)."""
+def _by_token(wire: Any) -> dict[int, float]:
+    """Probabilities by token, of either form; empty where the server withheld them (half a character).
+
+    Raises:
+        ValueError: For what is no probability.
+    """
+    entry = wire[0] if wire else {}
     top = entry.get("top_probs") or entry.get("top_logprobs") or []
-    return {one["id"]: one["prob"] if "prob" in one else exp(one["logprob"]) for one in top}
+    found = {int(one["id"]): float(one["prob"]) if "prob" in one else exp(one["logprob"]) for one in top}
+    if not all(0 <= share <= _MOST_SHARE for share in found.values()):
+        raise ValueError("a probability is beyond 0...1")
+    return found
 
 
 # -- prompts and labels
@@ -368,9 +384,10 @@ def _prompt(run: _Run, messages: Sequence[Any], *, thinking: int) -> Program[str
     closing = (tag or "<think>").replace("<", "</", 1).replace("[", "[/", 1)
     body = {**named(run.settings, run.request.model), "prompt": opened, "n_predict": thinking, "stop": [closing],
             "temperature": 0.0, "stream": False, "cache_prompt": True}  # fmt: skip
-    answer = yield from ask(run.settings, Call(method="POST", path="/completion", body=body, takes_slot=True), dict)
+    call = Call(method="POST", path="/completion", body=body, takes_slot=True)
+    answer, thought = yield from ask(run.settings, call, lambda a: (a, str(a["content"])))
     run.count(answer)
-    return f"{opened}{str(answer['content']).rstrip()}\n{closing}\n\n"
+    return f"{opened}{thought.rstrip()}\n{closing}\n\n"
 
 
 def _rendered(run: _Run, messages: Sequence[Any], *, enable_thinking: bool) -> Program[str]:
@@ -388,8 +405,8 @@ def _paths(run: _Run, prompt: str, labels: Labels, *, spaces: bool = True) -> Pr
     paths: list[list[Path]] = []
     for spellings in labels.spellings:
         own: list[Path] = []
-        for text in (*spellings, *(f" {one}" for one in spellings if spaces)):
-            full = yield from _spelled(run, context + text)
+        for spelling in (*spellings, *(f" {one}" for one in spellings if spaces)):
+            full = yield from _spelled(run, context + spelling)
             path = full[len(base) :]
             # What melts into the prompt's last token is not written by a model that continues the prompt.
             if full[: len(base)] == base and path and path not in taken:

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from .._replies import (
     SSEDecoder,
 )
+from .._values import text
 from ..errors import (
     BadRequestError,
     LlamaServerError,
@@ -52,9 +53,14 @@ def running_models(settings: ServerSettings) -> Program[list[ModelCard]]:
 
 def _swapped_in(answer: Any) -> list[ModelCard]:
     return [
-        ModelCard(entry["model"], status=_SWAP_STATES.get(entry.get("state"), entry.get("state")), raw=entry)
+        ModelCard(text(entry["model"]), status=_swap_state(entry.get("state")), raw=entry)
         for entry in answer["running"]
     ]
+
+
+def _swap_state(wire: object) -> str | None:
+    """A state in the words of a router."""
+    return _SWAP_STATES.get(text(wire), text(wire)) or None
 
 
 def load_model(settings: ServerSettings, model: str, timeout: float | None) -> Program[ModelCard]:
@@ -211,10 +217,10 @@ def _events(payload: bytes) -> list[ModelEvent]:
         if event["type"] != "modelStatus":
             return []  # llama-swap sends logs and figures as well
         return [
-            ModelEvent(model["id"], "modelStatus", _SWAP_STATES.get(model.get("state"), model.get("state")), raw=model)
+            ModelEvent(text(model["id"]), "modelStatus", _swap_state(model.get("state")), raw=model)
             for model in from_json(event["data"])
         ]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, LookupError, TypeError, ArithmeticError, RecursionError, ValueError):
         raise MalformedReplyError(f"not a model event: {payload[:200]!r}") from None
 
 

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any, TypeVar
 
 from .._media import (
@@ -27,6 +27,7 @@ from .._replies import (
 from .._tools import (
     with_answer_tool,
 )
+from .._values import figure, text, whole
 from ..chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
 from ..errors import (
     BadRequestError,
@@ -290,7 +291,7 @@ def _embeddings(answer: Any) -> Embeddings:
             raise MalformedReplyError(f"the vector at index {entry['index']} of the response is null")
     vectors = [_vector(entry["embedding"]) for entry in entries]
     raw = {name: value for name, value in answer.items() if name != "data"}
-    return Embeddings(vectors, answer.get("model") or "", usage_from_wire(answer.get("usage")), raw)
+    return Embeddings(vectors, text(answer.get("model")), usage_from_wire(answer.get("usage")), raw)
 
 
 def refuse_text(texts: Sequence[Any], what: str) -> None:
@@ -308,7 +309,9 @@ def _refuse_repeated(indices: Sequence[Any], where: str) -> None:
 def _vector(wire: bytes | list[float]) -> list[float]:
     """Little-endian float32, or numbers from a build that does not know base64."""
     if not isinstance(wire, bytes):
-        return wire
+        if any(type(number) not in (float, int, NoneType) for number in wire):
+            raise TypeError("a vector is a list of numbers")
+        return [number if number is None else float(number) for number in wire]
     numbers = array("f", wire)
     if sys.byteorder == "big":
         numbers.byteswap()
@@ -343,7 +346,7 @@ def _rankings(answer: Any) -> Rankings:
     if not isinstance(found, list):
         raise MalformedReplyError(f"results of the response must be a list, not {type(found).__name__}")
     scored = "score" if isinstance(answer, list) else "relevance_score"
-    ranks = [Ranking(entry["index"], entry[scored], _shown_text(entry.get("text"))) for entry in found]
+    ranks = [Ranking(*_score(entry["index"], entry[scored]), text(entry.get("text"))) for entry in found]
     _refuse_repeated([rank.index for rank in ranks], "results")
     ranks.sort(key=lambda rank: -rank.score)
     if isinstance(answer, list):
@@ -352,8 +355,10 @@ def _rankings(answer: Any) -> Rankings:
     return Rankings(ranks, model if isinstance(model, str) else "", usage_or_none(answer.get("usage")), answer)
 
 
-def _shown_text(wire: object) -> str:
-    return wire if isinstance(wire, str) else ""
+def _score(index: object, score: object) -> tuple[int, float]:
+    if (at := whole(index)) is None or (number := figure(score)) is None:
+        raise MalformedReplyError("results of the response must have a number as index and as score")
+    return at, number
 
 
 # -- tokens and templates
@@ -365,7 +370,13 @@ def tokenize(
     """`/tokenize`."""
     check_text(text, "text")
     body = {**named(settings, model), "content": text, "add_special": add_special, "parse_special": parse_special}
-    return (yield from ask(settings, Call(method="POST", path="/tokenize", body=body), lambda a: list(a["tokens"])))
+    return (yield from ask(settings, Call(method="POST", path="/tokenize", body=body), lambda a: _ids(a["tokens"])))
+
+
+def _ids(wire: Any) -> list[int]:
+    if any(type(token) is not int for token in wire):
+        raise TypeError("a token is a number")
+    return list(wire)
 
 
 def tokenize_pieces(

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .._replies import DeltaFilter
+from .._values import text
 from ..chat import ChatDelta, ReplyStart
 from ..results import ServerProps
 from ..settings import ServerSettings
@@ -119,7 +120,7 @@ def forget(base_url: str, model: str | None) -> None:
 def recall_by_props(settings: ServerSettings, model: str | None, props: ServerProps) -> ServerMemory:
     """The memory of the model that `/props` describes: a new one where it is another than was seen before."""
     memory = recall(settings, model)
-    template = props.raw.get("chat_template"), props.raw.get("chat_template_tool_use")
+    template = props.chat_template, text(props.raw.get("chat_template_tool_use"))
     seen = (hash(template), props.model_path, props.model_alias, props.build_info, props.n_ctx, props.total_slots)
     if memory.seen not in (None, seen):
         forget(settings.base_url, model or settings.model)

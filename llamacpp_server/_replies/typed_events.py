@@ -10,10 +10,11 @@ from typing import Any, Generic, TypeVar
 
 from pydantic_core import from_json
 
+from .._values import fields, whole
 from ..chat import Usage
 from ..errors import LlamaServerError, MalformedReplyError, StreamCutOffError
 from ..messages import MessagesEvent
-from ..responses import ResponsesEvent, ResponsesReply
+from ..responses import ResponsesEvent, ResponsesReply, responses_usage
 from ..transcription import Transcription, TranscriptionEvent
 from .failures import event_failure, not_a_stream, not_this_api
 from .parse import number_of, progress_from_wire, text_of, timings_from_wire
@@ -122,7 +123,7 @@ def responses_event(wire: Mapping[str, Any]) -> ResponsesEvent:
         text_of(delta) if kind == "response.reasoning_text.delta" else "",
         text_of(delta) if kind == "response.function_call_arguments.delta" else "",
         text_of(wire.get("item_id")),
-        wire.get("item"),
+        fields(wire["item"]) if wire.get("item") is not None else None,
         None if reply is None else ResponsesReply.from_wire(reply, timings),
         timings,
         progress_from_wire(wire.get("prompt_progress")),
@@ -132,17 +133,17 @@ def responses_event(wire: Mapping[str, Any]) -> ResponsesEvent:
 
 def messages_event(wire: Mapping[str, Any]) -> MessagesEvent:
     """An event of `/v1/messages`."""
-    kind, delta = str(wire["type"]), wire.get("delta") or {}
-    usage = wire.get("usage") or (wire.get("message") or {}).get("usage")
+    kind, delta, block = str(wire["type"]), fields(wire.get("delta")), wire.get("content_block")
+    usage = wire.get("usage") or fields(wire.get("message")).get("usage")
     return MessagesEvent(
         kind,
         number_of(wire.get("index")),
         text_of(delta.get("text")),
         text_of(delta.get("thinking")),
         text_of(delta.get("partial_json")),
-        wire.get("content_block"),
-        delta.get("stop_reason"),
-        delta.get("stop_sequence"),
+        None if block is None else fields(block),
+        text_of(delta.get("stop_reason")) or None,
+        text_of(delta.get("stop_sequence")) or None,
         messages_usage(usage),
         wire,
     )
@@ -154,7 +155,7 @@ def messages_usage(wire: Mapping[str, Any] | None) -> Usage | None:
         return None
     cached = wire.get("cache_read_input_tokens")
     prompt = number_of(wire.get("input_tokens")) + number_of(cached)
-    return Usage(prompt, number_of(wire.get("output_tokens")), cached)
+    return Usage(prompt, number_of(wire.get("output_tokens")), whole(cached))
 
 
 def transcription_event(wire: Mapping[str, Any]) -> TranscriptionEvent:
@@ -162,9 +163,7 @@ def transcription_event(wire: Mapping[str, Any]) -> TranscriptionEvent:
     kind = str(wire["type"])
     if kind != "transcript.text.done":
         return TranscriptionEvent(kind, text_of(wire.get("delta")), raw=wire)
-    usage = wire.get("usage") or {}
-    details = usage.get("input_tokens_details") or {}
-    counts = Usage(usage["input_tokens"], usage["output_tokens"], details.get("cached_tokens")) if usage else None
+    counts = responses_usage(wire.get("usage"))
     return TranscriptionEvent(kind, result=Transcription(text_of(wire["text"]), counts, wire), raw=wire)
 
 

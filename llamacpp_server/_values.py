@@ -1,0 +1,47 @@
+"""Fields of a reply that may hold anything: a value of the right kind, or what stands for "not told"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any, Final
+
+# No count and no clock of a server is larger; a larger number overflows a float or a database.
+_LARGEST: Final = 2**63
+
+
+def text(wire: object) -> str:
+    """A text; "" for anything else."""
+    return wire if isinstance(wire, str) else ""
+
+
+def texts(wire: object) -> tuple[str, ...]:
+    """The texts of a list; () for anything else."""
+    return tuple(entry for entry in wire if isinstance(entry, str)) if isinstance(wire, list) else ()
+
+
+def whole(wire: object) -> int | None:
+    """A whole number; None for anything else."""
+    return wire if type(wire) is int and abs(wire) < _LARGEST else None
+
+
+def figure(wire: object) -> float | None:
+    """A finite number; None for anything else."""
+    if type(wire) is float:
+        return wire if isfinite(wire) else None
+    return whole(wire)
+
+
+def fields(wire: object) -> Mapping[str, Any]:
+    """An object; an empty one for anything else."""
+    return wire if isinstance(wire, Mapping) else {}
+
+
+def objects(wire: object) -> list[Mapping[str, Any]]:
+    """The objects of a list; [] for anything else."""
+    return [entry for entry in wire if isinstance(entry, Mapping)] if isinstance(wire, list) else []
+
+
+def flags(wire: object) -> dict[str, bool]:
+    """The fields of an object that are true or false."""
+    return {name: value for name, value in fields(wire).items() if isinstance(value, bool)}
