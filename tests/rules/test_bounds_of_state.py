@@ -18,6 +18,8 @@ BOUNDED_ELSEWHERE = {
     "transport/leaving.py:_OF_PARENTS",  # streams that a fork inherited
     "transport/leaving.py:_TURN",  # one turn
     "transport/lost_streams.py:_WATCHED",  # one for each stream that is not being read
+    "telemetry/wrapping.py:_ORIGINALS",  # one for each wrapped method
+    "telemetry/wrapping.py:_LOST",  # one
     "_progress.py:_tasks",  # running tasks, which remove themselves
     "integration/arguments.py:_fields_with_none",  # one for each model class
 }

@@ -1,0 +1,273 @@
+"""Wraps the methods of both clients, and takes the wrappers off again."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import wraps
+from typing import Any, Final, Protocol, Self
+
+from .._lazy import require_extra
+
+require_extra("opentelemetry.trace", "otel")
+
+from opentelemetry import context  # noqa: E402
+from opentelemetry.metrics import MeterProvider  # noqa: E402
+from opentelemetry.trace import TracerProvider, use_span  # noqa: E402
+
+from .. import __version__  # noqa: E402
+from .._replies import fold_chat  # noqa: E402
+from ..async_client import AsyncLlamaServerClient  # noqa: E402
+from ..chat import ChatDelta, ChatReply, Timings  # noqa: E402
+from ..client import LlamaServerClient  # noqa: E402
+from .operation import Instruments, Operation  # noqa: E402
+
+__all__ = ["instrument", "uninstrument"]
+
+Method = Callable[..., Any]
+_Given = tuple[tuple[Any, ...], dict[str, Any]]
+
+_WHOLE: Final = {
+    "chat": "chat",
+    "complete": "text_completion",
+    "infill": "text_completion",
+    "embed": "embeddings",
+    "embed_tokens": "embeddings",
+    "embed_texts": "embeddings",
+    "rerank": "rerank",
+    "rank": "rerank",
+}
+_STREAMS: Final = {
+    "stream_chat": "chat",
+    "stream_resumable_chat": "chat",
+    "stream_complete": "text_completion",
+    "stream_infill": "text_completion",
+}
+
+_ORIGINALS: Final[list[tuple[type, str, Method]]] = []
+_LOST: Final[list[Callable[[], None]]] = []
+
+
+def instrument(tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None) -> None:
+    """Write a span and metrics for each chat, completion, embedding and ranking of this process from now on.
+
+    Clients that exist already are included. The second call replaces the first.
+
+    Args:
+        tracer_provider: None takes the global one.
+        meter_provider: None takes the global one.
+
+    Raises:
+        ModuleNotFoundError: Without the package opentelemetry-api (the extra `otel`).
+    """
+    uninstrument()
+    instruments = Instruments(tracer_provider, meter_provider, __version__)
+    for whole, stream, client in (
+        (_whole, _stream, LlamaServerClient),
+        (_async_whole, _async_stream, AsyncLlamaServerClient),
+    ):
+        for name, kind in _WHOLE.items():
+            _wrap(client, name, whole(instruments, kind, getattr(client, name)))
+        for name, kind in _STREAMS.items():
+            _wrap(client, name, stream(instruments, kind, getattr(client, name)))
+    _LOST.append(instruments.end_lost)
+    atexit.register(instruments.end_lost)
+
+
+def uninstrument() -> None:
+    """Write no more spans and metrics; does nothing where none are written."""
+    while _ORIGINALS:
+        setattr(*_ORIGINALS.pop())
+    while _LOST:
+        end_lost = _LOST.pop()
+        end_lost()
+        atexit.unregister(end_lost)
+
+
+def _wrap(client: type, name: str, wrapper: Method) -> None:
+    _ORIGINALS.append((client, name, getattr(client, name)))
+    setattr(client, name, wrapper)
+
+
+class _Client(Protocol):
+    settings: Any
+
+    def with_settings(self, **changes: Any) -> Self: ...
+
+
+def _begin(
+    instruments: Instruments, kind: str, client: _Client, given: _Given, parent: context.Context, stream: bool
+) -> tuple[Operation, Any]:
+    """A call that begins, and the client that tells it of waits."""
+    args, kwargs = given
+    request = next(iter((*args, *kwargs.values())), None)
+    operation = Operation(
+        instruments, kind, client.settings, request, stream=stream, parent=parent, model=kwargs.get("model")
+    )
+    return operation, client.with_settings(on_wait=operation.on_wait)
+
+
+def _whole(instruments: Instruments, kind: str, original: Method) -> Method:
+    @wraps(original)
+    def call(self: _Client, *args: Any, **kwargs: Any) -> Any:
+        operation, client = _begin(instruments, kind, self, (args, kwargs), context.get_current(), False)
+        try:
+            with use_span(operation.span, record_exception=False, set_status_on_exception=False):
+                reply = original(client, *args, **kwargs)
+        except BaseException as error:
+            operation.end(error=error)
+            raise
+        operation.end(reply)
+        return reply
+
+    return call
+
+
+def _async_whole(instruments: Instruments, kind: str, original: Method) -> Method:
+    @wraps(original)
+    async def call(self: _Client, *args: Any, **kwargs: Any) -> Any:
+        operation, client = _begin(instruments, kind, self, (args, kwargs), context.get_current(), False)
+        try:
+            with use_span(operation.span, record_exception=False, set_status_on_exception=False):
+                reply = await original(client, *args, **kwargs)
+        except BaseException as error:
+            operation.end(error=error)
+            raise
+        operation.end(reply)
+        return reply
+
+    return call
+
+
+def _stream(instruments: Instruments, kind: str, original: Method) -> Method:
+    @wraps(original)
+    def call(self: _Client, *args: Any, **kwargs: Any) -> Any:
+        parent = context.get_current()
+
+        def begin() -> tuple[Operation, Any]:
+            operation, client = _begin(instruments, kind, self, (args, kwargs), parent, True)
+            return operation, original(client, *args, **kwargs)
+
+        return _Stream(begin)
+
+    return call
+
+
+def _async_stream(instruments: Instruments, kind: str, original: Method) -> Method:
+    @wraps(original)
+    def call(self: _Client, *args: Any, **kwargs: Any) -> Any:
+        parent = context.get_current()
+
+        def begin() -> tuple[Operation, Any]:
+            operation, client = _begin(instruments, kind, self, (args, kwargs), parent, True)
+            return operation, original(client, *args, **kwargs)
+
+        return _AsyncStream(begin)
+
+    return call
+
+
+class _Seen:
+    """What the deltas of a stream say beside their text, which is not kept."""
+
+    def __init__(self, begin: Callable[[], tuple[Operation, Any]]) -> None:
+        self._begin = begin
+        self._operation: Operation | None = None
+        self._deltas: Any = None
+        self._closed = False
+        self._kept: list[ChatDelta] = []
+        self._timings: Timings | None = None
+
+    def _opened(self) -> Any:
+        """The deltas; the span begins with the first that is wanted, as the request does."""
+        if self._operation is None:
+            self._operation, self._deltas = self._begin()
+        return self._deltas
+
+    def _note(self, delta: Any) -> None:
+        repairs = getattr(delta, "repairs", ())
+        if delta.progress is None and self._operation is not None:
+            self._operation.first_chunk()
+        if delta.timings is not None:
+            self._timings = delta.timings
+        if delta.start is not None or delta.finish_reason or delta.usage is not None or repairs:
+            self._kept.append(
+                ChatDelta(
+                    finish_reason=delta.finish_reason,
+                    choice=delta.choice,
+                    usage=delta.usage,
+                    start=delta.start,
+                    repairs=repairs,
+                )
+            )
+
+    def _end(self, error: BaseException | None = None) -> None:
+        if self._operation is not None:
+            self._operation.end(self._reply(), error)
+
+    def _reply(self) -> ChatReply:
+        return fold_chat([*self._kept, ChatDelta(timings=self._timings)])
+
+    def __del__(self) -> None:
+        if self._operation is not None and not self._operation.over:
+            self._operation.lose(self._reply())
+
+
+class _Stream(_Seen, Iterator[Any]):
+    """A stream of deltas with a span around it."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        if self._closed:
+            raise StopIteration
+        try:
+            delta = next(self._opened())
+        except StopIteration:
+            self._end()
+            raise
+        except BaseException as error:
+            self._end(error)
+            raise
+        self._note(delta)
+        return delta
+
+    def close(self) -> None:
+        """Stop the server's work and end the span."""
+        self._closed = True
+        if self._operation is not None:
+            try:
+                self._deltas.close()
+            finally:
+                self._end()
+
+
+class _AsyncStream(_Seen, AsyncIterator[Any]):
+    """A stream of deltas with a span around it."""
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._closed:
+            raise StopAsyncIteration
+        try:
+            delta = await anext(self._opened())
+        except StopAsyncIteration:
+            self._end()
+            raise
+        except BaseException as error:
+            self._end(error)
+            raise
+        self._note(delta)
+        return delta
+
+    async def aclose(self) -> None:
+        """Stop the server's work and end the span."""
+        self._closed = True
+        if self._operation is not None:
+            try:
+                await self._deltas.aclose()
+            finally:
+                self._end()
