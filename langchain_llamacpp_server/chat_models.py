@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -112,7 +113,11 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
     if not TYPE_CHECKING:  # as in pydantic, so that type checkers still see misspelt attributes
 
         def __getattr__(self, name: str) -> Any:
-            return self._server_profile() if name == "profile" else super().__getattr__(name)
+            if name == "profile":
+                return self._server_profile()
+            # Private attributes come here for every read; pydantic's own way to them takes several times as long.
+            private = self.__pydantic_private__ if name[:1] == "_" else None
+            return private[name] if private is not None and name in private else super().__getattr__(name)
 
     def _server_profile(self) -> ModelProfile | None:
         known = self._known_info()
@@ -398,9 +403,9 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
     @property
     def _identifying_params(self) -> dict[str, Any]:
         params: dict[str, Any] = {"model_name": self.model, "base_url": redact_url(self.base_url), **self.given()}
-        for name in _OTHERS_THAT_MATTER:
+        for name, default in _defaults(type(self)).items():
             value = getattr(self, name)
-            if value != type(self).model_fields[name].get_default(call_default_factory=True):
+            if value != default:
                 params[name] = value
         return {**params, **self._apart(self.cache_salt)}
 
@@ -449,6 +454,12 @@ _OTHERS_THAT_MATTER: Final = (
     *("history_repair", "clean_schemas", "check_calls", "forced_round", "forced_call_within"),
     *("parse_text_calls", "loop_limit"),
 )
+
+
+@cache
+def _defaults(cls: type[ChatLlamaServer]) -> dict[str, Any]:
+    """The defaults of those fields, which pydantic takes long to tell."""
+    return {name: cls.model_fields[name].get_default(call_default_factory=True) for name in _OTHERS_THAT_MATTER}
 
 
 let_load_find(ChatLlamaServer)
