@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -456,7 +456,7 @@ _OTHERS_THAT_MATTER: Final = (
 )
 
 
-@cache
+@lru_cache(maxsize=64)
 def _defaults(cls: type[ChatLlamaServer]) -> dict[str, Any]:
     """The defaults of those fields, which pydantic takes long to tell."""
     return {name: cls.model_fields[name].get_default(call_default_factory=True) for name in _OTHERS_THAT_MATTER}
