@@ -453,29 +453,39 @@ def _parser() -> argparse.ArgumentParser:
     )
     where = _where()
 
-    check = commands.add_parser("check", parents=[where], help="what a server can do, and what is missing")
+    check = commands.add_parser(
+        "check", parents=[where], help="show what a server supports and which flags are missing"
+    )
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
     check.add_argument(
-        "--need", action="append", default=[], choices=CAPABILITIES, help="fail without this; may be repeated"
+        "--need",
+        action="append",
+        default=[],
+        choices=CAPABILITIES,
+        help="exit with an error if this is missing; can be repeated",
     )
     check.set_defaults(run=_check)
 
-    chat = commands.add_parser("chat", parents=[where], help="ask a model; without a prompt, talk with it")
-    chat.add_argument("prompt", nargs="*", help="the question; `-` or nothing reads it from stdin")
-    chat.add_argument("--system", help="a system message")
-    chat.add_argument("--max-tokens", type=int, help="most tokens of an answer")
-    chat.add_argument("--temperature", type=float, help="0 is greedy")
-    chat.add_argument("--seed", type=int, help="-1 takes a new one each time")
-    chat.add_argument("--thinking", type=_thinking, metavar="on|off|EFFORT|TOKENS", help="switch thinking")
+    chat = commands.add_parser(
+        "chat", parents=[where], help="send a prompt to a model; without one, start a conversation"
+    )
+    chat.add_argument("prompt", nargs="*", help="the prompt; `-` or nothing reads it from stdin")
+    chat.add_argument("--system", help="system message")
+    chat.add_argument("--max-tokens", type=int, help="maximum number of tokens to generate")
+    chat.add_argument("--temperature", type=float, help="sampling temperature; 0 is greedy")
+    chat.add_argument("--seed", type=int, help="random seed; -1 picks a new one each time")
+    chat.add_argument(
+        "--thinking", type=_thinking, metavar="on|off|EFFORT|TOKENS", help="turn reasoning on or off, or limit it"
+    )
     chat.set_defaults(run=_chat)
 
     serve = commands.add_parser(
         "serve",
         help="run a model until ^C",
         usage="%(prog)s [options] MODEL | DIRECTORY [NAME]  [-- options of the llama-server binary]",
-        epilog="Without --api-key, the key is LLAMACPP_API_KEY, which others on this machine can't see.",
+        epilog="Without --api-key, the key is $LLAMACPP_API_KEY, which does not show up in `ps`.",
     )
-    serve.add_argument("--estimate", action="store_true", help="print the memory that the model needs, and exit")
+    serve.add_argument("--estimate", action="store_true", help="print the memory that the model needs and exit")
     _add_serve_options(serve)
     serve.set_defaults(run=_serve)
     _add_jobs(commands, where)
@@ -485,28 +495,30 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_jobs(commands: Any, where: argparse.ArgumentParser) -> None:
     """The commands for many requests, and for those that a program made."""
-    batch = commands.add_parser("batch", parents=[where], help="answer a file of requests; goes on where it stopped")
-    batch.add_argument("input", help="a JSON object a line: OpenAI's batch form, or an id and the request's fields")
-    batch.add_argument("output", help="gets a line for each answer as it comes")
-    batch.add_argument("--concurrency", type=int, metavar="N", help="requests at once; default: the server's slots")
-    batch.add_argument("--retry-errors", action="store_true", help="send requests that failed before once more")
+    batch = commands.add_parser("batch", parents=[where], help="process a file of requests; resumes where it stopped")
+    batch.add_argument("input", help="JSON lines: OpenAI's batch format, or an id and the request's fields")
+    batch.add_argument("output", help="output file; one line per answer")
+    batch.add_argument("--concurrency", type=int, metavar="N", help="concurrent requests (default: the server's slots)")
+    batch.add_argument("--retry-errors", action="store_true", help="retry requests that failed before")
     batch.set_defaults(run=_batch)
 
     top = commands.add_parser(
-        "top", parents=[where], help="what a server does now: slots, cache, queue, tokens a second"
+        "top", parents=[where], help="live view of a server: slots, cache, queue, tokens per second"
     )
-    top.add_argument("--interval", type=_positive, default=1.0, metavar="SECONDS", help="default %(default)s")
-    top.add_argument("--once", action="store_true", help="print one table, and exit")
-    top.add_argument("--json", action="store_true", help="print it as JSON, and exit")
+    top.add_argument(
+        "--interval", type=_positive, default=1.0, metavar="SECONDS", help="refresh interval (default %(default)s)"
+    )
+    top.add_argument("--once", action="store_true", help="print one table and exit")
+    top.add_argument("--json", action="store_true", help="print JSON and exit")
     top.set_defaults(run=_top)
 
-    doctor = commands.add_parser("doctor", help="what made a recorded program slow, and which flag or line helps")
-    doctor.add_argument("recording", help="the file that CacheReport(recording=...) wrote")
+    doctor = commands.add_parser("doctor", help="show why a recorded program was slow and which flag or line helps")
+    doctor.add_argument("recording", help="file written by CacheReport(recording=...)")
     doctor.add_argument("--html", metavar="FILE", help="write a page with plots")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
-    doctor.add_argument("--watch", action="store_true", help="go on while the program runs, until ^C")
+    doctor.add_argument("--watch", action="store_true", help="keep watching while the program runs, until ^C")
     doctor.add_argument(
-        "--apply", metavar="MODEL", help="send the calls to a local server of this GGUF, without and with the flags"
+        "--apply", metavar="MODEL", help="replay the calls on a local server with this GGUF, without and with the flags"
     )
     doctor.set_defaults(run=_doctor)
 
@@ -522,9 +534,9 @@ def _add_management(commands: Any, where: argparse.ArgumentParser) -> None:
         if run is not _models:
             command.add_argument("name", metavar="MODEL")
         command.set_defaults(run=run)
-    commands.add_parser("ps", help="list the local servers that run").set_defaults(run=_ps)
+    commands.add_parser("ps", help="list running local servers").set_defaults(run=_ps)
     logs = commands.add_parser("logs", help="print the end of a local server's log")
-    logs.add_argument("name", nargs="?", default="", metavar="MODEL", help="a part of its model's name, or its pid")
+    logs.add_argument("name", nargs="?", default="", metavar="MODEL", help="part of the model's name, or the pid")
     logs.add_argument("--lines", type=int, default=50, help="number of lines (default %(default)s)")
     logs.set_defaults(run=_logs)
 
@@ -532,9 +544,11 @@ def _add_management(commands: Any, where: argparse.ArgumentParser) -> None:
 def _where() -> argparse.ArgumentParser:
     """The options of commands that talk to a server."""
     parent = argparse.ArgumentParser(add_help=False)
-    parent.add_argument("--base-url", help=f"the server; default LLAMACPP_BASE_URL, else {DEFAULT_BASE_URL}")
-    parent.add_argument("--api-key", help="its key; default LLAMACPP_API_KEY, which others on this machine can't see")
-    parent.add_argument("--model", help="for routers, which have several; default LLAMACPP_MODEL")
+    parent.add_argument(
+        "--base-url", help=f"address of the server (default: $LLAMACPP_BASE_URL, else {DEFAULT_BASE_URL})"
+    )
+    parent.add_argument("--api-key", help="API key (default: $LLAMACPP_API_KEY, which does not show up in `ps`)")
+    parent.add_argument("--model", help="model name, for routers (default: $LLAMACPP_MODEL)")
     parent.add_argument("--load-timeout", type=float, default=DEFAULT_LOAD_TIMEOUT, help=_LOAD_TIMEOUT_HELP)
     return parent
 
@@ -545,7 +559,7 @@ _LOAD_TIMEOUT_HELP: Final = "seconds to wait for a loading model (default %(defa
 def _add_serve_options(serve: argparse.ArgumentParser) -> None:
     """Every option of LocalServer, named as the binary names it, so that a command line of either fits the other."""
     serve.add_argument("model", nargs="?", metavar="MODEL", help="GGUF file, or a directory of them")
-    serve.add_argument("name", nargs="?", metavar="NAME", help="which one of the directory; a part that only it has")
+    serve.add_argument("name", nargs="?", metavar="NAME", help="model in the directory; any unique part of its name")
     serve.add_argument("--backend", choices=("auto", "embedded", "binary"), default="auto")
     serve.add_argument("--binary", help="the llama-server program")
     serve.add_argument("--load-timeout", type=float, default=DEFAULT_LOAD_TIMEOUT, help=_LOAD_TIMEOUT_HELP)

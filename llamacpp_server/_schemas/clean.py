@@ -108,7 +108,7 @@ class _Cleaner:
         """
         if not isinstance(schema, Mapping):
             if schema is not None:
-                self.repair("malformed", "", "the parameters are no schema: none are taken")
+                self.repair("malformed", "", "the parameters are not a schema; using no arguments")
             return {"type": "object", "properties": {}}
         flat = self.flattener.expand_root(schema)
         flat.pop("nullable", None)
@@ -117,14 +117,14 @@ class _Cleaner:
             flat = self.hoisted(flat, key)
         if flat.get("type") != "object":
             if flat.get("type"):
-                self.repair("arguments", "", "arguments are an object, whatever else was written")
+                self.repair("arguments", "", "tool arguments must be an object; changed the type")
             flat["type"] = "object"
         if not {"properties", "additionalProperties", "required", "patternProperties"} & flat.keys():
             flat["properties"] = {}
         return self.node(flat, "", 0)
 
     def hoisted(self, flat: Node, key: str) -> Node:
-        self.repair("root_union", "", f"`{key}` of whole sets of arguments became one set, said in words")
+        self.repair("root_union", "", f"`{key}` of argument sets merged into one; moved into the description")
         alternatives = [self.flattener.expand_root(one) for one in flat[key] if isinstance(one, Mapping)]
         rest = {k: v for k, v in flat.items() if k != key}
         needed = [listed(one.get("required", [])) for one in alternatives]
@@ -152,7 +152,7 @@ class _Cleaner:
         self.nodes += 1
         self.flattener.crowded = self.nodes > _MANY_NODES
         if depth > _MOST_DEPTH or self.nodes > _MOST_NODES:
-            self.repair("size", path, "too deep or too large to be a grammar: any value is taken")
+            self.repair("size", path, "too deep or too large for a grammar; any value is accepted")
             return dict(_ANY)
         if not isinstance(schema, Mapping):
             return self.no_schema(schema, path)
@@ -166,16 +166,16 @@ class _Cleaner:
 
     def no_schema(self, schema: object, path: str) -> Node:
         if schema is not True:
-            self.repair("no_schema", path, f"{json.dumps(schema, default=str)} is not a schema: any value is taken")
+            self.repair("no_schema", path, f"{json.dumps(schema, default=str)} is not a schema; any value is accepted")
         else:
-            self.repair("boolean_schema", path, "`true` as a schema is refused: written as all types")
+            self.repair("boolean_schema", path, "the server refuses `true` as a schema; written as all types")
         return dict(_ANY)
 
     def kept(self, flat: Node, path: str, depth: int) -> Node:
         pointer = flat["$ref"]
         name = f"{pointer.rsplit('/', 1)[-1] or 'root'}_{self.digest}".replace("#", "root").replace("~1", "_")
         if name not in self.definitions:
-            self.repair("kept_ref", path, f"{pointer} renamed, as tools share names in the grammar")
+            self.repair("kept_ref", path, f"{pointer} renamed, because tools share names in the grammar")
             self.definitions[name] = {}
             # One level is written out; what refers back in it finds the name taken.
             target = self.flattener.expand(pointer)
@@ -188,21 +188,21 @@ class _Cleaner:
         self.tidy_type(flat, path)
         for key in ("oneOf", "anyOf"):
             if key in flat and not (isinstance(flat[key], list) and flat[key]):
-                self.repair("malformed", path, f"`{key}` is not a list of schemas: dropped")
+                self.repair("malformed", path, f"`{key}` is not a list of schemas; dropped")
                 del flat[key]
         if "enum" in flat and not (isinstance(flat["enum"], list) and flat["enum"]):
-            self.repair("malformed", path, "`enum` is not a list of values: dropped")
+            self.repair("malformed", path, "`enum` is not a list of values; dropped")
             del flat["enum"]
         for key in _CONDITIONS:
             if _holds_reference(flat.get(key)):
-                self.repair("condition", path, f"`{key}` with references is only said in words")
+                self.repair("condition", path, f"`{key}` with references is not enforced; moved into the description")
                 flat = add_to_description(flat, f"{key}: {json.dumps(flat.pop(key), default=str)}")
         return self.nullable(flat, path) if "nullable" in flat else flat
 
     def tidied_words(self, flat: Node, path: str) -> Node:
         for key in ("description", "title"):
             if key in flat and not isinstance(flat[key], str):
-                self.repair("malformed", path, f"`{key}` is no text")
+                self.repair("malformed", path, f"`{key}` is not a string")
                 given = flat.pop(key)
                 if given is not None:
                     flat[key] = " ".join(map(str, given)) if isinstance(given, list) else str(given)
@@ -216,7 +216,7 @@ class _Cleaner:
         known = list(dict.fromkeys(kind for word in words if (kind := _type_of(word))))
         if known and known == words:
             return
-        self.repair("type", path, f"type {json.dumps(given, default=str)} is not one that the server knows")
+        self.repair("type", path, f"type {json.dumps(given, default=str)} is not supported by the server")
         if known:
             flat["type"] = known if len(known) > 1 else known[0]
         else:
@@ -226,7 +226,7 @@ class _Cleaner:
         """OpenAPI's word for "or null", which the server passes over."""
         if flat.pop("nullable") is not True or flat.get("type") == "null":
             return flat
-        self.repair("nullable", path, "`nullable` written as a type, as the server passes over it")
+        self.repair("nullable", path, "the server ignores `nullable`; written as a type")
         for key in ("oneOf", "anyOf"):
             if key in flat:
                 return {**flat, key: [*flat[key], {"type": "null"}]}
@@ -243,17 +243,17 @@ class _Cleaner:
     def union(self, flat: Node, path: str, depth: int) -> Node:
         key = "oneOf" if "oneOf" in flat else "anyOf"
         if "oneOf" in flat and "anyOf" in flat:
-            self.repair("two_unions", path, "`anyOf` beside `oneOf` is passed over by the server: said in words")
+            self.repair("two_unions", path, "the server ignores `anyOf` next to `oneOf`; moved into the description")
             flat = add_to_description(flat, f"Also any of: {json.dumps(flat.pop('anyOf'), default=str)}")
         outside = {k: v for k, v in flat.items() if k not in ANNOTATIONS and k != key}
         alternatives = [one for one in flat[key] if one is not False]
         if set(outside) & {"properties", "type"} and all(_only_limits(one) for one in alternatives):
             return self.without_limits(flat, key, path, depth)
         if not alternatives or any(one is True or one == {} for one in alternatives):
-            self.repair("union_of_any", path, f"`{key}` that takes anything, or nothing, dropped")
+            self.repair("union_of_any", path, f"`{key}` that accepts anything, or nothing; dropped")
             return self.typed({k: v for k, v in flat.items() if k != key}, path, depth)
         if set(outside) - {"type"} or (outside and not all(_has_own_type(one) for one in alternatives)):
-            self.repair("union_siblings", path, f"what stands beside `{key}` was put into its alternatives")
+            self.repair("union_siblings", path, f"keywords next to `{key}` were moved into its alternatives")
             schemas = [one if isinstance(one, Mapping) else {} for one in alternatives]
             alternatives = [merged(self.flattener.flatten(one, path), outside, ignore) for one in schemas]
             flat = {k: v for k, v in flat.items() if k in ANNOTATIONS or k == key}
@@ -261,7 +261,11 @@ class _Cleaner:
         return {**flat, key: cleaned}
 
     def without_limits(self, flat: Node, key: str, path: str, depth: int) -> Node:
-        self.repair("required_union", path, f"`{key}` of required properties is taken for any value: said in words")
+        self.repair(
+            "required_union",
+            path,
+            f"`{key}` of required properties moved into the description",
+        )
         word = "exactly one" if key == "oneOf" else "at least one"
         needs = [" and ".join(one.get("required", ())) for one in flat[key] if isinstance(one, Mapping)]
         rest = {k: v for k, v in flat.items() if k != key}
@@ -293,7 +297,7 @@ class _Cleaner:
         values = [flat["const"]] if "const" in flat else flat["enum"]
         if not any("\\" in json.dumps(value, ensure_ascii=False, default=str) for value in values):
             return flat
-        self.repair("escaped_values", path, "values with quotes, backslashes or control characters: said otherwise")
+        self.repair("escaped_values", path, "values with quotes, backslashes or control characters; rewritten")
         rest = {k: v for k, v in flat.items() if k not in ("const", "enum", "type")}
         words = f"One of {json.dumps(values, ensure_ascii=False, default=str)}"
         pattern = server_pattern(f"^(?:{'|'.join(re.escape(str(value)) for value in values)})$")
@@ -304,10 +308,10 @@ class _Cleaner:
     def with_type(self, flat: Node, path: str) -> Node:
         kind = next((kind for kind, words in _TELLING if words & flat.keys()), None)
         if kind is None:
-            self.repair("untyped", path, "no type is given: written as all types, as older builds refuse none")
+            self.repair("untyped", path, "the type is missing, which older builds refuse; written as all types")
             return {"type": list(TYPES), **flat}
         if kind in ("string", "number") or (kind == "object" and "properties" not in flat):
-            self.repair("untyped", path, f"no type is given: {kind}, by what else is said")
+            self.repair("untyped", path, f"the type is missing; inferred {kind} from the other keywords")
         return {"type": kind, **flat}
 
 

@@ -42,7 +42,7 @@ def clean_object(walk: Walk, flat: Node, path: str, depth: int) -> Node:
     flat = _with_properties(walk, flat, path)
     properties: Node = flat.get("properties", {})
     if any("\\" in json.dumps(name, ensure_ascii=False) for name in properties):
-        walk.repair("escaped_names", path, "names with quotes, backslashes or control characters: any object is taken")
+        walk.repair("escaped_names", path, "names with quotes, backslashes or control characters; accepts any object")
         words = f"Properties: {json.dumps(properties, ensure_ascii=False, default=str)}"
         return add_to_description({k: v for k, v in flat.items() if k not in _OF_OBJECTS}, words)
     allowed = {name: value for name, value in properties.items() if value is not False}
@@ -50,7 +50,7 @@ def clean_object(walk: Walk, flat: Node, path: str, depth: int) -> Node:
     cleaned = {name: walk.node(value, f"{path}.properties.{name}", depth + 1) for name, value in allowed.items()}
     for name in required:
         if name not in cleaned and flat.get("additionalProperties") is not False:
-            walk.repair("required", path, f"{name!r} is required and not described: any value is taken")
+            walk.repair("required", path, f"{name!r} is required but not defined; any value is accepted")
             cleaned[name] = {"type": list(TYPES)}
     if cleaned or "properties" in flat:
         flat = {**flat, "properties": cleaned}
@@ -63,7 +63,7 @@ def _with_properties(walk: Walk, flat: Node, path: str) -> Node:
     """Properties as a mapping, with those that a condition brings."""
     given = flat.get("properties")
     if "properties" in flat and not isinstance(given, Mapping):
-        walk.repair("malformed", path, "`properties` is no object: taken as none")
+        walk.repair("malformed", path, "`properties` is not an object; dropped")
         flat = {**flat, "properties": {}}
     conditions = [flat.get(key) for key in ("then", "else")]
     conditions += (
@@ -74,7 +74,7 @@ def _with_properties(walk: Walk, flat: Node, path: str) -> Node:
         if isinstance(one, Mapping) and isinstance(one.get("properties"), Mapping):
             brought |= {k: v for k, v in one["properties"].items() if k not in flat.get("properties", {})}
     if brought:
-        walk.repair("condition", path, f"properties of a condition can be given always: {', '.join(brought)}")
+        walk.repair("condition", path, f"properties of a condition are always allowed: {', '.join(brought)}")
         flat = {**flat, "properties": {**flat.get("properties", {}), **brought}}
     return flat
 
@@ -83,7 +83,7 @@ def _required(walk: Walk, flat: Node, properties: Node, path: str) -> list[str]:
     given = flat.get("required", [])
     names = [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
     if not isinstance(given, list) and not isinstance(given, bool):
-        walk.repair("malformed", path, "`required` is not a list of names: dropped")
+        walk.repair("malformed", path, "`required` is not a list of names; dropped")
     for name, value in properties.items():
         if isinstance(value, Mapping) and value.get("required") is True and name not in names:
             names.append(name)  # as in draft 3
@@ -99,15 +99,19 @@ def _with_additional(walk: Walk, flat: Node, path: str, depth: int) -> Node:
         cleaned = walk.node(other, f"{path}.additionalProperties", depth + 1) if other else True
         flat = {**flat, "additionalProperties": cleaned}
     elif other is not None and not isinstance(other, bool):
-        walk.repair("malformed", path, "`additionalProperties` is no schema: dropped")
+        walk.repair("malformed", path, "`additionalProperties` is not a schema; dropped")
         flat = _without(flat, "additionalProperties")
     elif other is None and "additionalProperties" in flat:
         flat = _without(flat, "additionalProperties")
     elif other is None and path and flat.get("properties") == {}:
-        walk.repair("empty_object", path, "an object with no properties described takes any, not none")
+        walk.repair("empty_object", path, "an object without defined properties accepts any, not none")
         flat = _without(flat, "properties")
     if flat.get("additionalProperties") and any(_CLASS_MARKS & set(name) for name in flat.get("properties", ())):
-        walk.repair("additional", path, "further properties beside names with marks of a grammar: only said in words")
+        walk.repair(
+            "additional",
+            path,
+            "additional properties moved into the description",
+        )
         flat = add_to_description({**flat, "additionalProperties": False}, "Takes no other properties here.")
     return flat
 
@@ -117,7 +121,7 @@ def _without_patterns(walk: Walk, flat: Node, path: str) -> Node:
     flat = _without(flat, "patternProperties")
     if not isinstance(patterns, Mapping) or not patterns:
         return flat
-    walk.repair("pattern_properties", path, "`patternProperties` is passed over: written as further properties")
+    walk.repair("pattern_properties", path, "the server ignores `patternProperties`; written as additional properties")
     values = [value for value in patterns.values() if value is not False]
     if flat.get("additionalProperties") not in (None, False):
         values.append(flat["additionalProperties"])
@@ -132,7 +136,7 @@ def clean_array(walk: Walk, flat: Node, path: str, depth: int) -> Node:
     if isinstance(flat.get("prefixItems"), list):
         flat = _with_prefix(walk, flat, path)
     elif "prefixItems" in flat:
-        walk.repair("malformed", path, "`prefixItems` is not a list: dropped")
+        walk.repair("malformed", path, "`prefixItems` is not a list; dropped")
         flat = _without(flat, "prefixItems")
     for key in ("items", "prefixItems"):
         if isinstance(flat.get(key), list) and flat[key]:
@@ -141,7 +145,7 @@ def clean_array(walk: Walk, flat: Node, path: str, depth: int) -> Node:
             return {**_without(flat, "prefixItems"), "items": places}
     if not isinstance(flat.get("items"), Mapping) or not flat["items"]:
         if flat.get("type") == "array":
-            walk.repair("any_items", path, "`items` missing or saying nothing: written as any value")
+            walk.repair("any_items", path, "`items` is missing or empty; written as any value")
             return {**flat, "items": ANY_ITEM}
         return _without(flat, "items")
     return {**flat, "items": _single_typed(walk.node(flat["items"], f"{path}.items", depth + 1))}
@@ -164,13 +168,13 @@ def _with_prefix(walk: Walk, flat: Node, path: str) -> Node:
     if not places:
         return _without(flat, "prefixItems")
     if isinstance(rest, Mapping):
-        walk.repair("open_tuple", path, "`items` behind `prefixItems`: every place takes any of them")
+        walk.repair("open_tuple", path, "`items` after `prefixItems`; every position accepts any of them")
         unlike = [one for n, one in enumerate([*places, rest]) if one not in [*places, rest][:n]]
         return add_to_description(
             {**_without(flat, "prefixItems"), "items": {"anyOf": unlike}}, f"The first {len(places)} differ."
         )
     if "items" in flat:
-        walk.repair("tuple", path, "`items` beside `prefixItems` dropped, as the server would take it alone")
+        walk.repair("tuple", path, "`items` next to `prefixItems` dropped, because the server would use only `items`")
         flat = _without(flat, "items")
     return flat
 
@@ -178,7 +182,7 @@ def _with_prefix(walk: Walk, flat: Node, path: str) -> Node:
 def clean_string(walk: Walk, flat: Node, path: str) -> Node:
     """A string: its format, length and pattern."""
     if "format" in flat and not isinstance(flat["format"], str):
-        walk.repair("malformed", path, "`format` is no text: dropped")
+        walk.repair("malformed", path, "`format` is not a string; dropped")
         flat = _without(flat, "format")
     flat = clean_counts(walk, flat, ("minLength", "maxLength"), path, "characters")
     return _with_pattern(walk, flat, path) if "pattern" in flat else flat
@@ -190,7 +194,7 @@ def _with_pattern(walk: Walk, flat: Node, path: str) -> Node:
     if written == given:
         return flat
     if written is None:
-        walk.repair("pattern", path, f"pattern {given!r} can't be a grammar: said in words")
+        walk.repair("pattern", path, f"pattern {given!r} can't become a grammar; moved into the description")
         flat = _without(flat, "pattern")
     else:
         walk.repair("pattern", path, f"pattern {given!r} rewritten for the grammar")
@@ -206,14 +210,18 @@ def clean_number(walk: Walk, flat: Node, path: str) -> Node:
         for key in (limit, exclusive):
             value = flat.get(key)
             if key in flat and (isinstance(value, bool) or not isinstance(value, int | float)):
-                walk.repair("malformed", path, f"`{key}` is no number: dropped")
+                walk.repair("malformed", path, f"`{key}` is not a number; dropped")
                 flat = _without(flat, key)
             elif key in flat and not abs(value) <= _BIGGEST:  # type: ignore[arg-type]  # a number by now
-                walk.repair("number_bound", path, f"`{key}` has more digits than a grammar counts: said in words")
+                walk.repair(
+                    "number_bound",
+                    path,
+                    f"`{key}` has too many digits for a grammar; moved into the description",
+                )
                 flat = add_to_description(_without(flat, key), f"{key} {value}")
     low, high = (flat.get(key, flat.get(exclusive)) for key, exclusive in _BOUNDS)
     if low is not None and high is not None and low > high:
-        walk.repair("contradiction", path, "no number is within the bounds: dropped")
+        walk.repair("contradiction", path, "the bounds exclude every number; dropped")
         flat = {
             k: v for k, v in flat.items() if k not in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
         }
@@ -222,7 +230,7 @@ def clean_number(walk: Walk, flat: Node, path: str) -> Node:
 
 def _without_switch(walk: Walk, flat: Node, limit: str, exclusive: str, path: str) -> Node:
     """A switch beside a bound, as in draft 4 and OpenAPI 3.0, becomes a bound."""
-    walk.repair("exclusive_switch", path, f"`{exclusive}` as a switch is refused: made a bound")
+    walk.repair("exclusive_switch", path, f"`{exclusive}` as a boolean is refused; converted to a bound")
     on = flat[exclusive]
     flat = _without(flat, exclusive)
     return {exclusive if on and k == limit else k: v for k, v in flat.items()}
@@ -236,18 +244,18 @@ def clean_counts(walk: Walk, flat: Node, keys: tuple[str, str], path: str, thing
             continue
         count = _as_integer(flat[key])
         if count is None or count < 0:
-            walk.repair("malformed", path, f"`{key}` is no count: dropped")
+            walk.repair("malformed", path, f"`{key}` is not a count; dropped")
             flat = _without(flat, key)
         elif count > MOST_REPEATS:
-            walk.repair("length", path, f"`{key}` {count} is more than a grammar counts: said in words")
+            walk.repair("length", path, f"`{key}` {count} is more than a grammar can count; moved into the description")
             flat = add_to_description(
                 _without(flat, key), f"At {'least' if key == least else 'most'} {count} {things}."
             )
         elif not isinstance(flat[key], int):
-            walk.repair("malformed", path, f"`{key}` is {flat[key]!r}: made a whole number")
+            walk.repair("malformed", path, f"`{key}` is {flat[key]!r}; converted to an integer")
             flat = {**flat, key: count}
     if flat.get(least, 0) > flat.get(most, MOST_REPEATS):
-        walk.repair("contradiction", path, f"`{least}` is more than `{most}`: dropped")
+        walk.repair("contradiction", path, f"`{least}` is greater than `{most}`; dropped")
         flat = _without(_without(flat, least), most)
     return flat
 

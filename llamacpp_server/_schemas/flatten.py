@@ -64,7 +64,7 @@ class Flattener:
         parts = schema.get("allOf")
         if not isinstance(parts, list):
             return flat
-        self.report("all_of", path, "`allOf` put together, as the server takes only properties and enums of it")
+        self.report("all_of", path, "`allOf` merged, because the server uses only its properties and enums")
         for part in parts:
             if isinstance(part, Mapping):
                 part_seen = seen | {schema["$ref"]} if isinstance(schema.get("$ref"), str) else seen
@@ -74,9 +74,9 @@ class Flattener:
     def _with_target(self, flat: Node, reference: object, path: str, seen: frozenset[str]) -> Node:
         target = self.resolve(reference)
         if target is None or reference in seen:
-            self.report("unresolved_ref", path, f"{reference} can't be found in this schema: any value is taken")
+            self.report("unresolved_ref", path, f"{reference} can't be resolved in this schema; any value is accepted")
             return flat if flat.keys() - ANNOTATIONS else add_to_description(flat, f"See {reference}.")
-        self.report("ref", path, f"{reference} written out")
+        self.report("ref", path, f"{reference} inlined")
         if not isinstance(target, Mapping):
             return flat
         target_flat = self._flat(target, path, seen | {str(reference)})
@@ -192,7 +192,7 @@ def _both(key: str, one: Any, other: Any, lost: Callable[[str], None]) -> Any:  
         return _types_of_both(listed(one), listed(other)) or one
     if key == "enum" and isinstance(one, list) and isinstance(other, list):
         return [value for value in one if value in other] or one
-    lost(f"two different `{key}`: only the first is enforced")
+    lost(f"two different `{key}`; only the first is enforced")
     return one
 
 

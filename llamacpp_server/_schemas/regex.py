@@ -235,7 +235,7 @@ class PatternParser:
         end = self.pattern.find("}", self.at)
         least, comma, most = self.pattern[self.at : end].partition(",")
         if end < 0 or not least.isdecimal() or (most and not most.isdecimal()):
-            raise UnsupportedPatternError("braces that are no quantifier")
+            raise UnsupportedPatternError("braces that are not a quantifier")
         self.at = end + 1
         if not comma:
             return int(least), int(least)

@@ -27,7 +27,7 @@ def plain_tools(tools: Sequence[ToolDict]) -> tuple[list[ToolDict], tuple[Repair
         function: Node = dict(tool["function"])
         function["parameters"] = _plain(function["parameters"], function["parameters"].get("$defs", {}), 0)
         if function["parameters"] != tool["function"]["parameters"]:
-            words = "written with one type a place, as the template knows no more"
+            words = "simplified to one type per node, because the template supports no more"
             repairs.append(Repair("plain_tools", str(function.get("name", "")), words))
         plain.append(cast(ToolDict, {**tool, "function": function}))
     return plain, tuple(repairs)

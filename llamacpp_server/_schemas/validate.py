@@ -39,7 +39,7 @@ class SchemaError(NamedTuple):
     words: str
 
     def __str__(self) -> str:
-        return f"{self.path or 'the whole'}: {self.words}"
+        return f"{self.path or 'the whole value'}: {self.words}"
 
 
 def validation_errors(schema: Any, value: Any) -> list[SchemaError]:
@@ -65,7 +65,7 @@ class _Check:
 
     def node(self, schema: Any, value: Any, path: str, depth: int) -> Iterator[SchemaError]:
         if schema is False:
-            yield SchemaError(path, "false", "nothing may stand here")
+            yield SchemaError(path, "false", "no value is allowed here")
         if not isinstance(schema, Mapping) or depth > _MOST_DEPTH:
             return
         if isinstance(schema.get("$ref"), str):
@@ -90,7 +90,7 @@ class _Check:
             if value is None and schema.get("nullable"):
                 continue
             nearest = min((list(self.node(one, value, path, depth + 1)) for one in alternatives), key=len)
-            yield SchemaError(path, keyword, f"fits none of the alternatives ({nearest[0]})")
+            yield SchemaError(path, keyword, f"matches none of the alternatives ({nearest[0]})")
 
     def members(self, schema: Mapping[str, Any], value: dict[str, Any], path: str, depth: int) -> Iterator[SchemaError]:
         known, patterns = _mapping(schema.get("properties")), _mapping(schema.get("patternProperties"))
@@ -105,7 +105,7 @@ class _Check:
             own = [known[name]] if name in known else []
             own += [one for pattern, one in patterns.items() if _matches(pattern, name)]
             if not own and others is False:
-                yield SchemaError(path, "additionalProperties", f"{name!r} is not known")
+                yield SchemaError(path, "additionalProperties", f"{name!r} is not a known property")
             for one in own or [others]:
                 if one is not False or own:
                     yield from self.node(one, member, where, depth + 1)
@@ -116,7 +116,7 @@ class _Check:
         if isinstance(items, list):
             first, items = items, schema.get("additionalItems")
         if schema.get("uniqueItems") is True and len(set(map(_key, value))) < len(value):
-            yield SchemaError(path, "uniqueItems", "two entries are the same")
+            yield SchemaError(path, "uniqueItems", "two items are equal")
         for index, entry in enumerate(value):
             own = first[index] if index < len(first) else items
             yield from self.node(own, entry, f"{path}[{index}]", depth + 1)
@@ -128,10 +128,10 @@ def _plain(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[SchemaE
     kinds = [kinds] if isinstance(kinds, str) else kinds or []
     nullable = schema.get("nullable") and value is None
     if kinds and not nullable and not any(_is(value, kind) for kind in kinds):
-        yield SchemaError(path, "type", f"{_shown(value)} is no {' or '.join(map(str, kinds))}")
+        yield SchemaError(path, "type", f"{_shown(value)} is not of type {' or '.join(map(str, kinds))}")
         return
     if "enum" in schema and not nullable and not any(_same(value, one) for one in schema["enum"]):
-        yield SchemaError(path, "enum", f"{_shown(value)} is none of {', '.join(map(_shown, schema['enum']))}")
+        yield SchemaError(path, "enum", f"{_shown(value)} is not one of {', '.join(map(_shown, schema['enum']))}")
     if "const" in schema and not _same(value, schema["const"]):
         yield SchemaError(path, "const", f"{_shown(value)} is not {_shown(schema['const'])}")
     if isinstance(value, str):
@@ -139,7 +139,7 @@ def _plain(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[SchemaE
     for keyword, count, wrong in _BOUNDS:
         bound, size = schema.get(keyword), count(value)
         if size is not None and isinstance(bound, int | float) and not isinstance(bound, bool) and wrong(size, bound):
-            yield SchemaError(path, keyword, f"{_shown(value)} is against {keyword} {bound}")
+            yield SchemaError(path, keyword, f"{_shown(value)} violates {keyword} {bound}")
 
 
 def _pattern(schema: Mapping[str, Any], value: str, path: str) -> Iterator[SchemaError]:

@@ -70,7 +70,7 @@ def _tools(before: Sequence[Any], now: Sequence[Any]) -> Change | None:
     if not parts:
         at = next(n for n, (one, other) in enumerate(zip(before, now, strict=True)) if one != other)
         parts = [f"{old[at]!r}: {_difference(_text(before[at]), _text(now[at]))}"]
-    return Change("tools", "tools", "; ".join(parts), "keep the tools as they are for a whole session")
+    return Change("tools", "tools", "; ".join(parts), "do not change the tools within a session")
 
 
 def _messages(before: ChatRequest, now: ChatRequest) -> Change | None:
@@ -86,10 +86,10 @@ def _messages(before: ChatRequest, now: ChatRequest) -> Change | None:
     if kept is not None and old[at] not in new[at:]:
         gone = old.index(new[kept], at) - at
         if gone > kept - at:
-            hint = "history trimmed: cut seldom and much at once, or see n_cache_reuse"
+            hint = "history trimmed: trim rarely and in large steps, or see n_cache_reuse"
             return Change("trimmed", where, f"{_counted(gone)} gone from here on", hint)
     if old[at] in new[at:]:
-        return Change("inserted", where, "a message was put before it", "add messages at the end only")
+        return Change("inserted", where, "a message was inserted before it", "add messages at the end only")
     return _edited(before.messages[at], now.messages[at], where)
 
 
@@ -104,8 +104,8 @@ def _edited(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> Chang
             "clock", where, what, f"a clock or a counter in {place}: put it on the newest message, and leave it"
         )
     if role in ("system", "developer"):
-        return Change("system", where, what, "keep the system prompt; what changes belongs to the newest message")
-    return Change("message", where, what, "history edited: send old messages as they were")
+        return Change("system", where, what, "keep the system prompt; put changing text into the newest message")
+    return Change("message", where, what, "history edited: send old messages unchanged")
 
 
 def _template(before: ChatRequest, now: ChatRequest, render: Render) -> Change | None:
@@ -118,11 +118,11 @@ def _template(before: ChatRequest, now: ChatRequest, render: Render) -> Change |
     at = _message_at(before.messages, one, same)
     where = "the prompt" if at is None else f"messages[{at}]"
     thought = _plain(before.messages[at].get("reasoning_content")).strip() if at is not None else ""
-    what = f"the same message is rendered otherwise, {_difference(one, other)}"
+    what = f"the same message is rendered differently, {_difference(one, other)}"
     if thought and thought in one[max(0, same - len(thought)) :] and thought not in other:
-        hint = "the template drops old thinking; some have a switch, such as chat_template_kwargs preserve_thinking"
+        hint = "the template drops old reasoning; some have a switch, such as chat_template_kwargs preserve_thinking"
     else:
-        hint = "the chat template writes old turns otherwise than new ones"
+        hint = "the chat template renders old turns differently from new ones"
     return Change("template", where, what, hint)
 
 

@@ -30,7 +30,7 @@ class Finding:
 
     Attributes:
         name: What it is about.
-        status: `ok`; `off`: not switched on, or the model can't; `unknown`: the build does not say; `warning`: it is
+        status: `ok`; `off`: not enabled, or the model can't; `unknown`: the build does not say; `warning`: it is
             on and dangerous; `failed`.
         detail: What was found.
         remedy: What to do about it; None where nothing needs doing or no help is known.
@@ -85,12 +85,12 @@ def _load(client: LlamaServerClient) -> Found:
 
 def _authenticate(client: LlamaServerClient) -> Found:
     client.models()
-    return "ok", "accepted, or not asked for" if client.settings.api_key else "none is asked for"
+    return "ok", "accepted, or not required" if client.settings.api_key else "not required"
 
 
 def _choose(client: LlamaServerClient) -> Found:
     cards, name = client.models(), client.settings.model
-    listed = ", ".join(card.id for card in cards) or "none at all"
+    listed = ", ".join(card.id for card in cards) or "none"
     if name is not None:
         if any(name == card.id or name in card.aliases for card in cards):
             return "ok", f"{name} is listed"
@@ -110,12 +110,12 @@ def _answers(client: LlamaServerClient) -> list[Finding]:
     hello = ChatRequest(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 1})
     chat = _probe("chat", lambda: client.chat(hello))
     if chat.status == "failed" and "logits" in chat.detail:
-        chat = Finding("chat", "off", "this model does not generate", "to chat, start another server with a chat model")
+        chat = Finding("chat", "off", "the model generates no text", "to chat, start another server with a chat model")
     rerank = _probe("rerank", lambda: client.rerank("query", ["document"]))
     embeddings = _probe("embeddings", lambda: client.embed(["text"]))
     if rerank.status == embeddings.status == "ok":
         # Such a server does answer, with vectors that are not even numbers (b11434).
-        embeddings = Finding("embeddings", "off", "it reranks", "start the server without --reranking")
+        embeddings = Finding("embeddings", "off", "this is a reranking server", "start the server without --reranking")
     return [chat, embeddings, rerank]
 
 
@@ -129,7 +129,9 @@ def _as_what_it_is(answers: list[Finding], abilities: list[Finding]) -> list[Fin
     # Some embedders take images; no reranker does.
     without = {"tools", "thinking", "audio", *(["images"] if reranks else [])}
     return [
-        Finding(found.name, "off", f"{kind} has none") if found.name in without and found.status != "ok" else found
+        Finding(found.name, "off", f"not supported by {kind}")
+        if found.name in without and found.status != "ok"
+        else found
         for found in abilities
     ]
 
@@ -140,7 +142,7 @@ def _probe(name: str, ask: Callable[[], object]) -> Finding:
         ask()
     except NotSupportedError as error:
         # The words of a 501 only say what the remedy says.
-        words = "not switched on" if error.status == 501 and error.remedy else error.server_message
+        words = "not enabled" if error.status == 501 and error.remedy else error.server_message
         return Finding(name, "off", words or error.message, error.remedy)
     except LlamaServerError as error:
         return _failed(name, error)
@@ -156,15 +158,15 @@ def _abilities(client: LlamaServerClient) -> list[Finding]:
     except LlamaServerError as error:
         return [_failed("properties", error)]
     mmproj = "start the server with --mmproj projector.gguf, made for this model"
-    template = "use a model whose chat template knows them, or give one with --chat-template-file (and --jinja)"
+    template = "use a model whose chat template supports them, or set one with --chat-template-file (and --jinja)"
     thinking = None if info.thinking is None else info.thinking != "none"
     return [
         Finding("build", "ok" if info.build else "unknown", info.build or _UNKNOWN),
         _context(info),
         _ability("images", info.vision, "can be sent", mmproj),
         _ability("audio", info.audio, "can be sent", mmproj),
-        _ability("tools", info.tools, "the chat template knows them", template),
-        _ability("thinking", thinking, f"the chat template knows it ({info.thinking})", template),
+        _ability("tools", info.tools, "supported by the chat template", template),
+        _ability("thinking", thinking, f"supported by the chat template ({info.thinking})", template),
         _probe("slots", client.slots),
         _probe("metrics", client.metrics),
         _exposure(client),
@@ -185,7 +187,7 @@ def _exposure(client: LlamaServerClient) -> Finding:
             opened.append("a proxy to other hosts")  # it complains that it was given no address
     if not opened:
         return Finding("exposure", "ok", "none: the server's own tools are off")
-    detail = f"whoever reaches this port (and has the key) can use the server's own tools: {', '.join(opened)}"
+    detail = f"anyone who can reach this port (and has the key) can use the server's own tools: {', '.join(opened)}"
     return Finding("exposure", "warning", detail, "start the server without --tools, --agent and --ui-mcp-proxy")
 
 
@@ -193,7 +195,7 @@ def _names(answer: Any) -> list[str]:
     return [str(entry["tool"]) for entry in answer]
 
 
-_UNKNOWN: Final = "the server does not say"
+_UNKNOWN: Final = "not reported by the server"
 
 
 def _context(info: ServerInfo) -> Finding:
@@ -207,7 +209,7 @@ def _context(info: ServerInfo) -> Finding:
 def _ability(name: str, there: bool | None, detail: str, remedy: str) -> Finding:
     if there is None:
         return Finding(name, "unknown", _UNKNOWN)
-    return Finding(name, "ok", detail) if there else Finding(name, "off", "this model can't", remedy)
+    return Finding(name, "ok", detail) if there else Finding(name, "off", "not supported by this model", remedy)
 
 
 def _failed(name: str, error: LlamaServerError) -> Finding:

@@ -126,7 +126,7 @@ def _read_again(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Co
     costs = []
     for (kind, hint), found in groups.items():
         tokens = sum(again for again, _ in found)
-        what = f"{tokens} tokens were read again in {len(found)} turns ({found[0][1]})"
+        what = f"{tokens} tokens were processed again in {len(found)} turns ({found[0][1]})"
         options = {"slot_prompt_similarity": 0.9} if kind == "cache" and (server.get("slots") or 1) > 1 else {}
         costs.append(Cost(kind, what, hint, seconds=tokens * speed, tokens=tokens, options=options))
     return costs
@@ -180,7 +180,7 @@ def _swaps(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]:
     firsts = [(c.timings.first_token_ms or 0.0) / 1000 if c.timings is not None else 0.0 for c in chats]
     usual = statistics.median([firsts[n] for n in range(len(firsts)) if n not in at] or [0.0])
     lost = sum(max(0.0, firsts[n] - usual) for n in at)
-    what = f"the model changed {len(at)} times between {len(models)} models"
+    what = f"the model was swapped {len(at)} times between {len(models)} models"
     remedy = "--models-max above the number of models, or ask one model's questions together"
     return [Cost("swapped_models", what, remedy, seconds=lost, options={"models_max": len(models)})]
 
@@ -196,7 +196,7 @@ def _thinking(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost
         spent += call.usage.completion_tokens if call.usage is not None else 0
     if not spent or thought / spent < _MUCH_THINKING:
         return []
-    what = f"{thought} of {spent} generated tokens were thinking"
+    what = f"{thought} of {spent} generated tokens were reasoning"
     remedy = "thinking=False for calls that need none, thinking=256 (tokens) or max_thinking_seconds= for others"
     return [Cost("thinking", what, remedy, seconds=seconds)]
 

@@ -107,7 +107,7 @@ def test_dicts_are_checked_as_well(asked: ChatLlamaServer) -> None:
     open_schema = {**schema, "required": ["age"], "title": "Adult"}
     free = asked.model_copy(update={"extra_body": UNHELD})
     assert free.with_structured_output(open_schema).invoke("Who?")["age"] == 36
-    with pytest.raises(UnfitAnswerError, match="age: 7 is against minimum 18"):
+    with pytest.raises(UnfitAnswerError, match="age: 7 violates minimum 18"):
         list(free.with_structured_output(open_schema).stream("Who?"))
 
 

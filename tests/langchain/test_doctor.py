@@ -139,7 +139,7 @@ def test_the_flags_that_help_are_tried_and_the_page_shows_it(
     model, page = build_scripted(tmp_path / "model.gguf", SCRIPTS), tmp_path / "page.html"
     assert main(["doctor", str(path), "--html", str(page), "--apply", str(model)]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"^1\. about .* s: \d+ tokens were read again", out, re.MULTILINE)
+    assert re.search(r"^1\. about .* s: \d+ tokens were processed again", out, re.MULTILINE)
     assert re.search(r"as it was: \d+ tokens read .*, 0 failed\nwith them: \d+ tokens read .*, 0 failed", out)
     html = page.read_text()
     assert "<script" not in html

@@ -14,8 +14,8 @@ def found(server: LocalServer) -> dict[str, Finding]:
 @pytest.mark.parametrize(
     ("fixture", "kind", "without"),
     [
-        ("embedding_server", "an embedder has none", ("tools", "thinking", "audio")),
-        ("rerank_server", "a reranker has none", ("tools", "thinking", "audio", "images")),
+        ("embedding_server", "not supported by an embedder", ("tools", "thinking", "audio")),
+        ("rerank_server", "not supported by a reranker", ("tools", "thinking", "audio", "images")),
     ],
 )
 def test_what_a_kind_of_model_never_has_comes_without_advice(

@@ -118,7 +118,7 @@ def test_check_as_json(run: Run, chat_server: LocalServer) -> None:
     assert findings(out)["embeddings"] == {
         "name": "embeddings",
         "status": "off",
-        "detail": "not switched on",
+        "detail": "not enabled",
         "remedy": "start the server with --embeddings (and --pooling mean, cls or last)",
     }
 

@@ -47,7 +47,7 @@ def edited(at: int, message: Any) -> list[Any]:
         (edited(2, assistant("uno", reasoning_content="hm")), "message", "messages[2]", "reasoning_content"),
         ([SYSTEM, *TALK[3:], assistant("tre")], "trimmed", "messages[1]", "2 messages are gone from here on"),
         ([SYSTEM, user("A summary."), *TALK[4:]], "trimmed", "messages[1]", "3 messages are gone"),
-        ([SYSTEM, user("So far."), *TALK[1:]], "inserted", "messages[1]", "a message was put before it"),
+        ([SYSTEM, user("So far."), *TALK[1:]], "inserted", "messages[1]", "a message was inserted before it"),
         (TALK[:3], "trimmed", "messages[3]", "3 messages are gone at the end"),
         (TALK, "cache", "the server", "the same prompt, its cache was gone"),
         ([*TALK, assistant("tre"), user("four")], "cache", "the server", "the same prompt"),
@@ -117,7 +117,7 @@ def test_a_template_that_writes_an_old_message_otherwise() -> None:
     talk = [SYSTEM, user("one"), thought, user("two")]
     found = change(talk, [*talk, assistant("due"), user("three")], forgetful)
     assert (found.kind, found.where) == ("template", "messages[2]")
-    assert "drops old thinking" in found.hint
+    assert "drops old reasoning" in found.hint
 
 
 def test_a_template_that_writes_the_end_otherwise_only_is_not_blamed() -> None:
@@ -196,6 +196,6 @@ def test_the_table() -> None:
         "   1  a           100       0   100      0",
         "   2  a            80       3    77     77  messages[0]: a message is gone from here on",
         "177 tokens were read, 77 of them again",
-        "turn 2: history trimmed: cut seldom and much at once, or see n_cache_reuse",
+        "turn 2: history trimmed: trim rarely and in large steps, or see n_cache_reuse",
     ]
     assert str(CacheReport()).endswith("0 tokens were read, 0 of them again")

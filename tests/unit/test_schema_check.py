@@ -50,7 +50,10 @@ def test_the_same_values_fit_as_for_a_complete_check(schema, value):
 
 def test_what_is_wrong_is_named_with_its_place():
     wrong = validation_errors(TREE, {"name": "a", "kids": [{"name": "b"}, {"kids": [{"name": 5}]}]})
-    assert [str(one) for one in wrong] == ["kids[1]: 'name' is missing", "kids[1].kids[0].name: 5 is no string"]
+    assert [str(one) for one in wrong] == [
+        "kids[1]: 'name' is missing",
+        "kids[1].kids[0].name: 5 is not of type string",
+    ]
     assert [one.keyword for one in wrong] == ["required", "type"]
 
 

@@ -61,10 +61,10 @@ def test_what_does_not_fit_is_asked_for_once_more_with_what_is_wrong():
     asked.answered(said('{"age": 7}'))
     before, words = asked.ask.correction
     assert before == '{"age": 7}'
-    assert "age: 7 is against minimum 18" in words
+    assert "age: 7 violates minimum 18" in words
     assert '"minimum": 18' in words
     with pytest.raises(
-        UnfitAnswerError, match=r"schema 'Person': age: 7 is against minimum 18; got '\{\"age\": 7\}'"
+        UnfitAnswerError, match=r"schema 'Person': age: 7 violates minimum 18; got '\{\"age\": 7\}'"
     ) as caught:
         asked.answered(said('{"age": 7}'))
     assert caught.value.reason == "invalid"
