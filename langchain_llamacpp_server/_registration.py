@@ -10,7 +10,7 @@ from langchain_core.load.serializable import Serializable
 
 
 def register() -> None:
-    """Lets LangChain's `init_chat_model` and `init_embeddings` make this package's classes.
+    """Register this package's classes for LangChain's `init_chat_model` and `init_embeddings`.
 
     After it, `init_chat_model("llamacpp:any-name", base_url=...)` is a `ChatLlamaServer`. It writes into private tables
     of the `langchain` package, which has no public way in, so it is done on request.

@@ -18,7 +18,7 @@ _STEPS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A state with the right answers.
+    """A state with its correct answers, for calibration.
 
     Attributes:
         state: As in `DecisionRequest`.
@@ -31,7 +31,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How good probabilities are.
+    """Measures of how accurate probabilities are.
 
     Attributes:
         n: Answers that were measured.
@@ -61,7 +61,7 @@ class Calibration:
     offsets: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def apply(self, kind: str, name: str, probabilities: Sequence[float]) -> list[float]:
-        """The probabilities of one question, calibrated; they sum to 1.
+        """Calibrate the probabilities of one question; they sum to 1.
 
         Args:
             kind: Type of the question.
@@ -74,12 +74,12 @@ class Calibration:
         return _scaled(probabilities, temperature, offsets or [0.0] * len(probabilities))
 
     def to_json(self) -> str:
-        """The fit as JSON."""
+        """Return the fit as JSON."""
         return json.dumps(asdict(self), indent=2, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Reads what `to_json` wrote.
+        """Create a calibration from the output of `to_json`.
 
         Raises:
             ValueError: For anything else.
@@ -90,13 +90,13 @@ class Calibration:
         return cls(found.get("temperatures", {}), found.get("offsets", {}))
 
     def save(self, path: Any) -> None:
-        """Writes the fit to a file."""
+        """Write the fit to a file."""
         with open(path, "w", encoding="utf-8") as file:
             file.write(self.to_json())
 
     @classmethod
     def load(cls, path: Any) -> Self:
-        """Reads a fit from a file."""
+        """Read a fit from a file."""
         with open(path, encoding="utf-8") as file:
             return cls.from_json(file.read())
 
@@ -121,7 +121,7 @@ Judged = tuple[str, str, Sequence[float], int]
 
 
 def measure(judged: Sequence[Judged], calibration: Calibration | None = None) -> Quality:
-    """Accuracy, Brier score and expected calibration error of answers."""
+    """Measure accuracy, Brier score and expected calibration error of answers."""
     if not judged:
         return Quality(0, math.nan, math.nan, math.nan)
     made = [(p if calibration is None else calibration.apply(kind, name, p), right) for kind, name, p, right in judged]
@@ -137,7 +137,7 @@ def measure(judged: Sequence[Judged], calibration: Calibration | None = None) ->
 
 
 def fit_calibration(judged: Sequence[Judged], *, offsets: bool = False) -> CalibrationReport:
-    """Fits a temperature for each type of question, and offsets for each question where asked.
+    """Fit a temperature for each type of question, and optionally offsets for each question.
 
     Args:
         judged: Uncalibrated answers.

@@ -42,7 +42,7 @@ LOOP_LIMIT: Final = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaPolicy:
-    """What may be done for the images, sounds, videos and files of a message. See docs/multimodal.md.
+    """Controls which local files and URLs in messages may be read. See docs/multimodal.md.
 
     Attributes:
         read_files: Whether local files that messages name are read: True for any, a list of directories for those
@@ -61,7 +61,7 @@ class MediaPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """One chat request, before the server's quirks are applied.
+    """A chat request, before it is rewritten for the server.
 
     Attributes:
         messages: The conversation in the server's own message shape.
@@ -119,7 +119,7 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
-    """One text completion.
+    """A text completion request.
 
     Attributes:
         prompt: Text, token ids, or a list of either (a batch: one choice each).
@@ -136,7 +136,7 @@ class CompletionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InfillRequest:
-    """Fill in the middle, for models with the tokens for it.
+    """A fill-in-the-middle request; requires a model with fill-in-the-middle tokens.
 
     Attributes:
         prefix: Text before the gap.
@@ -219,7 +219,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class PromptProgress:
-    """How far the server has read the prompt (`return_progress`).
+    """Progress of prompt processing (`return_progress`).
 
     Attributes:
         total: Tokens of the prompt.
@@ -236,7 +236,7 @@ class PromptProgress:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the model asks for.
+    """A tool call requested by the model.
 
     Attributes:
         id: Unique within the conversation.
@@ -267,7 +267,7 @@ class ToolCallFragment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One thing that was rewritten.
+    """One rewrite of a request or reply.
 
     Attributes:
         name: Kind of the repair, such as `pattern` or `invalid_arguments`; what switches it off.
@@ -283,13 +283,13 @@ class Repair:
         return f"{self.where}: {self.what}"
 
     def as_dict(self) -> dict[str, str]:
-        """The same as JSON has it."""
+        """Return the repair as a dict for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyStart:
-    """What a reply says of itself once.
+    """Facts about a reply that are reported once.
 
     Attributes:
         id: The reply's id; "" on native endpoints.

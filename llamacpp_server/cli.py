@@ -62,7 +62,7 @@ _BAR_WIDTH: Final = 30
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code.
+    """Run the command line and return the exit code.
 
     Args:
         argv: Arguments; None takes those of the process.
@@ -453,16 +453,29 @@ def _parser() -> argparse.ArgumentParser:
     )
     where = _where()
 
+    _add_check_and_chat(commands, where)
+    serve = commands.add_parser(
+        "serve",
+        help="run a model until ^C",
+        usage="%(prog)s [options] MODEL | DIRECTORY [NAME]  [-- options of the llama-server binary]",
+        epilog="Without --api-key, the key is $LLAMACPP_API_KEY, which does not show up in `ps`.",
+    )
+    serve.add_argument("--estimate", action="store_true", help="print the memory that the model needs and exit")
+    _add_serve_options(serve)
+    serve.set_defaults(run=_serve)
+    _add_jobs(commands, where)
+    _add_management(commands, where)
+    return parser
+
+
+def _add_check_and_chat(commands: Any, where: argparse.ArgumentParser) -> None:
+    """Add the commands that talk to one server."""
     check = commands.add_parser(
         "check", parents=[where], help="show what a server supports and which flags are missing"
     )
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
     check.add_argument(
-        "--need",
-        action="append",
-        default=[],
-        choices=CAPABILITIES,
-        help="exit with an error if this is missing; can be repeated",
+        "--need", action="append", default=[], choices=CAPABILITIES, help="fail if this is missing; can be repeated"
     )
     check.set_defaults(run=_check)
 
@@ -479,19 +492,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     chat.set_defaults(run=_chat)
 
-    serve = commands.add_parser(
-        "serve",
-        help="run a model until ^C",
-        usage="%(prog)s [options] MODEL | DIRECTORY [NAME]  [-- options of the llama-server binary]",
-        epilog="Without --api-key, the key is $LLAMACPP_API_KEY, which does not show up in `ps`.",
-    )
-    serve.add_argument("--estimate", action="store_true", help="print the memory that the model needs and exit")
-    _add_serve_options(serve)
-    serve.set_defaults(run=_serve)
-    _add_jobs(commands, where)
-    _add_management(commands, where)
-    return parser
-
 
 def _add_jobs(commands: Any, where: argparse.ArgumentParser) -> None:
     """The commands for many requests, and for those that a program made."""
@@ -505,9 +505,7 @@ def _add_jobs(commands: Any, where: argparse.ArgumentParser) -> None:
     top = commands.add_parser(
         "top", parents=[where], help="live view of a server: slots, cache, queue, tokens per second"
     )
-    top.add_argument(
-        "--interval", type=_positive, default=1.0, metavar="SECONDS", help="refresh interval (default %(default)s)"
-    )
+    top.add_argument("--interval", type=_positive, default=1.0, metavar="SECONDS", help="default %(default)s")
     top.add_argument("--once", action="store_true", help="print one table and exit")
     top.add_argument("--json", action="store_true", help="print JSON and exit")
     top.set_defaults(run=_top)

@@ -8,7 +8,7 @@ __all__ = ["RunningReplies", "ThinkingControl"]
 
 
 class ThinkingControl:
-    """Ends the thinking of one reply: `end()` may be called from any thread, and the answer follows.
+    """Control that ends the reasoning of one reply: call `end()` from any thread, and the answer follows.
 
     Examples:
         >>> control = ThinkingControl()
@@ -32,7 +32,7 @@ class ThinkingControl:
         self.over = False
 
     def end(self) -> None:
-        """Ends the thinking; what has not begun yet is ended when it does."""
+        """End the reasoning; if it has not begun yet, it ends when it does."""
         self.ended = True
 
 

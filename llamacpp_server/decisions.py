@@ -53,7 +53,7 @@ class Noul:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A choice between options without an order.
+    """A question with unordered options.
 
     Attributes:
         instructions: The whole question: text, or JSON.
@@ -67,7 +67,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A place on a scale of described levels; level 0 comes first.
+    """A question for a level on a described scale; level 0 comes first.
 
     Attributes:
         instructions: The whole question: text, or JSON.

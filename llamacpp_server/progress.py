@@ -43,7 +43,7 @@ class Progress:
         return self.done / self.total if self.total and self.unit != "seconds" else None
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as JSON has it."""
+        """Return the progress as a dict for JSON."""
         return asdict(self)
 
     @classmethod

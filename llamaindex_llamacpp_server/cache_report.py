@@ -55,12 +55,12 @@ class CacheReport(CoreCacheReport):
         self._handler = _Handler(self._note)
 
     def start(self) -> Self:
-        """Begins to listen."""
+        """Start recording turns."""
         get_dispatcher().add_event_handler(self._handler)
         return self
 
     def stop(self) -> None:
-        """Ends it; what was heard stays."""
+        """Stop recording; recorded turns are kept."""
         handlers = get_dispatcher().event_handlers
         handlers[:] = [handler for handler in handlers if handler is not self._handler]
 

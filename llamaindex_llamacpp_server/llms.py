@@ -226,7 +226,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
         return selections(response, error_on_no_tool_call=error_on_no_tool_call)
 
     def predict_and_call(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> AgentChatResponse:
-        """Has the model choose a tool, and calls it: LlamaIndex's own, which leaves a model without tools to ReAct.
+        """Let the model choose a tool, and call it: LlamaIndex's own, which leaves a model without tools to ReAct.
 
         Args:
             tools: Those that the model has.

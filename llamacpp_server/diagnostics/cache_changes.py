@@ -24,7 +24,7 @@ _OPENING: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What made a session read again what it had.
+    """The change that made a session process cached tokens again.
 
     Attributes:
         kind: `tools_order`, `tools`, `clock`, `system`, `trimmed`, `inserted`, `message`, `template` or `cache`.

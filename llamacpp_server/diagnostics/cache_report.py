@@ -29,7 +29,7 @@ Render = Callable[[ChatRequest], str]
 
 @dataclass(frozen=True, slots=True)
 class CacheTurn:
-    """One answer, and what its prompt cost.
+    """One answer and the cost of its prompt.
 
     Attributes:
         number: Position in the report, from 1.

@@ -26,7 +26,7 @@ CAPABILITIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
         name: What it is about.

@@ -28,7 +28,7 @@ _MOST_REPLAYED: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One cause, and what it cost.
+    """One cause of slowness and its cost.
 
     Attributes:
         kind: `context`, `ubatch`, `waiting`, `batch_size`, `swapped_models`, `thinking`, or the `kind` of a cache
@@ -56,7 +56,7 @@ class Cost:
 
 
 def diagnose(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]:
-    """The causes that cost something, failures first, then by the time that they cost.
+    """Find the causes of slowness: failures first, then by the time lost.
 
     Args:
         server: `slots`, `n_ctx` and `is_router` of it, as far as they are known.
@@ -203,7 +203,7 @@ def _thinking(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a recorded program cost when its chats were sent again.
+    """The cost of a recorded program when its chats were replayed.
 
     Attributes:
         calls: Chats that were answered.
