@@ -25,7 +25,7 @@ credentials, and no error holds a request header.
 from __future__ import annotations
 
 import builtins
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeVar
 
 from ._printable import one_line
 
@@ -56,6 +56,14 @@ __all__ = [
 ]
 
 E = TypeVar("E", bound="LlamaServerError")
+
+# A message that quotes what was passed must not become as long as that.
+_MOST_SHOWN: Final = 2000
+
+
+def _shortened(text: str, most: int = _MOST_SHOWN) -> str:
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
 
 UnfitReason = Literal["cut_off", "thinking", "no_call", "not_held", "invalid"]
 ConnectionFailure = Literal["refused", "closed", "timeout", "name", "tls", "other"]
@@ -93,7 +101,7 @@ class LlamaServerError(Exception):
         remedy: str | None = None,
         body: str | None = None,
     ) -> None:
-        message = one_line(message)
+        message = _shortened(one_line(message))
         super().__init__(message)
         self.message = message
         self.url = url
@@ -119,7 +127,7 @@ class LlamaServerError(Exception):
             parts.append(f"-- {self.remedy}")
         if self.earlier:
             parts.append(f"[{len(self.earlier)} earlier attempt(s) failed too, first: {self.earlier[0].message}]")
-        return one_line(" ".join(parts))
+        return _shortened(one_line(" ".join(parts)), 2 * _MOST_SHOWN)
 
     def at(self, url: str) -> Self:
         """This error, with the address that was asked when it names none yet."""

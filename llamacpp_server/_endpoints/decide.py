@@ -51,6 +51,7 @@ from ..transport import (
     ask,
     named,
 )
+from .inputs import check_chat, wrong
 from .server import apply_template, ask_fitted, detokenize, models, tokenize
 
 # 100 is enough unless a label is that much less likely than the best token; a larger one costs the logits digits.
@@ -125,6 +126,9 @@ def calibrate(
 ) -> Program[CalibrationReport]:
     """Decides every example and fits what the answers lack."""
     questions = check_questions(request.questions)
+    for example in examples if isinstance(examples, list | tuple) else (examples,):
+        if not isinstance(example, Example):
+            raise wrong("examples", "a list of `Example`", examples)
     if not examples:
         raise BadRequestError("examples must not be empty")
     judged: list[Judged] = []
@@ -149,6 +153,7 @@ def shares_of(made: Decisions, name: str) -> list[float]:
 
 def choice_probabilities(settings: ServerSettings, request: ChatRequest) -> Program[dict[str, float]]:
     """How likely each of a chat request's `choices` is as the answer."""
+    check_chat(request)
     choices = [str(choice) for choice in cast(Sequence[Any], request.params.get("choices") or ())]
     if not choices or len(set(choices)) < len(choices):
         raise BadRequestError("choices must be a list of distinct strings")

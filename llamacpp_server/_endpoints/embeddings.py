@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from .._media import (
@@ -19,8 +19,9 @@ from ..transport import (
     side_by_side,
 )
 from ..vectors import EmbedRequest, batches, check_vectors, media_input, shorten
+from .inputs import check_list, check_request, wrong
 from .oversize import beginning, counts
-from .server import embed, refuse_text
+from .server import embed
 
 # The limit is known from the first refusal; where a build does not say it, each further try halves.
 _MOST_CUTS: Final = 8
@@ -28,13 +29,16 @@ _MOST_CUTS: Final = 8
 
 def embed_texts(settings: ServerSettings, request: EmbedRequest) -> Program[Embeddings]:
     """`/v1/embeddings`, as often as it takes."""
-    refuse_text(request.inputs, "the texts to embed")
+    check_request(request, EmbedRequest)
+    check_list(request.inputs, "the texts to embed", (str, Mapping))
     prefix = request.prefix or ""
     inputs: list[Any] = []
     for at, one in enumerate(request.inputs):
         if isinstance(one, str):
             inputs.append(prefix + one)
         else:
+            if not isinstance(one.get("content"), str | list | tuple):
+                raise wrong(f"inputs[{at}].content", "a text or a list of parts", one.get("content"))
             inputs.append(media_input((yield from media_parts(one["content"], request.media, f"inputs[{at}]"))))
     parts = [_batch(settings, request, first, texts) for first, texts in batches(inputs, request.batch_size)]
     found = yield from side_by_side(settings, parts)

@@ -6,6 +6,8 @@ Only the shape is checked that our own code relies on; what the server refuses i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import lru_cache
 from typing import Any, Final
 
 from ..chat import ChatRequest, CompletionRequest, InfillRequest
@@ -15,24 +17,101 @@ from ..errors import BadRequestError
 _DEEPEST: Final = 100
 
 
+def check_request(request: object, cls: type) -> None:
+    """Refuse what is no request of this class, or has a field of another kind than its annotation says.
+
+    Raises:
+        BadRequestError: It names the field.
+    """
+    if not isinstance(request, cls):
+        raise wrong("request", f"a {cls.__name__}", request)
+    for name, wanted in _annotations(cls):
+        _check_value(getattr(request, name), name, wanted)
+
+
+@lru_cache(64)
+def _annotations(cls: type) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The fields that can be checked, with the alternatives of their annotations."""
+    found = []
+    for one in fields(cls):
+        wanted = _alternatives(str(one.type))
+        if all(_head(kind) in _ANNOTATED for kind in wanted):
+            found.append((one.name, wanted))
+    return tuple(found)
+
+
+def _alternatives(annotation: str) -> tuple[str, ...]:
+    parts, depth = [""], 0
+    for letter in annotation:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "|" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return tuple(part.strip() for part in parts)
+
+
+def _head(annotation: str) -> str:
+    return annotation.partition("[")[0]
+
+
+_ANNOTATED: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+    "None": ((type(None),), ""),
+    "str": ((str,), "a text"),
+    "bool": ((bool,), "true or false"),
+    "int": ((int,), "a number"),
+    "float": ((int, float), "a number"),
+    "Mapping": ((Mapping,), "an object"),
+    "Sequence": ((list, tuple), "a list"),
+    "Collection": ((list, tuple, set, frozenset), "a list"),
+}
+_OBJECTS: Final = ("Mapping", "MessageDict", "ToolDict")
+
+
+def _check_value(value: object, place: str, wanted: tuple[str, ...]) -> None:
+    for kind in wanted:
+        types, _ = _ANNOTATED[_head(kind)]
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            continue
+        if isinstance(value, Mapping):
+            for key in value:
+                if not isinstance(key, str):
+                    raise wrong(f"a key of {place}", "a text", key)
+            check_depth(value, place)
+        if isinstance(value, list | tuple):
+            inner = kind.partition("[")[2].removesuffix("]")
+            if _head(inner) in _OBJECTS:
+                _list_of_objects(value, place)
+            elif inner == "str":
+                check_list(value, place, (str,))
+            else:
+                check_depth(value, place)
+        return
+    if any(_head(kind) == "Sequence" and _head(kind[9:-1]) in _OBJECTS for kind in wanted):
+        raise wrong(place, "a list of objects", value)
+    words = dict.fromkeys(_ANNOTATED[_head(kind)][1] for kind in wanted if kind != "None")
+    raise wrong(place, " or ".join(words), value)
+
+
+def check_mapping(value: object, place: str) -> None:
+    """Refuse anything but an object.
+
+    Raises:
+        BadRequestError: It names `place`.
+    """
+    _check_value(value, place, ("Mapping",))
+
+
 def check_chat(request: ChatRequest) -> None:
     """Refuse a chat request that can't be one.
 
     Raises:
         BadRequestError: For the first place that holds something else than belongs there.
     """
+    check_request(request, ChatRequest)
     _list_of_objects(request.messages, "messages")
     for number, message in enumerate(request.messages):
-        if not isinstance(message.get("role", ""), str):
-            raise wrong(f"messages[{number}].role", "a text", message["role"])
-        content = message.get("content")
-        if isinstance(content, list | tuple):
-            _list_of_objects(content, f"messages[{number}].content")
-        elif content is not None and not isinstance(content, str):
-            raise wrong(f"messages[{number}].content", "a text or a list of parts", content)
-        if (calls := message.get("tool_calls")) is not None:
-            _list_of_objects(calls, f"messages[{number}].tool_calls")
-        check_depth(message, f"messages[{number}]")
+        _check_message(message, f"messages[{number}]")
     _list_of_objects(request.tools, "tools")
     for number, tool in enumerate(request.tools):
         if not isinstance(tool.get("function"), Mapping):
@@ -44,12 +123,31 @@ def check_chat(request: ChatRequest) -> None:
     _fields(request.params, request.extra_body)
 
 
+def _check_message(message: Mapping[str, Any], place: str) -> None:
+    if not isinstance(message.get("role", ""), str):
+        raise wrong(f"{place}.role", "a text", message["role"])
+    content = message.get("content")
+    if isinstance(content, list | tuple):
+        _list_of_objects(content, f"{place}.content")
+        for at, part in enumerate(content):
+            check_text(part.get("type", ""), f"{place}.content[{at}].type")
+    elif content is not None and not isinstance(content, str):
+        raise wrong(f"{place}.content", "a text or a list of parts", content)
+    if (calls := message.get("tool_calls")) is not None:
+        _list_of_objects(calls, f"{place}.tool_calls")
+        for at, call in enumerate(calls):
+            check_text(call.get("id") or "", f"{place}.tool_calls[{at}].id")
+    check_depth(message, place)
+
+
 def check_completion(request: CompletionRequest | InfillRequest) -> None:
     """As `check_chat`, of completions and fill-in-the-middle."""
-    if isinstance(request, CompletionRequest):
+    if not isinstance(request, InfillRequest):
+        check_request(request, CompletionRequest)
         if not isinstance(request.prompt, str | list | tuple):
             raise wrong("prompt", "a text, a list of texts or a list of tokens", request.prompt)
     else:
+        check_request(request, InfillRequest)
         for name in ("prefix", "suffix"):
             if not isinstance(getattr(request, name), str):
                 raise wrong(name, "a text", getattr(request, name))
@@ -124,7 +222,5 @@ def _list_of_objects(values: object, place: str) -> None:
 
 
 def _fields(params: object, extra_body: object) -> None:
-    for name, fields in (("params", params), ("extra_body", extra_body)):
-        if not isinstance(fields, Mapping):
-            raise wrong(name, "an object", fields)
-        check_depth(fields, name)
+    check_mapping(params, "params")
+    check_mapping(extra_body, "extra_body")

@@ -15,6 +15,7 @@ from ..transport import (
     StreamCall,
     ask,
 )
+from .inputs import wrong
 
 D = TypeVar("D")
 
@@ -35,6 +36,8 @@ def scales_by_id(
     Raises:
         BadRequestError: For a name that no adapter has, or several.
     """
+    if not isinstance(scales, Mapping):
+        raise wrong("scales", "an object", scales)
     named = any(isinstance(key, str) for key in scales)
     adapters = (yield from lora_adapters(settings, model)) if named else []
     return [

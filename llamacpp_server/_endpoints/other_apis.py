@@ -37,6 +37,7 @@ from ..transport import (
     named,
 )
 from .bodies import parameters
+from .inputs import check_request, check_text, wrong
 
 _ENDS_OF_RESPONSES: Final = ("response.completed", "response.incomplete", "response.failed")
 
@@ -73,6 +74,8 @@ def count_response_tokens(settings: ServerSettings, request: ResponsesRequest) -
 
 def responses_body(request: ResponsesRequest) -> dict[str, Any]:
     """The body of `/v1/responses`."""
+    check_request(request, ResponsesRequest)
+    _check_tools([tool for tool in request.tools if tool.get("type", "function") == "function"])
     body = parameters(request.params)
     body["input"] = request.input if isinstance(request.input, str) else [_item(item) for item in request.input]
     for name in ("instructions", "max_output_tokens", "reasoning", "model"):
@@ -115,6 +118,8 @@ def count_message_tokens(settings: ServerSettings, request: MessagesRequest) -> 
 
 def messages_body(request: MessagesRequest) -> dict[str, Any]:
     """The body of `/v1/messages`."""
+    check_request(request, MessagesRequest)
+    _check_tools(request.tools)
     body: dict[str, Any] = {"messages": [dict(message) for message in request.messages]}
     names = ("max_tokens", "system", "thinking", "temperature", "top_p", "top_k", "chat_template_kwargs", "metadata")
     for name in (*names, "model"):
@@ -128,6 +133,11 @@ def messages_body(request: MessagesRequest) -> dict[str, Any]:
         if (word := body.pop("tool_choice", None)) is not None:
             body["tool_choice"] = {"type": "any" if word == "required" else word}
     return {**body, **request.extra_body}
+
+
+def _check_tools(tools: Sequence[Mapping[str, Any]]) -> None:
+    for number, tool in enumerate(tools):
+        check_text(tool.get("name"), f"tools[{number}].name")
 
 
 def _chosen(tools: Sequence[Mapping[str, Any]], choice: Any, body: dict[str, Any]) -> list[Mapping[str, Any]]:
@@ -151,6 +161,8 @@ def stream_transcription(
     """`/v1/audio/transcriptions`. A path is read away from the event loop."""
     decoder = partial(EventDecoder, transcription_event, _ends_transcription, fold_transcription)
     path = "/v1/audio/transcriptions"
+    if not isinstance(audio, bytes | Path):
+        raise wrong("audio", "bytes or a Path", audio)
     if not isinstance(audio, bytes):
         return StreamCall(
             settings=settings,

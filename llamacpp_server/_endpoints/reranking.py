@@ -15,15 +15,17 @@ from ..transport import (
 )
 from ..vectors import RankRequest, batches
 from .embeddings import locate
+from .inputs import check_list, check_request
 from .oversize import beginning, counts
-from .server import refuse_text, rerank
+from .server import rerank
 
 _MOST_CUTS: Final = 8
 
 
 def rank(settings: ServerSettings, request: RankRequest) -> Program[Rankings]:
     """`/v1/rerank`, as often as it takes."""
-    refuse_text(request.documents, "the documents to rank")
+    check_request(request, RankRequest)
+    check_list(request.documents, "the documents to rank", (str,))
     parts = [_batch(settings, request, first, texts) for first, texts in batches(request.documents, request.batch_size)]
     parts_found = yield from side_by_side(settings, parts)
     found = [ranking for part in parts_found for ranking in part]

@@ -23,6 +23,7 @@ from ..transport import (
     ask_text,
 )
 from .chat import stream_chat
+from .inputs import check_list, check_text
 
 _HEADER: Final = "X-Conversation-Id"
 
@@ -47,6 +48,7 @@ def resume_chat(settings: ServerSettings, conversation_id: str) -> StreamCall[Ch
 
 def find_streams(settings: ServerSettings, conversation_ids: Sequence[str]) -> Program[list[StreamState]]:
     """`POST /v1/streams/lookup`."""
+    check_list(conversation_ids, "conversation_ids", (str,))
     call = Call(method="POST", path="/v1/streams/lookup", body={"conversation_ids": list(conversation_ids)})
     return (yield from ask(settings, call, lambda answer: [StreamState.from_wire(entry) for entry in answer]))
 
@@ -58,5 +60,6 @@ def stop_stream(settings: ServerSettings, conversation_id: str) -> Program[None]
 
 
 def _check(conversation_id: str) -> None:
+    check_text(conversation_id, "conversation_id")
     if not conversation_id or not conversation_id.isascii() or not conversation_id.isprintable():
         raise BadRequestError("a conversation id must be a non-empty string of printable ASCII characters")

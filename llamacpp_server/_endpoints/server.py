@@ -72,7 +72,7 @@ from .bodies import (
     infill_body,
     with_cache_salt,
 )
-from .inputs import check_chat, check_completion, check_list, check_text
+from .inputs import check_chat, check_completion, check_list, check_mapping, check_text
 from .lora import named_loras, scales_by_id
 from .server_memory import recall, recall_by_props
 from .special_tokens import break_special_tokens
@@ -193,6 +193,8 @@ def props(settings: ServerSettings, model: str | None) -> Program[ServerProps]:
 def info(settings: ServerSettings, model: str | None) -> Program[ServerInfo]:
     """`/v1/models`, then `/props` of the model unless a router would have to load it."""
     name = model if model is not None else settings.model
+    if name is not None:
+        check_text(name, "model")
     cards = yield from models(settings)
     try:
         found = yield from props(settings, name)
@@ -245,6 +247,7 @@ def embed(
 ) -> Program[Embeddings]:
     """`/v1/embeddings`, transferred as base64 float32 (a quarter of the bytes of decimal text)."""
     refuse_text(inputs, "the texts to embed")
+    check_mapping(extra_body, "extra_body")
     if not inputs:
         return Embeddings([])
     body = {**named(settings, model), "input": list(inputs), "encoding_format": "base64", **extra_body}
@@ -262,6 +265,7 @@ def embed_tokens(
 ) -> Program[list[list[list[float]]]]:
     """`/embeddings`, the native form: one vector for each token with `--pooling none`, else one vector."""
     refuse_text(inputs, "the texts to embed")
+    check_mapping(extra_body, "extra_body")
     if not inputs:
         return []
     body = {**named(settings, model), "input": list(inputs), **extra_body}
@@ -329,6 +333,7 @@ def rerank(
     """`/v1/rerank`."""
     check_list(documents, "the documents to rank", (str,))
     check_text(query, "query")
+    check_mapping(extra_body, "extra_body")
     if not documents and "texts" not in extra_body:
         return Rankings()
     body: dict[str, Any] = {**named(settings, model), "query": query}

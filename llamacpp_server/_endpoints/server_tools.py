@@ -19,6 +19,7 @@ from ..transport import (
     StreamCall,
     ask,
 )
+from .inputs import check_mapping, check_text
 
 
 def server_tools(settings: ServerSettings) -> Program[list[ServerTool]]:
@@ -47,6 +48,10 @@ def stream_server_tool(
 
 
 def _call(name: str, arguments: Mapping[str, Any], cwd: str | None, *, stream: bool = False) -> Call:
+    check_text(name, "name")
+    check_mapping(arguments, "arguments")
+    if cwd is not None:
+        check_text(cwd, "cwd")
     body = {"tool": name, "params": dict(arguments), **({"stream": True} if stream else {})}
     return Call(method="POST", path="/tools", body=body, headers={} if cwd is None else {"X-Tool-Cwd": cwd})
 

@@ -15,6 +15,7 @@ from ..transport import (
     Ticket,
     admission,
 )
+from .inputs import check_chat
 from .server import ask_fitted, slot_action
 
 _CHAT: Final = "/v1/chat/completions"
@@ -24,12 +25,14 @@ _OPENER: Final[Any] = {"role": "user", "content": "hi"}
 
 def prewarm(settings: ServerSettings, request: ChatRequest) -> Program[PromptRead]:
     """Has the prompt read and one token generated; `max_tokens: 0` would generate one too (b11434)."""
+    check_chat(request)
     body = _once(request)
     return (yield from ask_fitted(settings, _CHAT, body, PromptRead.from_wire, takes_slot=True))
 
 
 def save_prompt(settings: ServerSettings, request: ChatRequest, filename: str, id_slot: int) -> Program[SlotPrompt]:
     """Reads the prompt into a slot and saves the slot, with nobody else of this process in between."""
+    check_chat(request)
     ticket = Ticket()
     try:
         yield from admission(ticket, settings, _slot_call(id_slot))
@@ -48,6 +51,7 @@ def save_prompt(settings: ServerSettings, request: ChatRequest, filename: str, i
 
 def restore_prompt(settings: ServerSettings, request: ChatRequest, filename: str, id_slot: int) -> Program[SlotPrompt]:
     """Restores a slot and looks how much of it the prompt can use, with nobody else of this process in between."""
+    check_chat(request)
     ticket = Ticket()
     try:
         yield from admission(ticket, settings, _slot_call(id_slot))
@@ -68,7 +72,7 @@ def restore_prompt(settings: ServerSettings, request: ChatRequest, filename: str
 
 def _once(request: ChatRequest) -> ChatRequest:
     """The request with one token to generate, for the prompt that an answer would have."""
-    roles = [message["role"] for message in request.messages[-1:]]
+    roles = [message.get("role") for message in request.messages[-1:]]
     messages = [*request.messages] if roles and roles[0] in ("user", "tool") else [*request.messages, _OPENER]
     params = {name: value for name, value in request.params.items() if name not in ("n_predict", "n")}
     return replace(request, messages=messages, params={**params, "max_tokens": 1})
