@@ -19,7 +19,6 @@ from .attributes import Attributes, of_reply, of_request, of_server, seconds_wai
 __all__ = ["Instruments", "Operation"]
 
 _PROVIDER: Final = "llamacpp-server"
-_SCHEMA: Final = "https://opentelemetry.io/schemas/1.37.0"
 
 # The boundaries that the conventions name.
 _TOKENS: Final = [4**power for power in range(14)]
@@ -28,7 +27,7 @@ _FIRST: Final = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.7
 
 # How instrumentations of frameworks say that they have written the call of the model already.
 _SUPPRESSED: Final = ("suppress_language_model_instrumentation", "suppress_instrumentation")
-_OF_OTHERS: Final = ("gen_ai.request.model", "gen_ai.operation.name", "llm.request.type", "openinference.span.kind")
+_OF_LLAMAINDEX: Final = ("openinference.instrumentation.llama_index", "opentelemetry.instrumentation.llamaindex")
 _MODEL_CALLS: Final = {"chat", "text_completion", "embeddings", "rerank", "LLM", "EMBEDDING", "RERANKER"}
 
 
@@ -39,11 +38,15 @@ class Instruments:
         tracers: Gives the tracer; None takes the global one.
         meters: Gives the meter; None takes the global one.
         version: Of this package.
+        genai: Whether spans have the attributes of the GenAI conventions.
     """
 
-    def __init__(self, tracers: TracerProvider | None, meters: MeterProvider | None, version: str) -> None:
-        self.tracer = get_tracer("llamacpp_server", version, tracers, _SCHEMA)
-        meter = get_meter("llamacpp_server", version, meters, _SCHEMA)
+    def __init__(
+        self, tracers: TracerProvider | None, meters: MeterProvider | None, version: str, *, genai: bool
+    ) -> None:
+        self.genai = genai
+        self.tracer = get_tracer("llamacpp_server", version, tracers)
+        meter = get_meter("llamacpp_server", version, meters)
 
         def histogram(name: str, unit: str, about: str, bounds: Sequence[float]) -> Histogram:
             return meter.create_histogram(name, unit, about, explicit_bucket_boundaries_advisory=bounds)
@@ -104,7 +107,7 @@ class Operation:
         instruments.end_lost()
         self._instruments, self._stream = instruments, stream
         self._measured = not any(context.get_value(key, parent) for key in _SUPPRESSED)
-        covered = not self._measured or _is_model_call(trace.get_current_span(parent))
+        covered = not (instruments.genai and self._measured) or _is_model_call(trace.get_current_span(parent))
         model = getattr(request, "model", None) or model or settings.model
         self._common: Attributes = {"gen_ai.operation.name": kind, "gen_ai.provider.name": _PROVIDER}
         if model:
@@ -206,10 +209,14 @@ class Operation:
 
 
 def _is_model_call(span: trace.Span) -> bool:
-    """Whether a span is another instrumentation's, of the call of a model."""
+    """Whether a span is another instrumentation's, of the call of a model.
+
+    Those of LlamaIndex set their attributes when it ends, so their spans are known by the names of our classes.
+    """
     attributes: Mapping[str, Any] = getattr(span, "attributes", None) or {}
-    return any(name in attributes for name in _OF_OTHERS) and (
-        "llm.request.type" in attributes
+    scope = getattr(getattr(span, "instrumentation_scope", None), "name", "")
+    return (
+        (scope in _OF_LLAMAINDEX and getattr(span, "name", "").startswith("LlamaServer"))
         or attributes.get("gen_ai.operation.name") in _MODEL_CALLS
         or attributes.get("openinference.span.kind") in _MODEL_CALLS
     )

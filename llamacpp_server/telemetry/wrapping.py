@@ -48,7 +48,9 @@ _ORIGINALS: Final[list[tuple[type, str, Method]]] = []
 _LOST: Final[list[Callable[[], None]]] = []
 
 
-def instrument(tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None) -> None:
+def instrument(
+    tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None, *, genai: bool = True
+) -> None:
     """Write a span and metrics for each chat, completion, embedding and ranking of this process from now on.
 
     Clients that exist already are included. The second call replaces the first.
@@ -56,12 +58,14 @@ def instrument(tracer_provider: TracerProvider | None = None, meter_provider: Me
     Args:
         tracer_provider: None takes the global one.
         meter_provider: None takes the global one.
+        genai: False leaves model, tokens and operation of each span to an instrumentation of a framework whose spans
+            can't be recognized, such as OpenInference's of LangChain. Other attributes and all metrics stay.
 
     Raises:
         ModuleNotFoundError: Without the package opentelemetry-api (the extra `otel`).
     """
     uninstrument()
-    instruments = Instruments(tracer_provider, meter_provider, __version__)
+    instruments = Instruments(tracer_provider, meter_provider, __version__, genai=genai)
     for whole, stream, client in (
         (_whole, _stream, LlamaServerClient),
         (_async_whole, _async_stream, AsyncLlamaServerClient),
