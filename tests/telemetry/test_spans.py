@@ -25,6 +25,7 @@ from llamacpp_server import (
     RankRequest,
 )
 from llamacpp_server.telemetry import instrument, uninstrument
+from tests.models import Script
 
 SECRET = "a secret of the user"
 SHORT = {"max_tokens": 3, "ignore_eos": True}
@@ -206,6 +207,35 @@ def test_repairs_are_named_and_counted(seen: Seen, client: LlamaServerClient) ->
     assert kinds
     assert set(seen.span()["llamacpp.repairs"]) == kinds
     assert {point.attributes["llamacpp.repair"] for point in seen.metrics()["llamacpp.client.repairs"]} == kinds
+
+
+def test_a_forced_round_is_marked_in_whole_replies_and_streams(seen: Seen, scripted_server: Any) -> None:
+    says = {"Call the tool": '{"a": 1}', "user": Script(says=["Well, ", "so "], endless=True)}
+    tool: Any = {
+        "type": "function",
+        "function": {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}},
+    }
+    request = ChatRequest(
+        messages=[{"role": "user", "content": "Go."}],
+        tools=[tool],
+        tool_choice="add",
+        params={"chat_template_kwargs": {"enable_thinking": False}},
+        forced_call_within=20,
+    )
+    with scripted_server(says, parallel=1).client() as client:
+        client.chat(request)
+        assert seen.span()["llamacpp.forced_round"] is True
+        list(client.stream_chat(request))
+        assert seen.span()["llamacpp.forced_round"] is True
+
+
+def test_reasoning_tokens_are_in_the_span(seen: Seen, pondering_server: LocalServer) -> None:
+    messages: Any = [{"role": "user", "content": "Hello"}]
+    with pondering_server.client() as client:
+        reply = client.chat(ChatRequest(messages=messages, params={"timings_per_token": True}))
+    assert reply.usage is not None
+    assert reply.usage.reasoning_tokens
+    assert seen.span()["gen_ai.usage.reasoning.output_tokens"] == reply.usage.reasoning_tokens
 
 
 def test_a_stream_that_is_left_early_ends_its_span(seen: Seen, client: LlamaServerClient) -> None:
