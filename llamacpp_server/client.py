@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from ._batch import BatchSummary, run_batch
 from ._endpoints import (
@@ -26,8 +25,6 @@ from ._endpoints import (
     slots,
 )
 from ._replies import (
-    fold_chat,
-    fold_completion,
     fold_transcription,
 )
 from .calibration import CalibrationReport, Example
@@ -147,7 +144,7 @@ class LlamaServerClient:
         Raises:
             LlamaServerError: As the type says; `partial` holds what came before a failure.
         """
-        return self._transport.collect(chat.stream_chat(self.settings, request), fold_chat)
+        return self._transport.run(chat.chat(self.settings, request))
 
     def stream_chat(self, request: ChatRequest) -> Iterator[ChatDelta]:
         """Stream a chat reply. Close the iterator to stop early and free the server's slot."""
@@ -155,7 +152,7 @@ class LlamaServerClient:
 
     def complete(self, request: CompletionRequest | InfillRequest) -> CompletionReply:
         """A whole text completion (`/v1/completions`, or `/completion` on a build without it), or text for a gap."""
-        return self._transport.collect(server.stream_complete(self.settings, request), fold_completion)
+        return self._transport.run(server.complete(self.settings, request))
 
     def stream_complete(self, request: CompletionRequest | InfillRequest) -> Iterator[CompletionDelta]:
         """Stream a text completion."""
@@ -163,7 +160,7 @@ class LlamaServerClient:
 
     def infill(self, request: InfillRequest) -> CompletionReply:
         """Fill in the middle between a prefix and a suffix; requires a model with fill-in-the-middle tokens."""
-        return self._transport.collect(server.stream_infill(self.settings, request), fold_completion)
+        return self._transport.run(server.infill(self.settings, request))
 
     def stream_infill(self, request: InfillRequest) -> Iterator[CompletionDelta]:
         """Stream the text of `infill`."""
@@ -349,12 +346,6 @@ class LlamaServerClient:
             ServerFaultError: When the load fails; raised at once.
             NotSupportedError: When the server has one model only.
         """
-        if (name := self._transport.run(router.reports_loads(self.settings, model))) is not None:
-            events = self._transport.stream(router.watch_load(self.settings, name, timeout))
-            with closing(cast(Any, events)) as watched:
-                for event in watched:
-                    if router.ends_load(event, name):
-                        break
         return self._transport.run(router.load_model(self.settings, model, timeout))
 
     def unload_model(self, model: str) -> None:

@@ -1,12 +1,14 @@
-"""What is done for one chat: it is fitted to the server, its tool calls are checked, and asked for again if need be.
+"""What is done for one chat, from top to bottom in `_program`.
 
-Programs as in `transport/exchange.py`; what they decide is in `adapt.py` and `_tools/`.
+The request gets its salt, its media, and the form that the server takes; its answer is relayed. A refusal may teach
+something about the server, and the request is sent once more. Where a required tool call is missing, a second round
+gets it alone. Programs as in `transport/exchange.py`; what they decide is in `adapt.py` and `_tools/`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -30,6 +32,7 @@ from .._replies import (
     WholeChatDecoder,
     WithoutPrefill,
     WithoutTopLogprobs,
+    fold_chat,
     pipeline,
 )
 from .._schemas import (
@@ -50,18 +53,27 @@ from .._tools import (
     with_answer_tool,
 )
 from ..chat import ChatDelta, ChatReply, ChatRequest, Repair
-from ..errors import LlamaServerError, MissingToolCallError, NotSupportedError
+from ..errors import (
+    BadRequestError,
+    LlamaServerError,
+    MissingToolCallError,
+    NotSupportedError,
+    ServerBusyError,
+    ServerFaultError,
+)
 from ..settings import ServerSettings, redact_url
 from ..transport import (
     Call,
+    Delivery,
     Program,
-    StreamCall,
+    Ticket,
+    begin,
     named,
 )
 from .adapt import fit, learn, look_at_template
 from .bodies import answers_of, chat_body, with_cache_salt
 from .inputs import check_chat
-from .lora import named_loras
+from .lora import with_lora_ids
 from .server import end_reasoning, with_progress
 from .server_memory import OriginCheck, recall
 from .special_tokens import break_special_tokens, may_hold_tokens
@@ -69,80 +81,178 @@ from .thinking_watch import ThinkingWatch
 
 Decoder = Callable[[], StreamDecoder[ChatDelta]]
 Filters = list[Callable[[], DeltaFilter[ChatDelta]]]
-Chat = StreamCall[ChatDelta]
 
 _PATH: Final = "/v1/chat/completions"
+_REFUSALS: Final = (BadRequestError, NotSupportedError, ServerFaultError)
 # Seconds for ending a thought while its stream waits.
 _CONTROL_PATIENCE: Final = 5.0
 _NO_TOOLS: Final = "the model's chat template does not support tools, so the server drops them silently"
 
 
-def stream_chat(settings: ServerSettings, request: ChatRequest) -> Chat:
-    """`/v1/chat/completions`, with its media, fitted to the server; and once more when that is found to be wanting.
+@dataclass(frozen=True, slots=True)
+class _Chat:
+    """What is asked for.
+
+    Attributes:
+        settings: Where it goes.
+        request: With its salt, and with the answer's form as a tool where it has both.
+        choice: Of its tools; None where it has none.
+        repairs: What was rewritten so far.
+    """
+
+    settings: ServerSettings
+    request: ChatRequest
+    choice: ToolChoice | None = None
+    repairs: tuple[Repair, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One request of a chat, adapted to the server, and how its answer is read.
+
+    Attributes:
+        chat: What it is for.
+        request: Before it was adapted.
+        body: As it is sent.
+        decoder: Makes a decoder for one answer.
+        forced: Whether it is the one that gets a required call alone.
+        goes_on: Whether that one may follow it.
+        first: What the round before it ended in; None where there was none.
+    """
+
+    chat: _Chat
+    request: ChatRequest
+    body: dict[str, Any]
+    decoder: Decoder
+    forced: bool = False
+    goes_on: bool = False
+    first: LlamaServerError | None = None
+
+
+def chat(settings: ServerSettings, request: ChatRequest) -> Program[ChatReply]:
+    """A whole reply of `stream_chat`."""
+    deltas: list[ChatDelta] = []
+    yield from stream_chat(settings, request, deltas)
+    return fold_chat(deltas)
+
+
+def stream_chat(
+    settings: ServerSettings, request: ChatRequest, collected: list[ChatDelta] | None = None
+) -> Program[None]:
+    """`/v1/chat/completions`, with its media, adapted to the server; and once more when it lacks a required call.
+
+    What can't be sent is raised at once, unless something has to be asked before.
 
     Raises:
         BadRequestError: For what can't be sent.
-        NotSupportedError: When a call is demanded of a template that is known to have no tools, and no other way is
+        NotSupportedError: When a call is required of a template that is known to have no tools, and no other way is
             allowed.
     """
     check_chat(request)
-    request = with_cache_salt(request)
+    wanted = _Chat(settings, with_cache_salt(request))
+    if request.tools:
+        wanted = _Chat(settings, *with_answer_tool(wanted.request))
+        log_repairs(wanted.repairs)
+    ready = None if _asks_before(wanted) else _first_round(wanted)
+    return _program(wanted, ready, collected)
+
+
+def _program(wanted: _Chat, ready: _Round | None, collected: list[ChatDelta] | None) -> Program[None]:
+    """Everything that is done for a chat, in order."""
+    delivery = yield from begin(wanted.settings, _PATH, collected)
+    if ready is None:
+        ready = _first_round((yield from _looked_up(wanted)))
+    try:
+        return (yield from _relay(delivery, ready))
+    except LlamaServerError as error:
+        if not (ready.goes_on and can_follow(error, limited=is_limited(ready.body))):
+            raise
+        # Its traceback would refer to this frame, and this frame to it.
+        missing = error.with_traceback(None)
+    try:
+        yield from _relay(delivery.next_round(), _forced_round(ready.chat, missing))
+    except LlamaServerError as error:
+        error.earlier = (missing, *error.earlier)
+        raise
+
+
+def _asks_before(wanted: _Chat) -> bool:
+    """Whether the server or another has to be asked before the chat can be sent."""
+    request = wanted.request
+    due = recall(wanted.settings, request.model).is_due(tools=bool(request.tools))
+    return due or holds_media(request.messages) or may_hold_tokens(request) or _asks_for_template(wanted)
+
+
+def _asks_for_template(wanted: _Chat) -> bool:
+    """Whether it is not known if the template supports tools."""
+    known = recall(wanted.settings, wanted.request.model)
+    return wanted.choice is not None and wanted.choice.word != "none" and known.tools is None and not known.looked
+
+
+def _looked_up(wanted: _Chat) -> Program[_Chat]:
+    """The chat with its media read and special tokens broken up, and with its template looked at."""
+    settings, request = wanted.settings, wanted.request
     if recall(settings, request.model).is_due(tools=bool(request.tools)):
-
-        def confirmed() -> Program[Chat]:
-            yield from look_at_template(settings, request.model)
-            return _media_chat(settings, request)
-
-        return _later(settings, confirmed)
-    return _media_chat(settings, request)
-
-
-def _media_chat(settings: ServerSettings, request: ChatRequest) -> Chat:
-    """A salted chat whose media are not ready yet."""
-    media = holds_media(request.messages)
-    if not media and not may_hold_tokens(request):
-        return _tool_chat(settings, request)
-
-    def first() -> Program[Chat]:
-        ready, converted = (yield from with_media(request)) if media else (request, ())
-        ready, broken = yield from break_special_tokens(settings, ready)
-        return _tool_chat(settings, ready, (*converted, *broken))
-
-    return _later(settings, first)
+        yield from look_at_template(settings, request.model)
+    request, converted = (yield from with_media(request)) if holds_media(request.messages) else (request, ())
+    request, broken = yield from break_special_tokens(settings, request)
+    if _asks_for_template(wanted):
+        yield from look_at_template(settings, request.model)
+    return replace(wanted, request=request, repairs=(*converted, *broken, *wanted.repairs))
 
 
-def _tool_chat(settings: ServerSettings, request: ChatRequest, before: tuple[Repair, ...] = ()) -> Chat:
-    """A chat whose media are ready, by the way that its tools need; `before` is what was repaired already."""
-    if not request.tools:
-        return _chat(settings, request, None, before)
-    original, known = request, recall(settings, request.model)
-    request, choice, repairs = with_answer_tool(request)
-    log_repairs(repairs)
-    repaired = (*before, *repairs)
-    if choice.word == "none" or known.tools is True:
-        return _chat(settings, request, choice, repaired)
-    if known.tools is None and not known.looked:
+def _relay(delivery: Delivery, ready: _Round) -> Program[None]:
+    """Send a round and relay its answer; after a refusal that taught something, the round as it is made then."""
+    settings = ready.chat.settings
+    call = yield from _call_of(ready)
+    while True:
+        ticket = Ticket()
+        try:
+            yield from delivery.admission(ticket, call)
+            try:
+                reply = yield from delivery.open(ticket, call)
+            except _REFUSALS as error:
+                if not (yield from _teaches(ready, error)):
+                    raise
+                ready = _forced_round(ready.chat, ready.first) if ready.forced else _round(ready.chat)
+                call = yield from _call_of(ready)
+                reply = yield from delivery.open(ticket, call)
+            return (yield from delivery.relay(ticket, reply, call, ready.decoder(), _watch(settings, ready)))
+        except ServerBusyError as error:
+            delivery.begin_again(error)
+        finally:
+            ticket.place.left = True
+            ticket.leave()
 
-        def first() -> Program[Chat]:
-            yield from look_at_template(settings, request.model)
-            if recall(settings, request.model).tools is None:
-                return _chat(settings, request, choice, repaired)
-            return _tool_chat(settings, original, before)
 
-        return _later(settings, first)
-    if known.tools is None:
-        return _chat(settings, request, choice, repaired)
+def _call_of(ready: _Round) -> Program[Call]:
+    body = yield from with_lora_ids(ready.chat.settings, ready.body)
+    return Call(method="POST", path=_PATH, body=body, takes_slot=True)
+
+
+def _teaches(ready: _Round, error: LlamaServerError) -> Program[bool]:
+    """Whether the round can be made anew after a refusal; not where the reason could not be found out."""
+    try:
+        return (yield from learn(ready.chat.settings, ready.request, ready.body, error))
+    except LlamaServerError:
+        return False
+
+
+def _first_round(wanted: _Chat) -> _Round:
+    """The round that a chat begins with: the forced one where the template has no tools."""
+    settings, request, choice = wanted.settings, wanted.request, wanted.choice
+    if choice is None or choice.word == "none" or recall(settings, request.model).tools is not False:
+        return _round(wanted)
     if choice.forced is None:
         warn_once(f"{_NO_TOOLS} ({request.model or settings.model or redact_url(settings.base_url)})")
-        return _chat(settings, request, choice, (*repaired, Repair("no_tools", "tools", _NO_TOOLS)))
+        return _round(replace(wanted, repairs=(*wanted.repairs, Repair("no_tools", "tools", _NO_TOOLS))))
     if not (request.check_calls and request.forced_round):
         raise NotSupportedError(_NO_TOOLS, remedy="start the server with a --chat-template-file that supports tools")
-    return _forced_chat(settings, request, choice, repaired)
+    return _forced_round(wanted, None)
 
 
-def _chat(
-    settings: ServerSettings, request: ChatRequest, choice: ToolChoice | None, before: tuple[Repair, ...]
-) -> Chat:
+def _round(wanted: _Chat) -> _Round:
+    settings, request, choice = wanted.settings, wanted.request, wanted.choice
     fitted, repairs = fit(settings, request)
     body = {**named(settings, None), **chat_body(fitted)}
     answers = answers_of(body)
@@ -157,24 +267,30 @@ def _chat(
         filters.append(partial(ToolCallFilter, rules, answers, texts))
     if choice is not None and choice.answer is not None:
         filters.append(partial(AnswerFilter, choice.answer))
-
-    def recover(error: LlamaServerError) -> Program[Chat | None]:
-        worth_it = yield from learn(settings, request, body, error)
-        return _chat(settings, request, choice, before) if worth_it else None
-
-    def follow(error: LlamaServerError) -> Chat | None:
-        if choice is None or not can_follow(error, limited=is_limited(body)):
-            return None
-        return _forced_chat(settings, request, choice, (), error)
-
-    goes_on = follow if rules is not None and rules.round_follows else None
-    decoder = _decoder(body, before + repairs, filters)
-    return _asked(settings, body, decoder, recover=recover, follow=goes_on, watch=_watch(settings, request))
+    decoder = _decoder(settings, body, wanted.repairs + repairs, filters)
+    return _Round(wanted, request, body, decoder, goes_on=rules is not None and rules.round_follows)
 
 
-def _later(settings: ServerSettings, first: Callable[[], Program[Chat]]) -> Chat:
-    """A chat that can only be made when something else was done."""
-    return StreamCall(settings=settings, call=Call(method="POST", path=_PATH), decoder=ChatStreamDecoder, first=first)
+def _forced_round(wanted: _Chat, first: LlamaServerError | None) -> _Round:
+    """The round that gets the call alone, after one that ended in `first`."""
+    settings, request, choice = wanted.settings, wanted.request, wanted.choice
+    if choice is None:
+        raise ValueError("a round for a tool call needs tools")
+    ended = isinstance(first, MissingToolCallError) and first.finish_reason == "stop"
+    said = first.partial.content if ended and first is not None and isinstance(first.partial, ChatReply) else ""
+    without = recall(settings, request.model).tools is False
+    asked = forced_request(request, choice.tools, said, tools_in_text=without)
+    fitted, repairs = fit(settings, asked)
+    body = {**named(settings, None), **chat_body(fitted)}
+    rules = replace(_rules(request, choice, body, 1), within=None, round_follows=False)
+    filters: Filters = [
+        *_filters(fitted, body, 1),
+        partial(AnswerAsToolCall, choice.forced or "required", first),
+        partial(ToolCallFilter, rules),
+        *([] if choice.answer is None else [partial(AnswerFilter, choice.answer)]),
+    ]
+    before = wanted.repairs if first is None else ()
+    return _Round(wanted, asked, body, _decoder(settings, body, before + repairs, filters), forced=True, first=first)
 
 
 def _rules(request: ChatRequest, choice: ToolChoice, body: Mapping[str, Any], answers: int) -> CallRules:
@@ -190,48 +306,12 @@ def _rules(request: ChatRequest, choice: ToolChoice, body: Mapping[str, Any], an
     )
 
 
-def _forced_chat(
-    settings: ServerSettings,
-    request: ChatRequest,
-    choice: ToolChoice,
-    before: tuple[Repair, ...],
-    first: LlamaServerError | None = None,
-) -> Chat:
-    """The round that gets the call alone."""
-    forced = choice.forced or "required"
-    ended = isinstance(first, MissingToolCallError) and first.finish_reason == "stop"
-    said = first.partial.content if ended and first is not None and isinstance(first.partial, ChatReply) else ""
-    without = recall(settings, request.model).tools is False
-    asked = forced_request(request, choice.tools, said, tools_in_text=without)
-    fitted, repairs = fit(settings, asked)
-    body = {**named(settings, None), **chat_body(fitted)}
-    rules = replace(_rules(request, choice, body, 1), within=None, round_follows=False)
-    filters: Filters = [
-        *_filters(fitted, body, 1),
-        partial(AnswerAsToolCall, forced, first),
-        partial(ToolCallFilter, rules),
-        *([] if choice.answer is None else [partial(AnswerFilter, choice.answer)]),
-    ]
-
-    def recover(error: LlamaServerError) -> Program[Chat | None]:
-        worth_it = yield from learn(settings, asked, body, error)
-        return _forced_chat(settings, request, choice, before, first) if worth_it else None
-
-    return _asked(settings, body, _decoder(body, before + repairs, filters), recover=recover)
-
-
-def _asked(settings: ServerSettings, body: dict[str, Any], decoder: Decoder, **steps: Any) -> Chat:
-    """The request of a body, with its progress told and its adapters named; `steps` are those of `StreamCall`."""
+def _decoder(settings: ServerSettings, body: dict[str, Any], repairs: tuple[Repair, ...], filters: Filters) -> Decoder:
+    """What reads the answer to a body; it is made to ask for progress where somebody listens."""
+    decoder = pipeline(partial(ChatStreamDecoder if body.get("stream") else WholeChatDecoder, repairs), filters)
     if settings.on_progress is not None:
         decoder = with_progress(settings.on_progress, decoder, body)
-    decoder = pipeline(decoder, [partial(OriginCheck, settings, body.get("model"))])
-    call = Call(method="POST", path=_PATH, body=body, takes_slot=True)
-    return named_loras(StreamCall(settings=settings, call=call, decoder=decoder, **steps))
-
-
-def _decoder(body: Mapping[str, Any], repairs: tuple[Repair, ...], filters: Filters) -> Decoder:
-    """What reads the answer to a body."""
-    return pipeline(partial(ChatStreamDecoder if body.get("stream") else WholeChatDecoder, repairs), filters)
+    return pipeline(decoder, [partial(OriginCheck, settings, body.get("model"))])
 
 
 def _filters(fitted: ChatRequest, body: Mapping[str, Any], answers: int) -> Filters:
@@ -253,11 +333,11 @@ def _filters(fitted: ChatRequest, body: Mapping[str, Any], answers: int) -> Filt
     return filters
 
 
-def _watch(settings: ServerSettings, request: ChatRequest) -> ThinkingWatch | None:
-    seconds, control = request.max_thinking_seconds, request.thinking_control
-    if seconds is None and control is None:
+def _watch(settings: ServerSettings, ready: _Round) -> ThinkingWatch | None:
+    seconds, control = ready.request.max_thinking_seconds, ready.request.thinking_control
+    if ready.forced or (seconds is None and control is None):
         return None
-    return ThinkingWatch(seconds, control, lambda reply_id: _end_thinking(settings, reply_id, request.model))
+    return ThinkingWatch(seconds, control, lambda reply_id: _end_thinking(settings, reply_id, ready.request.model))
 
 
 def _end_thinking(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:

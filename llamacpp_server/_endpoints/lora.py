@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from ..errors import BadRequestError
 from ..results import LoraAdapter
@@ -12,12 +11,9 @@ from ..settings import ServerSettings, redact_url
 from ..transport import (
     Call,
     Program,
-    StreamCall,
     ask,
 )
 from .inputs import wrong
-
-D = TypeVar("D")
 
 
 def lora_adapters(settings: ServerSettings, model: str | None) -> Program[list[LoraAdapter]]:
@@ -59,15 +55,8 @@ def _id_of(name: str, adapters: Sequence[LoraAdapter], settings: ServerSettings)
     )
 
 
-def named_loras(stream: StreamCall[D]) -> StreamCall[D]:
-    """The request as it is, or where it names adapters, one that first asks the server for their numbers."""
-    body: Any = stream.call.body
+def with_lora_ids(settings: ServerSettings, body: dict[str, Any]) -> Program[dict[str, Any]]:
+    """The body of a request as it is; where it names adapters, with the numbers that the server gives them."""
     if not isinstance(body.get("lora"), Mapping):
-        return stream
-
-    def first() -> Program[StreamCall[D]]:
-        lora = yield from scales_by_id(stream.settings, body["lora"], body.get("model"))
-        call = replace(stream.call, body={**body, "lora": lora})
-        return replace(stream, call=call, fallback=stream.fallback and replace(stream.fallback, body=call.body))
-
-    return replace(stream, first=first)
+        return body
+    return {**body, "lora": (yield from scales_by_id(settings, body["lora"], body.get("model")))}

@@ -31,10 +31,12 @@ from ..transcription import TranscriptionEvent
 from ..transport import (
     Call,
     Program,
-    StreamCall,
     Work,
     ask,
+    begin,
     named,
+    stream_call,
+    stream_reply,
 )
 from .bodies import parameters
 from .inputs import check_request, check_text, wrong
@@ -42,7 +44,7 @@ from .inputs import check_request, check_text, wrong
 _ENDS_OF_RESPONSES: Final = ("response.completed", "response.incomplete", "response.failed")
 
 
-def stream_response(settings: ServerSettings, request: ResponsesRequest) -> StreamCall[ResponsesEvent]:
+def stream_response(settings: ServerSettings, request: ResponsesRequest) -> Program[None]:
     """`/v1/responses`."""
     body = {**named(settings, None), **responses_body(request), "stream": True}
     report = settings.on_progress
@@ -54,12 +56,9 @@ def stream_response(settings: ServerSettings, request: ResponsesRequest) -> Stre
             if report is not None and event.progress is not None:
                 report(Progress.of_prompt(event.progress))
 
-    return StreamCall(
-        settings=settings,
-        call=Call(method="POST", path="/v1/responses", body=body, takes_slot=True),
-        decoder=partial(EventDecoder, responses_event, _ends_response, ResponsesReply.from_events),
-        watch=None if report is None else watch,
-    )
+    call = Call(method="POST", path="/v1/responses", body=body, takes_slot=True)
+    decoder = partial(EventDecoder, responses_event, _ends_response, ResponsesReply.from_events)
+    return stream_call(settings, call, decoder, watch=None if report is None else watch)
 
 
 def _ends_response(event: ResponsesEvent) -> bool:
@@ -98,16 +97,16 @@ def _item(item: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"type": "message", **item} if item.get("role") == "assistant" else item
 
 
-def stream_message(settings: ServerSettings, request: MessagesRequest) -> StreamCall[MessagesEvent]:
+def stream_message(settings: ServerSettings, request: MessagesRequest) -> Program[None]:
     """`/v1/messages`."""
     body = {**named(settings, None), **messages_body(request), "stream": True}
-    return StreamCall(
-        settings=settings,
-        call=Call(method="POST", path="/v1/messages", body=body, takes_slot=True),
-        decoder=partial(
-            EventDecoder, messages_event, lambda event: event.type == "message_stop", MessagesReply.from_events
-        ),
-    )
+    call = Call(method="POST", path="/v1/messages", body=body, takes_slot=True)
+    decoder = partial(EventDecoder, messages_event, _ends_message, MessagesReply.from_events)
+    return stream_call(settings, call, decoder)
+
+
+def _ends_message(event: MessagesEvent) -> bool:
+    return event.type == "message_stop"
 
 
 def count_message_tokens(settings: ServerSettings, request: MessagesRequest) -> Program[int]:
@@ -155,38 +154,28 @@ def _input_tokens(answer: Any) -> int:
     return int(answer["input_tokens"])
 
 
-def stream_transcription(
-    settings: ServerSettings, audio: bytes | Path, fields: Mapping[str, object]
-) -> StreamCall[TranscriptionEvent]:
+def stream_transcription(settings: ServerSettings, audio: bytes | Path, fields: Mapping[str, object]) -> Program[None]:
     """`/v1/audio/transcriptions`. A path is read away from the event loop."""
-    decoder = partial(EventDecoder, transcription_event, _ends_transcription, fold_transcription)
-    path = "/v1/audio/transcriptions"
     if not isinstance(audio, bytes | Path):
         raise wrong("audio", "bytes or a Path", audio)
-    if not isinstance(audio, bytes):
-        return StreamCall(
-            settings=settings,
-            call=Call(method="POST", path=path),
-            decoder=decoder,
-            first=lambda: _read_audio(settings, audio, fields),
-        )
+    return _transcription(settings, audio, fields)
+
+
+def _transcription(settings: ServerSettings, audio: bytes | Path, fields: Mapping[str, object]) -> Program[None]:
+    path = "/v1/audio/transcriptions"
+    delivery = yield from begin(settings, path)
+    recording: bytes = audio if isinstance(audio, bytes) else (yield Work(partial(_bytes_of, audio)))
     boundary = secrets.token_hex(16)
     texts = {**named(settings, None), **_given(fields), "stream": "true"}
     call = Call(
         method="POST",
         path=path,
-        body=multipart(boundary, texts, audio),
+        body=multipart(boundary, texts, recording),
         content_type=f"multipart/form-data; boundary={boundary}",
         takes_slot=True,
     )
-    return StreamCall(settings=settings, call=call, decoder=decoder)
-
-
-def _read_audio(
-    settings: ServerSettings, path: Path, fields: Mapping[str, object]
-) -> Program[StreamCall[TranscriptionEvent]]:
-    audio: bytes = yield Work(partial(_bytes_of, path))
-    return stream_transcription(settings, audio, fields)
+    decoder = partial(EventDecoder, transcription_event, _ends_transcription, fold_transcription)
+    yield from stream_reply(delivery, call, decoder)
 
 
 def _bytes_of(path: Path) -> bytes:

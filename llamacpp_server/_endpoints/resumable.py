@@ -11,16 +11,16 @@ from .._replies import (
     ThinkTagFilter,
     pipeline,
 )
-from ..chat import ChatDelta, ChatRequest
+from ..chat import ChatRequest
 from ..errors import BadRequestError
 from ..results import StreamState
 from ..settings import ServerSettings
 from ..transport import (
     Call,
     Program,
-    StreamCall,
     ask,
     ask_text,
+    stream_call,
 )
 from .chat import stream_chat
 from .inputs import check_list, check_text
@@ -28,22 +28,17 @@ from .inputs import check_list, check_text
 _HEADER: Final = "X-Conversation-Id"
 
 
-def stream_resumable_chat(
-    settings: ServerSettings, request: ChatRequest, conversation_id: str
-) -> StreamCall[ChatDelta]:
+def stream_resumable_chat(settings: ServerSettings, request: ChatRequest, conversation_id: str) -> Program[None]:
     """A chat whose bytes the server keeps. A new one with the same id ends the old one."""
     _check(conversation_id)
     return stream_chat(settings.replace(headers={**settings.headers, _HEADER: conversation_id}), request)
 
 
-def resume_chat(settings: ServerSettings, conversation_id: str) -> StreamCall[ChatDelta]:
+def resume_chat(settings: ServerSettings, conversation_id: str) -> Program[None]:
     """`GET /v1/stream`: the reply from its beginning, then as it is generated."""
     _check(conversation_id)
-    return StreamCall(
-        settings=settings,
-        call=Call(method="GET", path="/v1/stream", query={"conv_id": conversation_id, "from": "0"}),
-        decoder=pipeline(ChatStreamDecoder, [partial(ThinkTagFilter, 1)]),
-    )
+    call = Call(method="GET", path="/v1/stream", query={"conv_id": conversation_id, "from": "0"})
+    return stream_call(settings, call, pipeline(ChatStreamDecoder, [partial(ThinkTagFilter, 1)]))
 
 
 def find_streams(settings: ServerSettings, conversation_ids: Sequence[str]) -> Program[list[StreamState]]:

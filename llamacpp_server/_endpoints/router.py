@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -21,19 +23,24 @@ from ..errors import (
     ServerFaultError,
     ServerLoadingError,
 )
-from ..progress import ModelEvent
+from ..progress import ModelEvent, Progress
 from ..results import ModelCard
 from ..settings import ServerSettings, redact_url
 from ..transport import (
+    Bound,
     Call,
     Program,
+    Read,
     Sleep,
-    StreamCall,
+    Ticket,
     ask,
     ask_text,
+    begin,
+    stream_reply,
 )
 from .server import models
 
+_EVENTS: Final = Call(method="GET", path="/models/sse")
 LOADED: Final = ("loaded", "sleeping")
 _ENDS: Final = (*LOADED, "failed", "unloaded")
 # llama-swap's words for what a router calls otherwise.
@@ -64,7 +71,11 @@ def _swap_state(wire: object) -> str | None:
 
 
 def load_model(settings: ServerSettings, model: str, timeout: float | None) -> Program[ModelCard]:
-    """Starts a load and waits for its end; a load that fails is raised at once."""
+    """Starts a load and waits for its end, with its progress reported; a load that fails is raised at once."""
+    if settings.on_progress is not None:
+        card = yield from card_of(settings, model)
+        if card.status is not None and card.status not in LOADED:
+            yield from _watched_load(settings, settings.on_progress, card.id, timeout)
     try:
         yield from _begin(settings, model)
     except NotFoundError:
@@ -146,52 +157,48 @@ def delete_model(settings: ServerSettings, model: str) -> Program[None]:
     yield from ask(settings, Call(method="DELETE", path="/models", query={"model": model}), _any)
 
 
-def watch_models(settings: ServerSettings) -> StreamCall[ModelEvent]:
+def watch_models(settings: ServerSettings) -> Program[None]:
     """`/models/sse`, or the events of llama-swap."""
-    return StreamCall(
-        settings=settings.replace(read_timeout=None),  # nothing may happen for hours
-        call=Call(method="GET", path="/models/sse"),
-        decoder=ModelEventDecoder,
-        fallback=Call(method="GET", path="/api/events"),
-    )
+    settings = settings.replace(read_timeout=None)  # nothing may happen for hours
+    delivery = yield from begin(settings, _EVENTS.path)
+    swap = Call(method="GET", path="/api/events")
+    yield from stream_reply(delivery, _EVENTS, ModelEventDecoder, fallback=swap)
 
 
-def watch_load(settings: ServerSettings, model: str, timeout: float | None) -> StreamCall[ModelEvent]:
-    """A load's events, which are told as they come. It begins once the server listens for watchers."""
-
-    def report(events: Sequence[ModelEvent]) -> None:
-        for event in events:
-            if event.model == model and event.progress is not None and settings.on_progress is not None:
-                settings.on_progress(event.progress)
-
+def _watched_load(
+    settings: ServerSettings, report: Callable[[Progress], None], model: str, timeout: float | None
+) -> Program[None]:
+    """Starts a load once the server listens for watchers, and reports its progress until it is over."""
     patience = settings.load_timeout if timeout is None else timeout
-    return StreamCall(
-        settings=settings.replace(read_timeout=patience, total_timeout=patience),
-        call=Call(method="GET", path="/models/sse"),
-        decoder=ModelEventDecoder,
-        watch=report,
-        then=lambda: _begin(settings, model),
-    )
+    settings = settings.replace(read_timeout=patience, total_timeout=patience)
+    delivery = yield from begin(settings, _EVENTS.path, [])
+    ticket = Ticket()
+    try:
+        reply = yield from delivery.open(ticket, _EVENTS)
+        try:
+            yield from _begin(settings, model)
+        except LlamaServerError as error:
+            with suppress(LlamaServerError):
+                yield Read(reply, 0.0)  # a time long past: the events end at once
+            raise error from error.__cause__
+        yield from delivery.relay(ticket, reply, _EVENTS, _LoadDecoder(model), partial(_report_load, report, model))
+    finally:
+        ticket.place.left = True
+        ticket.leave()
+    yield Bound(None)
 
 
-def reports_loads(settings: ServerSettings, model: str) -> Program[str | None]:
-    """The model's own name, where its load is to be told and can be; None where not."""
-    if settings.on_progress is None:
-        return None
-    card = yield from card_of(settings, model)
-    return None if card.status is None or card.status in LOADED else card.id
-
-
-def ends_load(event: ModelEvent, model: str) -> bool:
-    """Whether a load is over with this event, one way or the other."""
-    return event.model == model and event.status in _ENDS
+def _report_load(report: Callable[[Progress], None], model: str, events: Sequence[ModelEvent]) -> None:
+    for event in events:
+        if event.model == model and event.progress is not None:
+            report(event.progress)
 
 
 class ModelEventDecoder:
     """Bytes of either server's events -> what they say of models. The end of the stream is the end of the server."""
 
     is_done = False
-    over = False
+    over: bool = False
 
     def __init__(self) -> None:
         self._sse = SSEDecoder()
@@ -207,6 +214,20 @@ class ModelEventDecoder:
     def with_partial(self, error: LlamaServerError) -> LlamaServerError:
         """`error` as it is."""
         return error
+
+
+class _LoadDecoder(ModelEventDecoder):
+    """Events of a server until the load of a model is over, one way or the other."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self._model = model
+
+    def feed(self, data: bytes) -> list[ModelEvent]:
+        """Events that `data` completes."""
+        events = super().feed(data)
+        self.over = any(event.model == self._model and event.status in _ENDS for event in events)
+        return events
 
 
 def _events(payload: bytes) -> list[ModelEvent]:

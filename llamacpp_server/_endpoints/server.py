@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from types import MappingProxyType, NoneType
@@ -19,6 +20,7 @@ from .._replies import (
     ProgressFilter,
     StreamDecoder,
     WholeCompletionDecoder,
+    fold_completion,
     parse_embeddings,
     pipeline,
     usage_from_wire,
@@ -28,7 +30,7 @@ from .._tools import (
     with_answer_tool,
 )
 from .._values import figure, text, whole
-from ..chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest
+from ..chat import ChatDelta, ChatRequest, CompletionDelta, CompletionReply, CompletionRequest, InfillRequest
 from ..errors import (
     BadRequestError,
     MalformedReplyError,
@@ -56,11 +58,12 @@ from ..settings import ServerSettings, redact_url
 from ..transport import (
     Call,
     Program,
-    StreamCall,
     ask,
     ask_text,
     ask_text_and_headers,
+    begin,
     named,
+    stream_reply,
 )
 from .adapt import fit, learn, look_at_template
 from .bodies import (
@@ -73,7 +76,7 @@ from .bodies import (
     with_cache_salt,
 )
 from .inputs import check_chat, check_completion, check_list, check_mapping, check_text
-from .lora import named_loras, scales_by_id
+from .lora import scales_by_id, with_lora_ids
 from .server_memory import recall, recall_by_props
 from .special_tokens import break_special_tokens
 
@@ -84,33 +87,58 @@ D = TypeVar("D", ChatDelta, CompletionDelta)
 # -- chat and completion
 
 
+def complete(settings: ServerSettings, request: CompletionRequest | InfillRequest) -> Program[CompletionReply]:
+    """A whole reply of `stream_complete`."""
+    deltas: list[CompletionDelta] = []
+    yield from stream_complete(settings, request, deltas)
+    return fold_completion(deltas)
+
+
 def stream_complete(
-    settings: ServerSettings, request: CompletionRequest | InfillRequest
-) -> StreamCall[CompletionDelta]:
+    settings: ServerSettings,
+    request: CompletionRequest | InfillRequest,
+    collected: list[CompletionDelta] | None = None,
+) -> Program[None]:
     """`/v1/completions`; `/completion` on a server that has only the native family, and for ids of tokens."""
     check_completion(request)
     if isinstance(request, InfillRequest):
-        return stream_infill(settings, request)
+        return stream_infill(settings, request, collected)
     body = {**named(settings, None), **completion_body(request)}
     decoder = _completion_decoder(body)
     if settings.on_progress is not None:
         decoder = with_progress(settings.on_progress, decoder, body)
-    native = Call(method="POST", path="/completion", body=body, takes_slot=True)
-    usual = Call(method="POST", path="/v1/completions", body=body, takes_slot=True)
-    call = native if body.get("return_tokens") else usual
-    return named_loras(StreamCall(settings=settings, call=call, decoder=decoder, fallback=native))
+    path = "/completion" if body.get("return_tokens") else "/v1/completions"
+    return _completion(settings, path, body, decoder, collected)
 
 
-def stream_infill(settings: ServerSettings, request: InfillRequest) -> StreamCall[CompletionDelta]:
+def infill(settings: ServerSettings, request: InfillRequest) -> Program[CompletionReply]:
+    """A whole reply of `stream_infill`."""
+    deltas: list[CompletionDelta] = []
+    yield from stream_infill(settings, request, deltas)
+    return fold_completion(deltas)
+
+
+def stream_infill(
+    settings: ServerSettings, request: InfillRequest, collected: list[CompletionDelta] | None = None
+) -> Program[None]:
     """`/infill`."""
     check_completion(request)
     body = {**named(settings, None), **infill_body(request)}
-    call = StreamCall(
-        settings=settings,
-        call=Call(method="POST", path="/infill", body=body, takes_slot=True),
-        decoder=_completion_decoder(body),
-    )
-    return named_loras(call)
+    return _completion(settings, "/infill", body, _completion_decoder(body), collected)
+
+
+def _completion(
+    settings: ServerSettings,
+    path: str,
+    body: dict[str, Any],
+    decoder: Callable[[], StreamDecoder[CompletionDelta]],
+    collected: list[CompletionDelta] | None,
+) -> Program[None]:
+    delivery = yield from begin(settings, path, collected)
+    body = yield from with_lora_ids(settings, body)
+    call = Call(method="POST", path=path, body=body, takes_slot=True)
+    native = None if path == "/infill" else replace(call, path="/completion")
+    yield from stream_reply(delivery, call, decoder, fallback=native)
 
 
 def with_progress(

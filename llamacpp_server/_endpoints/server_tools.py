@@ -16,8 +16,8 @@ from ..settings import ServerSettings
 from ..transport import (
     Call,
     Program,
-    StreamCall,
     ask,
+    stream_call,
 )
 from .inputs import check_mapping, check_text
 
@@ -38,13 +38,10 @@ def call_server_tool(
 
 def stream_server_tool(
     settings: ServerSettings, name: str, arguments: Mapping[str, Any], cwd: str | None
-) -> StreamCall[ServerToolChunk]:
+) -> Program[None]:
     """`POST /tools` with `stream`; closing it ends the tool."""
-    return StreamCall(
-        settings=settings.replace(max_retries=0),
-        call=_call(name, arguments, cwd, stream=True),
-        decoder=partial(EventDecoder, ServerToolChunk.from_wire, lambda chunk: chunk.done),
-    )
+    decoder = partial(EventDecoder, ServerToolChunk.from_wire, lambda chunk: chunk.done)
+    return stream_call(settings.replace(max_retries=0), _call(name, arguments, cwd, stream=True), decoder)
 
 
 def _call(name: str, arguments: Mapping[str, Any], cwd: str | None, *, stream: bool = False) -> Call:

@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from .concurrency import atogether as atogether
     from .concurrency import together as together
     from .effects import Admit as Admit
+    from .effects import Bound as Bound
     from .effects import Enter as Enter
     from .effects import Program as Program
     from .effects import Read as Read
+    from .effects import Relay as Relay
     from .effects import Send as Send
     from .effects import Sleep as Sleep
     from .effects import Together as Together
@@ -41,14 +43,17 @@ if TYPE_CHECKING:
     from .retry import next_wait as next_wait
     from .shells import AsyncTransport as AsyncTransport
     from .shells import Transport as Transport
-    from .streaming import StreamCall as StreamCall
+    from .streaming import Delivery as Delivery
+    from .streaming import begin as begin
+    from .streaming import stream_call as stream_call
+    from .streaming import stream_reply as stream_reply
     from .unnamed import address_in_use as address_in_use
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
         "concurrency": ("atogether", "together"),
-        "effects": ("Admit", "Enter", "Program", "Read", "Send", "Sleep", "Together", "Work"),
+        "effects": ("Admit", "Bound", "Enter", "Program", "Read", "Relay", "Send", "Sleep", "Together", "Work"),
         "encoding": ("encode",),
         "exchange": (
             "Call",
@@ -66,7 +71,7 @@ __getattr__, __dir__ = lazy(
         "recent_failures": ("note_refusal", "refused_at"),
         "retry": ("MAX_RETRY_AFTER", "Attempts", "Wait", "next_wait"),
         "shells": ("AsyncTransport", "Transport"),
-        "streaming": ("StreamCall",),
+        "streaming": ("Delivery", "begin", "stream_call", "stream_reply"),
         "unnamed": ("address_in_use",),
     },
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from .._replies import StreamDecoder
+from ..errors import LlamaServerError
 from .gate import Gate, Place, Ticket
 
 T = TypeVar("T")
@@ -127,5 +129,91 @@ class Work:
     function: Callable[[], Any]
 
 
-Effect = Send | Read | Sleep | Enter | Admit | Together | Work
-Program = Generator[Effect, Any, T]
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """Raise `RequestTimeoutError` when the program's further waits last beyond a time. What it relays has its own.
+
+    Attributes:
+        deadline: Time on the monotonic clock; None sets none.
+        url: The address that the error names, without credentials.
+    """
+
+    deadline: float | None
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Decode an answer as it comes, and pass its deltas on to whoever reads the stream.
+
+    An error of the answer, or of its connection, is thrown into the program, with what had come as its `partial`.
+
+    Attributes:
+        reply: The answer.
+        decoder: Makes deltas of its bytes; of this answer only.
+        ticket: Holds its place; it stays the program's.
+        deadline: Time on the monotonic clock by which the answer must be complete; None sets none.
+        watch: Called with the deltas of each piece; the program that it gives runs before they are passed on.
+        collected: Gets the deltas, and the reader gets none; None passes them on.
+    """
+
+    reply: OpenReply
+    decoder: StreamDecoder[Any]
+    ticket: Ticket
+    deadline: float | None = None
+    watch: Callable[[Sequence[Any]], Program[None] | None] | None = None
+    collected: list[Any] | None = None
+
+
+Effect = Send | Read | Sleep | Enter | Admit | Together | Work | Relay
+Program = Generator[Effect | Bound, Any, T]
+
+
+def relayed(relay: Relay) -> Program[None]:
+    """A program that does nothing else."""
+    yield relay
+
+
+def passed(deltas: Sequence[Any], collected: list[Any] | None) -> Sequence[Any]:
+    """The deltas for a reader of their stream: none where they are collected."""
+    if collected is None:
+        return deltas
+    collected += deltas
+    return ()
+
+
+class Running(Generic[T]):
+    """A program that is under way: what it asks for next, and what came of what it asked for.
+
+    Attributes:
+        result: Of the last effect.
+        error: What it ended in instead.
+        bound: The bound that the program has set.
+        value: What the program returned.
+    """
+
+    __slots__ = ("_program", "bound", "error", "result", "value")
+
+    value: T
+
+    def __init__(self, program: Program[T]) -> None:
+        self._program = program
+        self.result: Any = None
+        self.error: LlamaServerError | None = None
+        self.bound = Bound(None)
+
+    def next(self) -> Effect | None:
+        """What has to be carried out now; None when the program has returned."""
+        while True:
+            result, error = self.result, self.error
+            self.result = self.error = None
+            try:
+                effect = self._program.send(result) if error is None else self._program.throw(error)
+            except StopIteration as stop:
+                self.value = stop.value
+                return None
+            finally:
+                del result, error  # an error whose traceback refers to it would be garbage in a cycle
+            if not isinstance(effect, Bound):
+                return effect
+            self.bound = effect

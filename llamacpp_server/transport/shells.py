@@ -13,7 +13,8 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -27,12 +28,12 @@ from .._replies import (
     MAX_EVENT_BYTES,
     StreamDecoder,
 )
-from ..errors import LlamaServerError, MalformedReplyError, RequestTimeoutError, ServerBusyError
+from ..errors import LlamaServerError, MalformedReplyError, RequestTimeoutError
 from ..settings import redact_url, split_unix
 from .concurrency import atogether, awork, together, work
 from .content import apieces, pieces
-from .deadlines import apieces_until, auntil, just_after, pieces_until, too_late, until
-from .effects import Admit, Effect, Enter, Program, Read, Send, Together, Work
+from .deadlines import apieces_until, auntil, pieces_until, too_late, until
+from .effects import Admit, Effect, Enter, Program, Read, Relay, Running, Send, Together, Work, passed, relayed
 from .exchange import deadline_in
 from .gate import PATIENCE, Ticket
 from .httpx_errors import failures, translate
@@ -52,12 +53,10 @@ from .httpx_setup import (
 from .leaving import Scope, cut, hand_over, keep, keep_for_parent, leave
 from .leaving import start as close_what_was_left
 from .lost_streams import unwatch, watch
-from .streaming import StreamCall, crowded_again, next_round, open_stream
 
 __all__ = ["AsyncTransport", "Transport"]
 
 T = TypeVar("T")
-D = TypeVar("D")
 
 # Seconds after which a request that waits for a place looks whether those in front can't go on.
 _LOOK: Final = 0.25
@@ -99,21 +98,11 @@ class Transport:
 
     def run(self, program: Program[T], scope: Scope | None = None) -> T:
         """The result of a program; its requests are those of `scope`."""
-        scope = Scope() if scope is None else scope
-        result: Any = None
-        error: LlamaServerError | None = None
+        scope, running = Scope() if scope is None else scope, Running(program)
         try:
-            while True:
-                try:
-                    effect = program.send(result) if error is None else program.throw(error)
-                except StopIteration as stop:
-                    return stop.value  # type: ignore[no-any-return]  # StopIteration has no type for it
-                result = error = None
-                scope.check()
-                try:
-                    result = self._perform(effect, scope)
-                except failures(LlamaServerError) as failed:
-                    error = _error(failed, effect)
+            while (effect := running.next()) is not None:
+                self._carry_out(effect, running, scope)
+            return running.value
         except LlamaServerError:
             raise
         except BaseException:
@@ -124,27 +113,26 @@ class Transport:
             # The program gives back what it holds.
             program.close()
 
-    def stream(self, call: StreamCall[D]) -> Iterator[D]:
-        """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
-        deadline = deadline_in(call.settings.total_timeout)
-        following: StreamCall[D] | None = call
-        while following is not None:
-            scope, ticket, current, following = Scope(), Ticket(), following, None
-            try:
-                with until(just_after(deadline), redact_url(current.settings.base_url + current.call.path)):
-                    opened, asked = self.run(open_stream(current, ticket), scope)
-                reply, decoder, place = cast(httpx.Response, opened), asked.decoder(), ticket.place
-                feed, aside_of = decoder.feed, asked.watch
+    def stream(self, program: Program[object], scope: Scope | None = None) -> Iterator[Any]:  # noqa: C901 (as below)
+        """What a program relays, as it comes. Closing it closes the connection, which stops the server's work."""
+        scope, running = Scope() if scope is None else scope, Running(program)
+        try:
+            while (effect := running.next()) is not None:
+                if not isinstance(effect, Relay):
+                    self._carry_out(effect, running, scope)
+                    continue
+                reply, decoder, place = cast(httpx.Response, effect.reply), effect.decoder, effect.ticket.place
+                feed, aside_of, collected = decoder.feed, effect.watch, effect.collected
                 watch(place)
                 try:
-                    chunks = keep(scope, reply, pieces_until(pieces(reply), deadline))
+                    chunks = keep(scope, reply, pieces_until(pieces(reply), effect.deadline))
                     try:
                         for data in chunks:
                             deltas = feed(data)
                             if aside_of is not None and (aside := aside_of(deltas)) is not None:
                                 self.run(aside)
                             place.paused = time.monotonic()
-                            yield from deltas
+                            yield from passed(deltas, collected)
                             place.paused, place.thread = None, threading.get_ident()
                             if decoder.over:
                                 break
@@ -152,30 +140,21 @@ class Transport:
                         if not decoder.is_done:
                             raise
                     place.paused = time.monotonic()
-                    yield from decoder.close()
+                    yield from passed(decoder.close(), collected)
                 except failures(LlamaServerError) as failed:
-                    error = _stream_error(failed, reply, decoder)
-                    following = next_round(asked, error, deadline)
-                    if following is None:
-                        raise error from error.__cause__
-            finally:
-                # This may run in a finaliser, at any place of the program: no lock may be taken here.
-                ticket.place.left = True
-                unwatch(ticket.place)
-                leave(scope)
-                ticket.leave()
-
-    def collect(self, call: StreamCall[D], fold: Callable[[Iterable[D]], T]) -> T:
-        """What `fold` makes of all deltas; begun anew where others filled the context that the slots share."""
-        deadline = deadline_in(call.settings.total_timeout)
-        while True:
-            try:
-                return fold(list(self.stream(call)))
-            except ServerBusyError as error:
-                again = crowded_again(call, error, deadline)
-                if again is None:
-                    raise
-                call = again
+                    running.error = _stream_error(failed, reply, decoder)
+                finally:
+                    # This may run in a finaliser, at any place of the program: no lock may be taken here.
+                    place.left = True
+                    unwatch(place)
+                    leave(scope)
+        except (LlamaServerError, GeneratorExit):
+            raise
+        except BaseException:
+            _cut(self, scope)
+            raise
+        finally:
+            program.close()
 
     def turn(self) -> AbstractContextManager[Any]:
         """A lock for what need not be asked by many at once; the thread that has it may take it again."""
@@ -198,15 +177,17 @@ class Transport:
         # Reentrant: a signal handler may ask the model while this very thread holds one.
         self._lock, self._turn = threading.RLock(), threading.RLock()
 
-    def _perform(self, effect: Effect, scope: Scope) -> Any:
+    def _carry_out(self, effect: Effect, running: Running[Any], scope: Scope) -> None:
+        scope.check()
+        try:
+            with until(running.bound.deadline, running.bound.url):
+                running.result = self._perform(effect, scope)
+        except failures(LlamaServerError) as failed:
+            running.error = _error(failed, effect)
+
+    def _perform(self, effect: Effect, scope: Scope) -> Any:  # noqa: PLR0911 (one for each effect)
         if isinstance(effect, Send):
-            close_what_was_left()
-            client = self._client(effect)
-            request = build(client, effect, self._cookies.sent_with(effect), scope)
-            with until(effect.deadline, _asked(effect)):
-                reply = client.send(request, stream=True, follow_redirects=False)
-            self._cookies.keep(effect, reply)
-            return reply
+            return self._send(effect, scope)
         if isinstance(effect, Read):
             return b"".join(_bounded(cast(httpx.Response, effect.reply), effect))
         if isinstance(effect, Enter | Admit):
@@ -215,7 +196,18 @@ class Transport:
             return together(self.run, effect, partial(_cut, self))
         if isinstance(effect, Work):
             return work(effect.function)
+        if isinstance(effect, Relay):
+            return deque(self.stream(relayed(effect), scope), 0)
         return time.sleep(effect.seconds)
+
+    def _send(self, effect: Send, scope: Scope) -> httpx.Response:
+        close_what_was_left()
+        client = self._client(effect)
+        request = build(client, effect, self._cookies.sent_with(effect), scope)
+        with until(effect.deadline, _asked(effect)):
+            reply = client.send(request, stream=True, follow_redirects=False)
+        self._cookies.keep(effect, reply)
+        return reply
 
     def _client(self, send: Send) -> httpx.Client:
         socket = split_unix(send.url)[1]
@@ -262,43 +254,34 @@ class AsyncTransport:
 
     async def run(self, program: Program[T]) -> T:
         """The result of a program."""
-        result: Any = None
-        error: LlamaServerError | None = None
+        running = Running(program)
         try:
-            while True:
-                try:
-                    effect = program.send(result) if error is None else program.throw(error)
-                except StopIteration as stop:
-                    return stop.value  # type: ignore[no-any-return]  # StopIteration has no type for it
-                result = error = None
-                try:
-                    result = await self._perform(effect)
-                except failures(LlamaServerError) as failed:
-                    error = _error(failed, effect)
+            while (effect := running.next()) is not None:
+                await self._carry_out(effect, running)
+            return running.value
         finally:
             # The program gives back what it holds.
             program.close()
 
-    async def stream(self, call: StreamCall[D]) -> AsyncIterator[D]:  # noqa: C901 (the flow of a stream in one place)
-        """Deltas as they come. Closing the iterator closes the connection, which stops the server's work."""
-        deadline = deadline_in(call.settings.total_timeout)
-        following: StreamCall[D] | None = call
-        while following is not None:
-            ticket, current, following = Ticket(), following, None
-            try:
-                async with auntil(just_after(deadline), redact_url(current.settings.base_url + current.call.path)):
-                    opened, asked = await self.run(open_stream(current, ticket))
-                reply, decoder, place = cast(httpx.Response, opened), asked.decoder(), ticket.place
-                feed, aside_of = decoder.feed, asked.watch
+    async def stream(self, program: Program[object]) -> AsyncIterator[Any]:  # noqa: C901 (the flow in one place)
+        """What a program relays, as it comes. Closing it closes the connection, which stops the server's work."""
+        running = Running(program)
+        try:
+            while (effect := running.next()) is not None:
+                if not isinstance(effect, Relay):
+                    await self._carry_out(effect, running)
+                    continue
+                reply, decoder, place = cast(httpx.Response, effect.reply), effect.decoder, effect.ticket.place
+                feed, aside_of, collected = decoder.feed, effect.watch, effect.collected
                 watch(place)
                 try:
                     try:
-                        async for data in apieces_until(apieces(reply), deadline):
+                        async for data in apieces_until(apieces(reply), effect.deadline):
                             deltas = feed(data)
                             if aside_of is not None and (aside := aside_of(deltas)) is not None:
                                 await self.run(aside)
                             place.paused = time.monotonic()
-                            for delta in deltas:
+                            for delta in passed(deltas, collected):
                                 yield delta
                             place.paused = None
                             if decoder.over:
@@ -307,31 +290,15 @@ class AsyncTransport:
                         if not decoder.is_done:
                             raise
                     place.paused = time.monotonic()
-                    for delta in decoder.close():
+                    for delta in passed(decoder.close(), collected):
                         yield delta
                 except failures(LlamaServerError) as failed:
-                    error = _stream_error(failed, reply, decoder)
-                    following = next_round(asked, error, deadline)
-                    if following is None:
-                        raise error from error.__cause__
+                    running.error = _stream_error(failed, reply, decoder)
                 finally:
+                    unwatch(place)
                     await reply.aclose()
-            finally:
-                ticket.place.left = True
-                unwatch(ticket.place)
-                ticket.leave()
-
-    async def collect(self, call: StreamCall[D], fold: Callable[[Iterable[D]], T]) -> T:
-        """What `fold` makes of all deltas; begun anew where others filled the context that the slots share."""
-        deadline = deadline_in(call.settings.total_timeout)
-        while True:
-            try:
-                return fold([delta async for delta in self.stream(call)])
-            except ServerBusyError as error:
-                again = crowded_again(call, error, deadline)
-                if again is None:
-                    raise
-                call = again
+        finally:
+            program.close()
 
     def turn(self) -> anyio.Lock:
         """A lock of this event loop, for what need not be asked by many at once."""
@@ -356,14 +323,16 @@ class AsyncTransport:
         self._turns: WeakKeyDictionary[Any, anyio.Lock] = WeakKeyDictionary()
         self._keepers: WeakKeyDictionary[Any, AsyncGenerator[None]] = WeakKeyDictionary()
 
-    async def _perform(self, effect: Effect) -> Any:
+    async def _carry_out(self, effect: Effect, running: Running[Any]) -> None:
+        try:
+            async with auntil(running.bound.deadline, running.bound.url):
+                running.result = await self._perform(effect)
+        except failures(LlamaServerError) as failed:
+            running.error = _error(failed, effect)
+
+    async def _perform(self, effect: Effect) -> Any:  # noqa: PLR0911 (one for each effect)
         if isinstance(effect, Send):
-            client = self._client(effect)
-            request = build(client, effect, self._cookies.sent_with(effect))
-            async with auntil(effect.deadline, _asked(effect)):
-                reply = await client.send(request, stream=True, follow_redirects=False)
-            self._cookies.keep(effect, reply)
-            return reply
+            return await self._send(effect)
         if isinstance(effect, Read):
             return b"".join([data async for data in _abounded(cast(httpx.Response, effect.reply), effect)])
         if isinstance(effect, Enter | Admit):
@@ -372,7 +341,17 @@ class AsyncTransport:
             return await atogether(self.run, effect)
         if isinstance(effect, Work):
             return await awork(effect.function)
+        if isinstance(effect, Relay):
+            return [delta async for delta in self.stream(relayed(effect))]
         return await anyio.sleep(effect.seconds)
+
+    async def _send(self, effect: Send) -> httpx.Response:
+        client = self._client(effect)
+        request = build(client, effect, self._cookies.sent_with(effect))
+        async with auntil(effect.deadline, _asked(effect)):
+            reply = await client.send(request, stream=True, follow_redirects=False)
+        self._cookies.keep(effect, reply)
+        return reply
 
     def _client(self, send: Send) -> httpx.AsyncClient:
         socket = split_unix(send.url)[1]

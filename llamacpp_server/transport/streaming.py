@@ -1,15 +1,27 @@
-"""A request whose answer is decoded while it comes: what may come before it, instead of it and after it.
+"""A request whose answer is decoded while it comes, and begun anew where others crowd it out.
 
-Programs as in `exchange.py`.
+Programs as in `exchange.py`. One holds the place of its request from admission to the end of the answer, and gives it
+back in a `finally`, first by a store, which no interrupt can cut in two:
+
+    delivery = yield from begin(settings, "/v1/…")
+    while True:
+        ticket = Ticket()
+        try:
+            yield from delivery.admission(ticket, call)
+            reply = yield from delivery.open(ticket, call)
+            return (yield from delivery.relay(ticket, reply, call, decoder()))
+        except ServerBusyError as error:
+            delivery.begin_again(error)
+        finally:
+            ticket.place.left = True
+            ticket.leave()
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 from .._replies import (
     BodyAsStream,
@@ -20,137 +32,156 @@ from .._replies import (
     not_this_api,
 )
 from ..chat import ChatReply, CompletionReply
-from ..errors import (
-    BadRequestError,
-    LlamaServerError,
-    NotFoundError,
-    NotSupportedError,
-    ServerBusyError,
-    ServerFaultError,
-)
+from ..errors import NotFoundError, ServerBusyError
 from ..settings import ServerSettings, redact_url
-from .effects import OpenReply, Program, Read
+from .deadlines import just_after
+from .effects import Bound, OpenReply, Program, Read, Relay
 from .exchange import Call, admission, deadline_in, placed_reply, run_alone, within
 from .gate import Ticket
-
-D = TypeVar("D")
 
 # How often an answer that was crowded out in its middle is begun anew.
 _MOST_CROWDED: Final = 8
 
+Watch = Callable[[Sequence[Any]], Program[None] | None]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamCall(Generic[D]):
-    """A request whose answer is decoded while it comes.
 
-    Attributes:
-        settings: Where it goes.
-        call: The request.
-        decoder: Makes a decoder for one answer.
-        fallback: Asked instead when the server has no such endpoint.
-        recover: After a refusal, another request that the server may take; None where there is none.
-        watch: Called with the deltas as they come; what it gives is done before they are passed on.
-        first: What has to be done before there is a request: its result is taken instead of this one.
-        then: Run once the answer has begun, before anything of it is read.
-        follow: After an answer that ended in an error, another request whose answer goes on from it, or None.
-        earlier: What the rounds before this one ended in.
-        crowded: What it ended in before, when others filled the context that the slots share, for each time.
+def begin(settings: ServerSettings, path: str, collected: list[Any] | None = None) -> Program[Delivery]:
+    """The delivery of a reply, whose `total_timeout` begins now and holds for all that the program does from here on.
+
+    Args:
+        settings: Where its requests go.
+        path: Of the endpoint, for errors.
+        collected: Gets the deltas; None passes them on to whoever reads the stream.
+    """
+    deadline = deadline_in(settings.total_timeout)
+    # What has a deadline of its own fails at that time, and knows more of what failed.
+    yield Bound(just_after(deadline), redact_url(settings.base_url + path))
+    return Delivery(settings, deadline, collected)
+
+
+class Delivery:
+    """One round of a reply: it may be sent several times, but its reader sees one answer.
+
+    Args:
+        settings: Where its request goes.
+        deadline: Time on the monotonic clock by which all must be done; None sets none.
+        collected: As in `begin`.
+        is_first: Whether no other round came before; the time of the first token is that of the first one.
     """
 
-    settings: ServerSettings
-    call: Call
-    decoder: Callable[[], StreamDecoder[D]]
-    fallback: Call | None = None
-    recover: Callable[[LlamaServerError], Program[StreamCall[D] | None]] | None = None
-    watch: Callable[[Sequence[D]], Program[None] | None] | None = None
-    first: Callable[[], Program[StreamCall[D]]] | None = None
-    then: Callable[[], Program[None]] | None = None
-    follow: Callable[[LlamaServerError], StreamCall[D] | None] | None = None
-    earlier: tuple[LlamaServerError, ...] = ()
-    crowded: tuple[ServerBusyError, ...] = ()
+    def __init__(
+        self, settings: ServerSettings, deadline: float | None, collected: list[Any] | None, *, is_first: bool = True
+    ) -> None:
+        self._settings, self._deadline, self._collected = settings, deadline, collected
+        self._started = time.monotonic() if is_first else None
+        self._kept = 0 if collected is None else len(collected)
+        self._crowded: list[ServerBusyError] = []
+        self._relayed = self._start_shown = False
 
+    def next_round(self) -> Delivery:
+        """The delivery of another round that goes on from this one."""
+        return Delivery(self._settings, self._deadline, self._collected, is_first=False)
 
-def open_stream(stream: StreamCall[D], ticket: Ticket) -> Program[tuple[OpenReply, StreamCall[D]]]:
-    """An answer that is a stream of events (or a whole reply where no stream was asked for), and its request.
+    def admission(self, ticket: Ticket, call: Call) -> Program[None]:
+        """Get a place for the request: one beside which nothing starts, when it was crowded out before."""
+        settings, self._relayed = within(self._settings, self._deadline), False
+        if self._crowded:
+            return run_alone(ticket, settings, call, self._crowded[-1], len(self._crowded))
+        return admission(ticket, settings, call)
 
-    The ticket gets the place; the caller gives it back.
-    """
-    started, deadline = time.monotonic(), deadline_in(stream.settings.total_timeout)
-    earlier, crowded = stream.earlier, stream.crowded
-    while stream.first is not None:
-        stream = yield from stream.first()
-    try:
-        if crowded:
-            yield from run_alone(ticket, stream.settings, stream.call, crowded[-1], len(crowded))
-        else:
-            yield from admission(ticket, stream.settings, stream.call)
-        reply, stream = yield from _answer(ticket, stream, deadline)
+    def open(self, ticket: Ticket, call: Call) -> Program[OpenReply]:
+        """The answer once its headers are there.
+
+        Raises:
+            MalformedReplyError: When it is a web page.
+        """
+        reply = yield from placed_reply(ticket, within(self._settings, self._deadline), call)
         kind = reply.headers.get("content-type", "")
         if "html" in kind:
-            body = yield Read(reply, deadline)
-            shown = redact_url(stream.settings.base_url + stream.call.path)
-            raise not_this_api(body, kind, shown, reply.status_code)
-        if stream.then is not None:
-            yield from stream.then()
-    except LlamaServerError as error:
-        error.earlier = (*earlier, *error.earlier)
-        raise
-    decoder = stream.decoder
-    if "json" in kind and isinstance(stream.call.body, Mapping) and stream.call.body.get("stream"):
-        decoder = partial(_of_one_body, decoder)
-    return reply, replace(stream, earlier=earlier, crowded=crowded, decoder=partial(_timed, decoder, started, earlier))
+            body = yield Read(reply, self._deadline)
+            raise not_this_api(body, kind, redact_url(self._settings.base_url + call.path), reply.status_code)
+        return reply
+
+    def relay(
+        self,
+        ticket: Ticket,
+        reply: OpenReply,
+        call: Call,
+        decoder: StreamDecoder[Any],
+        watch: Watch | None = None,
+    ) -> Program[None]:
+        """Pass the answer on, as `Relay` does; `decoder` is a new one."""
+        streamed = isinstance(call.body, Mapping) and call.body.get("stream")
+        if streamed and "json" in reply.headers.get("content-type", ""):
+            decoder = BodyAsStream(decoder)
+        filters: list[DeltaFilter[Any]] = [] if self._started is None else [FirstTokenTimer(self._started)]
+        if self._start_shown:
+            filters.append(_StartOnce())
+        self._relayed = True
+        yield Relay(reply, Pipeline(decoder, filters) if filters else decoder, ticket, self._deadline, watch,
+                    self._collected)  # fmt: skip
+
+    def begin_again(self, error: ServerBusyError) -> None:
+        """Prepare to send the request once more, alone, where others filled the context that the slots share.
+
+        Only for an answer of which nothing was shown; what was collected of it is dropped.
+
+        Raises:
+            ServerBusyError: `error`, where that is not so.
+        """
+        unseen = self._collected is not None
+        if not unseen and (not self._relayed or _has_text(error.partial)):
+            raise error
+        if not error.shared_context or len(self._crowded) >= _MOST_CROWDED:
+            raise error
+        if self._collected is not None:
+            del self._collected[self._kept :]
+        else:
+            self._start_shown = self._start_shown or error.partial is not None
+        self._crowded.append(error)
 
 
-def _of_one_body(decoder: Callable[[], StreamDecoder[D]]) -> StreamDecoder[D]:
-    """A decoder for a reply that says it is one JSON text, though a stream was asked for."""
-    return BodyAsStream(decoder())
+def stream_reply(
+    delivery: Delivery,
+    call: Call,
+    decoder: Callable[[], StreamDecoder[Any]],
+    *,
+    fallback: Call | None = None,
+    watch: Watch | None = None,
+) -> Program[None]:
+    """Send a request and relay its answer.
 
-
-def _timed(
-    decoder: Callable[[], StreamDecoder[D]], started: float, earlier: Sequence[LlamaServerError]
-) -> StreamDecoder[D]:
-    """A decoder that tells when the first token came; of a reply in several rounds, that of the first."""
-    return decoder() if earlier else Pipeline(decoder(), [FirstTokenTimer(started)])
-
-
-def _answer(ticket: Ticket, stream: StreamCall[D], deadline: float | None) -> Program[tuple[OpenReply, StreamCall[D]]]:
-    """The answer to a request, or to the one that took its place."""
-    try:
-        return (yield from placed_reply(ticket, within(stream.settings, deadline), stream.call)), stream
-    except NotFoundError:
-        if stream.fallback is None:
-            raise
-        return (yield from placed_reply(ticket, within(stream.settings, deadline), stream.fallback)), stream
-    except (BadRequestError, NotSupportedError, ServerFaultError) as error:
-        other = yield from _recovered(stream, error)
-        if other is None:
-            raise
-        if other.first is not None:
-            other = yield from other.first()
-        return (yield from placed_reply(ticket, within(other.settings, deadline), other.call)), other
-
-
-def next_round(stream: StreamCall[D], error: LlamaServerError, deadline: float | None) -> StreamCall[D] | None:
-    """What to ask after an answer that ended in an error; None raises it."""
-    if not _has_text(error.partial) and (again := crowded_again(stream, error, deadline)) is not None:
-        if error.partial is None:
-            return again
-        return replace(again, decoder=partial(_without_start, stream.decoder))
-    other = stream.follow(error) if stream.follow is not None else None
-    if other is None:
-        error.earlier = (*stream.earlier, *error.earlier)
-        return None
-    return replace(other, settings=within(other.settings, deadline), earlier=(*stream.earlier, error))
-
-
-def crowded_again(stream: StreamCall[D], error: LlamaServerError, deadline: float | None) -> StreamCall[D] | None:
-    """The request once more, alone, where others filled the context that the slots share; None for another error.
-
-    Only for an answer of which nothing was shown.
+    Args:
+        delivery: Of `begin`.
+        call: The request.
+        decoder: Makes a decoder for one answer.
+        fallback: Sent instead when the server has no such endpoint.
+        watch: As in `Relay`.
     """
-    if not isinstance(error, ServerBusyError) or not error.shared_context or len(stream.crowded) >= _MOST_CROWDED:
-        return None
-    return replace(stream, settings=within(stream.settings, deadline), crowded=(*stream.crowded, error))
+    while True:
+        ticket = Ticket()
+        try:
+            yield from delivery.admission(ticket, call)
+            try:
+                reply = yield from delivery.open(ticket, call)
+            except NotFoundError:
+                if fallback is None:
+                    raise
+                reply = yield from delivery.open(ticket, fallback)
+            return (yield from delivery.relay(ticket, reply, call, decoder(), watch))
+        except ServerBusyError as error:
+            delivery.begin_again(error)
+        finally:
+            ticket.place.left = True
+            ticket.leave()
+
+
+def stream_call(
+    settings: ServerSettings, call: Call, decoder: Callable[[], StreamDecoder[Any]], *, watch: Watch | None = None
+) -> Program[None]:
+    """`stream_reply` for a request before which nothing has to be asked."""
+    delivery = yield from begin(settings, call.path)
+    yield from stream_reply(delivery, call, decoder, watch=watch)
 
 
 def _has_text(reply: object) -> bool:
@@ -167,14 +198,3 @@ class _StartOnce(DeltaFilter[Any]):
     def add(self, deltas: list[Any]) -> list[Any]:
         """The deltas without it."""
         return [delta if delta.start is None else delta._replace(start=None) for delta in deltas]
-
-
-def _without_start(decoder: Callable[[], StreamDecoder[D]]) -> StreamDecoder[D]:
-    return Pipeline(decoder(), [_StartOnce()])
-
-
-def _recovered(stream: StreamCall[D], error: LlamaServerError) -> Program[StreamCall[D] | None]:
-    try:
-        return (yield from stream.recover(error)) if stream.recover is not None else None
-    except LlamaServerError:
-        return None  # the reason could not be found out, so the refusal itself is what is told

@@ -19,7 +19,19 @@ TRANSPORT_NAMES = {
 
 # Connections belong to event loops on one side only. Blocking calls are interrupted at any bytecode, and finalised by
 # the collector; awaited ones end at an await, and by their event loop.
-OWN_WAYS = {"__init__", "close", "turn", "_client", "run", "stream", "_perform", "after_fork", "_renew"}
+OWN_WAYS = {
+    "__init__",
+    "close",
+    "turn",
+    "_client",
+    "run",
+    "stream",
+    "_carry_out",
+    "_perform",
+    "_send",
+    "after_fork",
+    "_renew",
+}
 
 
 class Blocking(ast.NodeTransformer):

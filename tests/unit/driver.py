@@ -2,11 +2,15 @@
 
 import json
 from dataclasses import dataclass, field
+from unittest.mock import patch
 from urllib.parse import parse_qsl, urlsplit
 
+from llamacpp_server._replies import DeltaFilter
 from llamacpp_server.transport import (
+    Bound,
     Enter,
     Read,
+    Relay,
     Send,
     Sleep,
 )
@@ -34,7 +38,7 @@ class Conversation:
         self._answers = list(answers)
 
     def run(self, program):
-        """The program's result; its effects are kept here."""
+        """The program's result, or the decoder of the answer that it relays; its effects are kept here."""
         result = None
         try:
             while True:
@@ -46,6 +50,11 @@ class Conversation:
                     result = effect.reply.content
                 elif isinstance(effect, Enter):
                     effect.ticket.enter(effect.gate, effect.place)
+                elif isinstance(effect, Relay):
+                    program.close()
+                    return effect.decoder
+                elif isinstance(effect, Bound):
+                    result = None
                 else:
                     assert isinstance(effect, Sleep)
                     self.slept.append(effect.seconds)
@@ -62,3 +71,14 @@ class Conversation:
             body = None if send.content is None else json.loads(send.content)
             found.append((send.method, parts.path, dict(parse_qsl(parts.query)), body))
         return found
+
+
+class _Untimed(DeltaFilter):
+    def add(self, deltas):
+        return deltas
+
+
+def decoder_of(program):
+    """What decodes the stream that a program relays, but for the time of its first token."""
+    with patch("llamacpp_server.transport.streaming.FirstTokenTimer", lambda started: _Untimed()):
+        return Conversation([Answer(headers={"content-type": "text/event-stream"})]).run(program)

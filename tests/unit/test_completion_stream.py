@@ -18,13 +18,14 @@ from llamacpp_server._endpoints import (
 from llamacpp_server._replies import (
     CompletionStreamDecoder,
 )
+from tests.unit.driver import decoder_of
 from tests.unit.events import DONE, TOP, event
 
 ENTRY = {"id": 66, "token": "?", "logprob": -4.8, "top_logprobs": []}
 
 
 def decode(*pieces, prompt="x", **params):
-    decoder = stream_complete(ServerSettings(), CompletionRequest(prompt=prompt, params=params)).decoder()
+    decoder = decoder_of(stream_complete(ServerSettings(), CompletionRequest(prompt=prompt, params=params)))
     return [delta for piece in pieces for delta in decoder.feed(piece)] + decoder.close()
 
 

@@ -25,6 +25,7 @@ from llamacpp_server._replies import (
     chat_reply,
     completion_reply,
 )
+from tests.unit.driver import decoder_of
 
 CALL = {"type": "function", "function": {"name": "get_w", "arguments": '{"city" : "a"\n}'}, "id": "uDddpp"}
 REPLY = {
@@ -44,12 +45,12 @@ NATIVE = {"index": 0, "content": "Hi", "tokens": [7, 8], "id_slot": 0, "stop": T
 
 def decode_whole(body, pieces=1):
     request = ChatRequest(messages=[{"role": "user", "content": "x"}], extra_body={"stream": False})
-    return decoded(stream_chat(ServerSettings(), request).decoder(), body, pieces)
+    return decoded(decoder_of(stream_chat(ServerSettings(), request)), body, pieces)
 
 
 def decode_completion(body, pieces=1):
     request = CompletionRequest(prompt="x", extra_body={"stream": False})
-    return decoded(stream_complete(ServerSettings(), request).decoder(), body, pieces)
+    return decoded(decoder_of(stream_complete(ServerSettings(), request)), body, pieces)
 
 
 def decoded(decoder, body, pieces):

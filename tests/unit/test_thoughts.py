@@ -13,6 +13,7 @@ from llamacpp_server._endpoints import (
 from llamacpp_server._replies import (
     ThoughtSplitter,
 )
+from tests.unit.driver import decoder_of
 from tests.unit.events import DONE, call, chunk, role, text, usage
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -26,7 +27,7 @@ def split(*pieces):
 
 def decode(*events, n=1, **params):
     params = {"n": n, **params} if n > 1 else params
-    decoder = stream_chat(ServerSettings(), ChatRequest(messages=MESSAGES, params=params)).decoder()
+    decoder = decoder_of(stream_chat(ServerSettings(), ChatRequest(messages=MESSAGES, params=params)))
     return [delta for piece in events for delta in decoder.feed(piece)] + decoder.close()
 
 
@@ -123,13 +124,13 @@ def test_a_whole_reply_is_told_apart_too():
         b'{"choices": [{"message": {"content": "<think>Hm</think>\\n\\nHello"}, "finish_reason": "stop"}], "id": "x"}'
     )
     request = ChatRequest(messages=MESSAGES, extra_body={"stream": False})
-    decoder = stream_chat(ServerSettings(), request).decoder()
+    decoder = decoder_of(stream_chat(ServerSettings(), request))
     reply = fold_chat(decoder.feed(body) + decoder.close())
     assert (reply.reasoning_content, reply.content, reply.finish_reason, reply.start.id) == ("Hm", "Hello", "stop", "x")
 
 
 def test_what_had_come_before_a_cut_is_told_apart():
-    decoder = stream_chat(ServerSettings(), ChatRequest(messages=MESSAGES)).decoder()
+    decoder = decoder_of(stream_chat(ServerSettings(), ChatRequest(messages=MESSAGES)))
     decoder.feed(text("<think>Hm</think>Hel"))
     with pytest.raises(StreamCutOffError) as caught:
         decoder.close()

@@ -10,11 +10,13 @@ from llamacpp_server import (
     Health,
     NotFoundError,
     NotSupportedError,
+    ServerFaultError,
     ServerLoadingError,
     Usage,
 )
 from tests.unit.events import DONE, call, chunk, event, text, usage
-from tests.wire.scripted_server import LOADING, MISSING, ScriptedServer, error, reply, stream
+from tests.wire.scripted_server import LOADING, MISSING, Answer, ScriptedServer, error, head, reply, stream
+from tests.wire.scripted_server import chunk as chunk_of
 
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
 
@@ -165,3 +167,14 @@ def test_vectors_of_a_build_that_knows_no_base64(connect):
     entries = [{"index": 1, "embedding": [0.0, 1.0]}, {"index": 0, "embedding": [1.0, 0.0]}]
     with ScriptedServer(reply({"data": entries, "model": "m"})) as server:
         assert connect(server.url, max_concurrency=None).embed(["a", "b"]).vectors == [[1.0, 0.0], [0.0, 1.0]]
+
+
+def test_the_events_of_a_load_that_could_not_begin_are_left(connect):
+    """They never end by themselves, and held a connection until the collector came."""
+    cards = reply({"data": [{"id": "m", "status": {"value": "unloaded"}}]})
+    events = Answer((head(), 30.0, chunk_of(b": x\n\n")))
+    with ScriptedServer(cards, events, error(500, "no memory")) as server:
+        with pytest.raises(ServerFaultError, match="no memory"):
+            connect(server.url, on_progress=lambda progress: None).load_model("m")
+        assert paths(server) == ["/v1/models", "/models/sse", "/models/load"]
+        assert server.wait_until_left()
