@@ -5,9 +5,10 @@ Only the shape is checked that our own code relies on; what the server refuses i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
+from numbers import Integral, Real
 from typing import Any, Final
 
 from ..chat import ChatRequest, CompletionRequest, InfillRequest
@@ -59,19 +60,28 @@ _ANNOTATED: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "None": ((type(None),), ""),
     "str": ((str,), "a text"),
     "bool": ((bool,), "true or false"),
-    "int": ((int,), "a number"),
-    "float": ((int, float), "a number"),
+    "int": ((Integral,), "a number"),
+    "float": ((Real,), "a number"),
     "Mapping": ((Mapping,), "an object"),
-    "Sequence": ((list, tuple), "a list"),
-    "Collection": ((list, tuple, set, frozenset), "a list"),
+    "Sequence": ((Sequence,), "a list"),
+    "Collection": ((Collection,), "a list"),
 }
+# Sequences and collections in Python's sense that nobody means by a list.
+_NO_LISTS: Final = (str, bytes, bytearray, Mapping)
 _OBJECTS: Final = ("Mapping", "MessageDict", "ToolDict")
+
+
+def _is_of(value: object, types: tuple[type, ...]) -> bool:
+    if isinstance(value, bool):
+        return bool in types
+    if types[0] in (Sequence, Collection) and isinstance(value, _NO_LISTS):
+        return False
+    return isinstance(value, types)
 
 
 def _check_value(value: object, place: str, wanted: tuple[str, ...]) -> None:
     for kind in wanted:
-        types, _ = _ANNOTATED[_head(kind)]
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        if not _is_of(value, _ANNOTATED[_head(kind)][0]):
             continue
         if isinstance(value, Mapping):
             for key in value:

@@ -1,12 +1,21 @@
 """Odd values of a caller end in a BadRequestError that names the place, before anything is sent."""
 
 import io
+from collections import deque
 from typing import Any
 
+import numpy
 import pytest
 from PIL import Image
 
-from llamacpp_server import BadRequestError, ChatRequest, CompletionRequest, LlamaServerClient
+from llamacpp_server import (
+    BadRequestError,
+    ChatRequest,
+    CompletionRequest,
+    ConnectionFailedError,
+    EmbedRequest,
+    LlamaServerClient,
+)
 from llamacpp_server._media import transcode
 
 USER = {"role": "user", "content": "Hi"}
@@ -71,3 +80,13 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded() -> None:
     assert len(written.getvalue()) < 100_000
     with pytest.raises(BadRequestError, match=r"20000 x 20000 pixels|can.t read an image"):
         transcode(written.getvalue(), "image/tiff")
+
+
+def test_sequences_and_numbers_of_other_kinds_are_taken_as_lists_and_numbers() -> None:
+    with LlamaServerClient("http://127.0.0.1:9", max_retries=0) as client:
+        for inputs in (deque(["a", "b"]), ("a",)):
+            with pytest.raises(ConnectionFailedError):
+                client.embed_texts(EmbedRequest(inputs=inputs, batch_size=numpy.int64(4), dimensions=numpy.int32(8)))
+        for wrong in ("text", b"bytes", {"a": 1}):
+            with pytest.raises(BadRequestError, match="inputs must be a list"):
+                client.embed_texts(EmbedRequest(inputs=wrong))
