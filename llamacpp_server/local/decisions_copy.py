@@ -76,10 +76,12 @@ def write_decisions_copy(
         The path of the copy.
 
     Raises:
-        LocalServerError: When the file is no GGUF file, is one part of several, has no chat template, or is a decision
-            model already, or when the copy exists.
+        LocalServerError: When the file is missing or no GGUF file, is one part of several, has no chat template, or is
+            a decision model already, or when the copy exists.
     """
     source, target = Path(model), Path(copy)
+    if not source.is_file():
+        raise LocalServerError(f"{source} is not a file", remedy="check the path of the GGUF file")
     if target.exists() and not overwrite:
         raise LocalServerError(
             f"{target.name} already exists", remedy="pass overwrite=True (--overwrite) to replace it"

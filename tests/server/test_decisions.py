@@ -319,6 +319,8 @@ def test_the_copy_is_made_of_whole_chat_models_only(tmp_path, models_dir):
         with pytest.raises(LocalServerError, match=words):
             write_decisions_copy(source, tmp_path / "copy.gguf")
 
+    refused(models_dir / "missing.gguf", r"missing\.gguf is not a file")
+    refused(models_dir, "is not a file")
     refused(models_dir / "encoder.gguf", "no chat template")
     refused(models_dir / "broken.gguf", "not a valid GGUF file")
     copy = write_decisions_copy(models_dir / "random.gguf", tmp_path / "once.gguf")
