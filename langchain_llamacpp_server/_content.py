@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from llamacpp_server import BadRequestError
-from llamacpp_server._notices import warn_once
+from llamacpp_server.integration import warn_once
 
 Block = Mapping[str, Any]
 Part = dict[str, Any]

@@ -9,10 +9,10 @@ from langchain_core.language_models import BaseLanguageModel
 from pydantic import model_validator
 
 from llamacpp_server import NotFoundError
-from llamacpp_server._notices import warn_once
 from llamacpp_server.integration import (
     ConnectionFields,
     on_event_loop,
+    warn_once,
 )
 from llamacpp_server.settings import redact_url
 

@@ -108,7 +108,7 @@ class Goal:
         """A fresh answer to be asked for."""
         model, given = self.model, {**self.model.given(), **self.kwargs}
         thinking = given.get("thinking", model.thinking) is not None
-        info = model._known_info()  # never asked for: a server that drops tools silently is noticed by its answer
+        info = model.known_server_info()  # never asked for: a server that drops tools silently is noticed by its answer
         ways = [way for way in self.ways if way != "tool" or info is None or info.tools is not False]
         return Attempts(
             self.name,

@@ -93,7 +93,7 @@ class CacheReport(CoreCacheReport, BaseCallbackHandler):
         given = {name: params[name] for name in _RENDERED if params.get(name) is not None}
         if self._llm is None:
             return ChatRequest(messages=to_wire(messages), tools=wire_tools(given.get("tools") or (), None))
-        return self._llm._prepare(messages, None, given, self._llm._known_info()).request
+        return self._llm._prepare(messages, None, given, self._llm.known_server_info()).request
 
 
 def _usage(reply: AIMessage) -> Usage | None:

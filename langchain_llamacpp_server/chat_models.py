@@ -18,15 +18,13 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
 from llamacpp_server import LlamaServerError, ServerInfo
-from llamacpp_server._notices import warn_once
-from llamacpp_server._tools import (
-    resolve_tool_choice,
-)
 from llamacpp_server.integration import (
     MediaFields,
     RepairFields,
     ThinkingFields,
     on_event_loop,
+    resolve_tool_choice,
+    warn_once,
 )
 from llamacpp_server.settings import redact_url
 
@@ -59,7 +57,7 @@ _PROFILE_IS_PART: Final = (
     "profile was read on an event loop before the server was queried: it has no max_input_tokens "
     "yet; call `await model.aserver_info()` first, or create the agent before the loop runs"
 )
-_PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0, "max_retries": 0, "wait_while_loading": False}
+_PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0}
 
 
 class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, RepairFields, MediaFields, ProgressEvents):
@@ -120,7 +118,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
             return private[name] if private is not None and name in private else super().__getattr__(name)
 
     def _server_profile(self) -> ModelProfile | None:
-        known = self._known_info()
+        known = self.known_server_info()
         if known is None and on_event_loop():
             # Nothing may wait here. The next awaited call asks for the rest.
             self._profile_wanted = self._profile_due = True
@@ -128,23 +126,23 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
             known = ServerInfo(model=self.model)
         if known is None:
             try:
-                known = self._remember(self.client.with_settings(**_PROFILE_PATIENCE).info())
+                known = self.quick_server_info(**_PROFILE_PATIENCE)
             except LlamaServerError:
                 return None
-        return profile(known, urls=bool(self.fetch_urls))
+        return None if known is None else profile(known, urls=bool(self.fetch_urls))
 
     def _fill_profile(self) -> None:
         """A blocking call on an event loop (a notebook) asks too: `profile` itself can't ask there later."""
-        if self._profile_due and self._known_info() is None and on_event_loop():
+        if self._profile_due and self.known_server_info() is None and on_event_loop():
             self._profile_due = self._profile_wanted = False
             with suppress(LlamaServerError):
-                self._remember(self.client.with_settings(**_PROFILE_PATIENCE).info())
+                self.quick_server_info(**_PROFILE_PATIENCE)
 
     async def _afill_profile(self) -> None:
-        if self._profile_wanted and self._known_info() is None:
+        if self._profile_wanted and self.known_server_info() is None:
             self._profile_wanted = False
             with suppress(LlamaServerError):
-                self._remember(await self.async_client.with_settings(**_PROFILE_PATIENCE).info())
+                await self.aquick_server_info(**_PROFILE_PATIENCE)
 
     def _reported_name(self) -> str | None:
         return self._served[1] if self._served is not None and self._served[0] == self.base_url else None

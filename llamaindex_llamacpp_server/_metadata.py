@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from llama_index.core.base.llms.types import LLMMetadata, MessageRole
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms.function_calling import FunctionCallingLLM
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
 from llamacpp_server import ServerInfo, ServerSettings
-from llamacpp_server._notices import logger, warn_once
 from llamacpp_server.integration import (
     ConnectionFields,
+    logger,
     on_event_loop,
+    warn_once,
 )
 
 from ._arguments import LLM, LLMNames, constructor_arguments
@@ -30,8 +30,6 @@ _IMPATIENT: Final[dict[str, Any]] = {
     "connect_timeout": 1.0,
     "read_timeout": 1.0,
     "total_timeout": 2.0,
-    "max_retries": 0,
-    "wait_while_loading": False,
     "wait_while_refused": False,
     "on_wait": None,
     "on_progress": None,
@@ -56,8 +54,6 @@ class ServerMetadata(LLMNames, ConnectionFields, FunctionCallingLLM):
     """False for a model without a chat template: everything uses the completion endpoint."""
     is_function_calling_model: bool | None = None
     """Whether the model calls tools; None asks the server about its chat template."""
-
-    _failed: tuple[Any, float] | None = PrivateAttr(default=None)
 
     @model_validator(mode="before")
     @classmethod
@@ -89,7 +85,7 @@ class ServerMetadata(LLMNames, ConnectionFields, FunctionCallingLLM):
     def _at_once(self) -> ServerInfo | None:
         if not on_event_loop():
             return self._probe()
-        known = self._known_info()
+        known = self.known_server_info()
         if known is None and self.context_window is None:
             logger.info(_METADATA_IS_PART)
         return known
@@ -115,37 +111,19 @@ class ServerMetadata(LLMNames, ConnectionFields, FunctionCallingLLM):
         return -1
 
     def _probe(self) -> ServerInfo | None:
-        """What is known of the server, or found out now; None when it does not answer. Of many threads, one asks."""
-        known = self._known_info()
-        if known is not None or self._is_resting():
-            return known
-        started = time.monotonic()
+        """What is known of the server, or found out now; None when it does not answer."""
         try:
-            with self.client._transport.turn():
-                known = self._known_info()
-                if known is not None or self._is_resting():
-                    return known
-                started = time.monotonic()
-                return self._remember(self.client.with_settings(**_IMPATIENT).info())
+            return self.quick_server_info(rest=_REST, **_IMPATIENT)
         except Exception as error:  # noqa: BLE001 (metadata must never raise)
-            self._note_failure(error, started)
+            self._note_unknown(error)
             return None
 
     async def _aprobe(self) -> ServerInfo | None:
         """Async version of `_probe`."""
-        known = self._known_info()
-        if known is not None or self._is_resting():
-            return known
-        started = time.monotonic()
         try:
-            async with self.async_client._transport.turn():
-                known = self._known_info()
-                if known is not None or self._is_resting():
-                    return known
-                started = time.monotonic()
-                return self._remember(await self.async_client.with_settings(**_IMPATIENT).info())
+            return await self.aquick_server_info(rest=_REST, **_IMPATIENT)
         except Exception as error:  # noqa: BLE001 (as in `_probe`)
-            self._note_failure(error, started)
+            self._note_unknown(error)
             return None
 
     def _raw_client(self) -> LlamaServerClient:
@@ -159,12 +137,7 @@ class ServerMetadata(LLMNames, ConnectionFields, FunctionCallingLLM):
         await self._aprobe()
         return self.async_client
 
-    def _is_resting(self) -> bool:
-        return self._failed is not None and self._failed[0] == self._info_key() and time.monotonic() < self._failed[1]
-
-    def _note_failure(self, error: Exception, started: float) -> None:
-        now = time.monotonic()
-        self._failed = (self._info_key(), now + _REST * (now - started))
+    def _note_unknown(self, error: Exception) -> None:
         if self.context_window is None:
             warn_once(
                 f"can't query the server's model ({type(error).__name__}: {error}); using "

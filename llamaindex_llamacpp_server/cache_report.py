@@ -15,9 +15,9 @@ from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMChat
 from pydantic import PrivateAttr
 
 from llamacpp_server import ChatRequest, LlamaServerError, Timings, Usage
-from llamacpp_server._notices import warn_once
 from llamacpp_server.diagnostics import CacheReport as CoreCacheReport
 from llamacpp_server.diagnostics import Recording, recording_of
+from llamacpp_server.integration import warn_once
 
 from ._messages import to_wire
 from ._tools import tool_dict
@@ -91,7 +91,7 @@ class CacheReport(CoreCacheReport):
         if self._llm is not None:
             call = dict(given)
             defaults = self._llm._defaults(**self._llm._request_fields(call))
-            return defaults.chat(messages, call, self._llm._known_info())
+            return defaults.chat(messages, call, self._llm.known_server_info())
         tools = [tool_dict(tool) for tool in given.get("tools") or ()]
         return ChatRequest(messages=to_wire(messages, replay_thinking=True), tools=tools)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._lazy import lazy, require_extra
+from .._notices import logger, warn_once
 
 if TYPE_CHECKING:
+    from .._tools import resolve_tool_choice
     from .argument_names import ConnectionNames, Key, RequestNames
     from .arguments import (
         ADDITIONAL_KWARGS,
@@ -67,19 +69,23 @@ __all__ = [
     "find_json",
     "json_checker",
     "lazy",
+    "logger",
     "on_event_loop",
     "read_timeouts",
     "require_extra",
+    "resolve_tool_choice",
     "says_thinking",
     "schema_grammar",
     "schema_of",
     "thinking_params",
+    "warn_once",
     "with_schema",
 ]
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "._tools": ("resolve_tool_choice",),
         "argument_names": ("ConnectionNames", "Key", "RequestNames"),
         "arguments": (
             "ADDITIONAL_KWARGS",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 import httpx
 from pydantic import (
@@ -51,6 +52,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = ["ConnectionFields", "MediaFields", "RepairFields", "ThinkingFields", "on_event_loop"]
+
+
+# A question that is not repeated.
+_ONCE: Final[dict[str, Any]] = {"max_retries": 0, "wait_while_loading": False}
 
 
 def _load_client() -> None:
@@ -133,6 +138,7 @@ class ConnectionFields(BaseModel):
     _transport: Transport | None = PrivateAttr(default_factory=_load_client)
     _async_transport: AsyncTransport | None = PrivateAttr(default=None)
     _info: tuple[Any, ServerInfo] | None = PrivateAttr(default=None)
+    _rests: tuple[Any, float] = PrivateAttr(default=(None, 0.0))
     _tokenizers: dict[Any, LlamaServerTokenizer] = PrivateAttr(default_factory=dict)
 
     def __init__(self, /, **data: Any) -> None:
@@ -211,24 +217,66 @@ class ConnectionFields(BaseModel):
         Raises:
             LlamaServerError: When the server can't be asked; nothing is remembered then.
         """
-        known = None if refresh else self._known_info()
+        known = None if refresh else self.known_server_info()
         if known is None:
             client = self.client
             # Of a crowd that starts at once, one asks.
             with client._transport.turn():
-                known = None if refresh else self._known_info()
+                known = None if refresh else self.known_server_info()
                 return known or self._remember(client.info())
         return known
 
     async def aserver_info(self, *, refresh: bool = False) -> ServerInfo:
         """Async version of `server_info`."""
-        known = None if refresh else self._known_info()
+        known = None if refresh else self.known_server_info()
         if known is None:
             client = self.async_client
             async with client._transport.turn():
-                known = None if refresh else self._known_info()
+                known = None if refresh else self.known_server_info()
                 return known or self._remember(await client.info())
         return known
+
+    def quick_server_info(self, *, rest: float = 0.0, **limits: Any) -> ServerInfo | None:
+        """What is known of the server, else what it answers at once; of a crowd of threads, one asks.
+
+        Args:
+            rest: After a failure the server is not asked again for this many times as long as that took; None then.
+            **limits: Settings of the attempt, such as `read_timeout`. It is not repeated and does not wait for a model.
+
+        Raises:
+            LlamaServerError: When the server can't be asked.
+        """
+        if (known := self.known_server_info()) is not None or self._is_resting():
+            return known
+        started, client = time.monotonic(), self.client
+        try:
+            with client._transport.turn():
+                if (known := self.known_server_info()) is not None or self._is_resting():
+                    return known
+                started = time.monotonic()
+                return self._remember(client.with_settings(**_ONCE, **limits).info())
+        except Exception:
+            self._rest_after(started, rest)
+            raise
+
+    async def aquick_server_info(self, *, rest: float = 0.0, **limits: Any) -> ServerInfo | None:
+        """Async version of `quick_server_info`."""
+        if (known := self.known_server_info()) is not None or self._is_resting():
+            return known
+        started, client = time.monotonic(), self.async_client
+        try:
+            async with client._transport.turn():
+                if (known := self.known_server_info()) is not None or self._is_resting():
+                    return known
+                started = time.monotonic()
+                return self._remember(await client.with_settings(**_ONCE, **limits).info())
+        except Exception:
+            self._rest_after(started, rest)
+            raise
+
+    def known_server_info(self) -> ServerInfo | None:
+        """What is known of the server and its model; None where it was not asked yet."""
+        return self._info[1] if self._info is not None and self._info[0] == self._info_key() else None
 
     @property
     def tokenizer(self) -> LlamaServerTokenizer:
@@ -270,8 +318,12 @@ class ConnectionFields(BaseModel):
     def _info_key(self) -> tuple[str, str | None]:
         return self.base_url, self.model
 
-    def _known_info(self) -> ServerInfo | None:
-        return self._info[1] if self._info is not None and self._info[0] == self._info_key() else None
+    def _is_resting(self) -> bool:
+        return self._rests[0] == self._info_key() and time.monotonic() < self._rests[1]
+
+    def _rest_after(self, started: float, rest: float) -> None:
+        now = time.monotonic()
+        self._rests = (self._info_key(), now + rest * (now - started))
 
 
 class MediaFields(BaseModel):

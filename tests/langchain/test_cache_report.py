@@ -140,7 +140,7 @@ def test_a_template_that_drops_old_thinking(scripted_server: Any, forecaster: An
     (first, *_) = [turn.change for turn in report.turns if turn.change is not None]
     assert first.kind == "template", first
     assert first.where == "messages[2]"
-    assert "drops old thinking" in first.hint
+    assert "drops old reasoning" in first.hint
 
 
 def test_a_session_that_takes_the_slot_of_another(forecaster: Any) -> None:

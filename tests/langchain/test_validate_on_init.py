@@ -24,8 +24,8 @@ def closed_port() -> Iterator[int]:
 def test_a_server_that_answers_is_known_once_the_model_is_made(cls: Any, chat_server: LocalServer) -> None:
     for name in (None, "any"):
         made = cls(base_url=chat_server.base_url, model=name, validate_model_on_init=True)
-        assert made._known_info() is not None
-    assert cls(base_url=chat_server.base_url)._known_info() is None
+        assert made.known_server_info() is not None
+    assert cls(base_url=chat_server.base_url).known_server_info() is None
 
 
 @pytest.mark.parametrize("cls", CLASSES)

