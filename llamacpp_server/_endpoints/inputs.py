@@ -71,6 +71,11 @@ _NO_LISTS: Final = (str, bytes, bytearray, Mapping)
 _OBJECTS: Final = ("Mapping", "MessageDict", "ToolDict")
 
 
+def _lists(wanted: tuple[str, ...]) -> int:
+    """Kinds of lists among the alternatives: of several, the items are left to the server."""
+    return sum(_head(kind) in ("Sequence", "Collection") for kind in wanted)
+
+
 def _is_of(value: object, types: tuple[type, ...]) -> bool:
     if isinstance(value, bool):
         return bool in types
@@ -89,7 +94,7 @@ def _check_value(value: object, place: str, wanted: tuple[str, ...]) -> None:
                     raise wrong(f"a key of {place}", "a text", key)
             check_depth(value, place)
         if isinstance(value, list | tuple):
-            inner = kind.partition("[")[2].removesuffix("]")
+            inner = kind.partition("[")[2].removesuffix("]") if _lists(wanted) == 1 else ""
             if _head(inner) in _OBJECTS:
                 _list_of_objects(value, place)
             elif inner == "str":

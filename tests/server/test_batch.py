@@ -22,15 +22,19 @@ from llamacpp_server import (
 )
 from llamacpp_server._batch import Journal
 from llamacpp_server.cli import main
-from tests.models import Script
+from tests.models import Script, build_scripted
 from tests.rules.packages import ROOT
 
+_LONG = 65536
 SCRIPTS = {"Slow": Script(says=["Well, ", "so "], endless=True), "user": Script(says="Yes.")}
 
 
 @pytest.fixture(scope="module")
-def server(scripted_server: Any) -> LocalServer:
-    found: LocalServer = scripted_server(SCRIPTS, parallel=2, ctx_size=4096)
+def server(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> LocalServer:
+    # Its slow answers must take far longer than an interrupt.
+    path = tmp_path_factory.mktemp("batch") / "scripted.gguf"
+    build_scripted(path, SCRIPTS, context_length=_LONG)
+    found: LocalServer = serve(path, parallel=2, ctx_size=2 * _LONG)
     return found
 
 
@@ -107,7 +111,7 @@ def test_embeddings_are_answered_too(embedding_server: LocalServer, source: Path
 def test_a_request_that_fails_has_a_line_that_says_why_and_can_be_repeated(
     server: LocalServer, source: Path, output: Path
 ) -> None:
-    write(source, [chat("good"), chat("long", "x" * 9000)])
+    write(source, [chat("good"), chat("long", "x" * 2 * _LONG)])
     with server.client() as client:
         assert client.batch_file(source, output).errors == 1
         error = read(output)["long"]["error"]
@@ -279,7 +283,7 @@ def test_a_killed_job_is_resumed_without_a_line_lost_or_doubled(
 def test_an_interrupt_ends_the_job_at_once_and_frees_the_slots(
     server: LocalServer, source: Path, output: Path, idle: Any
 ) -> None:
-    write(source, [chat("a"), chat("b", "Slow", max_tokens=100000), chat("c", "Slow", max_tokens=100000)])
+    write(source, [chat("a"), chat("b", "Slow", max_tokens=_LONG), chat("c", "Slow", max_tokens=_LONG)])
     job = start(server, source, output)
     while not any(slot.is_processing for slot in server.client().slots()):
         time.sleep(0.01)
@@ -294,7 +298,7 @@ def test_an_interrupt_ends_the_job_at_once_and_frees_the_slots(
 def test_the_command_reports_errors_in_its_exit_code(
     server: LocalServer, source: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(source, [chat("a"), chat("long", "x" * 9000)])
+    write(source, [chat("a"), chat("long", "x" * 2 * _LONG)])
     assert main(["batch", str(source), str(output), "--base-url", server.base_url, "--concurrency", "1"]) == 1
     out = capsys.readouterr().out
     assert "2 lines: 2 answered now, 0 before, 1 with an error" in out

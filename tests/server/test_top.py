@@ -13,15 +13,17 @@ from rich.console import Console
 from llamacpp_server import ChatRequest, LlamaServerClient, LocalServer
 from llamacpp_server._monitor import screen, take_snapshot
 from llamacpp_server.cli import main
-from tests.models import Script
+from tests.models import Script, build_scripted
 
 ENDLESS = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
 
 
 @pytest.fixture(scope="module")
-def server(scripted_server: Any) -> LocalServer:
+def server(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> LocalServer:
     script = {"Hello": Script(says=["Well, ", "so "], endless=True), "user": "Yes."}
-    found: LocalServer = scripted_server(script, parallel=2, ctx_size=65536, metrics=True)
+    path = tmp_path_factory.mktemp("top") / "scripted.gguf"
+    build_scripted(path, script, context_length=65536)
+    found: LocalServer = serve(path, parallel=2, ctx_size=131072, metrics=True)
     return found
 
 
