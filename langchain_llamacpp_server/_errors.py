@@ -15,6 +15,7 @@ from typing import Final
 from langchain_core import exceptions as core
 
 import llamacpp_server as server
+from llamacpp_server import LlamaServerError  # the base of all of them
 
 __all__ = [
     "AuthenticationFailedError",
@@ -42,10 +43,6 @@ __all__ = [
     "missing_call",
     "unfit",
 ]
-
-
-LlamaServerError: Final = server.LlamaServerError
-"""The base of them all."""
 
 
 class ServerError(server.LlamaServerError, core.ModelError):
