@@ -5,19 +5,23 @@ BIN := $(VENV)/bin
 # Versions to install for development; `make LOCK= ...` takes the newest instead.
 LOCK ?= dev.lock
 PIP := $(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK))
+# What the unit and wire tests need, the newest; it must not raise the oldest versions of what users install.
+OLDEST_TOOLS := pytest pytest-asyncio pytest-timeout pytest-xdist hypothesis jsonschema trio uvloop trustme tenacity \
+	nest-asyncio blockbuster opentelemetry-sdk pillow langchain langgraph \
+	openinference-instrumentation-langchain openinference-instrumentation-llama-index
 # What the llama-server binary is compiled with: the server alone.
 CMAKE_ARGS ?= -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_UI=OFF
 
-.PHONY: demo test coverage test-long test-binary test-wheel lock test-site test-notebooks test-scaling test-builds test-upstream notebooks docs lint format bench bench-models clean
+.PHONY: demo test coverage test-long test-binary test-wheel lock test-site test-notebooks test-scaling test-builds test-upstream test-ecosystem test-oldest notebooks docs lint format bench bench-models clean
 
 demo: $(VENV)/.runtime ## chat, an agent with tools, and RAG in the terminal
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.dev ## the tests that people run daily
-	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or site or long)" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or site or long or ecosystem)" -n auto --maxprocesses 4 --dist loadfile
 
 coverage: $(VENV)/.dev ## the same, and which lines they run
-	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or site or long)" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or site or long or ecosystem)" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
 test-binary: $(VENV)/.binary ## what only the llama-server binary can do: routers, keys, start-up
 	$(BIN)/python -m pytest -m binary
@@ -32,7 +36,7 @@ test-wheel: | $(VENV)/bin/python ## the daily tests on the built wheel, in an en
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK)) "$$(echo build/dist/*.whl)[all,testing]" --group test
 	cp -R tests models docs examples notebooks benchmarks scripts README.md CHANGELOG.md pyproject.toml build/wheel/
-	cd build/wheel && venv/bin/python -m pytest -m "not (binary or notebook or scaling or site or long)" --ignore tests/rules -n auto --maxprocesses 4 --dist loadfile
+	cd build/wheel && venv/bin/python -m pytest -m "not (binary or notebook or scaling or site or long or ecosystem)" --ignore tests/rules -n auto --maxprocesses 4 --dist loadfile
 
 lock: ## writes dev.lock: the newest versions that fit together
 	$(BIN)/python -m pip install --quiet uv
@@ -61,6 +65,19 @@ test-builds: $(VENV)/.binary ## the server part of the tests against a year of l
 test-upstream: $(VENV)/.binary ## llama.cpp's own server tests, with plain HTTP and through the client (ten minutes)
 	$(PIP) --group upstream
 	$(BIN)/python -m tests.upstream
+
+test-ecosystem: | $(VENV)/bin/python ## thirty public tools with our classes, in an environment of its own; writes docs/ecosystem.md
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m uv venv --quiet --clear --python $(PYTHON) build/ecosystem
+	$(BIN)/python -m uv pip install --quiet --python build/ecosystem --editable '.[all,testing]' --group ecosystem
+	build/ecosystem/bin/python -m pytest -W ignore -m ecosystem tests/ecosystem --ecosystem-page
+
+test-oldest: | $(VENV)/bin/python ## unit and wire tests with the oldest dependencies that we allow
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m uv venv --quiet --clear --python $(PYTHON) build/oldest
+	$(BIN)/python -m uv pip install --quiet --python build/oldest --resolution lowest-direct --editable '.[all,testing]'
+	$(BIN)/python -m uv pip install --quiet --python build/oldest $(OLDEST_TOOLS)
+	build/oldest/bin/python -m pytest -W ignore tests/unit tests/wire
 
 lint: $(VENV)/.dev ## style, types and the placement rules
 	$(BIN)/ruff check .

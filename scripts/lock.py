@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 HEAD = "# Versions for development, for pip --constraint; written by `make lock`. Users are bound by pyproject.toml.\n"
-# Built from source, or for one system only.
-LEFT_OUT = {"binary", "fuzz"}
+# Built from source, for one system only, or the newest each time.
+LEFT_OUT = {"binary", "fuzz", "ecosystem"}
 
 
 def main() -> None:
