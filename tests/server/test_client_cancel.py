@@ -106,7 +106,7 @@ def test_closing_the_client_while_a_stream_runs(slow_server, watch):
 
 
 def test_a_deadline(connect, slow_server, watch):
-    client = connect(slow_server, total_timeout=0.2)
+    client = connect(slow_server, total_timeout=1.0)
     with pytest.raises(RequestTimeoutError) as caught:
         client.chat(CHAT)
     assert caught.value.partial is not None
