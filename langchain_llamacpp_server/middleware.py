@@ -72,9 +72,10 @@ class _Count:
 
 @dataclass(frozen=True, slots=True)
 class _Summarize:
-    """Asks the framework's summarizer for the messages that stand for these."""
+    """Asks the framework's summarizer for the messages that stand for these, of at most so many tokens."""
 
     messages: list[AnyMessage]
+    tokens: int
 
 
 _Steps = Generator[_Count | _Summarize, Any, "_Sent"]
@@ -202,7 +203,7 @@ class LlamaServerMiddleware(AgentMiddleware[LlamaServerState, Any, Any]):
             return _Sent(messages)
         summary = record["summary"]
         if form.start != now.start:
-            summary = yield _Summarize([*summary, *thread[now.start : form.start]])
+            summary = yield _Summarize([*summary, *thread[now.start : form.start]], self.budget.summary(before))
         messages = _formed(thread, form, summary)
         after: Fit = yield _Count(messages)
         if after.prompt_tokens > self.budget.room(before):
@@ -217,10 +218,9 @@ class LlamaServerMiddleware(AgentMiddleware[LlamaServerState, Any, Any]):
 
     def _parts(self, request: ModelRequest[Any], step: _Summarize) -> _Parts:
         model = cast(ChatLlamaServer, request.model)
-        most = self.budget.summary_tokens or 512
-        writer = model.model_copy(update={"max_tokens": min(most, model.max_tokens or most)})
+        writer = model.model_copy(update={"max_tokens": min(step.tokens, model.max_tokens or step.tokens)})
         longest = max((len(message.text) for message in step.messages), default=0)
-        return _Parts(writer, step.messages, longest, most, self._summarizing)
+        return _Parts(writer, step.messages, longest, step.tokens, self._summarizing)
 
 
 @dataclass(frozen=True, slots=True)
