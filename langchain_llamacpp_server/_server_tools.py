@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llamacpp_server import BadRequestError
+from llamacpp_server.integration import named_tools
 
 if TYPE_CHECKING:
     from langchain_core.tools import StructuredTool
@@ -36,11 +36,7 @@ def server_tools(
         BadRequestError: For a name that the server does not have.
         NotSupportedError: When the server runs no tools.
     """
-    there = {tool.name: tool for tool in client.server_tools()}
-    for name in names:
-        if name not in there:
-            raise BadRequestError(f"the server does not have the tool {name!r}", remedy=f"it has {', '.join(there)}")
-    return [_langchain_tool(client, async_client, there[name]) for name in names]
+    return [_langchain_tool(client, async_client, tool) for tool in named_tools(client, names)]
 
 
 def _langchain_tool(

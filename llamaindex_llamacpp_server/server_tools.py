@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.core.tools import AsyncBaseTool, ToolMetadata, ToolOutput
 
-from llamacpp_server import BadRequestError
+from llamacpp_server.integration import named_tools
 
 if TYPE_CHECKING:
     from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient, ServerTool, ServerToolOutput
@@ -38,11 +38,7 @@ def server_tools(
         BadRequestError: For a name that the server does not have.
         NotSupportedError: When the server runs no tools.
     """
-    there = {tool.name: tool for tool in client.server_tools()}
-    for name in names:
-        if name not in there:
-            raise BadRequestError(f"the server does not have the tool {name!r}", remedy=f"it has {', '.join(there)}")
-    return [_ServerTool(client, async_client, there[name]) for name in names]
+    return [_ServerTool(client, async_client, tool) for tool in named_tools(client, names)]
 
 
 class _Metadata(ToolMetadata):

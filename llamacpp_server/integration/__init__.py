@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .context_budget import TRIMMED, Compaction, ContextBudget, compact, context_overflow
     from .decision_fields import DecisionFields
     from .fields import ConnectionFields, MediaFields, RepairFields, ThinkingFields, on_event_loop
+    from .server_tools import named_tools
     from .structured import (
         CONSTRAINTS,
         LADDER,
@@ -70,6 +71,7 @@ __all__ = [
     "json_checker",
     "lazy",
     "logger",
+    "named_tools",
     "on_event_loop",
     "read_timeouts",
     "require_extra",
@@ -98,6 +100,7 @@ __getattr__, __dir__ = lazy(
         "context_budget": ("TRIMMED", "Compaction", "ContextBudget", "compact", "context_overflow"),
         "decision_fields": ("DecisionFields",),
         "fields": ("ConnectionFields", "MediaFields", "RepairFields", "ThinkingFields", "on_event_loop"),
+        "server_tools": ("named_tools",),
         "structured": (
             "CONSTRAINTS",
             "LADDER",

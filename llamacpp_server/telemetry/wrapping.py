@@ -143,7 +143,9 @@ def _async_whole(instruments: Instruments, kind: str, original: Method) -> Metho
     return call
 
 
-def _stream(instruments: Instruments, kind: str, original: Method) -> Method:
+def _stream(instruments: Instruments, kind: str, original: Method, *, kept: type[_Seen] | None = None) -> Method:
+    kept = kept or _Stream
+
     @wraps(original)
     def call(self: _Client, *args: Any, **kwargs: Any) -> Any:
         parent = context.get_current()
@@ -152,23 +154,13 @@ def _stream(instruments: Instruments, kind: str, original: Method) -> Method:
             operation, client = _begin(instruments, kind, self, (args, kwargs), parent, True)
             return operation, original(client, *args, **kwargs)
 
-        return _Stream(begin)
+        return kept(begin)
 
     return call
 
 
 def _async_stream(instruments: Instruments, kind: str, original: Method) -> Method:
-    @wraps(original)
-    def call(self: _Client, *args: Any, **kwargs: Any) -> Any:
-        parent = context.get_current()
-
-        def begin() -> tuple[Operation, Any]:
-            operation, client = _begin(instruments, kind, self, (args, kwargs), parent, True)
-            return operation, original(client, *args, **kwargs)
-
-        return _AsyncStream(begin)
-
-    return call
+    return _stream(instruments, kind, original, kept=_AsyncStream)
 
 
 class _Seen:
