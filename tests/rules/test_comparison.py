@@ -12,7 +12,7 @@ LANGCHAIN = {
     "works with llama-server": "langchain/test_chat.py an_answer_is_the_same_in_all_ways",
     "works without a key": "langchain/test_chat.py only_what_was_given_is_sent",
     "sends a key": "server/test_client_keys.py the_right_key_opens",
-    "address with and": "unit/test_settings.py base_url_is_reduced_to_the_servers_root",
+    "address with and": "unit/values/test_settings.py base_url_is_reduced_to_the_servers_root",
     "a misspelled argument": "langchain/test_chat_arguments.py a_misspelt_argument_is_an_error",
     "waits while the model loads": "wire/test_waiting.py a_loading_server_is_waited_for_by_every_request",
     "other OpenAI": "server/test_origins.py",

@@ -98,7 +98,7 @@ def test_what_a_package_imports_is_declared(package):
 
 CORE = ROOT / "llamacpp_server"
 INSIDE = {path.parent.name for path in CORE.glob("*/__init__.py")}
-CLIENTS = ("llamacpp_server.client", "llamacpp_server.async_client", "tests.unit.test_endpoints")
+CLIENTS = ("llamacpp_server.client", "llamacpp_server.async_client", "tests.unit.endpoints.test_endpoints")
 # Tests that still patch a module behind a door.
 PATCHING = {"tests.server.test_media", "tests.server.test_unnamed", "tests.standard.langchain_chat"}
 

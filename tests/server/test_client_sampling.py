@@ -4,7 +4,7 @@ import pytest
 
 from llamacpp_server import ChatRequest, CompletionRequest, InfillRequest, LlamaServerClient
 from llamacpp_server.sampling import SAMPLING_FIELDS
-from tests.unit.test_sampling import VALUES
+from tests.unit.values.test_sampling import VALUES
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
 

@@ -22,7 +22,7 @@ from llamacpp_server import (
     RankRequest,
     ResponsesRequest,
 )
-from tests.unit.replies import CALLS, TOOL, USER, StandIn, public_methods
+from tests.unit.every_call import CALLS, TOOL, USER, StandIn, public_methods
 
 LOOP = {"a": 1}
 LOOP["b"] = LOOP

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llamacpp_server import LlamaServerError
-from tests.unit.replies import CALLS, REFUSED, WITHOUT_REPLIES, Events, StandIn, places, public_methods, put
+from tests.unit.every_call import CALLS, REFUSED, WITHOUT_REPLIES, Events, StandIn, places, public_methods, put
 
 DEEP = json.loads("[" * 150 + "]" * 150)
 ODD = (
