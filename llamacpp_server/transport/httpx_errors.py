@@ -7,13 +7,11 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httpx
 
-from .._replies import (
-    START_HINT,
-)
+from .._replies import START_HINT, StreamDecoder
 from ..errors import (
     BadRequestError,
     ConnectionFailedError,
@@ -23,7 +21,9 @@ from ..errors import (
     RequestTimeoutError,
     StreamCutOffError,
 )
-from .httpx_setup import library_of, proxy_of
+from ..settings import redact_url
+from .effects import Effect, Read, Send
+from .httpx_setup import library_of, proxy_of, shown
 from .unnamed import NEW_PORT
 
 _FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError)
@@ -153,3 +153,30 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
             for inner in error.exceptions:
                 yield from _causes(inner)
         error = error.__cause__ or error.__context__
+
+
+def asked(effect: Effect) -> str | None:
+    """The address that an effect is about, without credentials."""
+    if isinstance(effect, Send):
+        return redact_url(effect.url)
+    return shown(cast(httpx.Response, effect.reply)) if isinstance(effect, Read) else None
+
+
+def error_for(failed: Exception, effect: Effect) -> LlamaServerError:
+    """Our error for one of httpx, with that as its cause."""
+    if isinstance(failed, LlamaServerError):
+        return failed
+    error = translate(failed, asked(effect), before_reply=isinstance(effect, Send))
+    error.__cause__ = failed
+    return error
+
+
+def stream_error(failed: Exception, reply: httpx.Response, decoder: StreamDecoder[Any]) -> LlamaServerError:
+    """The error that ends a stream, with what had arrived."""
+    url = shown(reply)
+    if isinstance(failed, LlamaServerError):
+        error = failed
+    else:
+        error = translate(failed, url, before_reply=False)
+        error.__cause__ = failed
+    return decoder.with_partial(error.at(url))

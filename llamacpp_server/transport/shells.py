@@ -6,7 +6,6 @@ one. Here are sockets and sleeping. The shells are siblings and a test keeps the
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import ssl
@@ -17,26 +16,21 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any, Final, Self, TypeVar, cast
 from weakref import WeakKeyDictionary, WeakSet
 
 import anyio
 import httpx
 
-from .._replies import (
-    MAX_EVENT_BYTES,
-    StreamDecoder,
-)
-from ..errors import LlamaServerError, MalformedReplyError, RequestTimeoutError
-from ..settings import redact_url, split_unix
+from ..errors import LlamaServerError, RequestTimeoutError
+from ..settings import split_unix
+from .bodies import abounded, bounded
 from .concurrency import atogether, awork, together, work
 from .content import apieces, pieces
-from .deadlines import apieces_until, auntil, pieces_until, too_late, until
+from .deadlines import apieces_until, auntil, pieces_until, until
 from .effects import Admit, Effect, Enter, Program, Read, Relay, Running, Send, Together, Work, passed, relayed
-from .exchange import deadline_in
-from .gate import PATIENCE, Ticket
-from .httpx_errors import failures, translate
+from .event_loops import current_loop
+from .httpx_errors import asked, error_for, failures, stream_error
 from .httpx_setup import (
     SCOPE,
     SeparateCookies,
@@ -47,19 +41,16 @@ from .httpx_setup import (
     limits,
     load_backend,
     options,
-    shown,
     way,
 )
 from .leaving import Scope, cut, hand_over, keep, keep_for_parent, leave
 from .leaving import start as close_what_was_left
 from .lost_streams import unwatch, watch
+from .places import aadmit, admit
 
 __all__ = ["AsyncTransport", "Transport"]
 
 T = TypeVar("T")
-
-# Seconds after which a request that waits for a place looks whether those in front can't go on.
-_LOOK: Final = 0.25
 
 # Process, and the way: "near" (this machine), "far" (perhaps through a proxy), a unix socket; "foreign" is no server.
 # Whether each request gets a connection of its own, and how certificates are checked.
@@ -142,7 +133,7 @@ class Transport:
                     place.paused = time.monotonic()
                     yield from passed(decoder.close(), collected)
                 except failures(LlamaServerError) as failed:
-                    running.error = _stream_error(failed, reply, decoder)
+                    running.error = stream_error(failed, reply, decoder)
                 finally:
                     # This may run in a finaliser, at any place of the program: no lock may be taken here.
                     place.left = True
@@ -183,15 +174,15 @@ class Transport:
             with until(running.bound.deadline, running.bound.url):
                 running.result = self._perform(effect, scope)
         except failures(LlamaServerError) as failed:
-            running.error = _error(failed, effect)
+            running.error = error_for(failed, effect)
 
     def _perform(self, effect: Effect, scope: Scope) -> Any:  # noqa: PLR0911 (one for each effect)
         if isinstance(effect, Send):
             return self._send(effect, scope)
         if isinstance(effect, Read):
-            return b"".join(_bounded(cast(httpx.Response, effect.reply), effect))
+            return b"".join(bounded(cast(httpx.Response, effect.reply), effect))
         if isinstance(effect, Enter | Admit):
-            return _admit(effect, scope)
+            return admit(effect, scope)
         if isinstance(effect, Together):
             return together(self.run, effect, partial(_cut, self))
         if isinstance(effect, Work):
@@ -204,7 +195,7 @@ class Transport:
         close_what_was_left()
         client = self._client(effect)
         request = build(client, effect, self._cookies.sent_with(effect), scope)
-        with until(effect.deadline, _asked(effect)):
+        with until(effect.deadline, asked(effect)):
             reply = client.send(request, stream=True, follow_redirects=False)
         self._cookies.keep(effect, reply)
         return reply
@@ -293,7 +284,7 @@ class AsyncTransport:
                     for delta in passed(decoder.close(), collected):
                         yield delta
                 except failures(LlamaServerError) as failed:
-                    running.error = _stream_error(failed, reply, decoder)
+                    running.error = stream_error(failed, reply, decoder)
                 finally:
                     unwatch(place)
                     await reply.aclose()
@@ -303,12 +294,12 @@ class AsyncTransport:
     def turn(self) -> anyio.Lock:
         """A lock of this event loop, for what need not be asked by many at once."""
         with self._lock:
-            return self._turns.setdefault(_current_loop(), anyio.Lock())
+            return self._turns.setdefault(current_loop(), anyio.Lock())
 
     async def aclose(self) -> None:
         """Closes the connections of this event loop. The transport can be used again afterwards."""
         with self._lock:
-            keeper = self._keepers.pop(_current_loop(), None)
+            keeper = self._keepers.pop(current_loop(), None)
         if keeper is not None:
             await keeper.aclose()
 
@@ -328,15 +319,15 @@ class AsyncTransport:
             async with auntil(running.bound.deadline, running.bound.url):
                 running.result = await self._perform(effect)
         except failures(LlamaServerError) as failed:
-            running.error = _error(failed, effect)
+            running.error = error_for(failed, effect)
 
     async def _perform(self, effect: Effect) -> Any:  # noqa: PLR0911 (one for each effect)
         if isinstance(effect, Send):
             return await self._send(effect)
         if isinstance(effect, Read):
-            return b"".join([data async for data in _abounded(cast(httpx.Response, effect.reply), effect)])
+            return b"".join([data async for data in abounded(cast(httpx.Response, effect.reply), effect)])
         if isinstance(effect, Enter | Admit):
-            return await _aadmit(effect)
+            return await aadmit(effect)
         if isinstance(effect, Together):
             return await atogether(self.run, effect)
         if isinstance(effect, Work):
@@ -348,7 +339,7 @@ class AsyncTransport:
     async def _send(self, effect: Send) -> httpx.Response:
         client = self._client(effect)
         request = build(client, effect, self._cookies.sent_with(effect))
-        async with auntil(effect.deadline, _asked(effect)):
+        async with auntil(effect.deadline, asked(effect)):
             reply = await client.send(request, stream=True, follow_redirects=False)
         self._cookies.keep(effect, reply)
         return reply
@@ -358,7 +349,7 @@ class AsyncTransport:
         if self._given is not None and not send.foreign:
             return fit(self._given, socket)
         # Sockets belong to the event loop that opened them, and a forked child must not share its parent's.
-        loop = _current_loop()
+        loop = current_loop()
         key = (os.getpid(), socket or way(send), is_single(send), send.verify)
         with self._lock:
             clients = self._loops.get(loop)
@@ -373,59 +364,6 @@ class AsyncTransport:
                 clients[key] = client
                 drop_oldest(clients)
         return client
-
-
-def _admit(effect: Enter | Admit, scope: Scope) -> None:
-    """Enters a gate; or waits for a place, and looks now and then whether those in front can't go on."""
-    if isinstance(effect, Enter):
-        return effect.ticket.enter(effect.gate, effect.place)
-    # Unlike an Event, this is set without a lock: a finaliser in this very thread may do it.
-    ticket, bell = effect.ticket, SimpleQueue[None]()
-    deadline = deadline_in(effect.timeout)
-    ticket.place.wake = partial(bell.put, None)
-    while not ticket.granted:
-        try:
-            bell.get(timeout=_next_look(ticket, deadline))
-        except Empty:
-            scope.check()
-            ticket.gate.settle()
-            if not ticket.granted:
-                _check_wait(deadline)
-                if ticket.place.slot is not None:
-                    break
-    return None
-
-
-async def _aadmit(effect: Enter | Admit) -> None:
-    """Async version of `_admit`; the one who leaves may run in another thread."""
-    if isinstance(effect, Enter):
-        effect.place.loop = weakref.ref(_current_loop())
-        return effect.ticket.enter(effect.gate, effect.place)
-    ticket, event = effect.ticket, anyio.Event()
-    deadline = deadline_in(effect.timeout)
-    loop = _current_loop()
-    ticket.place.wake = partial(getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon, event.set)
-    while not ticket.granted:
-        with anyio.move_on_after(_next_look(ticket, deadline)) as scope:
-            await event.wait()
-        if scope.cancelled_caught:
-            ticket.gate.settle()
-            if not ticket.granted:
-                _check_wait(deadline)
-                if ticket.place.slot is not None:
-                    break
-    return None
-
-
-def _check_wait(deadline: float | None) -> None:
-    if deadline is not None and time.monotonic() >= deadline:
-        raise too_late()
-
-
-def _next_look(ticket: Ticket, deadline: float | None) -> float:
-    """Seconds until a waiting request looks again. For one that names a slot, that asks the server."""
-    seconds = _LOOK if ticket.place.slot is None else PATIENCE
-    return seconds if deadline is None else max(min(seconds, deadline - time.monotonic()), 0.0)
 
 
 def _cut(transport: Transport, scope: Scope) -> None:
@@ -462,19 +400,6 @@ atexit.register(_at_exit)
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _current_loop() -> Any:
-    """The running event loop (asyncio) or its token (trio), one object for as long as it runs.
-
-    `anyio.lowlevel.current_token` makes a new object at each call, so a weak dictionary would forget it at once.
-    """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        import trio  # only where trio runs the caller
-
-        return trio.lowlevel.current_trio_token()
-
-
 def _refuse_given(http_client: object) -> None:
     if http_client is not None:
         raise TypeError("a custom http_client can't be pickled; leave it out, or set headers and verify instead")
@@ -502,7 +427,7 @@ def _keeper(clients: _Clients, transport: weakref.ref[AsyncTransport]) -> AsyncG
             yield
         finally:
             if (owner := transport()) is not None:
-                _forget(owner, _current_loop())
+                _forget(owner, current_loop())
             for client in clients.values():
                 await client.aclose()
 
@@ -510,67 +435,3 @@ def _keeper(clients: _Clients, transport: weakref.ref[AsyncTransport]) -> AsyncG
     with suppress(StopIteration):
         started.__anext__().send(None)  # runs up to its yield; that is when the loop takes note of it
     return started
-
-
-def _bounded(reply: httpx.Response, effect: Read) -> Iterator[bytes]:
-    """The body, as long as it is not absurdly long, in size and in time: an endless one would fill the memory."""
-    size = 0
-    try:
-        for data in pieces_until(pieces(reply), effect.deadline):
-            size += len(data)
-            _check_body(size, effect)
-            yield data
-    finally:
-        reply.close()
-
-
-async def _abounded(reply: httpx.Response, effect: Read) -> AsyncIterator[bytes]:
-    """Async version of `_bounded`."""
-    size = 0
-    try:
-        async for data in apieces_until(apieces(reply), effect.deadline):
-            size += len(data)
-            _check_body(size, effect)
-            yield data
-    finally:
-        await reply.aclose()
-
-
-def _check_body(size: int, effect: Read) -> None:
-    most = effect.most or MAX_EVENT_BYTES
-    if size > most:
-        raise MalformedReplyError(f"the response is longer than {most} bytes", url=_asked(effect))
-    if effect.deadline is not None:
-        _check(effect.deadline, _asked(effect))
-
-
-def _asked(effect: Effect) -> str | None:
-    """The address that an effect is about, without credentials."""
-    if isinstance(effect, Send):
-        return redact_url(effect.url)
-    return shown(cast(httpx.Response, effect.reply)) if isinstance(effect, Read) else None
-
-
-def _check(deadline: float, url: str | None = None) -> None:
-    if time.monotonic() > deadline:
-        raise too_late(url)
-
-
-def _error(failed: Exception, effect: Effect) -> LlamaServerError:
-    """Our error for one of httpx, with that as its cause."""
-    if isinstance(failed, LlamaServerError):
-        return failed
-    error = translate(failed, _asked(effect), before_reply=isinstance(effect, Send))
-    error.__cause__ = failed
-    return error
-
-
-def _stream_error(failed: Exception, reply: httpx.Response, decoder: StreamDecoder[Any]) -> LlamaServerError:
-    """The error that ends a stream, with what had arrived."""
-    url = shown(reply)
-    if isinstance(failed, LlamaServerError):
-        error = failed
-    else:
-        error = translate(failed, url, before_reply=False)
-        error.__cause__ = failed
-    return decoder.with_partial(error.at(url))

@@ -13,6 +13,7 @@ NETWORK = ("httpx", "httpcore", "socket", "urllib.request", "http.client", "requ
 # Who may import which of them, and why.
 ALLOWED = {
     ("llamacpp_server.transport.shells", "httpx"): "the one module that does the I/O",
+    ("llamacpp_server.transport.bodies", "httpx"): "for its types",
     ("llamacpp_server.transport.leaving", "httpx"): "for its types",
     ("llamacpp_server.transport.leaving", "socket"): "to shut down the connection of a reply that is left",
     ("llamacpp_server.transport.httpx_errors", "httpx"): "for its exceptions",

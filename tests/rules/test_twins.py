@@ -13,7 +13,7 @@ CORE = ROOT / "llamacpp_server"
 TRANSPORT_NAMES = {
     "AsyncClient": "Client", "AsyncIterator": "Iterator", "aclose": "close",
     "apieces": "pieces", "apieces_until": "pieces_until", "auntil": "until",
-    "_abounded": "_bounded", "_aadmit": "_admit", "atogether": "together",
+    "abounded": "bounded", "aadmit": "admit", "atogether": "together",
     "awork": "work", "anyio": "time",
 }  # fmt: skip
 
