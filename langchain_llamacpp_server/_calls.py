@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import BaseMessage, SystemMessage
 from pydantic import BaseModel
 
 from llamacpp_server import ChatRequest, ServerInfo
@@ -114,6 +114,12 @@ def prepare(
 def fitting(tools: Sequence[Any] | None, max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call that is to be counted."""
     return {**kwargs, "tools": tools, **({} if max_tokens is None else {"max_tokens": max_tokens})}
+
+
+def opened(system: str | SystemMessage | None, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """A conversation with its system message, where one is given."""
+    first = SystemMessage(system) if isinstance(system, str) else system
+    return [*([first] if first else []), *messages]
 
 
 def _params(given: dict[str, Any], defaults: Defaults, extra_body: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 from uuid import UUID, uuid4
 
-from langchain_core.callbacks.base import AsyncCallbackHandler, RunManagerMixin
+from langchain_core.callbacks.base import AsyncCallbackHandler, Callbacks, RunManagerMixin
 from langchain_core.callbacks.manager import (
     AsyncCallbackManagerForLLMRun,
     CallbackManager,
@@ -18,7 +18,6 @@ from langchain_core.callbacks.manager import (
     ahandle_event,
     handle_event,
 )
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
@@ -31,7 +30,7 @@ PROGRESS_EVENT = "llamacpp_progress"
 Report = Callable[[Progress], None]
 
 
-class _Stream(NamedTuple):
+class StreamRun(NamedTuple):
     """The run of a stream, of which LangChain does not tell `_stream` (langchain-core 1.7)."""
 
     handlers: list[Any]
@@ -40,8 +39,8 @@ class _Stream(NamedTuple):
     metadata: dict[str, Any]
 
 
-Run = CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | _Stream
-_run: ContextVar[_Stream | None] = ContextVar("llamacpp_server_run", default=None)
+Run = CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | StreamRun
+_run: ContextVar[StreamRun | None] = ContextVar("llamacpp_server_run", default=None)
 _SILENT = {RunManagerMixin.on_custom_event, AsyncCallbackHandler.on_custom_event}
 
 
@@ -91,46 +90,18 @@ def _of(run: Run) -> dict[str, Any]:
     return {"run_id": run.run_id, "tags": run.tags, "metadata": run.metadata}
 
 
-class ProgressEvents(BaseChatModel):
-    """Streams whose callbacks hear of progress. A stream that none listens to is LangChain's own."""
-
-    def stream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> Iterator[AIMessageChunk]:
-        """As in `BaseChatModel`."""
-        run, config = self._with_listeners(config)
-        chunks = super().stream(input, config, stop=stop, **kwargs)
-        return chunks if run is None else _within(run, chunks)
-
-    def astream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
-    ) -> AsyncIterator[AIMessageChunk]:
-        """Async version of `stream`."""
-        run, config = self._with_listeners(config)
-        chunks = super().astream(input, config, stop=stop, **kwargs)
-        return chunks if run is None else _awithin(run, chunks)
-
-    def _with_listeners(self, config: RunnableConfig | None) -> tuple[_Stream | None, RunnableConfig]:
-        config = ensure_config(config)
-        handlers = CallbackManager.configure(config.get("callbacks"), self.callbacks).handlers
-        if not (listeners := _listeners(handlers)):
-            return None, config
-        run_id = config.get("run_id") or uuid4()
-        run = _Stream(listeners, run_id, config.get("tags") or [], config.get("metadata") or {})
-        return run, {**config, "run_id": run_id}
+def with_listeners(config: RunnableConfig | None, callbacks: Callbacks) -> tuple[StreamRun | None, RunnableConfig]:
+    """The run of a stream whose callbacks listen for progress, with the config that names it; None when none do."""
+    config = ensure_config(config)
+    handlers = CallbackManager.configure(config.get("callbacks"), callbacks).handlers
+    if not (listeners := _listeners(handlers)):
+        return None, config
+    run_id = config.get("run_id") or uuid4()
+    run = StreamRun(listeners, run_id, config.get("tags") or [], config.get("metadata") or {})
+    return run, {**config, "run_id": run_id}
 
 
-def _within(run: _Stream, chunks: Iterator[AIMessageChunk]) -> Iterator[AIMessageChunk]:
+def within_run(run: StreamRun, chunks: Iterator[AIMessageChunk]) -> Iterator[AIMessageChunk]:
     """The chunks; the request is made with the first of them, and knows of its run then."""
     token = _run.set(run)
     try:
@@ -142,8 +113,8 @@ def _within(run: _Stream, chunks: Iterator[AIMessageChunk]) -> Iterator[AIMessag
         yield from chunks
 
 
-async def _awithin(run: _Stream, chunks: AsyncIterator[AIMessageChunk]) -> AsyncIterator[AIMessageChunk]:
-    """Async version of `_within`."""
+async def awithin_run(run: StreamRun, chunks: AsyncIterator[AIMessageChunk]) -> AsyncIterator[AIMessageChunk]:
+    """Async version of `within_run`."""
     async with aclosing(cast(Any, chunks)):
         token = _run.set(run)
         try:

@@ -9,19 +9,24 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import LanguageModelInput, ModelProfile
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
-from langchain_core.messages import AIMessage, BaseMessage, MessageLikeRepresentation, convert_to_messages
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    MessageLikeRepresentation,
+    SystemMessage,
+    convert_to_messages,
+)
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
 from llamacpp_server import LlamaServerError, ServerInfo
 from llamacpp_server.integration import (
-    MediaFields,
-    RepairFields,
-    ThinkingFields,
+    ChatFields,
     on_event_loop,
     resolve_tool_choice,
     warn_once,
@@ -31,21 +36,20 @@ from llamacpp_server.settings import redact_url
 from . import _translator  # noqa: F401  # the translator registers itself
 from ._argument_names import ChatNames
 from ._arguments import CHAT
-from ._calls import Call, Defaults, fitting, prepare
+from ._calls import Call, Defaults, fitting, opened, prepare
 from ._chunks import PROVIDER, StreamConverter, result, with_shares
 from ._clients import async_client_for, client_for
 from ._errors import langchain_errors
 from ._messages import holds_media
 from ._parsed import parsed, with_parsed
-from ._prewarm import Prewarming
 from ._profile import profile
-from ._progress import ProgressEvents
+from ._progress import awithin_run, with_listeners, within_run
 from ._registration import let_load_find
-from ._server_model import ServerModel
+from ._server_model import ServerModel, cache_identity, token_ids
 from ._tools import wire_tools
 
 if TYPE_CHECKING:
-    from llamacpp_server import ChatReply, Fit
+    from llamacpp_server import ChatReply, Fit, PromptRead
 
     from ._structured import Method
     from ._tools import ToolLike
@@ -60,7 +64,7 @@ _PROFILE_IS_PART: Final = (
 _PROFILE_PATIENCE = {"connect_timeout": 2.0, "read_timeout": 5.0}
 
 
-class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, RepairFields, MediaFields, ProgressEvents):
+class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
     """Chat model backed by a llama-server. Accepts every ChatOpenAI argument and every field of the server.
 
     Examples:
@@ -103,6 +107,8 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
 
     @model_validator(mode="after")
     def _set_llamacpp_server_version(self) -> ChatLlamaServer:
+        # LangChain records versions in its `model_post_init`; pydantic replaces it by that of our private attributes.
+        BaseChatModel.model_post_init(self, None)
         self._add_version("llamacpp-server", llamacpp_server.__version__)
         if self.profile is None:
             self.__dict__.pop("profile", None)  # `__getattr__` fills it in when it is asked for
@@ -219,6 +225,36 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
                         yield chunk
             yield self._last(call, converter, seen)
 
+    # -- with progress for the callbacks that listen to it; a stream that none listens to is LangChain's own
+
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """As in `BaseChatModel`."""
+        run, config = with_listeners(config, self.callbacks)
+        chunks = super().stream(input, config, stop=stop, **kwargs)
+        return chunks if run is None else within_run(run, chunks)
+
+    def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """Async version of `stream`."""
+        run, config = with_listeners(config, self.callbacks)
+        chunks = super().astream(input, config, stop=stop, **kwargs)
+        return chunks if run is None else awithin_run(run, chunks)
+
+    # -- requests
+
     def _prepare(
         self,
         messages: Sequence[BaseMessage],
@@ -235,7 +271,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
             self.extra_body,
             self.disabled_params,
             self.stream_usage,
-            {**self.repair_fields(call), **self.thinking_limits(call), "media": self.media_policy(call)},
+            self.request_fields(call),
         )
         return prepare(messages, stop, call, defaults, info)
 
@@ -344,6 +380,10 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
 
     # -- counting tokens, on the server
 
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids of a text, from the server; equal texts are counted once."""
+        return token_ids(self, text)
+
     def get_num_tokens_from_messages(
         self, messages: Iterable[MessageLikeRepresentation], tools: Sequence[Any] | None = None, **kwargs: Any
     ) -> int:
@@ -393,6 +433,46 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
             call = self._prepare(given, None, own, await self._ainfo_for(given, own))
             return await async_client_for(self.async_client, call).fits(call.request)
 
+    # -- the prompt cache
+
+    def prewarm(
+        self,
+        system: str | SystemMessage | None = None,
+        tools: Sequence[ToolLike] = (),
+        *,
+        messages: Sequence[BaseMessage] = (),
+        **kwargs: Any,
+    ) -> PromptRead:
+        """Load a prompt into the server's cache ahead of time, such as an agent's at program start.
+
+        Args:
+            system: The system message, as the agent has it.
+            tools: The agent's tools, in its order.
+            messages: A conversation that will go on.
+            **kwargs: Parameters of the calls to come that change their prompt, such as `thinking`.
+
+        Returns:
+            How many tokens the prompt has, and how many of them were in the cache already.
+        """
+        conversation, given = opened(system, messages), {**kwargs, "tools": list(tools)}
+        with langchain_errors:
+            call = self._prepare(conversation, None, given, self._info_for(conversation, given))
+            return self.client.with_settings(**call.settings).prewarm(call.request)
+
+    async def aprewarm(
+        self,
+        system: str | SystemMessage | None = None,
+        tools: Sequence[ToolLike] = (),
+        *,
+        messages: Sequence[BaseMessage] = (),
+        **kwargs: Any,
+    ) -> PromptRead:
+        """Async version of `prewarm`."""
+        conversation, given = opened(system, messages), {**kwargs, "tools": list(tools)}
+        with langchain_errors:
+            call = self._prepare(conversation, None, given, await self._ainfo_for(conversation, given))
+            return await self.async_client.with_settings(**call.settings).prewarm(call.request)
+
     # -- what LangChain asks about a model
 
     @property
@@ -406,7 +486,7 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
             value = getattr(self, name)
             if value != default:
                 params[name] = value
-        return {**params, **self._apart(self.cache_salt)}
+        return {**params, **cache_identity(self, self.cache_salt)}
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         """The key of LangChain's cache: tells servers, models and parameters apart, as they are at this moment."""
@@ -445,6 +525,21 @@ class ChatLlamaServer(ChatNames, ThinkingFields, Prewarming, ServerModel, Repair
     def get_lc_namespace(cls) -> list[str]:
         """Where `langchain_core.load` finds the class."""
         return ["langchain_llamacpp_server", "chat_models"]
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """It is."""
+        return True
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Fields that are written as the name of an environment variable."""
+        return {"api_key": "LLAMACPP_API_KEY"}
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """The address is always written, since its default is the environment's, and without credentials."""
+        return {"base_url": redact_url(self.base_url)}
 
 
 # What changes answers and is no field of the request; traces see it, and it is part of the cache's key.

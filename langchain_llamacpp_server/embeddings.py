@@ -18,12 +18,12 @@ from llamacpp_server.vectors import DEFAULT_BATCH_SIZE, image_input
 from ._argument_names import EmbeddingNames
 from ._arguments import EMBEDDINGS
 from ._errors import langchain_errors
-from ._server_model import CheckedOnInit
+from ._server_model import ServerModel
 
 __all__ = ["LlamaServerEmbeddings"]
 
 
-class LlamaServerEmbeddings(EmbeddingNames, CheckedOnInit, EmbeddingFields, Embeddings):
+class LlamaServerEmbeddings(EmbeddingNames, ServerModel, EmbeddingFields, Embeddings):
     """Embedding model backed by a llama-server that was started with `--embeddings`.
 
     Examples:

@@ -22,7 +22,7 @@ from ._clients import async_client_for, client_for
 from ._completions import ChunkConverter, CompletionCall, read_call, result
 from ._errors import langchain_errors
 from ._registration import let_load_find
-from ._server_model import ServerModel
+from ._server_model import ServerModel, cache_identity, token_ids
 
 __all__ = ["LlamaServerLLM"]
 
@@ -189,6 +189,10 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
 
     # -- what LangChain asks about a model
 
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids of a text, from the server; equal texts are counted once."""
+        return token_ids(self, text)
+
     @property
     def _llm_type(self) -> str:
         return _PROVIDER
@@ -200,7 +204,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
             params["suffix"] = self.suffix
         if self.extra_body:
             params["extra_body"] = self.extra_body
-        params |= self._apart()
+        params |= cache_identity(self)
         return params if self._call is None else {**params, "call": dict(self._call)}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
@@ -212,6 +216,8 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
 
     @model_validator(mode="after")
     def _set_llamacpp_server_version(self) -> LlamaServerLLM:
+        # LangChain records versions in its `model_post_init`; pydantic replaces it by that of our private attributes.
+        BaseLLM.model_post_init(self, None)
         self._add_version("llamacpp-server", llamacpp_server.__version__)
         return self
 
@@ -219,6 +225,21 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
     def get_lc_namespace(cls) -> list[str]:
         """Where `langchain_core.load` finds the class."""
         return ["langchain_llamacpp_server", "llms"]
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """It is."""
+        return True
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Fields that are written as the name of an environment variable."""
+        return {"api_key": "LLAMACPP_API_KEY"}
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """The address is always written, since its default is the environment's, and without credentials."""
+        return {"base_url": redact_url(self.base_url)}
 
 
 def _folded(chunks: list[GenerationChunk]) -> LLMResult:

@@ -1,4 +1,7 @@
-"""What LlamaIndex asks of a model's metadata, answered by the running server."""
+"""Metadata of a model from the running server. Nothing here raises.
+
+A failure is not remembered: once the server answers, its values hold. Asking never loads or wakes a model.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from llama_index.core.base.llms.types import LLMMetadata, MessageRole
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
-from llama_index.core.llms.function_calling import FunctionCallingLLM
-from pydantic import Field, model_validator
 
-from llamacpp_server import ServerInfo, ServerSettings
-from llamacpp_server.integration import (
-    ConnectionFields,
-    logger,
-    on_event_loop,
-    warn_once,
-)
-
-from ._arguments import LLM, LLMNames, constructor_arguments
-from ._events import announcing
+from llamacpp_server import ServerInfo
+from llamacpp_server.integration import logger, on_event_loop, warn_once
 
 if TYPE_CHECKING:
-    from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
+    from .llms import LlamaServer
 
-__all__ = ["ServerMetadata"]
+__all__ = ["aprobe", "described", "info_at_once", "probe"]
 
 # The core reads `metadata` in constructors and properties, so a server that does not answer may only cost little.
 _IMPATIENT: Final[dict[str, Any]] = {
@@ -42,104 +35,57 @@ _METADATA_IS_PART: Final = (
 _REST: Final = 100
 
 
-class ServerMetadata(LLMNames, ConnectionFields, FunctionCallingLLM):
-    """`metadata` from the server. Values given by the user win; the server is asked once; nothing raises.
+def info_at_once(llm: LlamaServer) -> ServerInfo | None:
+    """What is known of the server, or found out now; on an event loop, where nothing may wait, only what is known."""
+    if not on_event_loop():
+        return probe(llm)
+    known = llm.known_server_info()
+    if known is None and llm.context_window is None:
+        logger.info(_METADATA_IS_PART)
+    return known
 
-    A failure is not remembered: once the server answers, its values hold. Asking never loads or wakes a model.
-    """
 
-    context_window: int | None = Field(default=None, gt=0)
-    """Tokens of one slot; None asks the server."""
-    is_chat_model: bool = True
-    """False for a model without a chat template: everything uses the completion endpoint."""
-    is_function_calling_model: bool | None = None
-    """Whether the model calls tools; None asks the server about its chat template."""
+def described(llm: LlamaServer, info: ServerInfo | None) -> LLMMetadata:
+    """The metadata: what the user gave, else what the server says, else LlamaIndex's defaults."""
+    info = info or ServerInfo()
+    able = info.tools is not False if llm.is_function_calling_model is None else llm.is_function_calling_model
+    return LLMMetadata(
+        context_window=llm.context_window or info.n_ctx or DEFAULT_CONTEXT_WINDOW,
+        num_output=_most_output(llm),
+        is_chat_model=llm.is_chat_model,
+        is_function_calling_model=able and llm.is_chat_model,
+        model_name=llm.model or info.model or "unknown",
+        system_role=MessageRole.SYSTEM,
+    )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _take_other_names(cls, values: Any) -> Any:
-        return constructor_arguments(LLM, values, cls)
 
-    def server_settings(self) -> ServerSettings:
-        """The fields as settings of a client, which tells event handlers of progress."""
-        settings = super().server_settings()
-        report = announcing(settings.on_progress)
-        return settings if report is settings.on_progress else settings.replace(on_progress=report)
+def _most_output(llm: LlamaServer) -> int:
+    """-1 is LlamaIndex's word for "not limited", as it is the server's."""
+    limits = (limit for limit in (llm.n_predict, llm.max_tokens) if limit is not None)
+    return int(next(limits, -1))
 
-    @property
-    def metadata(self) -> LLMMetadata:
-        """What the model can do. Asks the server on first use, for at most two seconds.
 
-        On an event loop it never asks: it tells what is known by then. Each call of the model there, awaited or
-        blocking, finds out, and so does `await llm.aserver_info()`.
-        """
-        return self._described(self._at_once())
+def probe(llm: LlamaServer) -> ServerInfo | None:
+    """What is known of the server, or found out now; None when it does not answer."""
+    try:
+        return llm.quick_server_info(rest=_REST, **_IMPATIENT)
+    except Exception as error:  # noqa: BLE001 (metadata must never raise)
+        _note_unknown(llm, error)
+        return None
 
-    def to_payload(self) -> dict[str, Any]:
-        """What events and traces see of this model: no key, no address. Never asks the server on an event loop."""
-        metadata = self._described(self._at_once()).model_dump()
-        given = self.given() if hasattr(self, "given") else {}
-        named = {"model": metadata["model_name"], "temperature": None}
-        return {"class_name": self.class_name(), **metadata, **named, **given}
 
-    def _at_once(self) -> ServerInfo | None:
-        if not on_event_loop():
-            return self._probe()
-        known = self.known_server_info()
-        if known is None and self.context_window is None:
-            logger.info(_METADATA_IS_PART)
-        return known
+async def aprobe(llm: LlamaServer) -> ServerInfo | None:
+    """Async version of `probe`."""
+    try:
+        return await llm.aquick_server_info(rest=_REST, **_IMPATIENT)
+    except Exception as error:  # noqa: BLE001 (as in `probe`)
+        _note_unknown(llm, error)
+        return None
 
-    def _described(self, info: ServerInfo | None) -> LLMMetadata:
-        info = info or ServerInfo()
-        able = info.tools is not False if self.is_function_calling_model is None else self.is_function_calling_model
-        return LLMMetadata(
-            context_window=self.context_window or info.n_ctx or DEFAULT_CONTEXT_WINDOW,
-            num_output=self._most_output(),
-            is_chat_model=self.is_chat_model,
-            is_function_calling_model=able and self.is_chat_model,
-            model_name=self.model or info.model or "unknown",
-            system_role=MessageRole.SYSTEM,
+
+def _note_unknown(llm: LlamaServer, error: Exception) -> None:
+    if llm.context_window is None:
+        warn_once(
+            f"can't query the server's model ({type(error).__name__}: {error}); using "
+            f"context_window={DEFAULT_CONTEXT_WINDOW} until it is reachable"
         )
-
-    def _most_output(self) -> int:
-        """-1 is LlamaIndex's word for "not limited", as it is the server's."""
-        for name in ("n_predict", "max_tokens"):
-            limit = getattr(self, name, None)
-            if limit is not None:
-                return int(limit)
-        return -1
-
-    def _probe(self) -> ServerInfo | None:
-        """What is known of the server, or found out now; None when it does not answer."""
-        try:
-            return self.quick_server_info(rest=_REST, **_IMPATIENT)
-        except Exception as error:  # noqa: BLE001 (metadata must never raise)
-            self._note_unknown(error)
-            return None
-
-    async def _aprobe(self) -> ServerInfo | None:
-        """Async version of `_probe`."""
-        try:
-            return await self.aquick_server_info(rest=_REST, **_IMPATIENT)
-        except Exception as error:  # noqa: BLE001 (as in `_probe`)
-            self._note_unknown(error)
-            return None
-
-    def _raw_client(self) -> LlamaServerClient:
-        """The client for a prompt without template. On an event loop `metadata` can't ask, so the call does."""
-        if on_event_loop():
-            self._probe()
-        return self.client
-
-    async def _araw_client(self) -> AsyncLlamaServerClient:
-        """Async version of `_raw_client`."""
-        await self._aprobe()
-        return self.async_client
-
-    def _note_unknown(self, error: Exception) -> None:
-        if self.context_window is None:
-            warn_once(
-                f"can't query the server's model ({type(error).__name__}: {error}); using "
-                f"context_window={DEFAULT_CONTEXT_WINDOW} until it is reachable"
-            )

@@ -6,16 +6,15 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, closing, contextmanager
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import llama_index.core.instrumentation as instrument
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, ThinkingBlock, ToolCallBlock
 from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndEvent, LLMStructuredPredictStartEvent
-from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.core.program.utils import FlexibleModel, create_flexible_model, get_program_for_llm
+from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from llamacpp_server import BadRequestError, ChatChoice, LlamaServerError, ToolCall, UnfitAnswerError
@@ -29,9 +28,11 @@ from llamacpp_server.integration import (
 )
 
 from ._errors import UnusableReplyError
-from ._structured_llm import StreamingStructuredLLM
 
-__all__ = ["NativeStructuredOutput"]
+if TYPE_CHECKING:
+    from .llms import LlamaServer
+
+__all__ = ["Partial", "apartials", "is_native", "partials", "predicted", "program_options", "with_system_prompt"]
 
 dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]  # how every integration gets it
 
@@ -42,152 +43,131 @@ Partial = Any
 """An object that is still incomplete: of the model class once it validates, a `FlexibleModel` before."""
 
 
-class NativeStructuredOutput(FunctionCallingLLM):
-    """The structured methods of an LLM whose server takes a JSON schema.
+def is_native(llm: LlamaServer) -> bool:
+    """Whether the server's schemas make the objects; other modes are LlamaIndex's programs."""
+    return llm.pydantic_program_mode == PydanticProgramMode.DEFAULT and llm.metadata.is_chat_model
 
-    `pydantic_program_mode=DEFAULT` is the native way; other modes are LlamaIndex's programs.
+
+def predicted(
+    llm: LlamaServer,
+    output_cls: type[Model],
+    prompt: BasePromptTemplate,
+    llm_kwargs: Mapping[str, Any] | None,
+    prompt_args: Mapping[str, Any],
+) -> Model:
+    """An object of `output_cls`, held to its schema by the server.
+
+    Raises:
+        UnusableReplyError: When the reply was cut off, or does not validate.
     """
+    _started(output_cls, prompt, prompt_args)
+    messages = llm._get_messages(prompt, **prompt_args)
+    attempts = _attempts(llm, output_cls, llm_kwargs, llm.repair_rounds)
+    with _naming(output_cls):
+        while not attempts.done:
+            try:
+                response = llm.chat(_asked(messages, attempts.ask), **_held(output_cls, attempts.ask, llm_kwargs))
+            except LlamaServerError as error:
+                with _as_unusable:
+                    attempts.refused(error)
+            else:
+                _record_answer(attempts, response)
+    return _ended(attempts.value)
 
-    schema_in_prompt: bool = False
-    """Show the model the JSON schema, in the system message: the grammar alone never shows what the fields mean, but
-    small models answer worse with it.
-    """
-    repair_rounds: int = Field(default=1, ge=0)
-    """How often an answer that does not fit its class is asked for again; streams are not asked again."""
 
-    @dispatcher.span
-    def structured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Model:
-        """An object of `output_cls`.
+async def apredicted(
+    llm: LlamaServer,
+    output_cls: type[Model],
+    prompt: BasePromptTemplate,
+    llm_kwargs: Mapping[str, Any] | None,
+    prompt_args: Mapping[str, Any],
+) -> Model:
+    """Async version of `predicted`."""
+    _started(output_cls, prompt, prompt_args)
+    messages = llm._get_messages(prompt, **prompt_args)
+    attempts = _attempts(llm, output_cls, llm_kwargs, llm.repair_rounds)
+    with _naming(output_cls):
+        while not attempts.done:
+            try:
+                held = _held(output_cls, attempts.ask, llm_kwargs)
+                response = await llm.achat(_asked(messages, attempts.ask), **held)
+            except LlamaServerError as error:
+                with _as_unusable:
+                    attempts.refused(error)
+            else:
+                _record_answer(attempts, response)
+    return _ended(attempts.value)
 
-        Raises:
-            UnusableReplyError: When the reply was cut off, or does not validate.
-        """
-        if not self._is_native():
-            return cast(Model, super().structured_predict(output_cls, prompt, dict(llm_kwargs or {}), **prompt_args))
-        _started(output_cls, prompt, prompt_args)
-        messages = self._get_messages(prompt, **prompt_args)
-        attempts = self._attempts(output_cls, llm_kwargs, self.repair_rounds)
-        with _naming(output_cls):
-            while not attempts.done:
-                try:
-                    response = self.chat(_asked(messages, attempts.ask), **_held(output_cls, attempts.ask, llm_kwargs))
-                except LlamaServerError as error:
-                    with _as_unusable:
-                        attempts.refused(error)
-                else:
-                    _record_answer(attempts, response)
-        return _ended(attempts.value)
 
-    @dispatcher.span
-    async def astructured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Model:
-        """Async version of `structured_predict`."""
-        if not self._is_native():
-            prompt = self._with_system_prompt(prompt, prompt_args)
-            found = await super().astructured_predict(output_cls, prompt, dict(llm_kwargs or {}), **prompt_args)
-            return cast(Model, found)
-        _started(output_cls, prompt, prompt_args)
-        messages = self._get_messages(prompt, **prompt_args)
-        attempts = self._attempts(output_cls, llm_kwargs, self.repair_rounds)
-        with _naming(output_cls):
-            while not attempts.done:
-                try:
-                    held = _held(output_cls, attempts.ask, llm_kwargs)
-                    response = await self.achat(_asked(messages, attempts.ask), **held)
-                except LlamaServerError as error:
-                    with _as_unusable:
-                        attempts.refused(error)
-                else:
-                    _record_answer(attempts, response)
-        return _ended(attempts.value)
+def partials(
+    llm: LlamaServer,
+    output_cls: type[Model],
+    prompt: BasePromptTemplate,
+    llm_kwargs: Mapping[str, Any] | None,
+    prompt_args: Mapping[str, Any],
+) -> Generator[Partial, None, None]:
+    """The object as it grows."""
+    messages = llm._get_messages(prompt, **prompt_args)
+    attempts = _attempts(llm, output_cls, llm_kwargs, 0)
 
-    def _structured_stream_call(
-        self,
-        output_cls: type[Model],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Generator[Partial, None, None]:
-        if not self._is_native():
-            program = get_program_for_llm(output_cls, prompt, self, **self._program_options())
-            return program.stream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
-        messages = self._get_messages(prompt, **prompt_args)
-        attempts = self._attempts(output_cls, llm_kwargs, 0)
+    def ask() -> Generator[ChatResponse, None, None]:
+        return llm.stream_chat(messages, **_held(output_cls, attempts.ask, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
-        def ask() -> Generator[ChatResponse, None, None]:
-            return self.stream_chat(messages, **_held(output_cls, attempts.ask, llm_kwargs))
+    return _partials(ask, attempts, output_cls)
 
-        return _partials(ask, attempts, output_cls)
 
-    async def _structured_astream_call(
-        self,
-        output_cls: type[Model],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> AsyncGenerator[Partial, None]:
-        if not self._is_native():
-            program = get_program_for_llm(output_cls, prompt, self, **self._program_options())
-            return await program.astream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
-        messages = self._get_messages(prompt, **prompt_args)
-        attempts = self._attempts(output_cls, llm_kwargs, 0)
+def apartials(
+    llm: LlamaServer,
+    output_cls: type[Model],
+    prompt: BasePromptTemplate,
+    llm_kwargs: Mapping[str, Any] | None,
+    prompt_args: Mapping[str, Any],
+) -> AsyncGenerator[Partial, None]:
+    """Async version of `partials`."""
+    messages = llm._get_messages(prompt, **prompt_args)
+    attempts = _attempts(llm, output_cls, llm_kwargs, 0)
 
-        async def ask() -> AsyncGenerator[ChatResponse, None]:
-            return await self.astream_chat(messages, **_held(output_cls, attempts.ask, llm_kwargs))
+    async def ask() -> AsyncGenerator[ChatResponse, None]:
+        held = _held(output_cls, attempts.ask, llm_kwargs)
+        return await llm.astream_chat(messages, **held)  # type: ignore[no-any-return]  # decorated
 
-        return _apartials(ask, attempts, output_cls)
+    return _apartials(ask, attempts, output_cls)
 
-    def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> StreamingStructuredLLM:
-        """An LLM whose every answer is an object of `output_cls`, in `raw`, and its JSON."""
-        return StreamingStructuredLLM(llm=self, output_cls=output_cls, **kwargs)
 
-    def _attempts(
-        self, output_cls: type[Model], llm_kwargs: Mapping[str, Any] | None, repair_rounds: int
-    ) -> Attempts[Model]:
-        given = {**getattr(self, "given", dict)(), **(llm_kwargs or {})}
-        thinking = given.get("thinking", getattr(self, "thinking", None)) is not None
-        schema = output_cls.model_json_schema()
-        address = getattr(self, "base_url", None)
-        return Attempts(
-            output_cls.__name__,
-            LADDER if self.metadata.is_function_calling_model else LADDER[:-1],
-            output_cls.model_validate_json,
-            schema=schema,
-            repair_rounds=repair_rounds,
-            thinking_is_given=thinking or says_thinking(given),
-            key=(address, getattr(self, "model", None), json.dumps(schema)) if address is not None else None,
-            schema_in_prompt=self.schema_in_prompt,
-        )
+def _attempts(
+    llm: LlamaServer, output_cls: type[Model], llm_kwargs: Mapping[str, Any] | None, repair_rounds: int
+) -> Attempts[Model]:
+    given = {**llm.given(), **(llm_kwargs or {})}
+    schema = output_cls.model_json_schema()
+    return Attempts(
+        output_cls.__name__,
+        LADDER if llm.metadata.is_function_calling_model else LADDER[:-1],
+        output_cls.model_validate_json,
+        schema=schema,
+        repair_rounds=repair_rounds,
+        thinking_is_given=given.get("thinking", llm.thinking) is not None or says_thinking(given),
+        key=(llm.base_url, llm.model, json.dumps(schema)),
+        schema_in_prompt=llm.schema_in_prompt,
+    )
 
-    def _is_native(self) -> bool:
-        return self.pydantic_program_mode == PydanticProgramMode.DEFAULT and self.metadata.is_chat_model
 
-    def _uses_functions(self) -> bool:
-        return self.pydantic_program_mode == PydanticProgramMode.FUNCTION
+def program_options(llm: LlamaServer) -> dict[str, Any]:
+    """The core's streaming programs don't pass `tool_required` on, which would leave the call to chance."""
+    options: dict[str, Any] = {"pydantic_program_mode": llm.pydantic_program_mode}
+    return {**options, "tool_choice": "required"} if _uses_functions(llm) else options
 
-    def _program_options(self) -> dict[str, Any]:
-        """The core's streaming programs don't pass `tool_required` on, which would leave the call to chance."""
-        options: dict[str, Any] = {"pydantic_program_mode": self.pydantic_program_mode}
-        return {**options, "tool_choice": "required"} if self._uses_functions() else options
 
-    def _with_system_prompt(self, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]) -> BasePromptTemplate:
-        """The core's awaited function program forgets the system prompt."""
-        if not (self.system_prompt and self._uses_functions()):
-            return prompt
-        return ChatPromptTemplate(
-            message_templates=self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
-        )
+def with_system_prompt(
+    llm: LlamaServer, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]
+) -> BasePromptTemplate:
+    """The prompt with the LLM's system prompt, which the core's awaited function program forgets."""
+    if not (llm.system_prompt and _uses_functions(llm)):
+        return prompt
+    return ChatPromptTemplate(message_templates=llm._extend_messages(prompt.format_messages(llm=llm, **prompt_args)))
+
+
+def _uses_functions(llm: LlamaServer) -> bool:
+    return llm.pydantic_program_mode == PydanticProgramMode.FUNCTION
 
 
 def _held(output_cls: type[BaseModel], ask: Ask, llm_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, MessageRole
+import llama_index.core.instrumentation as instrument
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LLMMetadata, MessageRole
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
+from llama_index.core.program.utils import get_program_for_llm
+from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.tools.types import BaseTool
-from pydantic import Field, PrivateAttr
+from llama_index.core.types import Model
+from pydantic import BaseModel, Field, PrivateAttr, model_validator
 
-from llamacpp_server import ChatRequest, Fit, InfillRequest, PromptRead
+from llamacpp_server import ChatRequest, Fit, InfillRequest, PromptRead, ServerSettings
 from llamacpp_server.integration import (
+    ChatFields,
     ContextBudget,
-    MediaFields,
-    RepairFields,
-    ThinkingFields,
+    on_event_loop,
 )
 
+from ._arguments import LLM, LLMNames, constructor_arguments
 from ._context import Count, Transcripts
-from ._metadata import ServerMetadata
+from ._events import announcing
+from ._metadata import aprobe, described, info_at_once, probe
 from ._responses import (
     ChatState,
     CompletionState,
@@ -30,14 +36,28 @@ from ._responses import (
     completion_to_chat,
 )
 from ._streams import amapped, aresponses, mapped, responses
-from ._structured import NativeStructuredOutput
+from ._structured import (
+    Partial,
+    apartials,
+    apredicted,
+    is_native,
+    partials,
+    predicted,
+    program_options,
+    with_system_prompt,
+)
+from ._structured_llm import StreamingStructuredLLM
 from ._tools import selections, tool_dict, with_user_message
 from ._turns import Defaults
 
 if TYPE_CHECKING:
     from llama_index.core.chat_engine.types import AgentChatResponse
 
+    from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
+
 __all__ = ["LlamaServer"]
+
+dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]  # how every integration gets it
 
 Chats = Generator[ChatResponse, None, None]
 AsyncChats = AsyncGenerator[ChatResponse, None]
@@ -45,7 +65,7 @@ Completions = Generator[CompletionResponse, None, None]
 AsyncCompletions = AsyncGenerator[CompletionResponse, None]
 
 
-class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, NativeStructuredOutput):
+class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     """LlamaIndex LLM backed by a running llama-server.
 
     Examples:
@@ -67,6 +87,18 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
 
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Request fields sent as they are, over all others."""
+    context_window: int | None = Field(default=None, gt=0)
+    """Tokens of one slot; None asks the server."""
+    is_chat_model: bool = True
+    """False for a model without a chat template: everything uses the completion endpoint."""
+    is_function_calling_model: bool | None = None
+    """Whether the model calls tools; None asks the server about its chat template."""
+    schema_in_prompt: bool = False
+    """Show the model the JSON schema, in the system message: the grammar alone never shows what the fields mean, but
+    small models answer worse with it.
+    """
+    repair_rounds: int = Field(default=1, ge=0)
+    """How often an answer that does not fit its class is requested again; streams are not."""
     replay_thinking: bool = True
     """Send the model's earlier thinking back to it."""
     context_budget: ContextBudget | None = None
@@ -80,6 +112,34 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
     def class_name(cls) -> str:
         """The name in serialized form."""
         return "LlamaServer"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_other_names(cls, values: Any) -> Any:
+        return constructor_arguments(LLM, values, cls)
+
+    def server_settings(self) -> ServerSettings:
+        """The fields as settings of a client, which reports progress to event handlers."""
+        settings = super().server_settings()
+        report = announcing(settings.on_progress)
+        return settings if report is settings.on_progress else settings.replace(on_progress=report)
+
+    # -- what LlamaIndex asks about a model
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What the model can do. Asks the server on first use, for at most two seconds.
+
+        On an event loop it never asks: it returns what is known by then. Each call of the model there, awaited or
+        blocking, finds out, and so does `await llm.aserver_info()`. Values that were given win.
+        """
+        return described(self, info_at_once(self))
+
+    def to_payload(self) -> dict[str, Any]:
+        """What events and traces see of this model: no key, no address. Never asks the server on an event loop."""
+        metadata = self.metadata.model_dump()
+        named = {"model": metadata["model_name"], "temperature": None}
+        return {"class_name": self.class_name(), **metadata, **named, **self.given()}
 
     # -- chat
 
@@ -240,7 +300,7 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
 
     async def apredict_and_call(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> AgentChatResponse:
         """Async version of `predict_and_call`."""
-        await self._aprobe()
+        await aprobe(self)
         return await super().apredict_and_call(tools, *args, **self._reacting(kwargs))
 
     def _reacting(self, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -251,6 +311,68 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
 
         own = {"react_chat_formatter": ReActChatFormatter.from_defaults(), "output_parser": ReActOutputParser()}
         return own | kwargs
+
+    # -- structured output: `pydantic_program_mode=DEFAULT` is the server's way, other modes are LlamaIndex's programs
+
+    @dispatcher.span
+    def structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """An object of `output_cls`.
+
+        Raises:
+            UnusableReplyError: When the reply was cut off, or does not validate.
+        """
+        if is_native(self):
+            return predicted(self, output_cls, prompt, llm_kwargs, prompt_args)
+        return cast(Model, super().structured_predict(output_cls, prompt, dict(llm_kwargs or {}), **prompt_args))
+
+    @dispatcher.span
+    async def astructured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        """Async version of `structured_predict`."""
+        if is_native(self):
+            return await apredicted(self, output_cls, prompt, llm_kwargs, prompt_args)
+        prompt = with_system_prompt(self, prompt, prompt_args)
+        found = await super().astructured_predict(output_cls, prompt, dict(llm_kwargs or {}), **prompt_args)
+        return cast(Model, found)
+
+    def _structured_stream_call(
+        self,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Partial, None, None]:
+        if is_native(self):
+            return partials(self, output_cls, prompt, llm_kwargs, prompt_args)
+        program = get_program_for_llm(output_cls, prompt, self, **program_options(self))
+        return program.stream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
+
+    async def _structured_astream_call(
+        self,
+        output_cls: type[Model],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Partial, None]:
+        if is_native(self):
+            return apartials(self, output_cls, prompt, llm_kwargs, prompt_args)
+        program = get_program_for_llm(output_cls, prompt, self, **program_options(self))
+        return await program.astream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
+
+    def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> StreamingStructuredLLM:
+        """An LLM whose every answer is an object of `output_cls`, in `raw`, and its JSON."""
+        return StreamingStructuredLLM(llm=self, output_cls=output_cls, **kwargs)
 
     # -- tokens
 
@@ -419,14 +541,22 @@ class LlamaServer(ThinkingFields, RepairFields, MediaFields, ServerMetadata, Nat
 
     def _request(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatRequest:
         call = dict(kwargs)
-        return self._defaults(**self._request_fields(call)).chat(messages, call, self._probe())
+        return self._defaults(**self.request_fields(call)).chat(messages, call, probe(self))
 
     async def _arequest(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatRequest:
         call = dict(kwargs)
-        return self._defaults(**self._request_fields(call)).chat(messages, call, await self._aprobe())
+        return self._defaults(**self.request_fields(call)).chat(messages, call, await aprobe(self))
 
-    def _request_fields(self, call: dict[str, Any]) -> dict[str, Any]:
-        return {**self.repair_fields(call), **self.thinking_limits(call), "media": self.media_policy(call)}
+    def _raw_client(self) -> LlamaServerClient:
+        """The client for a prompt without template. On an event loop `metadata` can't ask, so the call does."""
+        if on_event_loop():
+            probe(self)
+        return self.client
+
+    async def _araw_client(self) -> AsyncLlamaServerClient:
+        """Async version of `_raw_client`."""
+        await aprobe(self)
+        return self.async_client
 
     def _raw_prompt(self, prompt: str, formatted: bool) -> str | None:
         """The text for the completion endpoint; None where the prompt is a user's message for the chat template."""

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
         Converted,
         read_timeouts,
     )
+    from .chat_fields import ChatFields
     from .context_budget import TRIMMED, Compaction, ContextBudget, compact, context_overflow
     from .decision_fields import DecisionFields
-    from .fields import ConnectionFields, MediaFields, RepairFields, ThinkingFields, on_event_loop
+    from .fields import ConnectionFields, MediaFields, on_event_loop
     from .server_tools import named_tools
     from .structured import (
         CONSTRAINTS,
@@ -49,6 +50,7 @@ __all__ = [
     "ArgumentTable",
     "Ask",
     "Attempts",
+    "ChatFields",
     "Compaction",
     "ConnectionFields",
     "ConnectionNames",
@@ -60,10 +62,8 @@ __all__ = [
     "LlamaServerTokenizer",
     "MediaFields",
     "RankFields",
-    "RepairFields",
     "RequestNames",
     "Thinking",
-    "ThinkingFields",
     "Way",
     "compact",
     "context_overflow",
@@ -97,9 +97,10 @@ __getattr__, __dir__ = lazy(
             "Converted",
             "read_timeouts",
         ),
+        "chat_fields": ("ChatFields",),
         "context_budget": ("TRIMMED", "Compaction", "ContextBudget", "compact", "context_overflow"),
         "decision_fields": ("DecisionFields",),
-        "fields": ("ConnectionFields", "MediaFields", "RepairFields", "ThinkingFields", "on_event_loop"),
+        "fields": ("ConnectionFields", "MediaFields", "on_event_loop"),
         "server_tools": ("named_tools",),
         "structured": (
             "CONSTRAINTS",
