@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from langchain_core.messages import BaseMessage, SystemMessage
 from pydantic import BaseModel
@@ -22,6 +22,15 @@ from ._arguments import CHAT_CALLS
 from ._messages import to_wire
 from ._parsed import answer_class
 from ._tools import wire_tools
+
+_PER_CALL: Final = (
+    "connect_timeout",
+    "read_timeout",
+    "first_token_timeout",
+    "total_timeout",
+    "on_progress",
+    "priority",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,7 @@ def prepare(
     choice = given.pop("tool_choice", None)
     parallel, model = given.pop("parallel_tool_calls", None), given.pop("model", None)
     extra_body = {**defaults.extra_body, **(given.pop("extra_body", None) or {})}
-    settings = _settings(given)
+    settings = call_settings(given)
     thinking = given.pop("thinking", defaults.thinking)
     params = thinking_params(thinking, info or ServerInfo(), _params(given, defaults, extra_body))
     parallel = None if _disabled("parallel_tool_calls", parallel, defaults.disabled_params) else parallel
@@ -148,16 +157,16 @@ def _stream_usage(given: dict[str, Any], defaults: Defaults) -> bool:
     return defaults.stream_usage if asked is None else bool(asked)
 
 
-def _settings(given: dict[str, Any]) -> dict[str, Any]:
+def call_settings(given: dict[str, Any]) -> dict[str, Any]:
+    """Fields of `ServerSettings` that a call changes; they are no longer in `given` afterwards."""
     settings: dict[str, Any] = {}
     timeout = given.pop("timeout", None)
     if timeout is not None:
         settings |= read_timeouts(timeout)
+    settings |= {name: given.pop(name) for name in _PER_CALL if name in given}
+    if settings.get("priority", "") is None:
+        del settings["priority"]
     headers, query = given.pop("extra_headers", None), given.pop("extra_query", None)
-    if "on_progress" in given:
-        settings["on_progress"] = given.pop("on_progress")
-    if given.get("priority") is not None:
-        settings["priority"] = given.pop("priority")
     if headers:
         settings["headers"] = dict(headers)
     if query:

@@ -17,12 +17,10 @@ from llamacpp_server import (
     Timings,
     Usage,
 )
-from llamacpp_server.integration import (
-    read_timeouts,
-)
 from llamacpp_server.sampling import merged_params
 
 from ._arguments import LLM_CALLS
+from ._calls import call_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +91,12 @@ def read_call(
     given.pop("stream", None)
     if stop is not None:
         given["stop"] = list(stop)
-    timeout = given.pop("timeout", None)
-    settings = read_timeouts(timeout) if timeout is not None else {}
-    if "on_progress" in given:
-        settings["on_progress"] = given.pop("on_progress")
     return CompletionCall(
         model=given.pop("model", None) or model,
         extra_body={**extra_body, **(given.pop("extra_body", None) or {})},
         suffix=given.pop("suffix", suffix),
         input_extra=given.pop("input_extra", None) or (),
-        settings=settings,
+        settings=call_settings(given),
         params=merged_params(params, given),
     )
 

@@ -160,11 +160,22 @@ class ConnectionFailedError(LlamaServerError, ConnectionError):
         self.reason = reason
 
 
-class RequestTimeoutError(LlamaServerError, TimeoutError):
-    """The server sent nothing for longer than `read_timeout`, or the whole took longer than `total_timeout`.
+TimeLimit = Literal["read_timeout", "first_token_timeout", "total_timeout"]
 
-    Not retried unless `retry_read_timeout` is set: the server may still be generating, and a repeat doubles its load.
+
+class RequestTimeoutError(LlamaServerError, TimeoutError):
+    """Silence for longer than `read_timeout`, no token within `first_token_timeout`, or the end of `total_timeout`.
+
+    Only silence is retried, and only with `retry_read_timeout`: the server may still be generating, and a repeat
+    doubles its load.
+
+    Attributes:
+        limit: The setting that was exceeded.
     """
+
+    def __init__(self, message: str = "", *, limit: TimeLimit = "read_timeout", **details: Any) -> None:
+        super().__init__(message, **details)
+        self.limit = limit
 
 
 class ServerLoadingError(LlamaServerError):

@@ -51,6 +51,15 @@ DEFAULT_MAX_RETRIES: Final = 2
 # Big models take minutes from a cold disk.
 DEFAULT_LOAD_TIMEOUT: Final = 600.0
 
+_NOT_NEGATIVE: Final = (
+    "connect_timeout",
+    "read_timeout",
+    "first_token_timeout",
+    "total_timeout",
+    "load_timeout",
+    "max_retries",
+)
+
 # Words that clients of other APIs put where a key is demanded. They are not keys: none is sent for them.
 PLACEHOLDER_KEYS: Final = frozenset(
     {"", "no-key", "no_key", "nokey", "none", "null", "not-needed", "not-required", "empty", "sk-no-key-required"}
@@ -195,6 +204,9 @@ class ServerSettings:
         model: Default model name for requests that name none; needed by routers only.
         connect_timeout: For a connection; None waits as long as the system does.
         read_timeout: Longest silence between two bytes. None waits forever. A queued request is silent.
+        first_token_timeout: From the sending of a request to the first token of its stream: the server's queue and the
+            reading of the prompt are in it, waits before the request is sent are not. `read_timeout` then holds from
+            the first token on, and for what is not streamed. None leaves the first token to `read_timeout`.
         total_timeout: For a whole request with its waits and retries, from the connection to the last byte, however
             slowly bytes come; None sets no limit. Only the lookup of a host's name is left to the system's limits.
         max_retries: Repeats of a request that failed in a way that repeating can help. Waiting for a model
@@ -223,6 +235,7 @@ class ServerSettings:
     model: str | None = None
     connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT
     read_timeout: float | None = DEFAULT_READ_TIMEOUT
+    first_token_timeout: float | None = None
     total_timeout: float | None = None
     max_retries: int = DEFAULT_MAX_RETRIES
     retry_read_timeout: bool = False
@@ -245,7 +258,7 @@ class ServerSettings:
             object.__setattr__(self, "api_key", SecretStr(self.api_key))
         if self.api_key is not None and self.api_key.get_secret_value().strip().lower() in PLACEHOLDER_KEYS:
             object.__setattr__(self, "api_key", None)
-        for name in ("connect_timeout", "read_timeout", "total_timeout", "load_timeout", "max_retries"):
+        for name in _NOT_NEGATIVE:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"{name} must not be negative, got {value!r}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .filters import Pipeline as Pipeline
     from .filters import pipeline as pipeline
     from .first_token import FirstTokenTimer as FirstTokenTimer
+    from .first_token import has_token as has_token
     from .fold import fold_chat as fold_chat
     from .fold import fold_completion as fold_completion
     from .logprobs_filter import WithoutTopLogprobs as WithoutTopLogprobs
@@ -55,7 +56,7 @@ __getattr__, __dir__ = lazy(
         "failures": ("START_HINT", "event_failure", "failure", "is_web_page", "not_this_api"),
         "fast_path": ("reader_like",),
         "filters": ("DeltaFilter", "Pipeline", "pipeline"),
-        "first_token": ("FirstTokenTimer",),
+        "first_token": ("FirstTokenTimer", "has_token"),
         "fold": ("fold_chat", "fold_completion"),
         "logprobs_filter": ("WithoutTopLogprobs",),
         "loop_filter": ("LoopFilter", "repeated_unit"),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TypeVar, cast
+from operator import attrgetter
+from typing import Final, TypeVar, cast
 
-from ..chat import ChatDelta, CompletionDelta
+from ..chat import ChatDelta
 from .filters import DeltaFilter
 
 D = TypeVar("D")
@@ -26,7 +27,7 @@ class FirstTokenTimer(DeltaFilter[D]):
     def add(self, deltas: list[D]) -> list[D]:
         """The deltas; those with timings have that of the first token, too."""
         if self._first is None:
-            if not any(_speaks(delta) for delta in deltas):
+            if not any(map(has_token, deltas)):
                 return deltas
             self._first = round((time.monotonic() - self._started) * 1000, 3)
         # On every token's path: most have no timings.
@@ -43,7 +44,13 @@ class FirstTokenTimer(DeltaFilter[D]):
         return deltas
 
 
-def _speaks(delta: object) -> bool:
-    if isinstance(delta, CompletionDelta):
-        return bool(delta.text or delta.tokens)
-    return isinstance(delta, ChatDelta) and bool(delta.content or delta.reasoning_content or delta.tool_calls)
+_SPOKEN: Final = attrgetter("content", "reasoning_content", "tool_calls")
+# Of completions, and of the typed events of other APIs.
+_SPOKEN_ELSEWHERE: Final = ("text", "tokens", "reasoning", "thinking", "arguments")
+
+
+def has_token(delta: object) -> bool:
+    """Whether a delta holds something that the model wrote."""
+    if isinstance(delta, ChatDelta):
+        return any(_SPOKEN(delta))
+    return any(getattr(delta, name, None) for name in _SPOKEN_ELSEWHERE)

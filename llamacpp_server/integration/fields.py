@@ -100,6 +100,8 @@ class ConnectionFields(BaseModel):
     """Longest wait for a connection."""
     read_timeout: float | None = Field(default=DEFAULT_READ_TIMEOUT, ge=0)
     """Longest silence between two bytes; None waits forever."""
+    first_token_timeout: float | None = Field(default=None, ge=0)
+    """Longest wait for the first token of a stream, prompt and server's queue included; None: `read_timeout`."""
     total_timeout: float | None = Field(default=None, ge=0)
     """Most time for a whole request, with its waits and retries; None sets no limit."""
     max_retries: int = Field(default=DEFAULT_MAX_RETRIES, ge=0)
@@ -165,6 +167,7 @@ class ConnectionFields(BaseModel):
             model=self.model,
             connect_timeout=self.connect_timeout,
             read_timeout=self.read_timeout,
+            first_token_timeout=self.first_token_timeout,
             total_timeout=self.total_timeout,
             max_retries=self.max_retries,
             retry_read_timeout=self.retry_read_timeout,

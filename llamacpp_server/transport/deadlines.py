@@ -15,44 +15,69 @@ from typing import Any, Final, TypeVar
 
 import anyio
 
-from ..errors import RequestTimeoutError
+from .._replies import DeltaFilter, has_token
+from ..errors import RequestTimeoutError, TimeLimit
 
 T = TypeVar("T")
 
 _END: Final[Any] = object()
 _SHORTEST: Final = 0.001
 _MOMENT: Final = 0.05
+_NONE: Final = (None,)
 
 
 class _Until(threading.local):
     """The deadline of what this thread does just now, on the monotonic clock; None where there is none."""
 
-    deadline: float | None = None
     url: str | None = None
+    limit: TimeLimit = "total_timeout"
+    deadline: float | None = None
 
 
 _until: Final = _Until()
 
+_SLOTS: Final = "or start the server with more slots (-np)"
+_EXCEEDED: Final[dict[TimeLimit, tuple[str, str | None]]] = {
+    "read_timeout": (
+        "the server sent nothing for longer than read_timeout",
+        f"raise read_timeout, {_SLOTS}; it sends nothing for a queued request",
+    ),
+    "first_token_timeout": (
+        "no token came within first_token_timeout",
+        f"raise first_token_timeout, shorten the prompt, {_SLOTS}: waiting for a slot and reading the prompt count",
+    ),
+    "total_timeout": ("the reply took longer than total_timeout", None),
+}
 
-def too_late(url: str | None = None) -> RequestTimeoutError:
-    """The error for a request that took longer than its whole time."""
-    return RequestTimeoutError("the reply took longer than total_timeout", url=url)
+
+def too_late(url: str | None = None, limit: TimeLimit = "total_timeout") -> RequestTimeoutError:
+    """The error for a request that took longer than one of its limits."""
+    words, remedy = _EXCEEDED[limit]
+    return RequestTimeoutError(words, url=url, remedy=remedy, limit=limit)
 
 
 @contextmanager
-def until(deadline: float | None, url: str | None = None) -> Iterator[None]:
-    """Bound the network work of this thread by a deadline, and by those that hold already; `url` is for the error."""
-    before = _until.deadline, _until.url
+def until(deadline: float | None, url: str | None = None, limit: TimeLimit = "total_timeout") -> Iterator[None]:
+    """Bound the network work of this thread by a deadline, and by those that hold already.
+
+    Args:
+        deadline: Time on the monotonic clock; None sets none.
+        url: For the error.
+        limit: The setting that the deadline comes from.
+    """
+    before = _until.deadline, _until.url, _until.limit
     if deadline is not None and (before[0] is None or deadline < before[0]):
-        _until.deadline, _until.url = deadline, url
+        _until.deadline, _until.url, _until.limit = deadline, url, limit
     try:
         yield
     finally:
-        _until.deadline, _until.url = before
+        _until.deadline, _until.url, _until.limit = before
 
 
 @asynccontextmanager
-async def auntil(deadline: float | None, url: str | None = None) -> AsyncIterator[None]:
+async def auntil(
+    deadline: float | None, url: str | None = None, limit: TimeLimit = "total_timeout"
+) -> AsyncIterator[None]:
     """`until` for awaited work.
 
     Raises:
@@ -64,7 +89,38 @@ async def auntil(deadline: float | None, url: str | None = None) -> AsyncIterato
     with anyio.move_on_after(max(deadline - time.monotonic(), 0.0)) as scope:
         yield
     if scope.cancelled_caught:
-        raise too_late(url)
+        raise too_late(url, limit)
+
+
+class FirstToken(DeltaFilter[Any]):
+    """The limits of a stream whose first token has one of its own. Sees the deltas, to know when it has come.
+
+    Args:
+        timeout: `first_token_timeout`.
+        read_timeout: Longest silence after the first token; None sets none.
+    """
+
+    def __init__(self, timeout: float, read_timeout: float | None) -> None:
+        self.silence = None if read_timeout is None else max(timeout, read_timeout)
+        """Longest silence that may come at any time, for what can't tell one from another."""
+        self._timeout, self._read_timeout = timeout, read_timeout
+        self._came = False
+        self.sent()
+
+    def sent(self) -> None:
+        """Begin: a request is being sent."""
+        self.deadline = time.monotonic() + self._timeout
+
+    def add(self, deltas: list[Any]) -> list[Any]:
+        """The deltas as they are."""
+        self._came = self._came or any(map(has_token, deltas))
+        return deltas
+
+    def limit(self) -> tuple[float | None, None, TimeLimit]:
+        """Arguments of `until` for the next wait."""
+        if not self._came:
+            return self.deadline, None, "first_token_timeout"
+        return None if self._read_timeout is None else time.monotonic() + self._read_timeout, None, "read_timeout"
 
 
 def just_after(deadline: float | None) -> float | None:
@@ -72,28 +128,32 @@ def just_after(deadline: float | None) -> float | None:
     return None if deadline is None else deadline + _MOMENT
 
 
-def pieces_until(pieces: Iterator[T], deadline: float | None) -> Iterator[T]:
+def pieces_until(pieces: Iterator[T], deadline: float | None, first: FirstToken | None = None) -> Iterator[T]:
     """What `pieces` gives, with a deadline for each wait, but none for whoever reads them."""
-    return pieces if deadline is None else _pieces_until(pieces, deadline)
+    return pieces if deadline is None and first is None else _pieces_until(pieces, deadline, first)
 
 
-def apieces_until(pieces: AsyncIterator[T], deadline: float | None) -> AsyncIterator[T]:
+def apieces_until(
+    pieces: AsyncIterator[T], deadline: float | None, first: FirstToken | None = None
+) -> AsyncIterator[T]:
     """Async version of `pieces_until`."""
-    return pieces if deadline is None else _apieces_until(pieces, deadline)
+    return pieces if deadline is None and first is None else _apieces_until(pieces, deadline, first)
 
 
-def _pieces_until(pieces: Iterator[T], deadline: float) -> Iterator[T]:
+def _pieces_until(pieces: Iterator[T], deadline: float | None, first: FirstToken | None) -> Iterator[T]:
     while True:
-        with until(deadline):
+        with until(deadline), until(*_NONE if first is None else first.limit()):
             piece = next(pieces, _END)
         if piece is _END:
             return
         yield piece
 
 
-async def _apieces_until(pieces: AsyncIterator[T], deadline: float) -> AsyncIterator[T]:
+async def _apieces_until(
+    pieces: AsyncIterator[T], deadline: float | None, first: FirstToken | None
+) -> AsyncIterator[T]:
     while True:
-        async with auntil(deadline):
+        async with auntil(deadline), auntil(*_NONE if first is None else first.limit()):
             piece = await anext(pieces, _END)
         if piece is _END:
             return
@@ -170,10 +230,10 @@ def _timely(timeout: float | None) -> Iterator[float | None]:
         return
     left = deadline - time.monotonic()
     if left <= 0:
-        raise too_late(_until.url)
+        raise too_late(_until.url, _until.limit)
     try:
         yield left if timeout is None else min(timeout, left)
     except Exception:
         if time.monotonic() >= deadline - _SHORTEST:
-            raise too_late(_until.url) from None
+            raise too_late(_until.url, _until.limit) from None
         raise

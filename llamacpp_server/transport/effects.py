@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from .._replies import StreamDecoder
-from ..errors import LlamaServerError
+from ..errors import LlamaServerError, TimeLimit
+from .deadlines import FirstToken
 from .gate import Gate, Place, Ticket
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class Send:
         verify: As in `ServerSettings`.
         fresh: Whether on a connection of its own: a kept one had been closed, and the next may have been as well.
         deadline: Time on the monotonic clock by which the head of the answer must be there; None sets none.
+        limit: The setting that the deadline comes from.
     """
 
     method: str
@@ -54,6 +56,7 @@ class Send:
     verify: bool | ssl.SSLContext = field(default=True, repr=False)
     fresh: bool = False
     deadline: float | None = None
+    limit: TimeLimit = "total_timeout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,7 @@ class Relay:
         deadline: Time on the monotonic clock by which the answer must be complete; None sets none.
         watch: Called with the deltas of each piece; the program that it gives runs before they are passed on.
         collected: Gets the deltas, and the reader gets none; None passes them on.
+        first_token: Further limits of its waits; None sets none.
     """
 
     reply: OpenReply
@@ -163,6 +167,7 @@ class Relay:
     deadline: float | None = None
     watch: Callable[[Sequence[Any]], Program[None] | None] | None = None
     collected: list[Any] | None = None
+    first_token: FirstToken | None = None
 
 
 Effect = Send | Read | Sleep | Enter | Admit | Together | Work | Relay

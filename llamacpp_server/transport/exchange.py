@@ -34,6 +34,7 @@ from ..errors import (
 from ..progress import Progress
 from ..settings import ServerSettings, WaitState, redact_url
 from .content import ACCEPTED
+from .deadlines import FirstToken
 from .effects import Admit, Enter, OpenReply, Program, Read, Send, Sleep, Together
 from .encoding import encode
 from .gate import UNLIMITED, Place, Ticket, gate_for
@@ -74,6 +75,7 @@ class Call:
         takes_slot: Whether the server runs it in a slot; such requests pass the gate.
         content_type: What the body is.
         headers: Further headers.
+        first_token: Further limits of the waits for the answer; None sets none.
     """
 
     method: str
@@ -83,6 +85,7 @@ class Call:
     takes_slot: bool = False
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+    first_token: FirstToken | None = None
 
 
 def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
@@ -98,7 +101,7 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
     while True:
         elapsed = time.monotonic() - started
         try:
-            reply, url = yield from _found(_bounded(send, deadline), settings, call)
+            reply, url = yield from _found(_bounded(send, deadline, call.first_token), settings, call)
             if 200 <= reply.status_code < 300:
                 _REPEATS.forget(send.url, send.content)
                 note_answer(url, settings)
@@ -448,8 +451,13 @@ def within(settings: ServerSettings, deadline: float | None) -> ServerSettings:
     return settings if deadline is None else settings.replace(total_timeout=max(deadline - time.monotonic(), 0.001))
 
 
-def _bounded(send: Send, deadline: float | None) -> Send:
-    """`send` with no silence allowed that is longer than what is left of the whole time."""
+def _bounded(send: Send, deadline: float | None, first: FirstToken | None) -> Send:
+    """`send` with no silence allowed that is longer than what is left of the whole time, or for the first token."""
+    if first is not None:
+        first.sent()
+        send = replace(send, read_timeout=first.silence)
+        if deadline is None or first.deadline < deadline:
+            return replace(send, deadline=first.deadline, limit="first_token_timeout")
     if deadline is None:
         return send
     left = max(deadline - time.monotonic(), 0.001)

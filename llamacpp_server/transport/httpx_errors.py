@@ -18,10 +18,10 @@ from ..errors import (
     ConnectionFailure,
     LlamaServerError,
     MalformedReplyError,
-    RequestTimeoutError,
     StreamCutOffError,
 )
 from ..settings import redact_url
+from .deadlines import too_late
 from .effects import Effect, Read, Send
 from .httpx_setup import library_of, proxy_of, shown
 from .unnamed import NEW_PORT
@@ -73,10 +73,7 @@ def _error_of(failed: Exception, url: str | None, *, before_reply: bool) -> Llam
             error = ConnectionFailedError("no connection within connect_timeout", reason="timeout")
             error.remedy = "check that the host is up and the address is right"
         case httpx.TimeoutException():
-            error = RequestTimeoutError("the server sent nothing for longer than read_timeout")
-            error.remedy = (
-                "raise read_timeout, or start the server with more slots (-np); it sends nothing for a queued request"
-            )
+            error = too_late(limit="read_timeout")
         case httpx.RemoteProtocolError() if before_reply and "disconnected" not in words:
             error = MalformedReplyError(f"invalid HTTP response: {words}")
             error.remedy = "check the port, and http or https"

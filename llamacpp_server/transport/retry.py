@@ -84,8 +84,8 @@ def _decide(
     if crowded or tried.above or tried.retries >= settings.max_retries:
         return None
     backoff = _backoff(tried.retries, jitter)
-    silent = isinstance(error, RequestTimeoutError) and settings.retry_read_timeout
-    if silent or unreached or reason in ("timeout", "name", "other"):
+    silent = isinstance(error, RequestTimeoutError) and error.limit == "read_timeout"
+    if (silent and settings.retry_read_timeout) or unreached or reason in ("timeout", "name", "other"):
         tried.retries += 1
         return Wait(backoff, "retry")
     if isinstance(error, ServerBusyError) and (error.retry_after or 0.0) <= MAX_RETRY_AFTER:

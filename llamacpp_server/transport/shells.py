@@ -116,7 +116,7 @@ class Transport:
                 feed, aside_of, collected = decoder.feed, effect.watch, effect.collected
                 watch(place)
                 try:
-                    chunks = keep(scope, reply, pieces_until(pieces(reply), effect.deadline))
+                    chunks = keep(scope, reply, pieces_until(pieces(reply), effect.deadline, effect.first_token))
                     try:
                         for data in chunks:
                             deltas = feed(data)
@@ -195,7 +195,7 @@ class Transport:
         close_what_was_left()
         client = self._client(effect)
         request = build(client, effect, self._cookies.sent_with(effect), scope)
-        with until(effect.deadline, asked(effect)):
+        with until(effect.deadline, asked(effect), effect.limit):
             reply = client.send(request, stream=True, follow_redirects=False)
         self._cookies.keep(effect, reply)
         return reply
@@ -267,7 +267,7 @@ class AsyncTransport:
                 watch(place)
                 try:
                     try:
-                        async for data in apieces_until(apieces(reply), effect.deadline):
+                        async for data in apieces_until(apieces(reply), effect.deadline, effect.first_token):
                             deltas = feed(data)
                             if aside_of is not None and (aside := aside_of(deltas)) is not None:
                                 await self.run(aside)
@@ -339,7 +339,7 @@ class AsyncTransport:
     async def _send(self, effect: Send) -> httpx.Response:
         client = self._client(effect)
         request = build(client, effect, self._cookies.sent_with(effect))
-        async with auntil(effect.deadline, asked(effect)):
+        async with auntil(effect.deadline, asked(effect), effect.limit):
             reply = await client.send(request, stream=True, follow_redirects=False)
         self._cookies.keep(effect, reply)
         return reply

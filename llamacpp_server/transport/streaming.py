@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from .._replies import (
@@ -34,7 +35,7 @@ from .._replies import (
 from ..chat import ChatReply, CompletionReply
 from ..errors import NotFoundError, ServerBusyError
 from ..settings import ServerSettings, redact_url
-from .deadlines import just_after
+from .deadlines import FirstToken, just_after
 from .effects import Bound, OpenReply, Program, Read, Relay
 from .exchange import Call, admission, deadline_in, placed_reply, run_alone, within
 from .gate import Ticket
@@ -77,6 +78,7 @@ class Delivery:
         self._kept = 0 if collected is None else len(collected)
         self._crowded: list[ServerBusyError] = []
         self._relayed = self._start_shown = False
+        self._first_token: FirstToken | None = None
 
     def next_round(self) -> Delivery:
         """The delivery of another round that goes on from this one."""
@@ -95,6 +97,8 @@ class Delivery:
         Raises:
             MalformedReplyError: When it is a web page.
         """
+        self._first_token = _first_token(self._settings, call)
+        call = replace(call, first_token=self._first_token)
         reply = yield from placed_reply(ticket, within(self._settings, self._deadline), call)
         kind = reply.headers.get("content-type", "")
         if "html" in kind:
@@ -111,15 +115,16 @@ class Delivery:
         watch: Watch | None = None,
     ) -> Program[None]:
         """Pass the answer on, as `Relay` does; `decoder` is a new one."""
-        streamed = isinstance(call.body, Mapping) and call.body.get("stream")
-        if streamed and "json" in reply.headers.get("content-type", ""):
+        if _is_streamed(call) and "json" in reply.headers.get("content-type", ""):
             decoder = BodyAsStream(decoder)
         filters: list[DeltaFilter[Any]] = [] if self._started is None else [FirstTokenTimer(self._started)]
         if self._start_shown:
             filters.append(_StartOnce())
+        if self._first_token is not None:
+            filters.append(self._first_token)
         self._relayed = True
         yield Relay(reply, Pipeline(decoder, filters) if filters else decoder, ticket, self._deadline, watch,
-                    self._collected)  # fmt: skip
+                    self._collected, self._first_token)  # fmt: skip
 
     def begin_again(self, error: ServerBusyError) -> None:
         """Prepare to send the request once more, alone, where others filled the context that the slots share.
@@ -182,6 +187,18 @@ def stream_call(
     """`stream_reply` for a request before which nothing has to be asked."""
     delivery = yield from begin(settings, call.path)
     yield from stream_reply(delivery, call, decoder, watch=watch)
+
+
+def _is_streamed(call: Call) -> bool:
+    return isinstance(call.body, Mapping) and bool(call.body.get("stream"))
+
+
+def _first_token(settings: ServerSettings, call: Call) -> FirstToken | None:
+    """The limit of a stream's first token, where there is one. What is not streamed comes in one piece, at its end."""
+    timeout = settings.first_token_timeout
+    if timeout is None or not (call.takes_slot and _is_streamed(call)):
+        return None
+    return FirstToken(timeout, settings.read_timeout)
 
 
 def _has_text(reply: object) -> bool:

@@ -121,6 +121,10 @@ def test_disabled_parameters_are_not_sent() -> None:
 def test_settings_of_a_call() -> None:
     made = call(timeout=3, extra_headers={"X-A": "b"}, extra_query={"q": 1})
     assert made.settings == {"connect_timeout": 3, "read_timeout": 3, "headers": {"X-A": "b"}, "query": {"q": "1"}}
+    limits = {"read_timeout": 5, "first_token_timeout": None, "total_timeout": 60}
+    made = call(timeout=3, **limits)
+    assert made.settings == {"connect_timeout": 3, **limits}
+    assert made.request.params == {}
 
 
 def test_a_forced_call_is_checked_unless_told_not_to() -> None:

@@ -65,6 +65,12 @@ class TestRequests:
         body = wire.bodies(PATH)[0]
         assert body["max_tokens"] == 3 and body["new"] == 1 and "user" not in body and "timeout" not in body
 
+    def test_settings_of_one_call_are_not_sent(self, make: Any, wire: Wiretap) -> None:
+        of_the_call: dict[str, Any] = {"first_token_timeout": 60, "total_timeout": 60, "priority": "background"}
+        of_the_call |= {"extra_headers": {"X-Call": "1"}, "extra_query": {"of": "call"}}
+        make().invoke("once", max_tokens=3, **of_the_call)
+        assert not wire.bodies(PATH)[0].keys() & of_the_call.keys()
+
     def test_misspelt_parameter_is_an_error(self, make: Any) -> None:
         with pytest.raises(core.ModelInvalidRequestError, match="did you mean 'temperature'"):
             make().invoke("once", temprature=1)

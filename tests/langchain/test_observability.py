@@ -1,14 +1,15 @@
 """What tracers and callbacks see of a call: real instrumentations, LangChain's own hooks, and no secrets."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from langchain_core import exceptions as core
 from langchain_core.callbacks import BaseCallbackHandler
 from openinference.instrumentation.langchain import LangChainInstrumentor as OpenInference
 from opentelemetry.instrumentation.langchain import LangchainInstrumentor as GenAI
 
-from langchain_llamacpp_server import ChatLlamaServer, LlamaServerLLM
+from langchain_llamacpp_server import ChatLlamaServer, LlamaServerLLM, RequestTimeoutError
 from llamacpp_server import LocalServer
 from tests.spans import taken, traced
 
@@ -135,6 +136,21 @@ def test_the_first_token_counts_from_the_request(slow_server: LocalServer) -> No
             pass
         timings = told(waiting.result())["timings"]
     assert timings["first_token_ms"] > timings["prompt_ms"]
+
+
+def test_a_first_token_that_is_late_is_an_error_of_its_own(slow_server: LocalServer) -> None:
+    """Both slots are taken and nothing limits this process, so the server itself queues the third request."""
+    llm = ChatLlamaServer(base_url=slow_server.base_url, max_tokens=20_000, max_concurrency=None)
+    running = [llm.stream("Hello"), llm.stream("Hello")]
+    for stream in running:
+        next(stream)
+    with pytest.raises(core.ModelTimeoutError, match="no token came within first_token_timeout") as caught:
+        llm.invoke("Hello", first_token_timeout=0.2)
+    assert isinstance(caught.value, RequestTimeoutError)
+    assert caught.value.limit == "first_token_timeout"
+    for stream in running:
+        assert next(stream).text
+        cast(Any, stream).close()
 
 
 def test_a_reply_is_named_by_its_id(llm: ChatLlamaServer) -> None:

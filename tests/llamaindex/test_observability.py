@@ -10,6 +10,7 @@ from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMChat
 from llama_index.core.llms import ChatMessage
 from openinference.instrumentation.llama_index import LlamaIndexInstrumentor
 
+from llamaindex_llamacpp_server import RequestTimeoutError
 from tests.spans import taken, traced
 
 # The instrumentation calls `.json()` of pydantic objects.
@@ -25,6 +26,20 @@ def watched(make_llm, server):
         address, api_key=SECRET, default_headers={"X-Key": SECRET}, temperature=0.25, max_tokens=4, ignore_eos=True,
         thinking=False,
     )  # fmt: skip
+
+
+def test_a_first_token_that_is_late_is_an_error_of_its_own(make_llm, slow_server):
+    """Both slots are taken and nothing limits this process, so the server itself queues the third request."""
+    llm = make_llm(slow_server.base_url, max_tokens=20_000, max_concurrency=None, first_token_timeout=60)
+    running = [llm.stream_chat(HELLO), llm.stream_chat(HELLO)]
+    for stream in running:
+        next(stream)
+    hasty = llm.model_copy(update={"first_token_timeout": 0.2})
+    with pytest.raises(RequestTimeoutError, match="no token came within first_token_timeout"):
+        asyncio.run(hasty.achat(HELLO))
+    for stream in running:
+        assert next(stream).delta
+        stream.close()
 
 
 def test_the_attributes_of_openinference_are_those_of_the_call(make_llm, chat_server):
