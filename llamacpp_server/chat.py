@@ -344,7 +344,8 @@ class CompletionDelta(NamedTuple):
 
     Attributes:
         text: Text to append; "" when there is none.
-        tokens: Ids of the tokens (`return_tokens`, native endpoint).
+        tokens: Ids of the tokens (`return_tokens`, native endpoint). Those of tokens that are part of a character only
+            are missing in a stream (b11549); `complete` has them all.
         finish_reason: `stop` or `length` on the last delta of a choice; else None.
         choice: Which answer: prompts times `n`, in order.
         logprobs: Log probabilities of the tokens of this delta, in the server's chat shape.

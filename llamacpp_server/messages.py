@@ -70,6 +70,7 @@ class MessagesReply:
         usage: Token counts, those from the cache among the prompt's; None where the server gave none. The server leaves
             out its first event, with the prompt's tokens, the id and the model, when an answer begins with a part of a
             character (b11434): they are 0 and "" then.
+        raw: The fields of the message as the server sent them in its first and last events.
     """
 
     id: str = ""
@@ -78,6 +79,7 @@ class MessagesReply:
     stop_reason: str | None = None
     stop_sequence: str | None = None
     usage: Usage | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def text(self) -> str:
@@ -100,6 +102,7 @@ class MessagesReply:
         """The reply that the events of a stream add up to."""
         blocks: dict[int, dict[str, Any]] = {}
         start: Mapping[str, Any] = {}
+        raw: dict[str, Any] = {}
         reason = sequence = None
         reported = False
         prompt = answer = 0
@@ -107,6 +110,9 @@ class MessagesReply:
         for event in events:
             if event.type == "message_start":
                 start = fields(event.raw.get("message"))
+                raw.update(start)
+            if event.type == "message_delta":
+                raw.update(_message_fields(event.raw, raw))
             if event.block is not None:
                 blocks[event.index] = {**event.block}
             if event.text or event.thinking or event.arguments:
@@ -118,7 +124,14 @@ class MessagesReply:
             reason, sequence = event.stop_reason or reason, event.stop_sequence or sequence
         content = tuple(_finished(block) for _, block in sorted(blocks.items()))
         usage = Usage(prompt, answer, cached) if reported or start else None
-        return cls(str(start.get("id") or ""), str(start.get("model") or ""), content, reason, sequence, usage)
+        name, model = str(start.get("id") or ""), str(start.get("model") or "")
+        return cls(name, model, content, reason, sequence, usage, raw)
+
+
+def _message_fields(wire: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `message_delta` says of the message: the fields of its `delta`, the counts, and what else is in it."""
+    rest = {name: value for name, value in wire.items() if name not in ("type", "delta", "usage")}
+    return {**rest, **fields(wire.get("delta")), "usage": {**fields(known.get("usage")), **fields(wire.get("usage"))}}
 
 
 def _append(block: dict[str, Any], event: MessagesEvent) -> None:

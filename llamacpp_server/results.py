@@ -368,7 +368,7 @@ class Embeddings:
         vectors: One a text; `embed_tokens` gives one for each token.
         model: The name that the server gave; "" where it gave none.
         usage: None where the server reported none.
-        raw: What else the server said, its vectors left out.
+        raw: What else the server said, its vectors left out; of the first batch where there were several.
     """
 
     vectors: list[list[float]]

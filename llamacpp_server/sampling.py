@@ -174,7 +174,7 @@ class SamplingFields(BaseModel):
     return_progress: bool | None = None
     """Events that tell how much of the prompt is read."""
     return_tokens: bool | None = None
-    """Token ids of a completion beside its text; it comes in one piece then."""
+    """Token ids of a completion beside its text. A stream lacks those of tokens that are part of a character only."""
     response_fields: list[str] | None = None
     """Which fields to return (native endpoint)."""
     sse_ping_interval: int | None = Field(default=None, ge=-1)

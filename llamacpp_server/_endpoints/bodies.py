@@ -91,16 +91,23 @@ def streamable(body: Mapping[str, Any]) -> bool:
     return not (body.get("tools") and (body.get("logprobs") or body.get("n_probs")))
 
 
-def completion_body(request: CompletionRequest) -> dict[str, Any]:
-    """The body of `/v1/completions` and of the native `/completion`."""
+def completion_body(request: CompletionRequest, *, collect: bool = False) -> dict[str, Any]:
+    """The body of `/v1/completions` and of the native `/completion`; `collect` for a caller who wants a whole reply."""
     body = _completion_parameters(request.params)
     if isinstance(request.prompt, Mapping):
         raise BadRequestError("prompt must be a string, token ids or a list of either, not a dict")
     body["prompt"] = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
     if request.model is not None:
         body["model"] = request.model
-    # A stream leaves out the ids of tokens that are part of a character only (b11549).
-    return {**body, "stream": not body.get("return_tokens"), **request.extra_body}
+    return {**body, "stream": _streams(body, collect), **request.extra_body}
+
+
+def _streams(body: Mapping[str, Any], collect: bool) -> bool:
+    """A whole reply is streamed too, so that the server notices a disconnect.
+
+    Not with `return_tokens`: a stream leaves out the ids of tokens that are part of a character only (b11549).
+    """
+    return not (collect and body.get("return_tokens"))
 
 
 def _completion_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,8 +131,8 @@ def answers_of(body: Mapping[str, Any]) -> int:
     return max(len(prompt) if batch and prompt else 1, 1) * (body.get("n") or body.get("n_cmpl") or 1)
 
 
-def infill_body(request: InfillRequest) -> dict[str, Any]:
-    """The body of `/infill`."""
+def infill_body(request: InfillRequest, *, collect: bool = False) -> dict[str, Any]:
+    """The body of `/infill`; `collect` as in `completion_body`."""
     body = _completion_parameters(request.params)
     body["input_prefix"] = request.prefix
     body["input_suffix"] = request.suffix
@@ -135,7 +142,7 @@ def infill_body(request: InfillRequest) -> dict[str, Any]:
         body["input_extra"] = [{"filename": name, "text": text} for name, text in request.extra]
     if request.model is not None:
         body["model"] = request.model
-    return {**body, "stream": not body.get("return_tokens"), **request.extra_body}
+    return {**body, "stream": _streams(body, collect), **request.extra_body}
 
 
 def parameters(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def embed_texts(settings: ServerSettings, request: EmbedRequest) -> Program[Embe
     model = found[0].model
     if request.prefix is None:
         _suggest_prefix(model)
-    return Embeddings(shorten(vectors, request.dimensions, normalize=request.normalize), model, _total(found))
+    vectors = shorten(vectors, request.dimensions, normalize=request.normalize)
+    return Embeddings(vectors, model, _total(found), found[0].raw)
 
 
 def _batch(settings: ServerSettings, request: EmbedRequest, first: int, texts: list[Any]) -> Program[Embeddings]:

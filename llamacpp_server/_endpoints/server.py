@@ -103,7 +103,7 @@ def stream_complete(
     check_completion(request)
     if isinstance(request, InfillRequest):
         return stream_infill(settings, request, collected)
-    body = {**named(settings, None), **completion_body(request)}
+    body = {**named(settings, None), **completion_body(request, collect=collected is not None)}
     decoder = _completion_decoder(body)
     if settings.on_progress is not None:
         decoder = with_progress(settings.on_progress, decoder, body)
@@ -123,7 +123,7 @@ def stream_infill(
 ) -> Program[None]:
     """`/infill`."""
     check_completion(request)
-    body = {**named(settings, None), **infill_body(request)}
+    body = {**named(settings, None), **infill_body(request, collect=collected is not None)}
     return _completion(settings, "/infill", body, _completion_decoder(body), collected)
 
 
@@ -153,7 +153,8 @@ def with_progress(
 def _completion_decoder(body: Mapping[str, Any]) -> Callable[[], StreamDecoder[CompletionDelta]]:
     if not body.get("stream"):
         return WholeCompletionDecoder
-    return partial(CompletionStreamDecoder, answers_of(body), body.get("n") or body.get("n_cmpl") or 1)
+    each, with_ids = body.get("n") or body.get("n_cmpl") or 1, bool(body.get("return_tokens"))
+    return partial(CompletionStreamDecoder, answers_of(body), each, with_ids)
 
 
 def end_reasoning(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:

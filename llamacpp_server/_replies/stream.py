@@ -7,11 +7,13 @@ before its end mark, because a short answer and a dead server must not look alik
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from pydantic_core import from_json
 
+from .._notices import warn_once
 from ..chat import (
     ChatDelta,
     ChatReply,
@@ -277,13 +279,16 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
     Args:
         answers: How many answers were asked for. A native stream is whole once each has had its last event.
         each: How many of them are to one prompt, whose tokens are counted once.
+        with_ids: Whether somebody asked for the ids of the tokens.
     """
 
-    def __init__(self, answers: int = 1, each: int = 1) -> None:
+    def __init__(self, answers: int = 1, each: int = 1, with_ids: bool = False) -> None:
         super().__init__()
+        self._with_ids = with_ids
         self._answers = answers
         self._each = each
         self._ended: set[int] = set()
+        self._ids: Counter[int] = Counter()
 
     def _read(self, chunk: dict[str, Any], deltas: list[CompletionDelta]) -> None:
         start = None
@@ -319,12 +324,15 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
     def _native(self, chunk: dict[str, Any]) -> CompletionDelta:
         index = number_of(chunk.get("index"))
         text, tokens = text_of(chunk.get("content")), tuple(chunk.get("tokens") or ())
+        self._ids[index] += len(tokens)
         if not chunk.get("stop"):
             return CompletionDelta(text, tokens, None, index, native_logprobs(chunk))
         self._ended.add(index)
         self._done = len(self._ended) >= self._answers
         # The last event repeats the probabilities (and with `return_tokens` the tokens) of the whole reply.
         usage = native_usage(chunk)
+        if self._with_ids and self._ids[index] < usage.completion_tokens:
+            warn_once("the stream lacks the ids of tokens that are part of a character only; `complete` has them all")
         if index % self._each:
             usage = Usage(0, usage.completion_tokens, 0)
         return CompletionDelta(text, (), native_finish_reason(chunk), index, None, usage)

@@ -11,6 +11,7 @@ from llamacpp_server import (
     ChatRequest,
     CompletionRequest,
     ContextOverflowError,
+    EmbedRequest,
     Health,
     InfillRequest,
     LlamaServerClient,
@@ -346,6 +347,7 @@ def test_a_native_reply_says_how_it_ended_and_what_it_was_asked(connect, chat_se
 def test_values_keep_the_servers_own_words(connect, embedding_server):
     client = connect(embedding_server)
     assert client.embed(["Hello"]).raw["object"] == "list"
+    assert client.embed_texts(EmbedRequest(inputs=["Hello", "world"], batch_size=1)).raw["object"] == "list"
 
 
 def test_metrics_tell_when_the_server_started_and_what_the_figures_are(connect, chat_server):

@@ -14,6 +14,7 @@ from llamacpp_server import (
     InfillRequest,
     LlamaServerClient,
     LocalServer,
+    fold_completion,
 )
 from tests.models import Script
 
@@ -55,6 +56,28 @@ def test_token_ids_come_from_the_native_endpoint(client: LlamaServerClient) -> N
     assert len(reply.choices[0].tokens) == 3
     assert client.detokenize(list(reply.choices[0].tokens)) == reply.text
     assert reply.usage is not None and reply.usage.completion_tokens == 3
+
+
+def test_token_ids_are_streamed_with_their_text(scripted_server: Any) -> None:
+    with scripted_server(Script(says=["a", "b", "c"])).client() as client:
+        request = CompletionRequest(prompt="Hello", params={"return_tokens": True})
+        deltas = list(client.stream_complete(request))
+        reply = client.complete(request)
+    assert len(deltas) > 2
+    assert all(len(delta.tokens) == 1 for delta in deltas if delta.text)
+    assert fold_completion(deltas).choices[0].tokens == reply.choices[0].tokens[: len(deltas) - 1]
+
+
+def test_a_stream_warns_of_ids_that_it_lacks_and_a_whole_reply_has_them(
+    client: LlamaServerClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The untrained model writes single bytes of characters.
+    asked = {"max_tokens": 12, "ignore_eos": True, "return_tokens": True, "temperature": 0}
+    request = CompletionRequest(prompt="Hello", params=asked)
+    assert len(client.complete(request).choices[0].tokens) == 12
+    assert "lacks the ids" not in caplog.text
+    assert len(fold_completion(list(client.stream_complete(request))).choices[0].tokens) < 12
+    assert "the stream lacks the ids of tokens" in caplog.text
 
 
 def test_an_infill_request_is_completed_too(serve: Any) -> None:

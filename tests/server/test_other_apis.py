@@ -136,6 +136,8 @@ def test_a_message_has_text_thinking_and_usage(connect, thinker):
 def test_the_usage_of_a_message_counts_cached_tokens_once(connect, thinker):
     client, request = connect(thinker), MessagesRequest(messages=HELLO, max_tokens=4)
     first, second = client.create_message(request), client.create_message(request)
+    assert first.raw["type"] == "message" and first.raw["stop_reason"] == first.stop_reason
+    assert first.raw["usage"]["output_tokens"] == first.usage.completion_tokens
     assert first.usage.prompt_tokens == second.usage.prompt_tokens == client.count_message_tokens(request)
     assert second.usage.cached_tokens > 0
 

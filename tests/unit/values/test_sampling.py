@@ -47,9 +47,6 @@ VALUES = {
 # The only keys that come along: the server answers 400 to `top_logprobs` without `logprobs`.
 BROUGHT_ALONG = {"top_logprobs": {"logprobs": True}}
 
-# A stream leaves out the ids of tokens that are part of a character only.
-IN_ONE_PIECE = {"return_tokens": {"stream": False}}
-
 # The server knows one of three ways to hold an answer to a form that is no JSON.
 WRITTEN_AS = {
     "regex": {"grammar": "root ::= ([a-z])+"},
@@ -84,7 +81,7 @@ def test_a_field_alone_changes_its_own_key_of_a_chat_body(name):
 @pytest.mark.parametrize("name", [name for name in SAMPLING_FIELDS if name != "response_fields"])
 def test_a_field_alone_changes_its_own_key_of_the_other_bodies(name):
     params = {name: VALUES[name]}
-    also = {**WRITTEN_AS.get(name, {name: VALUES[name]}), **BROUGHT_ALONG.get(name, {}), **IN_ONE_PIECE.get(name, {})}
+    also = {**WRITTEN_AS.get(name, {name: VALUES[name]}), **BROUGHT_ALONG.get(name, {})}
     also = COMPLETIONS.get(name, also)
     plain = completion_body(CompletionRequest(prompt="x"))
     assert completion_body(CompletionRequest(prompt="x", params=params)) == {**plain, **also}
