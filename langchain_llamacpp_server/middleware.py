@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired, TypedDict, cast
 
@@ -11,7 +10,18 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 from langchain_core.messages.utils import get_buffer_string
 
 from llamacpp_server import Fit
-from llamacpp_server.integration import TRIMMED, Compaction, ContextBudget, compact, context_overflow
+from llamacpp_server.integration import (
+    TRIMMED,
+    Compacted,
+    Compaction,
+    ContextBudget,
+    Steps,
+    Summarize,
+    arun_compaction,
+    compaction,
+    run_compaction,
+    shortened,
+)
 
 from ._errors import langchain_errors
 from .chat_models import ChatLlamaServer
@@ -38,8 +48,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LlamaServerMiddleware"]
 
-logger = logging.getLogger("llamacpp_server")
-
 Handler = Callable[[ModelRequest[Any]], ModelResponse[Any]]
 AsyncHandler = Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
 
@@ -61,33 +69,6 @@ class LlamaServerState(AgentState[Any]):
     """The state of an agent, and the form in which its conversation is sent."""
 
     llama_server_context: NotRequired[Annotated[Record | None, PrivateStateAttr]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Count:
-    """Asks for the tokens of these messages, with the request's system message, tools and settings."""
-
-    messages: list[AnyMessage]
-
-
-@dataclass(frozen=True, slots=True)
-class _Summarize:
-    """Asks the framework's summarizer for the messages that stand for these, of at most so many tokens."""
-
-    messages: list[AnyMessage]
-    tokens: int
-
-
-_Steps = Generator[_Count | _Summarize, Any, "_Sent"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """What is sent, and what is new to remember of it."""
-
-    messages: list[AnyMessage]
-    record: Record | None = None
-    report: dict[str, Any] | None = None
 
 
 class LlamaServerMiddleware(AgentMiddleware[LlamaServerState, Any, Any]):
@@ -141,86 +122,84 @@ class LlamaServerMiddleware(AgentMiddleware[LlamaServerState, Any, Any]):
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Handler) -> ModelResponse[Any]:
         """Compact the prompt where it is over its budget, then call the model."""
-        if not isinstance(request.model, ChatLlamaServer):
+        model = request.model
+        if not isinstance(model, ChatLlamaServer):
             return handler(request)
+        thread = _Thread.of(request)
+
+        def count(messages: Sequence[AnyMessage]) -> Fit:
+            return model.fits(**_prompt(request, messages))
+
+        def summarize(step: Summarize) -> list[AnyMessage]:
+            parts = self._parts(model, thread, step)
+            while (shorter := parts.shorter_than(model.fits(parts.prompt()))) is not None:
+                parts = shorter
+            return _written(parts.middleware().before_model(parts.state(), request.runtime))
+
         with langchain_errors:
-            steps = self._steps(request)
-            found: Any = None
-            while True:
-                try:
-                    step = steps.send(found)
-                except StopIteration as end:
-                    sent: _Sent = end.value
-                    break
-                if isinstance(step, _Count):
-                    found = request.model.fits(**_prompt(request, step.messages))
-                else:
-                    parts = self._parts(request, step)
-                    while (shorter := parts.shorter_than(request.model.fits(parts.prompt()))) is not None:
-                        parts = shorter
-                    found = _written(parts.middleware().before_model(parts.state(), request.runtime))
-        return _answered(handler(request.override(messages=sent.messages)), sent)
+            sent = run_compaction(thread.steps(self.budget), count, summarize)
+        return _answered(handler(request.override(messages=sent.messages)), sent, thread)
 
     async def awrap_model_call(self, request: ModelRequest[Any], handler: AsyncHandler) -> ModelResponse[Any]:
         """Async version of `wrap_model_call`."""
-        if not isinstance(request.model, ChatLlamaServer):
+        model = request.model
+        if not isinstance(model, ChatLlamaServer):
             return await handler(request)
+        thread = _Thread.of(request)
+
+        async def count(messages: Sequence[AnyMessage]) -> Fit:
+            return await model.afits(**_prompt(request, messages))
+
+        async def summarize(step: Summarize) -> list[AnyMessage]:
+            parts = self._parts(model, thread, step)
+            while (shorter := parts.shorter_than(await model.afits(parts.prompt()))) is not None:
+                parts = shorter
+            return _written(await parts.middleware().abefore_model(parts.state(), request.runtime))
+
         with langchain_errors:
-            steps = self._steps(request)
-            found: Any = None
-            while True:
-                try:
-                    step = steps.send(found)
-                except StopIteration as end:
-                    sent: _Sent = end.value
-                    break
-                if isinstance(step, _Count):
-                    found = await request.model.afits(**_prompt(request, step.messages))
-                else:
-                    parts = self._parts(request, step)
-                    while (shorter := parts.shorter_than(await request.model.afits(parts.prompt()))) is not None:
-                        parts = shorter
-                    found = _written(await parts.middleware().abefore_model(parts.state(), request.runtime))
-        return _answered(await handler(request.override(messages=sent.messages)), sent)
+            sent = await arun_compaction(thread.steps(self.budget), count, summarize)
+        return _answered(await handler(request.override(messages=sent.messages)), sent, thread)
 
-    def _steps(self, request: ModelRequest[Any]) -> _Steps:
-        """Everything but the waiting: what to count and summarize, and what to send in the end."""
-        thread = request.messages
-        record, now = _recalled(cast("Record | None", request.state.get("llama_server_context")), thread)
-        messages = _formed(thread, now, record["summary"])
-        before: Fit = yield _Count(messages)
-        roles = [_ROLES.get(message.type, "user") for message in thread]
-        plan = compact(roles, now, before, self.budget)
-        try:
-            form = next(plan)
-            while True:
-                summary = record["summary"] if form.start == now.start else [_STAND_IN]
-                fit: Fit = yield _Count(_formed(thread, form, summary))
-                form = plan.send(fit.prompt_tokens)
-        except StopIteration as end:
-            form = end.value
-        if form == now:
-            return _Sent(messages)
-        summary = record["summary"]
-        if form.start != now.start:
-            summary = yield _Summarize([*summary, *thread[now.start : form.start]], self.budget.summary(before))
-        messages = _formed(thread, form, summary)
-        after: Fit = yield _Count(messages)
-        if after.prompt_tokens > self.budget.room(before):
-            raise context_overflow(roles, after.prompt_tokens, before, self.budget)
-        report = {
-            "summarized_messages": form.start - now.start,
-            "removed_tool_results": len(form.trimmed - now.trimmed),
-            "prompt_tokens": [before.prompt_tokens, after.prompt_tokens],
-        }
-        logger.info("compacted the conversation: %s", report)
-        return _Sent(messages, _remembered(form, summary, thread), report)
-
-    def _parts(self, request: ModelRequest[Any], step: _Summarize) -> _Parts:
-        model = cast(ChatLlamaServer, request.model)
+    def _parts(self, model: ChatLlamaServer, thread: _Thread, step: Summarize) -> _Parts:
+        messages = [*thread.summary, *thread.messages[step.start : step.end]]
         writer = model.model_copy(update={"max_tokens": min(step.tokens, model.max_tokens or step.tokens)})
-        longest = max((len(message.text) for message in step.messages), default=0)
-        return _Parts(writer, step.messages, longest, step.tokens, self._summarizing)
+        longest = max((len(message.text) for message in messages), default=0)
+        return _Parts(writer, messages, longest, step.tokens, self._summarizing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Thread:
+    """A thread's messages, and the form and summary with which they were last sent."""
+
+    messages: Sequence[AnyMessage]
+    form: Compaction
+    summary: list[AnyMessage]
+
+    @classmethod
+    def of(cls, request: ModelRequest[Any]) -> _Thread:
+        """The thread of a request."""
+        record, form = _recalled(cast("Record | None", request.state.get("llama_server_context")), request.messages)
+        return cls(request.messages, form, record["summary"])
+
+    def steps(self, budget: ContextBudget) -> Steps[AnyMessage, list[AnyMessage]]:
+        """What to count and summarize, and what to send in the end."""
+        roles = [_ROLES.get(message.type, "user") for message in self.messages]
+        return compaction(roles, (self.form, self.summary), budget, self.formed, [_STAND_IN])
+
+    def formed(self, form: Compaction, summary: Sequence[AnyMessage]) -> list[AnyMessage]:
+        """The thread in the form in which it is sent."""
+        kept = [
+            message.model_copy(update={"content": TRIMMED, "artifact": None}) if index in form.trimmed else message
+            for index, message in enumerate(self.messages)
+            if index >= form.start
+        ]
+        return [*summary, *kept] if form.start else kept
+
+    def record(self, sent: Compacted[AnyMessage, list[AnyMessage]]) -> Record:
+        """What to remember of it."""
+        covered = self.messages[sent.form.start - 1].id if sent.form.start else None
+        trimmed = [str(self.messages[at].id) for at in sorted(sent.form.trimmed)]
+        return Record(summary=sent.summary, covered=covered, trimmed=trimmed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +245,8 @@ _ROLES: Final = {"human": "user", "ai": "assistant", "tool": "tool", "system": "
 
 
 def _shortened(message: AnyMessage, most: int) -> AnyMessage:
-    text = message.text
-    if len(text) <= most:
-        return message
-    return message.model_copy(update={"content": f"{text[: most // 2]}\n[...]\n{text[len(text) - most // 2 :]}"})
+    text = shortened(message.text, most)
+    return message if text == message.text else message.model_copy(update={"content": text})
 
 
 def _prompt(request: ModelRequest[Any], messages: Sequence[AnyMessage]) -> dict[str, Any]:
@@ -279,16 +256,6 @@ def _prompt(request: ModelRequest[Any], messages: Sequence[AnyMessage]) -> dict[
     if isinstance(request.response_format, ToolStrategy):
         tools += [OutputToolBinding.from_schema_spec(spec).tool for spec in request.response_format.schema_specs]
     return {"messages": [*system, *messages], "tools": tools, **request.model_settings}
-
-
-def _formed(thread: Sequence[AnyMessage], form: Compaction, summary: Sequence[AnyMessage]) -> list[AnyMessage]:
-    """The thread in the form in which it is sent."""
-    kept = [
-        message.model_copy(update={"content": TRIMMED, "artifact": None}) if index in form.trimmed else message
-        for index, message in enumerate(thread)
-        if index >= form.start
-    ]
-    return [*summary, *kept] if form.start else kept
 
 
 def _recalled(record: Record | None, thread: Sequence[AnyMessage]) -> tuple[Record, Compaction]:
@@ -306,20 +273,15 @@ def _recalled(record: Record | None, thread: Sequence[AnyMessage]) -> tuple[Reco
     )
 
 
-def _remembered(form: Compaction, summary: list[AnyMessage], thread: Sequence[AnyMessage]) -> Record:
-    covered = thread[form.start - 1].id if form.start else None
-    return Record(summary=summary, covered=covered, trimmed=[str(thread[at].id) for at in sorted(form.trimmed)])
-
-
 def _written(update: dict[str, Any] | None) -> list[AnyMessage]:
     """The messages that the summarizer puts before those it keeps (the last one, which was ours)."""
     messages = [] if update is None else update["messages"]
     return [message for message in messages[:-1] if not isinstance(message, RemoveMessage)]
 
 
-def _answered(response: Any, sent: _Sent) -> ModelResponse[Any]:
+def _answered(response: Any, sent: Compacted[AnyMessage, list[AnyMessage]], thread: _Thread) -> ModelResponse[Any]:
     """The model's answer, with what changed of the prompt."""
-    if sent.record is None:
+    if sent.report is None:
         return cast("ModelResponse[Any]", response)
     inner = response.model_response if isinstance(response, ExtendedModelResponse) else response
     for message in [inner] if isinstance(inner, AIMessage) else inner.result:
@@ -329,6 +291,6 @@ def _answered(response: Any, sent: _Sent) -> ModelResponse[Any]:
         inner = ModelResponse(result=[inner])
     # What an inner middleware wrote into the state stays; an outer one composes with both.
     earlier = response.command if isinstance(response, ExtendedModelResponse) else None
-    update = {**((earlier.update or {}) if earlier is not None else {}), "llama_server_context": sent.record}
+    update = {**((earlier.update or {}) if earlier is not None else {}), "llama_server_context": thread.record(sent)}
     command: Command[Any] = Command(update=update) if earlier is None else replace(earlier, update=update)
     return cast("ModelResponse[Any]", ExtendedModelResponse(model_response=inner, command=command))

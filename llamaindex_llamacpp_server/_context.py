@@ -7,20 +7,34 @@ compacts what it sends, and remembers for the beginning of each conversation how
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections import OrderedDict
-from collections.abc import Generator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
 
 from llamacpp_server import Fit
-from llamacpp_server.integration import TRIMMED, Compaction, ContextBudget, compact, context_overflow
+from llamacpp_server.integration import (
+    TRIMMED,
+    Compacted,
+    Compaction,
+    ContextBudget,
+    Steps,
+    Summarize,
+    arun_compaction,
+    compaction,
+    run_compaction,
+    shortened,
+)
 
-__all__ = ["Count", "Summarize", "Transcripts"]
+from ._responses import chat_response
 
-logger = logging.getLogger("llamacpp_server")
+if TYPE_CHECKING:
+    from .llms import LlamaServer
+
+__all__ = ["Transcripts"]
 
 _MOST_CONVERSATIONS: Final = 256
 _STAND_IN: Final = "Summary of the conversation so far:"
@@ -30,21 +44,6 @@ _INSTRUCTION: Final = (
 )
 _ROLES: Final = {MessageRole.SYSTEM: "system", MessageRole.DEVELOPER: "system", MessageRole.TOOL: "tool",
                  MessageRole.FUNCTION: "tool", MessageRole.ASSISTANT: "assistant"}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """Asks for the tokens of these messages, with the call's tools."""
-
-    messages: list[ChatMessage]
-
-
-@dataclass(frozen=True, slots=True)
-class Summarize:
-    """Asks the model for the text of a summary; `prompts` are the same from long to short, for the first that fits."""
-
-    prompts: list[list[ChatMessage]]
-    tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,45 +59,46 @@ class Transcripts:
         self._records: OrderedDict[str, _Record] = OrderedDict()
 
     def within(
-        self, messages: Sequence[ChatMessage], budget: ContextBudget
-    ) -> Generator[Count | Summarize, Any, list[ChatMessage]]:
-        """The messages to send: everything but the waiting.
+        self, llm: LlamaServer, messages: Sequence[ChatMessage], budget: ContextBudget, kwargs: Mapping[str, Any]
+    ) -> list[ChatMessage]:
+        """The messages to send.
 
         Raises:
             ContextOverflowError: When no compaction helps.
         """
         digests = _digests(messages)
         record = self._recalled(digests)
-        sent = _formed(messages, record.form, record.summary)
-        before: Fit = yield Count(sent)
-        roles = [_ROLES.get(message.role, "user") for message in messages]
-        plan = compact(roles, record.form, before, budget)
-        try:
-            form = next(plan)
-            while True:
-                summary = record.summary if form.start == record.form.start else _STAND_IN
-                fit: Fit = yield Count(_formed(messages, form, summary))
-                form = plan.send(fit.prompt_tokens)
-        except StopIteration as end:
-            form = end.value
-        if form == record.form:
-            return sent
-        summary = record.summary
-        if form.start != record.form.start:
-            summary = f"{_STAND_IN}\n\n{(yield _summarize(messages, record, form, budget.summary(before)))}"
-        sent = _formed(messages, form, summary)
-        after: Fit = yield Count(sent)
-        if after.prompt_tokens > budget.room(before):
-            raise context_overflow(roles, after.prompt_tokens, before, budget)
-        logger.info(
-            "compacted the conversation: summarized %d messages, removed %d tool results; %d tokens instead of %d",
-            form.start - record.form.start,
-            len(form.trimmed - record.form.trimmed),
-            after.prompt_tokens,
-            before.prompt_tokens,
-        )
-        self._remember(digests, _Record(form, summary))
-        return sent
+
+        def count(form: Sequence[ChatMessage]) -> Fit:
+            return llm.fits(form, **kwargs)
+
+        def summarize(step: Summarize) -> str:
+            prompts = _prompts(messages, record, step)
+            prompt = next((p for p in prompts if llm.fits(p, max_tokens=step.tokens)), prompts[-1])
+            return _summary(chat_response(llm.client.chat(llm._request(prompt, {"max_tokens": step.tokens}))))
+
+        return self._remembered(digests, run_compaction(_steps(messages, record, budget), count, summarize))
+
+    async def awithin(
+        self, llm: LlamaServer, messages: Sequence[ChatMessage], budget: ContextBudget, kwargs: Mapping[str, Any]
+    ) -> list[ChatMessage]:
+        """Async version of `within`."""
+        digests = _digests(messages)
+        record = self._recalled(digests)
+
+        async def count(form: Sequence[ChatMessage]) -> Fit:
+            return await llm.afits(form, **kwargs)
+
+        async def summarize(step: Summarize) -> str:
+            prompts = _prompts(messages, record, step)
+            prompt = prompts[-1]
+            for prompt in prompts:
+                if await llm.afits(prompt, max_tokens=step.tokens):
+                    break
+            request = await llm._arequest(prompt, {"max_tokens": step.tokens})
+            return _summary(chat_response(await llm.async_client.chat(request)))
+
+        return self._remembered(digests, await arun_compaction(_steps(messages, record, budget), count, summarize))
 
     def _recalled(self, digests: Sequence[str]) -> _Record:
         """The newest form of the longest beginning that is known."""
@@ -108,11 +108,18 @@ class Transcripts:
                 return self._records[digest]
         return _Record(Compaction())
 
-    def _remember(self, digests: Sequence[str], record: _Record) -> None:
-        last = max([record.form.start - 1, *record.form.trimmed])
-        self._records[digests[last]] = record
-        while len(self._records) > _MOST_CONVERSATIONS:
-            self._records.popitem(last=False)
+    def _remembered(self, digests: Sequence[str], sent: Compacted[ChatMessage, str]) -> list[ChatMessage]:
+        if sent.report is not None:
+            last = max([sent.form.start - 1, *sent.form.trimmed])
+            self._records[digests[last]] = _Record(sent.form, sent.summary)
+            while len(self._records) > _MOST_CONVERSATIONS:
+                self._records.popitem(last=False)
+        return sent.messages
+
+
+def _steps(messages: Sequence[ChatMessage], record: _Record, budget: ContextBudget) -> Steps[ChatMessage, str]:
+    roles = [_ROLES.get(message.role, "user") for message in messages]
+    return compaction(roles, (record.form, record.summary), budget, partial(_formed, messages), _STAND_IN)
 
 
 def _digests(messages: Sequence[ChatMessage]) -> list[str]:
@@ -137,21 +144,22 @@ def _kept(message: ChatMessage, trimmed: bool) -> ChatMessage:
     return message.model_copy(update={"blocks": [TextBlock(text=TRIMMED)]}) if trimmed else message
 
 
-def _summarize(messages: Sequence[ChatMessage], record: _Record, form: Compaction, tokens: int) -> Summarize:
+def _prompts(messages: Sequence[ChatMessage], record: _Record, step: Summarize) -> list[list[ChatMessage]]:
+    """The prompt of a summary, from long to short: the first that fits is for the model."""
     parts = [record.summary] if record.summary else []
-    parts += [_line(m) for m in messages[record.form.start : form.start] if _ROLES.get(m.role) != "system"]
+    parts += [_line(m) for m in messages[step.start : step.end] if _ROLES.get(m.role) != "system"]
     longest, prompts = max(map(len, parts)), list[list[ChatMessage]]()
     while not prompts or longest > 200:
-        text = "\n\n".join(_shortened(part, longest) for part in parts)
+        text = "\n\n".join(shortened(part, longest) for part in parts)
         prompts.append([ChatMessage(role=MessageRole.USER, content=f"{_INSTRUCTION}\n\n{text}")])
         longest //= 2
-    return Summarize(prompts, tokens)
+    return prompts
+
+
+def _summary(response: ChatResponse) -> str:
+    return f"{_STAND_IN}\n\n{response.message.content}"
 
 
 def _line(message: ChatMessage) -> str:
     calls = [f"calls {b.tool_name}({b.tool_kwargs})" for b in message.blocks if isinstance(b, ToolCallBlock)]
     return f"{message.role.value}: {' '.join([message.content or '', *calls]).strip()}"
-
-
-def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most // 2]}\n[...]\n{text[len(text) - most // 2 :]}"

@@ -24,7 +24,7 @@ from llamacpp_server.integration import (
 )
 
 from ._arguments import LLM, LLMNames, constructor_arguments
-from ._context import Count, Transcripts
+from ._context import Transcripts
 from ._events import announcing
 from ._metadata import aprobe, described, info_at_once, probe
 from ._responses import (
@@ -497,42 +497,14 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     def _within_budget(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Sequence[ChatMessage]:
         if self.context_budget is None:
             return messages
-        steps = self._transcripts.within(messages, self.context_budget)
-        found: Any = None
-        while True:
-            try:
-                step = steps.send(found)
-            except StopIteration as end:
-                return cast("list[ChatMessage]", end.value)
-            if isinstance(step, Count):
-                found = self.fits(step.messages, **kwargs)
-            else:
-                call = {"max_tokens": step.tokens}
-                prompt = next((p for p in step.prompts if self.fits(p, max_tokens=step.tokens)), step.prompts[-1])
-                found = chat_response(self.client.chat(self._request(prompt, call))).message.content
+        return self._transcripts.within(self, messages, self.context_budget, kwargs)
 
     async def _awithin_budget(
         self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]
     ) -> Sequence[ChatMessage]:
         if self.context_budget is None:
             return messages
-        steps = self._transcripts.within(messages, self.context_budget)
-        found: Any = None
-        while True:
-            try:
-                step = steps.send(found)
-            except StopIteration as end:
-                return cast("list[ChatMessage]", end.value)
-            if isinstance(step, Count):
-                found = await self.afits(step.messages, **kwargs)
-            else:
-                call = {"max_tokens": step.tokens}
-                prompt = step.prompts[-1]
-                for prompt in step.prompts:
-                    if await self.afits(prompt, max_tokens=step.tokens):
-                        break
-                reply = await self.async_client.chat(await self._arequest(prompt, call))
-                found = chat_response(reply).message.content
+        return await self._transcripts.awithin(self, messages, self.context_budget, kwargs)
 
     # -- requests
 

@@ -5,19 +5,36 @@ server read the prompt from the changed place on: many small ones would read it 
 first, as the calls beside them still say what was done; a summary of the oldest messages comes next. What stays is
 sent unchanged, and the same compaction is used for every later call until the budget is full once more.
 
-`compact` decides and does no I/O: it yields each form that it wants counted, and the adapter sends back its tokens.
+`compaction` decides and does no I/O: it yields what it wants counted (`Count`) and summarized (`Summarize`), and is
+sent the answers. `run_compaction` carries it out with two functions of an adapter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
+from .._notices import logger
 from ..errors import ContextOverflowError
 from ..results import Fit
 
-__all__ = ["TRIMMED", "Compaction", "ContextBudget", "compact", "context_overflow"]
+__all__ = [
+    "TRIMMED",
+    "Compacted",
+    "Compaction",
+    "ContextBudget",
+    "Count",
+    "Steps",
+    "Summarize",
+    "arun_compaction",
+    "compaction",
+    "run_compaction",
+    "shortened",
+]
+
+M = TypeVar("M")
+S = TypeVar("S")
 
 TRIMMED: Final = "[tool result removed to save context]"
 """What stands in place of a tool result that was trimmed."""
@@ -92,7 +109,125 @@ class Compaction:
     trimmed: frozenset[int] = frozenset()
 
 
-def compact(
+@dataclass(frozen=True, slots=True)
+class Count(Generic[M]):
+    """Asks for the `Fit` of these messages, with the system message, tools and settings of the call."""
+
+    messages: list[M]
+
+
+@dataclass(frozen=True, slots=True)
+class Summarize:
+    """Asks for a summary of at most `tokens` tokens: of the last one and the messages from `start` up to `end`."""
+
+    start: int
+    end: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted(Generic[M, S]):
+    """What is sent.
+
+    Attributes:
+        messages: The conversation, in its form.
+        form: That form.
+        summary: What stands for the messages before `form.start`.
+        report: Messages summarized, tool results removed, and the prompt's tokens before and after; None where the
+            form is the one in which the conversation was last sent.
+    """
+
+    messages: list[M]
+    form: Compaction
+    summary: S
+    report: dict[str, Any] | None = None
+
+
+Steps = Generator[Count[M] | Summarize, Any, Compacted[M, S]]
+
+
+def compaction(
+    roles: Sequence[str],
+    now: tuple[Compaction, S],
+    budget: ContextBudget,
+    formed: Callable[[Compaction, S], list[M]],
+    stand_in: S,
+) -> Steps[M, S]:
+    """Bring a conversation into a form that keeps its budget.
+
+    Args:
+        roles: The role of each message: `system`, `user`, `assistant`, `tool`.
+        now: The form in which it was last sent, with its summary.
+        budget: What it may have.
+        formed: The messages to send for a form and a summary.
+        stand_in: A summary to count the prompt with, before the real one is written.
+
+    Raises:
+        ContextOverflowError: When no compaction helps.
+    """
+    last, summary = now
+    messages = formed(last, summary)
+    before: Fit = yield Count(messages)
+    plan = _plan(roles, last, before, budget)
+    try:
+        form = next(plan)
+        while True:
+            fit: Fit = yield Count(formed(form, summary if form.start == last.start else stand_in))
+            form = plan.send(fit.prompt_tokens)
+    except StopIteration as end:
+        form = end.value
+    if form == last:
+        return Compacted(messages, form, summary)
+    if form.start != last.start:
+        summary = yield Summarize(last.start, form.start, budget.summary(before))
+    messages = formed(form, summary)
+    after: Fit = yield Count(messages)
+    if after.prompt_tokens > budget.room(before):
+        raise _overflow(roles, after.prompt_tokens, before, budget)
+    summarized, removed = form.start - last.start, len(form.trimmed - last.trimmed)
+    counts = [before.prompt_tokens, after.prompt_tokens]
+    logger.info(
+        "compacted the conversation: summarized %d messages, removed %d tool results; %d tokens before, %d after",
+        *(summarized, removed, *counts),
+    )
+    report = {"summarized_messages": summarized, "removed_tool_results": removed, "prompt_tokens": counts}
+    return Compacted(messages, form, summary, report)
+
+
+def run_compaction(
+    steps: Steps[M, S], count: Callable[[list[M]], Fit], summarize: Callable[[Summarize], S]
+) -> Compacted[M, S]:
+    """Carry out a `compaction`."""
+    answer: Fit | S | None = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            result: Compacted[M, S] = end.value
+            return result
+        answer = count(step.messages) if isinstance(step, Count) else summarize(step)
+
+
+async def arun_compaction(
+    steps: Steps[M, S], count: Callable[[list[M]], Awaitable[Fit]], summarize: Callable[[Summarize], Awaitable[S]]
+) -> Compacted[M, S]:
+    """Async version of `run_compaction`."""
+    answer: Fit | S | None = None
+    while True:
+        try:
+            step = steps.send(answer)
+        except StopIteration as end:
+            result: Compacted[M, S] = end.value
+            return result
+        answer = await count(step.messages) if isinstance(step, Count) else await summarize(step)
+
+
+def shortened(text: str, most: int) -> str:
+    """A text with its middle left out, where it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[: most // 2]}\n[...]\n{text[len(text) - most // 2 :]}"
+
+
+def _plan(
     roles: Sequence[str], now: Compaction, fit: Fit, budget: ContextBudget
 ) -> Generator[Compaction, int, Compaction]:
     """Find the form in which a conversation keeps its budget; returns `now` where that one does.
@@ -126,10 +261,10 @@ def compact(
     tokens = fit.prompt_tokens
     if starts:
         tokens = yield Compaction(starts[-1], _at_least(trimmed.trimmed, starts[-1]))
-    raise context_overflow(roles, tokens, fit, budget)
+    raise _overflow(roles, tokens, fit, budget)
 
 
-def context_overflow(roles: Sequence[str], tokens: int, fit: Fit, budget: ContextBudget) -> ContextOverflowError:
+def _overflow(roles: Sequence[str], tokens: int, fit: Fit, budget: ContextBudget) -> ContextOverflowError:
     """The error for a prompt that no compaction makes small enough."""
     last = roles[-1] if roles else "system"
     error = ContextOverflowError(

@@ -1,13 +1,14 @@
 """What is shortened of a conversation, and when: decided on counts alone."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llamacpp_server import ContextOverflowError, Fit
-from llamacpp_server.integration import Compaction, ContextBudget, compact
+from llamacpp_server.integration import Compaction, ContextBudget, Summarize, compaction, run_compaction
 
 SUMMARY = 40
 
@@ -29,15 +30,15 @@ def decided(
     now: Compaction | None = None,
     context: int = 1000,
 ) -> Compaction:
-    now = now or Compaction()
-    plan = compact(roles, now, Fit(tokens(sizes, roles, now), 1, 1000), budget)
-    try:
-        form = next(plan)
-        for _ in range(100):
-            form = plan.send(tokens(sizes, roles, form))
-    except StopIteration as end:
-        return end.value  # type: ignore[no-any-return]
-    raise AssertionError("it never ends")
+    fits = []
+
+    def count(messages: list[Compaction]) -> Fit:
+        fits.append(messages[0])
+        assert len(fits) < 100, "it ends"
+        return Fit(tokens(sizes, roles, messages[0]), 1, context)
+
+    steps = compaction(roles, (now or Compaction(), "summary"), budget, lambda form, summary: [form], "stand-in")
+    return run_compaction(steps, count, lambda step: "summary").form
 
 
 BUDGET = ContextBudget(answer_tokens=100, summary_tokens=SUMMARY)
@@ -114,3 +115,34 @@ def test_whatever_is_sent_keeps_the_budget_or_is_an_error(
     assert tokens(sizes, roles, form) + (SUMMARY if form.start else 0) <= 800
     assert form.start == 0 or roles[form.start] not in ("tool", "system")
     assert all(roles[index] == "tool" and index >= form.start for index in form.trimmed)
+
+
+def sent(summary_size: int) -> Any:
+    """Twenty messages of 50 tokens, of which 900 fit, with a summary of so many tokens."""
+    asked: list[Summarize] = []
+
+    def formed(form: Compaction, summary: str) -> list[str]:
+        return [*([summary] if form.start else []), *["x" * 50] * (20 - form.start)]
+
+    def summarize(step: Summarize) -> str:
+        asked.append(step)
+        return "s" * summary_size
+
+    steps = compaction(["user", "assistant"] * 10, (Compaction(), ""), BUDGET, formed, "stand-in")
+    return run_compaction(steps, lambda texts: Fit(sum(map(len, texts)), 1, 1000), summarize), asked
+
+
+def test_what_is_sent_has_the_summary_and_a_report_of_the_change() -> None:
+    compacted, (step,) = sent(SUMMARY)
+    assert (step.start, step.end, step.tokens) == (0, compacted.form.start, SUMMARY)
+    assert compacted.messages[0] == compacted.summary == "s" * SUMMARY
+    assert compacted.report == {
+        "summarized_messages": compacted.form.start,
+        "removed_tool_results": 0,
+        "prompt_tokens": [1000, sum(map(len, compacted.messages))],
+    }
+
+
+def test_a_summary_that_leaves_the_prompt_over_its_budget_is_an_error() -> None:
+    with pytest.raises(ContextOverflowError, match="does not help"):
+        sent(900)
