@@ -7,7 +7,7 @@ from tests.rules.packages import FILES, imports_of, name_of, parsed
 # They cut at U+2028, U+2029 and U+0085, which are legal inside JSON strings.
 LINE_SPLITTERS = {"iter_lines", "aiter_lines", "splitlines"}
 # They read logs and what people type, where no JSON is torn.
-LOG_READERS = {"llamacpp_server.local.server", "llamacpp_server.local.child", "llamacpp_server.cli"}
+LOG_READERS = {"llamacpp_server.local.server", "llamacpp_server.local.child"}
 
 NETWORK = ("httpx", "httpcore", "socket", "urllib.request", "http.client", "requests", "aiohttp", "openai")
 # Who may import which of them, and why.

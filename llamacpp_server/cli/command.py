@@ -1,0 +1,69 @@
+"""The entry point: the parser with all commands, and what their errors become.
+
+Answers and results go to stdout, everything else (progress, thinking, errors) to stderr. Exit codes: 0, 1 for a
+failure, 2 for a wrong command line, 130 after ^C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from .. import __version__
+from ..errors import LlamaServerError
+from . import batch, chat, check, doctor, models, running, serve, top
+from .shared import Progress, WrongCommandLine, server_options
+
+__all__ = ["main"]
+
+_INTERRUPTED: Final = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Args:
+        argv: Arguments; None takes those of the process.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    # What follows `--` is for the llama-server binary.
+    cut = given.index("--") if "--" in given else len(given)
+    arguments = _parser().parse_args(given[:cut])
+    arguments.extra_args = given[cut + 1 :]
+    progress = Progress()
+    try:
+        code = int(arguments.run(arguments, progress))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        progress.end()
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read stdout has gone; at the end the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (LlamaServerError, ValueError, OSError) as error:
+        progress.end()
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, WrongCommandLine) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llamacpp-server", description="Check, use and run llama.cpp servers.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(
+        required=True, metavar="check | chat | serve | batch | top | doctor | models | load | unload | ps | logs"
+    )
+    where = server_options()
+    check.add_to(commands, where)
+    chat.add_to(commands, where)
+    serve.add_to(commands)
+    batch.add_to(commands, where)
+    top.add_to(commands, where)
+    doctor.add_to(commands)
+    models.add_to(commands, where)
+    running.add_to(commands)
+    return parser

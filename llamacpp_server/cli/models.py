@@ -1,0 +1,44 @@
+"""`llamacpp-server models`, `load` and `unload`: the models of a server."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .shared import Progress, connect
+
+__all__ = ["add_to"]
+
+
+def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
+    """Add the commands."""
+    for name, run, text in (
+        ("models", _models, "list the models of a server"),
+        ("load", _load, "load a model of a router"),
+        ("unload", _unload, "unload a model of a router"),
+    ):
+        command = commands.add_parser(name, parents=[where], help=text)
+        if run is not _models:
+            command.add_argument("name", metavar="MODEL")
+        command.set_defaults(run=run)
+
+
+def _models(arguments: argparse.Namespace, progress: Progress) -> int:
+    with connect(arguments, progress) as client:
+        for card in client.models():
+            print(f"{card.id}  {card.status or 'loaded'}")
+    return 0
+
+
+def _load(arguments: argparse.Namespace, progress: Progress) -> int:
+    with connect(arguments, progress) as client:
+        card = client.load_model(arguments.name)
+        progress.end()
+        print(f"{card.id}  {card.status or 'loaded'}")
+    return 0
+
+
+def _unload(arguments: argparse.Namespace, progress: Progress) -> int:
+    with connect(arguments, progress) as client:
+        client.unload_model(arguments.name)
+    return 0

@@ -1,0 +1,43 @@
+"""`llamacpp-server ps` and `logs`: the local servers of this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from ..local import running_servers
+from .shared import Progress
+
+__all__ = ["add_to"]
+
+
+def add_to(commands: Any) -> None:
+    """Add the commands."""
+    commands.add_parser("ps", help="list running local servers").set_defaults(run=_ps)
+    logs = commands.add_parser("logs", help="print the end of a local server's log")
+    logs.add_argument("name", nargs="?", default="", metavar="MODEL", help="part of the model's name, or the pid")
+    logs.add_argument("--lines", type=int, default=50, help="number of lines (default %(default)s)")
+    logs.set_defaults(run=_logs)
+
+
+def _ps(_arguments: argparse.Namespace, _progress: Progress) -> int:
+    running = running_servers()
+    for server in running:
+        print(f"{server.base_url}  {server.model}  pid {server.pid}")
+    if not running:
+        print("no local server is running that `llamacpp-server serve` or reuse=True started", file=sys.stderr)
+    return 0
+
+
+def _logs(arguments: argparse.Namespace, _progress: Progress) -> int:
+    found = [
+        server
+        for server in running_servers()
+        if arguments.name in (str(server.pid), "") or arguments.name in server.model
+    ]
+    if len(found) != 1:
+        shown = ", ".join(server.model for server in found or running_servers()) or "none"
+        raise ValueError(f"name one of the local servers by a part of its model or its pid; running: {shown}")
+    print(found[0].log_tail(arguments.lines))
+    return 0
