@@ -67,7 +67,7 @@ def leave(scope: Scope) -> None:
     reply, pieces = _OPEN.get(scope, (None, None))
     if reply is not None and not reply.is_closed:
         if scope.pid == os.getpid():
-            _shut(reply.extensions.get("network_stream"), reply.http_version)
+            shut(reply.extensions.get("network_stream"), reply.http_version)
             hand_over(lambda: _finish(reply, pieces))
         else:
             keep_for_parent((reply, pieces))
@@ -90,7 +90,7 @@ def cut(client: httpx.Client, scope: Scope, mark: str) -> None:
         for waiting in list(getattr(pool, "_requests", ())):
             if waiting.request.extensions.get(mark) is scope:
                 inner = getattr(waiting.connection, "_connection", None)
-                _shut(getattr(inner, "_network_stream", None), "HTTP/1.1")
+                shut(getattr(inner, "_network_stream", None), "HTTP/1.1")
 
 
 def hand_over(close: Callable[[], object]) -> None:
@@ -117,8 +117,8 @@ def _close_one() -> None:
 _CLOSER: Final = HelperThread(lambda: _LEFT, _close_one)
 
 
-def _shut(stream: Any, version: str) -> None:
-    # A connection of HTTP/2 carries other requests as well.
+def shut(stream: Any, version: str) -> None:
+    """Shut the socket of a network stream down; that of HTTP/2 carries other requests as well, and is left alone."""
     connected = stream.get_extra_info("socket") if stream is not None and version != "HTTP/2" else None
     if connected is not None:
         with suppress(OSError):

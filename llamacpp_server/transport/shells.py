@@ -45,6 +45,7 @@ from .httpx_setup import (
 )
 from .leaving import Scope, cut, hand_over, keep, keep_for_parent, leave
 from .leaving import start as close_what_was_left
+from .leftovers import drop_if_more_came
 from .lost_streams import unwatch, watch
 from .places import aadmit, admit
 
@@ -198,6 +199,7 @@ class Transport:
         with until(effect.deadline, asked(effect), effect.limit):
             reply = client.send(request, stream=True, follow_redirects=False)
         self._cookies.keep(effect, reply)
+        drop_if_more_came(reply)
         return reply
 
     def _client(self, send: Send) -> httpx.Client:
@@ -342,6 +344,7 @@ class AsyncTransport:
         async with auntil(effect.deadline, asked(effect), effect.limit):
             reply = await client.send(request, stream=True, follow_redirects=False)
         self._cookies.keep(effect, reply)
+        drop_if_more_came(reply)
         return reply
 
     def _client(self, send: Send) -> httpx.AsyncClient:

@@ -5,6 +5,7 @@ import gzip as gzip_format
 import json
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 CRLF = b"\r\n"
+RECORD = 16 * 1024  # bytes, of TLS
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,43 @@ class Request:
         return json.loads(self.body)
 
 
+class Encrypted:
+    """The server's side of a TLS connection, which sends all records of a part at once."""
+
+    def __init__(self, connection, context):
+        self._connection, self._came, self._goes = connection, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._came, self._goes, server_side=True)
+        self._try(self._tls.do_handshake)
+
+    def recv(self, size, _flags=0):
+        return self._try(lambda: self._tls.read(size))
+
+    def sendall(self, data):
+        for start in range(0, len(data), RECORD):
+            self._tls.write(data[start : start + RECORD])
+        self._connection.sendall(self._goes.read())
+
+    def _try(self, step):
+        while True:
+            try:
+                done = step()
+            except ssl.SSLWantReadError:
+                self._connection.sendall(self._goes.read())
+                more = self._connection.recv(65536)
+                if not more:
+                    return b""
+                self._came.write(more)
+            else:
+                self._connection.sendall(self._goes.read())
+                return done
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self._connection.close()
+
+
 @dataclass
 class ScriptedServer:
     """Serves `answers` in the order of the requests; the last one is repeated. Use it as a context manager.
@@ -106,7 +145,8 @@ class ScriptedServer:
     spans: list[tuple[Request, float, float]] = field(default_factory=list)
     """Requests with the times when they came and when all was sent."""
 
-    def __init__(self, *answers, port=0, lacks=("/apply-template",), routes=None):
+    def __init__(self, *answers, port=0, lacks=("/apply-template",), routes=None, tls=None):
+        self._tls = tls
         self.spans, self.routes = [], {path: list(given) for path, given in (routes or {}).items()}
         self.answers, self.lacks, self.requests, self.probes, self.left = list(answers), lacks, [], [], []
         self._lock, self._stop = threading.Lock(), threading.Event()
@@ -168,6 +208,8 @@ class ScriptedServer:
 
     def _serve(self, connection, number):
         try:
+            if self._tls is not None:
+                connection = Encrypted(connection, self._tls)
             with connection:
                 data = b""
                 while (found := self._receive(connection, data, number)) is not None:
