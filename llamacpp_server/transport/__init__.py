@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from .gate import gate_for as gate_for
     from .gate import running_requests as running_requests
     from .httpx_errors import translate as translate
+    from .own_clients import OwnAsyncClient as OwnAsyncClient
+    from .own_clients import OwnClient as OwnClient
+    from .own_clients import plain_request as plain_request
     from .recent_failures import note_refusal as note_refusal
     from .recent_failures import refused_at as refused_at
     from .retry import MAX_RETRY_AFTER as MAX_RETRY_AFTER
@@ -68,6 +71,7 @@ __getattr__, __dir__ = lazy(
         ),
         "gate": ("Gate", "Place", "Ticket", "gate_for", "running_requests"),
         "httpx_errors": ("translate",),
+        "own_clients": ("OwnAsyncClient", "OwnClient", "plain_request"),
         "recent_failures": ("note_refusal", "refused_at"),
         "retry": ("MAX_RETRY_AFTER", "Attempts", "Wait", "next_wait"),
         "shells": ("AsyncTransport", "Transport"),

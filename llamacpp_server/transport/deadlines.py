@@ -212,6 +212,9 @@ class _Connection:
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of the bytes."""
+        if _until.deadline is None:
+            self._inner.write(buffer, timeout)
+            return
         with _timely(timeout) as left:
             self._inner.write(buffer, left)
 

@@ -24,6 +24,7 @@ from ..errors import BadRequestError
 from ..settings import is_loopback, redact_url, split_unix
 from .deadlines import bound
 from .effects import Send
+from .own_clients import OwnAsyncClient, OwnClient, plain_request
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
@@ -73,6 +74,8 @@ def build(
     """The httpx request of a `Send`, which knows to which scope it belongs."""
     if not hasattr(client, "aclose"):
         bound(client)
+    if isinstance(client, OwnClient | OwnAsyncClient) and _is_plain(send, cookies):
+        return _plain(client, send, scope)
     library = library_of(type(client))
     timeout = library.Timeout(connect=send.connect_timeout, read=send.read_timeout, write=send.read_timeout, pool=None)
     request = client.build_request(
@@ -95,6 +98,21 @@ def build(
     return request
 
 
+def _is_plain(send: Send, cookies: httpx.Cookies | None) -> bool:
+    """Whether there is nothing about a request that needs a look: no cookies, no query, no other host."""
+    return cookies is None and not send.foreign and "?" not in send.url
+
+
+def _plain(client: OwnClient | OwnAsyncClient, send: Send, scope: object) -> httpx.Request:
+    silence = send.read_timeout
+    timeout = {"connect": send.connect_timeout, "read": silence, "write": silence, "pool": None}
+    extensions = {_ASKED: send.url, SCOPE: scope, "timeout": timeout}
+    request = plain_request(client, send.method, split_unix(send.url)[0], send.headers, send.content, extensions)
+    if (proxy := _proxy(client, request)) is not None:
+        request.extensions[_PROXY] = proxy
+    return request
+
+
 def _proxy(client: Any, request: httpx.Request) -> str | None:
     """The proxy that a request will pass, without its credentials; httpx does not tell it in its errors."""
     if not getattr(client, "_mounts", None):
@@ -113,8 +131,13 @@ def proxy_of(failed: Exception) -> str | None:
 
 def way(send: Send) -> str:
     """What tells the connections that a request may take from others: `near` or `far`, and whether it is `foreign`."""
-    near = distance(send.foreign or urlsplit(send.url).hostname or "")
+    near = distance(send.foreign or _host(send.url.partition("?")[0]))
     return f"{near} foreign" if send.foreign else near
+
+
+@lru_cache(maxsize=64)
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def load_backend() -> None:

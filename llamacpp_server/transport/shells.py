@@ -47,6 +47,7 @@ from .leaving import Scope, cut, hand_over, keep, keep_for_parent, leave
 from .leaving import start as close_what_was_left
 from .leftovers import drop_if_more_came
 from .lost_streams import unwatch, watch
+from .own_clients import OwnAsyncClient, OwnClient
 from .places import aadmit, admit
 
 __all__ = ["AsyncTransport", "Transport"]
@@ -214,7 +215,7 @@ class Transport:
                 client = self._clients.get(key)
                 if client is None:
                     uds = None if socket is None else httpx.HTTPTransport(uds=socket, limits=limits(key[2]))
-                    client = httpx.Client(transport=uds, **options(key))
+                    client = OwnClient(transport=uds, **options(key))
                     self._clients[key] = client
                     drop_oldest(self._clients)
         return client
@@ -363,7 +364,7 @@ class AsyncTransport:
             client = clients.get(key)
             if client is None:
                 uds = None if socket is None else httpx.AsyncHTTPTransport(uds=socket, limits=limits(key[2]))
-                client = httpx.AsyncClient(transport=uds, **options(key))
+                client = OwnAsyncClient(transport=uds, **options(key))
                 clients[key] = client
                 drop_oldest(clients)
         return client

@@ -14,6 +14,7 @@ NETWORK = ("httpx", "httpcore", "socket", "urllib.request", "http.client", "requ
 ALLOWED = {
     ("llamacpp_server.transport.shells", "httpx"): "the one module that does the I/O",
     ("llamacpp_server.transport.bodies", "httpx"): "for its types",
+    ("llamacpp_server.transport.own_clients", "httpx"): "to spare its clients the steps that ours have no use for",
     ("llamacpp_server.transport.leaving", "httpx"): "for its types",
     ("llamacpp_server.transport.leaving", "socket"): "to shut down the connection of a reply that is left",
     ("llamacpp_server.transport.leftovers", "socket"): "to know a socket with a timeout",
