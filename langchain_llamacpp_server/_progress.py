@@ -21,6 +21,7 @@ from langchain_core.callbacks.manager import (
 from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
+from langchain_core.tracers import context
 
 from llamacpp_server import Progress
 
@@ -93,12 +94,20 @@ def _of(run: Run) -> dict[str, Any]:
 def with_listeners(config: RunnableConfig | None, callbacks: Callbacks) -> tuple[StreamRun | None, RunnableConfig]:
     """The run of a stream whose callbacks listen for progress, with the config that names it; None when none do."""
     config = ensure_config(config)
+    if not (config.get("callbacks") or callbacks or _has_hooks()):
+        return None, config
     handlers = CallbackManager.configure(config.get("callbacks"), callbacks).handlers
     if not (listeners := _listeners(handlers)):
         return None, config
     run_id = config.get("run_id") or uuid4()
     run = StreamRun(listeners, run_id, config.get("tags") or [], config.get("metadata") or {})
     return run, {**config, "run_id": run_id}
+
+
+def _has_hooks() -> bool:
+    """Whether LangChain may add callbacks by itself that are not its own tracers: those hear of no such events."""
+    hooks = getattr(context, "_configure_hooks", None)
+    return hooks is None or any(var.get() is not None or env_var is not None for var, _, _, env_var in hooks)
 
 
 def within_run(run: StreamRun, chunks: Iterator[AIMessageChunk]) -> Iterator[AIMessageChunk]:

@@ -494,15 +494,31 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         return json.dumps({"_type": self._llm_type, **key}, sort_keys=True, default=repr)
 
     def _get_invocation_params(self, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
-        params = super()._get_invocation_params(stop=stop, **kwargs)
-        return {**params, "model_name": self._get_ls_params(stop, **kwargs)["ls_model_name"]}
+        if type(self).dict is not ChatLlamaServer.dict:
+            params = super()._get_invocation_params(stop=stop, **kwargs)  # which minds such subclasses
+        else:
+            params = {**self._identifying_params, "_type": self._llm_type, "stop": stop, **kwargs}
+        params["model_name"] = self._name_for_traces(kwargs)
+        return params
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        params = super()._get_ls_params(stop=stop or self._stop_list(), **kwargs)
-        params["ls_provider"] = PROVIDER
-        model = kwargs.get("model") or kwargs.get("model_name") or self.model_name
-        params["ls_model_name"] = model if isinstance(model, str) else "llama-server"
+        name = self._name_for_traces(kwargs)
+        params = LangSmithParams(ls_provider=PROVIDER, ls_model_type="chat", ls_model_name=name)
+        if stop := stop or self._stop_list():
+            params["ls_stop"] = stop
+        for temperature in (kwargs.get("temperature"), self.temperature):
+            if isinstance(temperature, int | float):
+                params["ls_temperature"] = temperature
+                break
+        for max_tokens in (kwargs.get("max_tokens"), self.max_tokens):
+            if isinstance(max_tokens, int):
+                params["ls_max_tokens"] = max_tokens
+                break
         return params
+
+    def _name_for_traces(self, kwargs: Mapping[str, Any]) -> str:
+        model = kwargs.get("model") or kwargs.get("model_name") or self.model_name
+        return model if isinstance(model, str) else "llama-server"
 
     def _stop_list(self) -> list[str] | None:
         return [self.stop] if isinstance(self.stop, str) else self.stop

@@ -183,6 +183,8 @@ def redact_url(url: str) -> str:
     A password may hold what ends the host in an address (`/`, `?`, `#`), so all before the last `@` goes, unless no
     colon is there: `http://host/logo@2x.png` is shown.
     """
+    if "@" not in url and "?" not in url and "#" not in url:
+        return url
     scheme = _SCHEME.match(url)
     shown = url[scheme.end() :] if scheme else url
     login, _, rest = shown.rpartition("@")

@@ -35,6 +35,7 @@ from ..settings import (
     redact_url,
 )
 from .argument_names import Key
+from .kept import Kept, settings_key
 from .redaction import redacted
 from .tokenizer import LlamaServerTokenizer
 
@@ -135,6 +136,8 @@ class ConnectionFields(BaseModel):
 
     _transport: Transport | None = PrivateAttr(default_factory=_load_client)
     _async_transport: AsyncTransport | None = PrivateAttr(default=None)
+    _client: Kept[LlamaServerClient] = PrivateAttr(default_factory=Kept)
+    _async_client: Kept[AsyncLlamaServerClient] = PrivateAttr(default_factory=Kept)
     _info: tuple[Any, ServerInfo] | None = PrivateAttr(default=None)
     _rests: tuple[Any, float] = PrivateAttr(default=(None, 0.0))
     _tokenizers: dict[Any, LlamaServerTokenizer] = PrivateAttr(default_factory=dict)
@@ -193,7 +196,10 @@ class ConnectionFields(BaseModel):
 
         if self._transport is None or not self._transport.uses(self.http_client):
             self._transport = Transport(self.http_client)
-        return LlamaServerClient(settings=self.server_settings(), transport=self._transport)
+        return self._client.get(
+            (settings_key(self.__dict__), transport := self._transport),
+            lambda: LlamaServerClient(settings=self.server_settings(), transport=transport),
+        )
 
     @property
     def async_client(self) -> AsyncLlamaServerClient:
@@ -205,7 +211,10 @@ class ConnectionFields(BaseModel):
 
         if self._async_transport is None or not self._async_transport.uses(self.http_async_client):
             self._async_transport = AsyncTransport(self.http_async_client)
-        return AsyncLlamaServerClient(settings=self.server_settings(), transport=self._async_transport)
+        return self._async_client.get(
+            (settings_key(self.__dict__), transport := self._async_transport),
+            lambda: AsyncLlamaServerClient(settings=self.server_settings(), transport=transport),
+        )
 
     def server_info(self, *, refresh: bool = False) -> ServerInfo:
         """What the server and its model can do; fetched once, and again for another address or model.
