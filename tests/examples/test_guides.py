@@ -1,53 +1,14 @@
 """The Python of the guides runs as it stands there, from the first block to the last; only the addresses are others."""
 
 import importlib
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llamacpp_server import LocalServer
 
-ROOT = Path(__file__).parents[2]
-MODELS = ROOT / "models"
-
-Run = Callable[[str], dict[str, Any]]
-
-
-@pytest.fixture
-def run(serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a page in a directory with the models that it names, and gives the names that it leaves."""
-    encoder = MODELS / "tiny-encoder.gguf"
-    addresses = {
-        "8080": serve(MODELS / "tiny-chat.gguf", parallel=2, ctx_size=8192).base_url,
-        "8081": serve(encoder, embeddings=True, pooling="mean", parallel=2, ctx_size=512).base_url,
-        "8082": serve(encoder, reranking=True, parallel=2, ctx_size=512).base_url,
-        "8083": serve(encoder, embeddings=True, pooling="none", parallel=2, ctx_size=512).base_url,
-    }
-    for name, model in NAMED.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).symlink_to(MODELS / model)
-    monkeypatch.chdir(tmp_path)
-
-    def run(page: str) -> dict[str, Any]:
-        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-        text = re.sub(r"http://localhost:(\d+)", lambda match: addresses[match[1]], text)
-        names: dict[str, Any] = {"__name__": page}
-        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-            exec(compile(block, page, "exec"), names)
-        return names
-
-    return run
-
-
-NAMED = {
-    "model.gguf": "tiny-chat.gguf",
-    "encoder.gguf": "tiny-encoder.gguf",
-    "ranker.gguf": "tiny-encoder.gguf",
-    "models/qwen3-0.6b.gguf": "tiny-chat.gguf",
-}
+Run = Callable[..., dict[str, Any]]
 
 
 # What the core's agents and workflows warn of is in test_agents.py.
