@@ -63,6 +63,7 @@ def test_pages_and_needs_listed_here_exist() -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if name_of(page) not in OWN_TESTS], ids=lambda page: page.stem)
+@pytest.mark.filterwarnings("ignore:The middleware `:langchain_core._api.beta_decorator.LangChainBetaWarning")
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211")
 def test_a_page_runs_as_written(page: Path, run: Run, uninstrumented: None) -> None:
