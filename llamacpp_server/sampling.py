@@ -160,7 +160,7 @@ class SamplingFields(BaseModel):
 
     # -- what comes back
     n: int | None = Field(default=None, ge=1)
-    """Number of answers; at most the server's slots."""
+    """Number of answers; more than the server has slots are split into several requests."""
     logprobs: bool | int | None = None
     """Return log probabilities."""
     top_logprobs: int | None = Field(default=None, ge=0)

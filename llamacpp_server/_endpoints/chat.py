@@ -74,6 +74,7 @@ from .adapt import fit, learn, look_at_template
 from .bodies import answers_of, chat_body, with_cache_salt
 from .inputs import check_chat
 from .lora import with_lora_ids
+from .many_answers import Part, in_parts, is_too_many, part_filter
 from .server import end_reasoning, with_progress
 from .server_memory import OriginCheck, recall
 from .special_tokens import break_special_tokens, may_hold_tokens
@@ -98,12 +99,14 @@ class _Chat:
         request: With its salt, and with the answer's form as a tool where it has both.
         choice: Of its tools; None where it has none.
         repairs: What was rewritten so far.
+        part: Which of its answers this is for, where it is one of several requests.
     """
 
     settings: ServerSettings
     request: ChatRequest
     choice: ToolChoice | None = None
     repairs: tuple[Repair, ...] = ()
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +152,15 @@ def stream_chat(
             allowed.
     """
     check_chat(request)
-    wanted = _Chat(settings, with_cache_salt(request))
+    return in_parts(_stream_chat, settings, request, collected, fold_chat)
+
+
+def _stream_chat(
+    settings: ServerSettings, request: ChatRequest, collected: list[ChatDelta] | None, part: Part | None = None
+) -> Program[None]:
+    wanted = _Chat(settings, with_cache_salt(request), part=part)
     if request.tools:
-        wanted = _Chat(settings, *with_answer_tool(wanted.request))
+        wanted = _Chat(settings, *with_answer_tool(wanted.request), part=part)
         log_repairs(wanted.repairs)
     ready = None if _asks_before(wanted) else _first_round(wanted)
     return _program(wanted, ready, collected)
@@ -232,6 +241,8 @@ def _call_of(ready: _Round) -> Program[Call]:
 
 def _teaches(ready: _Round, error: LlamaServerError) -> Program[bool]:
     """Whether the round can be made anew after a refusal; not where the reason could not be found out."""
+    if is_too_many(error):
+        return False  # more than one request gets them
     try:
         return (yield from learn(ready.chat.settings, ready.request, ready.body, error))
     except LlamaServerError:
@@ -255,7 +266,8 @@ def _round(wanted: _Chat) -> _Round:
     settings, request, choice = wanted.settings, wanted.request, wanted.choice
     fitted, repairs = fit(settings, request)
     body = {**named(settings, None), **chat_body(fitted)}
-    answers = answers_of(body)
+    # Whether a required call may be asked for alone depends on all answers, in whatever request they come.
+    answers = answers_of(body) if wanted.part is None else wanted.part.total
     filters, rules = _filters(fitted, body, answers), None
     if choice is not None and request.check_calls:
         rules = _rules(request, choice, body, answers)
@@ -267,7 +279,7 @@ def _round(wanted: _Chat) -> _Round:
         filters.append(partial(ToolCallFilter, rules, answers, texts))
     if choice is not None and choice.answer is not None:
         filters.append(partial(AnswerFilter, choice.answer))
-    decoder = _decoder(settings, body, wanted.repairs + repairs, filters)
+    decoder = _decoder(settings, body, wanted.repairs + repairs, filters + part_filter(wanted.part))
     return _Round(wanted, request, body, decoder, goes_on=rules is not None and rules.round_follows)
 
 
@@ -288,6 +300,7 @@ def _forced_round(wanted: _Chat, first: LlamaServerError | None) -> _Round:
         partial(AnswerAsToolCall, choice.forced or "required", first),
         partial(ToolCallFilter, rules),
         *([] if choice.answer is None else [partial(AnswerFilter, choice.answer)]),
+        *part_filter(wanted.part),
     ]
     before = wanted.repairs if first is None else ()
     return _Round(wanted, asked, body, _decoder(settings, body, before + repairs, filters), forced=True, first=first)

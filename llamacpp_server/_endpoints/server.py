@@ -77,6 +77,7 @@ from .bodies import (
 )
 from .inputs import check_chat, check_completion, check_list, check_mapping, check_text
 from .lora import scales_by_id, with_lora_ids
+from .many_answers import Part, in_parts, part_filter
 from .server_memory import recall, recall_by_props
 from .special_tokens import break_special_tokens
 
@@ -100,15 +101,24 @@ def stream_complete(
     collected: list[CompletionDelta] | None = None,
 ) -> Program[None]:
     """`/v1/completions`; `/completion` on a server that has only the native family, and for ids of tokens."""
-    check_completion(request)
     if isinstance(request, InfillRequest):
         return stream_infill(settings, request, collected)
+    check_completion(request)
+    return in_parts(_stream_complete, settings, request, collected, fold_completion)
+
+
+def _stream_complete(
+    settings: ServerSettings,
+    request: CompletionRequest,
+    collected: list[CompletionDelta] | None,
+    part: Part | None = None,
+) -> Program[None]:
     body = {**named(settings, None), **completion_body(request, collect=collected is not None)}
     decoder = _completion_decoder(body)
     if settings.on_progress is not None:
         decoder = with_progress(settings.on_progress, decoder, body)
     path = "/completion" if body.get("return_tokens") else "/v1/completions"
-    return _completion(settings, path, body, decoder, collected)
+    return _completion(settings, path, body, pipeline(decoder, part_filter(part)), collected)
 
 
 def infill(settings: ServerSettings, request: InfillRequest) -> Program[CompletionReply]:
@@ -123,8 +133,15 @@ def stream_infill(
 ) -> Program[None]:
     """`/infill`."""
     check_completion(request)
+    return in_parts(_stream_infill, settings, request, collected, fold_completion)
+
+
+def _stream_infill(
+    settings: ServerSettings, request: InfillRequest, collected: list[CompletionDelta] | None, part: Part | None = None
+) -> Program[None]:
     body = {**named(settings, None), **infill_body(request, collect=collected is not None)}
-    return _completion(settings, "/infill", body, _completion_decoder(body), collected)
+    decoder = pipeline(_completion_decoder(body), part_filter(part))
+    return _completion(settings, "/infill", body, decoder, collected)
 
 
 def _completion(

@@ -46,6 +46,7 @@ class ServerMemory:
         looked: Whether the server was asked for the template.
         tags: Those that its template writes; None where that is not known.
         special: What of texts has the form of a special token, and whether it is one. It does not grow beyond a bound.
+        answers: The most answers (`n`) to one request; None where it did not refuse more.
         ways: How structured output worked, by its schema, where the usual way did not.
         served: Model and build that its replies name; None before the first.
         seen: What `/props` identifies it by; None where it was not asked or does not answer.
@@ -60,6 +61,7 @@ class ServerMemory:
     looked: bool = False
     tags: frozenset[str] | None = None
     special: dict[str, bool] = field(default_factory=dict)
+    answers: int | None = None
     ways: dict[str, str] = field(default_factory=dict)
     served: tuple[str, str] | None = None
     seen: tuple[object, ...] | None = None

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from .exchange import ask_text as ask_text
     from .exchange import ask_text_and_headers as ask_text_and_headers
     from .exchange import conversation as conversation
+    from .exchange import deadline_in as deadline_in
     from .exchange import log_wait as log_wait
     from .exchange import named as named
     from .exchange import side_by_side as side_by_side
+    from .exchange import within as within
     from .gate import Gate as Gate
     from .gate import Place as Place
     from .gate import Ticket as Ticket
@@ -65,9 +67,11 @@ __getattr__, __dir__ = lazy(
             "ask_text",
             "ask_text_and_headers",
             "conversation",
+            "deadline_in",
             "log_wait",
             "named",
             "side_by_side",
+            "within",
         ),
         "gate": ("Gate", "Place", "Ticket", "gate_for", "running_requests"),
         "httpx_errors": ("translate",),
