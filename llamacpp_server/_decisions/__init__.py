@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .answers import right_position as right_position
     from .labels import Labels as Labels
     from .labels import labels_for as labels_for
+    from .native import is_option_limit as is_option_limit
     from .native import native_body as native_body
     from .native import native_limit as native_limit
     from .native import native_probabilities as native_probabilities
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
     from .questions import Asked as Asked
     from .questions import check_questions as check_questions
     from .questions import rotations_of as rotations_of
+    from .state import data_url as data_url
+    from .state import in_messages as in_messages
     from .state import json_text as json_text
+    from .state import media_note as media_note
+    from .state import put_back as put_back
     from .state import split_media as split_media
     from .tree import Path as Path
     from .tree import walk as walk
@@ -31,10 +36,10 @@ __getattr__, __dir__ = lazy(
     {
         "answers": ("answer_of", "clamped", "right_position"),
         "labels": ("Labels", "labels_for"),
-        "native": ("native_body", "native_limit", "native_probabilities"),
+        "native": ("is_option_limit", "native_body", "native_limit", "native_probabilities"),
         "prompt": ("Tail", "messages_for", "tail_of"),
         "questions": ("Asked", "check_questions", "rotations_of"),
-        "state": ("json_text", "split_media"),
+        "state": ("data_url", "in_messages", "json_text", "media_note", "put_back", "split_media"),
         "tree": ("Path", "walk"),
     },
 )

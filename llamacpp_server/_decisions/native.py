@@ -8,7 +8,7 @@ from typing import Any, Final
 from ..decisions import Noul, Score
 from .questions import Asked
 
-_MOST_OPTIONS: Final = 52
+_MOST_OPTIONS: Final = 255  # of the types with codes; those with letters take 52, and only the server knows
 _MOST_LEVELS: Final = 10
 
 
@@ -21,6 +21,11 @@ def native_limit(asked: Asked) -> str | None:
     elif n > _MOST_OPTIONS:
         return f"questions[{asked.name!r}] has {n} options; a decision model supports at most {_MOST_OPTIONS}"
     return None
+
+
+def is_option_limit(error: Exception) -> bool:
+    """Whether the server refused a question because its type of decision model takes fewer options."""
+    return "too many options" in str(error)
 
 
 def native_body(state: Any, asked: Mapping[str, Asked]) -> dict[str, Any]:

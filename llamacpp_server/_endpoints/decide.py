@@ -22,12 +22,17 @@ from .._decisions import (
     answer_of,
     check_questions,
     clamped,
+    data_url,
+    in_messages,
+    is_option_limit,
     json_text,
     labels_for,
+    media_note,
     messages_for,
     native_body,
     native_limit,
     native_probabilities,
+    put_back,
     right_position,
     rotations_of,
     split_media,
@@ -106,8 +111,8 @@ def decide(settings: ServerSettings, request: DecisionRequest) -> Program[Decisi
     if _wants_native(request, questions, run.card):
         try:
             return (yield from _native(run, questions))
-        except NotSupportedError:
-            if request.engine == "native":
+        except (NotSupportedError, BadRequestError) as error:
+            if request.engine == "native" or not (isinstance(error, NotSupportedError) or is_option_limit(error)):
                 raise
     run.state, run.images = _split(request.state)
     answers = {}
@@ -224,8 +229,8 @@ def _native(run: _Run, questions: Mapping[str, Asked]) -> Program[Decisions]:
         turns = rotations_of(asked, 1 if isinstance(asked.question, Noul) else request.rotations)
         orders[name] = [name, *(_free(f"{name} {number}", questions) for number in range(2, len(turns) + 1))]
         turned |= dict(zip(orders[name], turns, strict=True))
-    state = yield from _with_images(request)
-    body = {**named(run.settings, request.model), **native_body(state, turned)}
+    state, media = yield from _with_media(request)
+    body = {**named(run.settings, request.model), **native_body(state, turned), **media}
     call = Call(method="POST", path="/v1/systemone", body=body, takes_slot=True)
 
     def read(answer: Any) -> tuple[dict[str, list[float]], Usage, str]:
@@ -243,21 +248,18 @@ def _free(name: str, questions: Mapping[str, Asked]) -> str:
     return name if name not in questions else _free(name + "'", questions)
 
 
-def _with_images(request: DecisionRequest) -> Program[Any]:
-    """The state with its images as data, as the server takes them."""
-    _, found = split_media(request.state)
+def _with_media(request: DecisionRequest) -> Program[tuple[Any, dict[str, Any]]]:
+    """The state, and the fields of the body with its images and sounds as data.
+
+    The server finds those in the content of messages; anywhere else it would read their data as text (b11549).
+    """
+    rest, found = split_media(request.state)
     if not found:
-        return request.state
-    ready = iter((yield from media_parts(found, request.media, "state")))
-
-    def visit(node: Any) -> Any:
-        if isinstance(node, Mapping):
-            if node.get("type") == "image_url" and "image_url" in node:
-                return next(ready)
-            return {key: visit(entry) for key, entry in node.items()}
-        return [visit(entry) for entry in node] if isinstance(node, list | tuple) else node
-
-    return visit(request.state)
+        return request.state, {}
+    ready = yield from media_parts(found, request.media, "state")
+    if in_messages(request.state) == len(found):
+        return put_back(request.state, ready), {}
+    return rest, {"images": [data_url(part) for part in ready]}
 
 
 # -- any chat model
@@ -273,7 +275,7 @@ def _split(state: Any) -> tuple[str, list[Any]]:
 def _logits(run: _Run, asked: Asked, style: LabelStyle) -> Program[tuple[list[float], float | None]]:
     """Probabilities in the order in which the options are shown, and the mass where asked for."""
     labels = labels_for(asked, style, run.card.n_params)
-    notes: list[Any] = [{"type": "text", "text": f"[image {n}]"} for n in range(1, len(run.images) + 1)]
+    notes: list[Any] = [{"type": "text", "text": media_note(part, n)} for n, part in enumerate(run.images, 1)]
     prompt = yield from _prompt(run, messages_for(run.state, notes, asked, labels), thinking=run.request.thinking)
     paths = yield from _paths(run, prompt, labels)
     if not all(paths):
@@ -333,7 +335,8 @@ def _read_chat(
         messages = [*messages, {"role": "assistant", "content": text}]
     extra = {**_PINNED, "max_tokens": 1, "logprobs": True, **_NO_THINKING,
              **_probabilities(tokens, "top_logprobs", bias)}  # fmt: skip
-    request = ChatRequest(messages=messages, model=run.request.model, extra_body=extra, media=run.request.media)
+    request = ChatRequest(messages=messages, model=run.request.model, extra_body=extra, media=run.request.media,
+                          history_repair=["-own_turn"])  # fmt: skip
 
     def read(answer: Any) -> tuple[Any, dict[int, float]]:
         return answer, _by_token(fields(answer["choices"][0].get("logprobs")).get("content"))

@@ -100,6 +100,16 @@ def test_options_of_several_tokens_and_beginnings_of_others_are_products_along_t
     assert list(found.choices["q"].probabilities.values()) == approx(expected)
 
 
+def test_labels_that_the_model_writes_behind_a_space_count_with_and_without_it(serve, tmp_path):
+    table = {"\n": {" ": 0.6, "A": 0.03, "B": 0.01, "y": 0.05, "n": 0.05}, " ": {"A": 0.1, "B": 0.3, "n": 0.4}}
+    with serve(build_table(tmp_path / "spaces.gguf", table), parallel=1, ctx_size=2048).client() as client:
+        found = client.decide("x", {"q": Choice("?", ["one", "two"]), "yes": Noul("?")}, labels="letters")
+    a, b, space = normalized(0.03, 0.01, 0.6)
+    assert list(found.choices["q"].probabilities.values()) == approx([a + space * 0.25, b + space * 0.75])
+    yes = normalized(0.05, 0.05, 0.6)[0]
+    assert found.nouls["yes"].noul == approx(yes)
+
+
 def test_rotations_take_the_position_out_of_the_answer(table):
     """This model knows positions alone, so what is left is equal."""
     found = table.decide("x", {"q": Choice("?", ["one", "two"])}, labels="letters", rotations=2)
