@@ -14,7 +14,7 @@ from typing import Final
 
 from .. import __version__
 from ..errors import LlamaServerError
-from . import batch, chat, check, doctor, models, running, serve, top
+from . import batch, chat, check, decide, doctor, models, running, serve, top
 from .shared import Progress, WrongCommandLine, server_options
 
 __all__ = ["main"]
@@ -54,12 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llamacpp-server", description="Check, use and run llama.cpp servers.")
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(
-        required=True, metavar="check | chat | serve | batch | top | doctor | models | load | unload | ps | logs"
-    )
+    names = "check | chat | decide | serve | batch | top | doctor | models | load | unload | ps | logs | decisions-copy"
+    commands = parser.add_subparsers(required=True, metavar=names)
     where = server_options()
     check.add_to(commands, where)
     chat.add_to(commands, where)
+    decide.add_to(commands, where)
     serve.add_to(commands)
     batch.add_to(commands, where)
     top.add_to(commands, where)

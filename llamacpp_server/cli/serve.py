@@ -31,6 +31,9 @@ def add_to(commands: Any) -> None:
         epilog="Without --api-key, the key is $LLAMACPP_API_KEY, which does not show up in `ps`.",
     )
     serve.add_argument("--estimate", action="store_true", help="print the memory that the model needs and exit")
+    serve.add_argument(
+        "--decisions", action="store_true", help="serve a kept copy of the model that also answers /v1/systemone"
+    )
     _add_serve_options(serve)
     serve.set_defaults(run=_serve)
 
@@ -43,7 +46,7 @@ def _serve(arguments: argparse.Namespace, progress: Progress) -> int:
     }
     given.setdefault("api_key", os.environ.get("LLAMACPP_API_KEY"))
     given |= {"backend": arguments.backend, "binary": arguments.binary, "load_timeout": arguments.load_timeout}
-    given |= {"extra_args": arguments.extra_args, "on_wait": progress}
+    given |= {"extra_args": arguments.extra_args, "on_wait": progress, "decisions": arguments.decisions}
     source = arguments.model
     if source is not None and Path(source).is_dir():
         server = LocalServer.from_directory(source, arguments.name, **given)

@@ -9,20 +9,23 @@ model's own chat template. Block tags swallow the line's end behind them: line e
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import IO, Any, Final
 
+from .._notices import logger
 from .files import LocalServerError
+from .gguf import MAGIC, TEXT, ArrayAt, Head, read_head, read_metadata, read_text_at
 
-__all__ = ["decision_template", "write_decisions_copy"]
+__all__ = ["decision_template", "kept_decisions_copy", "write_decisions_copy"]
 
-_MAGIC: Final = b"GGUF"
-_SIZES: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_TEXT, _LIST = 8, 9
 _PIECE: Final = 16 * 1024 * 1024
 _TEMPLATE_KEY: Final = "tokenizer.chat_template"
 
@@ -49,19 +52,6 @@ _QUESTION: Final = r"""
 """.replace("\n", "")
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """What stands before the weights of a GGUF file."""
-
-    version: int
-    tensors: int
-    values: Mapping[str, Any]
-    keys: bytes
-    infos: bytes
-    data_at: int
-    alignment: int
-
-
 def write_decisions_copy(
     model: str | os.PathLike[str], copy: str | os.PathLike[str], *, overwrite: bool = False
 ) -> Path:
@@ -82,54 +72,130 @@ def write_decisions_copy(
     source, target = Path(model), Path(copy)
     if not source.is_file():
         raise LocalServerError(f"{source} is not a file", remedy="check the path of the GGUF file")
-    if target.exists() and not overwrite:
-        raise LocalServerError(
-            f"{target.name} already exists", remedy="pass overwrite=True (--overwrite) to replace it"
-        )
     if target.exists() and target.samefile(source):
         raise LocalServerError("the copy can't replace the model itself", remedy="choose another name")
+    if target.exists() and not overwrite:
+        raise _exists(target)
     with source.open("rb") as file:
-        head = _read_head(file, source.name)
-        added = _additions(head, source.name)
-        unfinished = target.with_name(target.name + ".part")
+        head = read_head(file, source)
+        added = _additions(file, head, source.name)
         try:
-            with unfinished.open("wb") as out:
+            with _finished_as(target, source, overwrite=overwrite) as out:
                 _write(file, out, head, added)
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        except OSError as error:
+            raise LocalServerError(f"can't write {target}: {error.strerror or error}") from error
     return target
 
 
-def decision_template(values: Mapping[str, Any]) -> str:
-    """The template `systemone` for a model with this metadata."""
-    tokens, before, variables = values.get("tokenizer.ggml.tokens", {}), "", ""
+def kept_decisions_copy(model: Path) -> Path:
+    """The decisions copy of a model in the cache directory, written if it is not there; the model if it needs none.
+
+    A copy belongs to one state of a file: when the file changes, the next call replaces its copy.
+
+    Raises:
+        LocalServerError: As `write_decisions_copy`.
+    """
+    if not model.is_file():
+        raise LocalServerError(f"model not found: {model}", remedy="check the path")
+    if _is_decision_model(read_metadata(model)):
+        return model
+    status = model.stat()
+    family = f"{model.stem}-{_digest(str(model.resolve()))}"
+    state = _digest(f"{status.st_size} {status.st_mtime_ns} {_QUESTION}")
+    directory = _cache_directory()
+    copy = directory / f"{family}-{state}.gguf"
+    if copy.is_file():
+        return copy
+    logger.info("writing a decisions copy of %s to %s", model, copy)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_decisions_copy(model, copy, overwrite=True)
+    except OSError as error:
+        raise LocalServerError(f"can't write {copy}: {error.strerror or error}") from error
+    for old in directory.glob(f"{escape(family)}-*.gguf"):
+        if old != copy:
+            old.unlink(missing_ok=True)  # a server that has it open keeps it until its end
+    return copy
+
+
+def _cache_directory() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "llamacpp-server" / "decisions"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def _exists(target: Path) -> LocalServerError:
+    return LocalServerError(f"{target.name} already exists", remedy="pass overwrite=True (--overwrite) to replace it")
+
+
+@contextmanager
+def _finished_as(target: Path, source: Path, *, overwrite: bool) -> Iterator[IO[bytes]]:
+    """A new file that becomes `target` at the end of the block, in one step; it is gone when the block fails."""
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as out:
+        unfinished = Path(out.name)
+        try:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+            shutil.copymode(source, unfinished)
+            _put(unfinished, target, overwrite=overwrite)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _put(unfinished: Path, target: Path, *, overwrite: bool) -> None:
+    if not overwrite:
+        try:
+            os.link(unfinished, target)  # fails where a file appeared meanwhile, which a rename would replace
+        except FileExistsError:
+            raise _exists(target) from None
+        except OSError:
+            pass  # a file system without links
+        else:
+            return
+    unfinished.replace(target)
+
+
+def decision_template(values: Mapping[str, Any], bos: str, eos: str) -> str:
+    """The template `systemone` for a model with this metadata and these special tokens."""
     template = str(values[_TEMPLATE_KEY])
-    for name in ("bos", "eos"):
-        text = tokens.get(values.get(f"tokenizer.ggml.{name}_token_id"), "")
-        variables += f"{{%- set {name}_token = {_quoted(text)} -%}}"
-        # The server adds no special token to a decision's prompt.
-        if name == "bos" and values.get("tokenizer.ggml.add_bos_token") and "bos_token" not in template:
-            before = f"{{{{ {_quoted(text)} }}}}"
-    return f"{_QUESTION}{variables}{before}{template}"
+    variables = "".join(f"{{%- set {name}_token = {_quoted(text)} -%}}" for name, text in (("bos", bos), ("eos", eos)))
+    # The server adds no special token to a decision's prompt.
+    adds_bos = values.get("tokenizer.ggml.add_bos_token") and "bos_token" not in template
+    return f"{_QUESTION}{variables}{f'{{{{ {_quoted(bos)} }}}}' if adds_bos else ''}{template}"
 
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
 
 
-def _additions(head: _Head, name: str) -> bytes:
-    architecture = head.values.get("general.architecture")
-    if int(head.values.get("split.count") or 0) > 1:
+def _is_decision_model(values: Mapping[str, Any]) -> bool:
+    return f"{values.get('general.architecture')}.decision.type" in values or f"{_TEMPLATE_KEY}.systemone" in values
+
+
+def _additions(file: IO[bytes], head: Head, name: str) -> bytes:
+    """The two keys, as they stand in a file."""
+    values = head.values
+    architecture = values.get("general.architecture")
+    if int(values.get("split.count") or 0) > 1:
         raise LocalServerError(
             f"{name} is one part of a split model", remedy="join them first: llama-gguf-split --merge"
         )
-    if f"{architecture}.decision.type" in head.values or f"{_TEMPLATE_KEY}.systemone" in head.values:
+    if _is_decision_model(values):
         raise LocalServerError(f"{name} is already a decision model")
-    if not architecture or _TEMPLATE_KEY not in head.values:
+    if not architecture or _TEMPLATE_KEY not in values:
         raise LocalServerError(f"{name} has no chat template", remedy="decisions require a chat model")
-    pairs = {f"{architecture}.decision.type": "openjev", f"{_TEMPLATE_KEY}.systemone": decision_template(head.values)}
-    return b"".join(_text(key) + struct.pack("<I", _TEXT) + _text(value) for key, value in pairs.items())
+    template = decision_template(values, *(_special_token(file, values, kind) for kind in ("bos", "eos")))
+    pairs = {f"{architecture}.decision.type": "openjev", f"{_TEMPLATE_KEY}.systemone": template}
+    return b"".join(_text(key) + struct.pack("<I", TEXT) + _text(value) for key, value in pairs.items())
+
+
+def _special_token(file: IO[bytes], values: Mapping[str, Any], kind: str) -> str:
+    tokens, index = values.get("tokenizer.ggml.tokens"), values.get(f"tokenizer.ggml.{kind}_token_id")
+    return read_text_at(file, tokens, index) if isinstance(tokens, ArrayAt) and isinstance(index, int) else ""
 
 
 def _text(text: str) -> bytes:
@@ -137,59 +203,11 @@ def _text(text: str) -> bytes:
     return struct.pack("<Q", len(data)) + data
 
 
-def _write(file: IO[bytes], out: IO[bytes], head: _Head, added: bytes) -> None:
-    count = len(head.values) + 2
-    out.write(_MAGIC + struct.pack("<IQQ", head.version, head.tensors, count) + head.keys + added + head.infos)
+def _write(file: IO[bytes], out: IO[bytes], head: Head, added: bytes) -> None:
+    out.write(MAGIC + struct.pack("<IQQ", head.version, head.tensors, len(head.values) + 2))
+    file.seek(head.keys_at)
+    out.write(file.read(head.keys_end - head.keys_at) + added + file.read(head.infos_end - head.keys_end))
     out.write(b"\0" * (-out.tell() % head.alignment))
     file.seek(head.data_at)
     while piece := file.read(_PIECE):
         out.write(piece)
-
-
-def _read_head(file: IO[bytes], name: str) -> _Head:
-    try:
-        magic, version, tensors, count = struct.unpack("<4sIQQ", file.read(24))
-        if magic != _MAGIC or version not in (2, 3):
-            raise ValueError(magic)
-        start, values = file.tell(), {}
-        for _ in range(count):
-            key = _read_text(file)
-            values[key] = _read_value(file, _number(file, 4))
-        keys_end = file.tell()
-        for _ in range(tensors):
-            _read_text(file)
-            file.seek(8 * _number(file, 4) + 4 + 8, os.SEEK_CUR)
-        infos_end = file.tell()
-        file.seek(start)
-        keys, infos = file.read(keys_end - start), file.read(infos_end - keys_end)
-    except (struct.error, ValueError, KeyError, EOFError) as error:
-        raise LocalServerError(f"{name} is not a valid GGUF file: {error}") from None
-    alignment = int(values.get("general.alignment") or 32)
-    return _Head(version, tensors, values, keys, infos, infos_end + -infos_end % alignment, alignment)
-
-
-def _read_value(file: IO[bytes], kind: int) -> Any:
-    if kind == _TEXT:
-        return _read_text(file)
-    if kind != _LIST:
-        return _number(file, kind)
-    inner, length = _number(file, 4), _number(file, 10)
-    if inner == _TEXT:
-        return {at: _read_text(file) for at in range(length)}
-    if inner == _LIST:
-        return [_read_value(file, inner) for _ in range(length)]
-    file.seek(length * struct.calcsize(_SIZES[inner]), os.SEEK_CUR)
-    return None
-
-
-def _read_text(file: IO[bytes]) -> str:
-    length = _number(file, 10)
-    data = file.read(length)
-    if len(data) < length:
-        raise EOFError("unexpected end of file")
-    return data.decode("utf-8", "surrogateescape")
-
-
-def _number(file: IO[bytes], kind: int) -> Any:
-    form = "<" + _SIZES[kind]
-    return struct.unpack(form, file.read(struct.calcsize(form)))[0]

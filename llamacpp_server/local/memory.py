@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-from .files import LocalServerError
+from .gguf import read_metadata
 from .options import FilePath
 
-# Types of metadata values by their number (gguf.h): those of a fixed size as `struct` reads them.
-_SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
-_MOST_KEYS, _LONGEST = 100_000, 1 << 28
 # Bits of one number in the cache, by --cache-type-k/v (ggml.c: block sizes with their scales).
 _BITS: Final = {
     "f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5, "iq4_nl": 4.5,
@@ -85,63 +80,6 @@ def estimate_memory(model: FilePath, options: Mapping[str, Any] | None = None) -
         projector=os.path.getsize(projector) if projector else 0,
         context=context,
     )
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a GGUF file; long arrays, such as the vocabulary, are passed over.
-
-    Raises:
-        LocalServerError: When the file can't be read or is not a GGUF file.
-    """
-    try:
-        with path.open("rb") as file:
-            magic, version, _, count = struct.unpack("<4sIQQ", file.read(24))
-            if magic != b"GGUF" or version < 2 or count > _MOST_KEYS:
-                raise ValueError("not a GGUF file")
-            return {name: value for name, value in (_pair(file) for _ in range(count)) if value is not None}
-    except (OSError, ValueError, struct.error, UnicodeDecodeError) as error:
-        raise LocalServerError(
-            f"can't read the header of {path}: {error}", remedy="check that it is a GGUF file"
-        ) from error
-
-
-def _pair(file: IO[bytes]) -> tuple[str, Any]:
-    name = _string(file).decode()
-    return name, _value(file, _scalar(file, "I"))
-
-
-def _value(file: IO[bytes], kind: int) -> Any:
-    if kind in _SCALARS:
-        return _scalar(file, _SCALARS[kind])
-    if kind == _STRING:
-        return _string(file).decode("utf-8", "replace")
-    if kind != _ARRAY:
-        raise ValueError(f"unknown value type {kind}")
-    inner, length = _scalar(file, "I"), _scalar(file, "Q")
-    if length > _LONGEST:
-        raise ValueError("an array is too long")
-    if inner in _SCALARS:
-        if length <= 1024:
-            return [_scalar(file, _SCALARS[inner]) for _ in range(length)]
-        file.seek(length * struct.calcsize(_SCALARS[inner]), os.SEEK_CUR)
-        return None
-    if inner != _STRING:
-        raise ValueError("an array of arrays")
-    for _ in range(length):
-        file.seek(_scalar(file, "Q"), os.SEEK_CUR)
-    return None
-
-
-def _scalar(file: IO[bytes], form: str) -> Any:
-    (value,) = struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))
-    return value
-
-
-def _string(file: IO[bytes]) -> bytes:
-    length = _scalar(file, "Q")
-    if length > _LONGEST:
-        raise ValueError("a string is too long")
-    return file.read(length)
 
 
 def _bits(kind: str | None) -> float:

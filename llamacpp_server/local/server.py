@@ -26,13 +26,15 @@ import anyio.to_thread
 from .._notices import logger
 from ..async_client import AsyncLlamaServerClient
 from ..client import LlamaServerClient
-from ..errors import LlamaServerError
+from ..errors import LlamaServerError, NotSupportedError
 from ..progress import Progress
 from ..settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState, hides_arguments, normalize_base_url
 from ..transport import (
     Transport,
 )
 from .address import address_in, asked_for, check_hosts, clear_socket
+from .backends import Backend, choose_backend, find_binary
+from .decisions_copy import kept_decisions_copy
 from .files import (
     LocalModel,
     LocalServerError,
@@ -43,17 +45,7 @@ from .files import (
 )
 from .hub import download_failure, downloaded_bytes, hub_name
 from .memory import MemoryEstimate, estimate_memory
-from .options import (
-    Backend,
-    FilePath,
-    LocalServerOptions,
-    api_keys,
-    argv_for,
-    choose_backend,
-    find_binary,
-    known_options,
-    params_for,
-)
+from .options import FilePath, LocalServerOptions, api_keys, argv_for, known_options, params_for
 from .running import RunningServer, digest, enter, leave, running_servers
 
 __all__ = ["LocalModel", "LocalServer", "LocalServerError", "LocalServerOptions", "find_binary", "find_models"]
@@ -95,6 +87,8 @@ class LocalServer:
         restart: Start the server again, at the same address, when it crashes: at most five times a minute. Calls in
             flight raise their typed error; later ones of its `client()` wait, and so do those of a client with
             `wait_while_refused=True`.
+        decisions: Serve a copy of the model that also answers `/v1/systemone` (`client.decide(engine="native")`). The
+            copy, as large as the model, is written at the first start and kept in `$XDG_CACHE_HOME/llamacpp-server`.
         **options: See `LocalServerOptions`.
 
     Raises:
@@ -115,6 +109,7 @@ class LocalServer:
         on_progress: Callable[[Progress], None] | None = None,
         reuse: bool = False,
         restart: bool = False,
+        decisions: bool = False,
         **options: Unpack[LocalServerOptions],
     ) -> None:
         given = {name: value for name, value in known_options(options).items() if value is not None}
@@ -138,7 +133,10 @@ class LocalServer:
         self._last_log = b""
         self._transports: WeakSet[Transport] = WeakSet()
         self._on_progress = on_progress
-        self._reuse, self._restart = reuse, restart
+        self._reuse, self._restart, self._decisions = reuse, restart, decisions
+        if decisions and self.model is None:
+            raise NotSupportedError("decisions=True requires a GGUF file", remedy="pass the path of a downloaded model")
+        self._file = self.model
         self._reused: RunningServer | None = None
         self._received, self._last_arrival = 0, 0.0
         # Held while a server is started or stopped; only the thread that restarts it competes.
@@ -182,6 +180,8 @@ class LocalServer:
         check_files({"model": self.model, **self._options})
         check_hosts(*asked_for(self._options, self._extra_args))
         self._log_estimate()
+        if self._decisions and self.model is not None:
+            self._file = kept_decisions_copy(self.model)
         try:
             with self._lifecycle:
                 self._launch(self._options)
@@ -373,7 +373,8 @@ class LocalServer:
     # -- a server that runs already, and one that crashed
 
     def _key(self) -> str:
-        return digest(self.backend, self._hub or str(self.model), self._options, self._extra_args)
+        decisions = ["decisions"] * self._decisions
+        return digest(self.backend, self._hub or str(self.model), self._options, [*self._extra_args, *decisions])
 
     def _reuse_running(self) -> bool:
         """Whether a server with the same model and options runs and answers; it is then the one in use."""
@@ -426,7 +427,7 @@ class LocalServer:
         clear_socket(asked_for(options, self._extra_args)[0])
         environ = {name: value for name, value in os.environ.items() if not _STRAY.match(name)}
         order: dict[str, Any] = {"env": environ, "parent": self._owner, "stdin": ""}
-        model = [] if self.model is None else ["--model", str(self.model)]
+        model = [] if self._file is None else ["--model", str(self._file)]
         model = ["--hf-repo", self._hub] if self._hub else model
         if self.backend == "binary":
             order["argv"] = [str(self._binary), *model, *argv_for(options), *self._extra_args]
@@ -434,7 +435,7 @@ class LocalServer:
                 environ["LLAMA_API_KEY"] = ",".join(self._keys)
         else:
             order["argv"] = [*_CHILD, "embedded"]
-            order["stdin"] = json.dumps({"model.path": str(self.model), **params_for(options)}) + "\n"
+            order["stdin"] = json.dumps({"model.path": str(self._file), **params_for(options)}) + "\n"
         self._log = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (it is read after the server's end)
         self._guard = subprocess.Popen(  # noqa: S603 (our own file)
             _CHILD,

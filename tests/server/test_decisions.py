@@ -21,10 +21,7 @@ from llamacpp_server import (
     Noul,
     Score,
 )
-from llamacpp_server.local import (
-    LocalServerError,
-    write_decisions_copy,
-)
+from llamacpp_server.local import write_decisions_copy
 from tests.media import picture
 from tests.models import CHAT_TEMPLATE, build_table
 
@@ -322,24 +319,6 @@ def test_a_state_that_does_not_fit_is_a_context_overflow_in_both_engines(native)
 def test_a_chat_model_does_not_answer_natively(table):
     with pytest.raises(NotSupportedError, match="not a decision model"):
         table.decide("x", {"q": TEAM}, engine="native")
-
-
-def test_the_copy_is_made_of_whole_chat_models_only(tmp_path, models_dir):
-    def refused(source, words):
-        with pytest.raises(LocalServerError, match=words):
-            write_decisions_copy(source, tmp_path / "copy.gguf")
-
-    refused(models_dir / "missing.gguf", r"missing\.gguf is not a file")
-    refused(models_dir, "is not a file")
-    refused(models_dir / "encoder.gguf", "no chat template")
-    refused(models_dir / "broken.gguf", "not a valid GGUF file")
-    copy = write_decisions_copy(models_dir / "random.gguf", tmp_path / "once.gguf")
-    refused(copy, "already a decision model")
-    with pytest.raises(LocalServerError, match="already exists"):
-        write_decisions_copy(models_dir / "random.gguf", copy)
-    (tmp_path / "cut.gguf").write_bytes((models_dir / "random.gguf").read_bytes()[:900])
-    refused(tmp_path / "cut.gguf", "not a valid GGUF file")
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["cut.gguf", "once.gguf"]
 
 
 # -- questions
