@@ -97,19 +97,22 @@ def hides_arguments(function: Callable[P, T]) -> Callable[P, T]:
 
 @dataclass(frozen=True, slots=True)
 class WaitState:
-    """What `on_wait` is told each time a request is about to wait for the server.
+    """The argument of `on_wait`, which is called each time a request is about to wait for the server.
 
     Attributes:
-        reason: `loading`, `refused`, `busy` or `retry`.
+        reason: `loading`, `refused`, `busy` or `retry`; `slot` where as many requests of this process run as the server
+            has slots.
         elapsed: Seconds waited so far.
-        budget: Seconds after which the wait ends in an error; None when attempts are counted instead.
+        budget: Seconds after which the wait ends in an error; None when attempts are counted instead, and for `slot`.
         url: The server, without credentials.
+        over: Whether the wait has ended: a wait for a slot is reported when it begins and when it ends.
     """
 
     reason: str
     elapsed: float
     budget: float | None
     url: str
+    over: bool = False
 
 
 @hides_arguments
@@ -227,7 +230,7 @@ class ServerSettings:
         headers: Sent with every request.
         query: Added to every request's address.
         verify: As in httpx: False switches the check of certificates off; an SSLContext brings its own.
-        on_wait: Called before each wait.
+        on_wait: Called with a `WaitState` before each wait.
         on_progress: Called while a model loads, a server is waited for, and a prompt is read. It makes chats and
             completions ask for `return_progress`.
     """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from operator import attrgetter
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
-from ..chat import ChatDelta
+from ..chat import ChatDelta, CompletionDelta
 from .filters import DeltaFilter
 
 D = TypeVar("D")
@@ -31,17 +31,21 @@ class FirstTokenTimer(DeltaFilter[D]):
                 return deltas
             self._first = round((time.monotonic() - self._started) * 1000, 3)
         # On every token's path: most have no timings.
-        for delta in cast(list[ChatDelta], deltas):
-            if delta.timings is not None:
-                return self._timed(deltas)
+        for delta in deltas:
+            if getattr(delta, "timings", None) is not None:
+                return [self._timed(one) for one in deltas]
         return deltas
 
-    def _timed(self, deltas: list[D]) -> list[D]:
-        for at, delta in enumerate(cast(list[ChatDelta], deltas)):
-            if delta.timings is not None:
-                timed = delta._replace(timings=replace(delta.timings, first_token_ms=self._first))
-                deltas[at] = cast(D, timed)
-        return deltas
+    def _timed(self, delta: D) -> D:
+        timings = getattr(delta, "timings", None)
+        if timings is None:
+            return delta
+        timings = replace(timings, first_token_ms=self._first)
+        if isinstance(delta, ChatDelta | CompletionDelta):
+            return cast(D, delta._replace(timings=timings))
+        event = cast(Any, delta)  # of another API; its last one has the whole reply
+        reply = getattr(event, "reply", None)
+        return cast(D, replace(event, timings=timings, **({"reply": replace(reply, timings=timings)} if reply else {})))
 
 
 _SPOKEN: Final = attrgetter("content", "reasoning_content", "tool_calls")

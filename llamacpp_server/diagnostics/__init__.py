@@ -9,6 +9,7 @@ from .._lazy import lazy
 if TYPE_CHECKING:
     from .cache_changes import compare
     from .cache_report import CacheReport, CacheTurn
+    from .cache_sessions import CacheSessions as CacheSessions
     from .checks import CAPABILITIES, Finding, preflight
     from .doctor import Cost, Replay, diagnose, replay
     from .doctor_page import doctor_html
@@ -37,6 +38,7 @@ __getattr__, __dir__ = lazy(
     {
         "cache_changes": ("compare",),
         "cache_report": ("CacheReport", "CacheTurn"),
+        "cache_sessions": ("CacheSessions",),
         "checks": ("CAPABILITIES", "Finding", "preflight"),
         "doctor": ("Cost", "Replay", "diagnose", "replay"),
         "doctor_page": ("doctor_html",),

@@ -7,21 +7,19 @@ prompts that the server's template makes of them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, Final
+from typing import Final
 
 from ..chat import ChatReply, ChatRequest, Timings, Usage
 from ..errors import LlamaServerError
 from .cache_changes import Change, compare
+from .cache_sessions import CacheSessions, Turn
 from .recording import Recording
 
 __all__ = ["CacheReport", "CacheTurn"]
 
-# The end of a prompt opens the answer, and a template may write it otherwise once the answer is there.
-_TOLERANCE: Final = 16
 _HEAD: Final = ("turn", "session", "prompt", "reused", "read", "again", "what changed first")
 
 Render = Callable[[ChatRequest], str]
@@ -53,26 +51,6 @@ class CacheTurn:
         return self.tokens - self.reused
 
 
-@dataclass(slots=True)
-class _Session:
-    name: str
-    key: str | None
-    request: ChatRequest
-    words: tuple[str, ...]
-    tokens: int
-    number: int
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A turn of which is not known yet why it read again what it had."""
-
-    turn: CacheTurn
-    before: ChatRequest
-    now: ChatRequest
-    others: int
-
-
 @dataclass(eq=False)
 class CacheReport:
     """Turns of any number of sessions; `print(report)` shows a table.
@@ -88,8 +66,8 @@ class CacheReport:
 
     render: Render | None = None
     recording: Recording | None = None
-    _turns: list[CacheTurn | _Pending] = field(default_factory=list, init=False, repr=False)
-    _sessions: list[_Session] = field(default_factory=list, init=False, repr=False)
+    _turns: list[CacheTurn | Turn] = field(default_factory=list, init=False, repr=False)
+    _sessions: CacheSessions = field(default_factory=CacheSessions, init=False, repr=False)
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def add(self, request: ChatRequest, reply: ChatReply, session: str | None = None) -> None:
@@ -110,41 +88,9 @@ class CacheReport:
             return
         if self.recording is not None:
             self.recording.chat(request, usage, timings, session)
-        tokens = usage.prompt_tokens if usage else (timings.cache_n or 0) + timings.prompt_n if timings else 0
-        reused = tokens - timings.prompt_n if timings else (usage and usage.cached_tokens) or 0
-        request = replace(request, thinking_control=None)  # it is for a reply that runs
-        words = tuple(_words(message) for message in request.messages if message.get("role") != "system")
         with self._lock:
-            self._add(request, words, (tokens, max(reused, 0)), session)
-
-    def _add(self, request: ChatRequest, words: tuple[str, ...], counts: tuple[int, int], key: str | None) -> None:
-        tokens, reused = counts
-        number = len(self._turns) + 1
-        known = self._session_of(words, key)
-        again = 0 if known is None else max(0, min(known.tokens, tokens) - reused)
-        name = known.name if known is not None else self._new_name(key)
-        turn = CacheTurn(number, name, tokens, reused, again)
-        if known is None or again <= _TOLERANCE:
-            self._turns.append(turn)
-        else:
-            others = number - known.number - 1
-            self._turns.append(_Pending(turn, known.request, request, others))
-        if known is not None:
-            self._sessions.remove(known)
-        self._sessions.append(_Session(name, key, request, words, tokens, number))
-
-    def _session_of(self, words: tuple[str, ...], key: str | None) -> _Session | None:
-        """The one that began the same, or else has most in common: beginnings are trimmed."""
-        mine = [known for known in self._sessions if known.key == key]
-        likeness = {known.name: (_begun(known.words, words), len({*known.words} & {*words})) for known in mine}
-        best = max(mine, key=lambda known: likeness[known.name], default=None)
-        return best if best is not None and likeness[best.name] > (0, 0) else None
-
-    def _new_name(self, key: str | None) -> str:
-        if key is None:
-            return f"#{sum(known.key is None for known in self._sessions) + 1}"
-        same = sum(known.key == key for known in self._sessions)
-        return f"{key} ({same + 1})" if same else key
+            turn = self._sessions.add(request, usage, timings, session)
+            self._turns.append(_turn(turn) if turn.before is None else turn)
 
     @property
     def turns(self) -> list[CacheTurn]:
@@ -156,10 +102,10 @@ class CacheReport:
             self._turns[: len(explained)] = explained
         return explained
 
-    def _explained(self, pending: _Pending) -> CacheTurn:
-        change = compare(pending.before, pending.now, self._rendered, pending.others)
-        turn = pending.turn
-        return CacheTurn(turn.number, turn.session, turn.tokens, turn.reused, turn.again, change)
+    def _explained(self, turn: Turn) -> CacheTurn:
+        if turn.before is None:
+            return _turn(turn)
+        return _turn(turn, compare(turn.before, turn.now, self._rendered, turn.others))
 
     def _rendered(self, request: ChatRequest) -> str | None:
         try:
@@ -181,12 +127,8 @@ class CacheReport:
         return "\n".join([*lines, f"{read} tokens were read, {again} of them again", *notes])
 
 
-def _begun(one: tuple[str, ...], other: tuple[str, ...]) -> int:
-    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-
-
-def _words(message: Any) -> str:
-    return json.dumps(message, sort_keys=True, default=str)
+def _turn(turn: Turn, change: Change | None = None) -> CacheTurn:
+    return CacheTurn(turn.number, turn.session, turn.tokens, turn.reused, turn.again, change)
 
 
 def _row(turn: CacheTurn) -> tuple[str, ...]:

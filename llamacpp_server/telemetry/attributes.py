@@ -11,8 +11,12 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ..chat import ChatReply, CompletionReply, Repair, ReplyStart, Timings, Usage
+from ..decisions import Decisions
+from ..messages import MessagesReply
+from ..responses import ResponsesReply
 from ..results import Embeddings, Rankings
 from ..settings import ServerSettings, split_unix
+from ..transcription import Transcription
 
 __all__ = ["Attributes", "of_reply", "of_request", "of_server", "seconds_waited"]
 
@@ -78,7 +82,26 @@ def of_reply(reply: object) -> Attributes:
         if isinstance(reply, Embeddings) and reply.vectors:
             found["gen_ai.embeddings.dimension.count"] = len(reply.vectors[0])
         return found
-    return {}
+    return _of_other_reply(reply)
+
+
+def _of_other_reply(reply: object) -> Attributes:
+    """Of the APIs beside chats, and of decisions."""
+    if isinstance(reply, Transcription):
+        return _of_usage(reply.usage)
+    if isinstance(reply, Decisions):
+        found = _of_usage(reply.usage) | {"llamacpp.decision.engine": reply.engine}
+        return found | ({"gen_ai.response.model": reply.model} if reply.model else {})
+    if isinstance(reply, ResponsesReply):
+        reason = reply.status
+        found = _of_usage(reply.usage) | _of_timings(reply.timings)
+    elif isinstance(reply, MessagesReply):
+        reason = reply.stop_reason or ""
+        found = _of_usage(reply.usage)
+    else:
+        return {}
+    found |= _of_start(ReplyStart(id=reply.id, model=reply.model))
+    return found | ({"gen_ai.response.finish_reasons": [reason]} if reason else {})
 
 
 def seconds_waited(timings: Timings | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any, Final
 
 from opentelemetry import context, trace
@@ -12,7 +13,8 @@ from opentelemetry.metrics import Counter as Count
 from opentelemetry.metrics import Histogram, MeterProvider, get_meter
 from opentelemetry.trace import SpanKind, StatusCode, TracerProvider, get_tracer
 
-from ..chat import ChatReply, CompletionReply
+from ..chat import ChatReply, ChatRequest, CompletionReply
+from ..diagnostics import CacheSessions, compare
 from ..settings import ServerSettings, WaitState
 from .attributes import Attributes, of_reply, of_request, of_server, seconds_waited
 
@@ -28,6 +30,8 @@ _FIRST: Final = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.7
 # How instrumentations of frameworks say that they have written the call of the model already.
 _SUPPRESSED: Final = ("suppress_language_model_instrumentation", "suppress_instrumentation")
 _OF_LLAMAINDEX: Final = ("openinference.instrumentation.llama_index", "opentelemetry.instrumentation.llamaindex")
+# Sessions of which the last request is kept, to find out what made the server read cached tokens again.
+_MOST_SESSIONS: Final = 64
 _MODEL_CALLS: Final = {"chat", "text_completion", "embeddings", "rerank", "LLM", "EMBEDDING", "RERANKER"}
 
 
@@ -62,9 +66,22 @@ class Instruments:
         )
         self.waits: Count = meter.create_counter("llamacpp.client.waits", "{wait}", "Requests that waited, by reason")
         self.retries: Count = meter.create_counter("llamacpp.client.retries", "{retry}", "Requests sent once more")
+        self.read_again: Count = meter.create_counter(
+            "llamacpp.client.prompt.tokens_read_again", "{token}", "Prompt tokens that an earlier turn had in the cache"
+        )
+        self._sessions, self._lock = CacheSessions(_MOST_SESSIONS), Lock()
         self.repairs: Count = meter.create_counter("llamacpp.client.repairs", "{repair}", "Repairs, by kind")
         # Ended in a finaliser, where neither a span nor an instrument may be touched: both have locks.
         self.lost: deque[tuple[Operation, object, int]] = deque()
+
+    def cache_loss(self, request: ChatRequest, reply: ChatReply) -> Attributes:
+        """What a turn read again of its session's prompt, and why; empty where it is nothing."""
+        with self._lock:
+            turn = self._sessions.add(request, reply.usage, reply.timings)
+        if turn.before is None:
+            return {}
+        change = compare(turn.before, turn.now, lambda request: None, turn.others)
+        return {"llamacpp.cache.tokens_read_again": turn.again, "llamacpp.cache.change": change.kind}
 
     def end_lost(self) -> None:
         """End the spans of streams that the garbage collector found, at the times when it did."""
@@ -105,7 +122,7 @@ class Operation:
         model: str | None = None,
     ) -> None:
         instruments.end_lost()
-        self._instruments, self._stream = instruments, stream
+        self._instruments, self._stream, self._request = instruments, stream, request
         self._measured = not any(context.get_value(key, parent) for key in _SUPPRESSED)
         covered = not (instruments.genai and self._measured) or _is_model_call(trace.get_current_span(parent))
         model = getattr(request, "model", None) or model or settings.model
@@ -121,15 +138,18 @@ class Operation:
         self.span = instruments.tracer.start_span(name, parent, SpanKind.CLIENT, self._shown(attributes))
         self._begun, self._first = time.perf_counter(), 0.0
         self._waits: Counter[str] = Counter()
+        self._slot_seconds = 0.0
         self._known = settings.on_wait
         self.over = False
         self._seconds = 0.0
 
     def on_wait(self, state: WaitState) -> None:
         """Note a wait and pass it on: an event where its reason is new, and for each retry."""
-        if state.reason in ("retry", "busy") or state.reason not in self._waits:
+        if state.over:
+            self._slot_seconds += state.elapsed
+        elif state.reason in ("retry", "busy") or state.reason not in self._waits:
             self.span.add_event("llamacpp.wait", {"llamacpp.wait.reason": state.reason, "elapsed": state.elapsed})
-        self._waits[state.reason] += 1
+        self._waits[state.reason] += not state.over
         if state.reason in ("loading", "refused"):
             self.span.set_attribute("llamacpp.wait.loading_seconds", state.elapsed)
         if self._known is not None:
@@ -156,8 +176,12 @@ class Operation:
         if error is not None:
             found["error.type"] = type(error).__qualname__
             self.span.set_status(StatusCode.ERROR)
+        if isinstance(self._request, ChatRequest) and isinstance(reply, ChatReply) and (reply.usage or reply.timings):
+            found |= self._instruments.cache_loss(self._request, reply)
         if self._first:
             found["gen_ai.response.time_to_first_chunk"] = self._first
+        if self._waits["slot"]:
+            found["llamacpp.wait.slot_seconds"] = self._slot_seconds
         retries = self._waits["retry"] + self._waits["busy"]
         if retries:
             found["llamacpp.retries"] = retries
@@ -194,10 +218,12 @@ class Operation:
         if retries:
             to.retries.add(retries, common)
         if isinstance(reply, ChatReply | CompletionReply):
-            self._measure_reply(reply, common)
+            self._measure_reply(reply, found, common)
 
-    def _measure_reply(self, reply: ChatReply | CompletionReply, common: Attributes) -> None:
+    def _measure_reply(self, reply: ChatReply | CompletionReply, found: Attributes, common: Attributes) -> None:
         to = self._instruments
+        if isinstance(again := found.get("llamacpp.cache.tokens_read_again"), int):
+            to.read_again.add(again, common | {"llamacpp.cache.change": found["llamacpp.cache.change"]})
         for kind, count in Counter(repair.name for repair in reply.start.repairs).items():
             to.repairs.add(count, common | {"llamacpp.repair": kind})
         if (waited := seconds_waited(reply.timings)) is not None:

@@ -16,10 +16,9 @@ from opentelemetry.metrics import MeterProvider  # noqa: E402
 from opentelemetry.trace import TracerProvider, use_span  # noqa: E402
 
 from .. import __version__  # noqa: E402
-from .._replies import fold_chat  # noqa: E402
 from ..async_client import AsyncLlamaServerClient  # noqa: E402
-from ..chat import ChatDelta, ChatReply, Timings  # noqa: E402
 from ..client import LlamaServerClient  # noqa: E402
+from .kept import Kept  # noqa: E402
 from .operation import Instruments, Operation  # noqa: E402
 
 __all__ = ["instrument", "uninstrument"]
@@ -36,12 +35,18 @@ _WHOLE: Final = {
     "embed_texts": "embeddings",
     "rerank": "rerank",
     "rank": "rerank",
+    "decide": "decide",
+    "choice_probabilities": "decide",
 }
 _STREAMS: Final = {
     "stream_chat": "chat",
     "stream_resumable_chat": "chat",
     "stream_complete": "text_completion",
     "stream_infill": "text_completion",
+    # The methods that return a whole reply of these read their streams.
+    "stream_response": "chat",
+    "stream_message": "chat",
+    "stream_transcription": "transcription",
 }
 
 _ORIGINALS: Final[list[tuple[type, str, Method]]] = []
@@ -171,8 +176,7 @@ class _Seen:
         self._operation: Operation | None = None
         self._deltas: Any = None
         self._closed = False
-        self._kept: list[ChatDelta] = []
-        self._timings: Timings | None = None
+        self._kept = Kept()
 
     def _opened(self) -> Any:
         """The deltas; the span begins with the first that is wanted, as the request does."""
@@ -180,33 +184,17 @@ class _Seen:
             self._operation, self._deltas = self._begin()
         return self._deltas
 
-    def _note(self, delta: Any) -> None:
-        repairs = getattr(delta, "repairs", ())
-        if delta.progress is None and self._operation is not None:
+    def _note(self, item: Any) -> None:
+        if self._kept.add(item) and self._operation is not None:
             self._operation.first_chunk()
-        if delta.timings is not None:
-            self._timings = delta.timings
-        if delta.start is not None or delta.finish_reason or delta.usage is not None or repairs:
-            self._kept.append(
-                ChatDelta(
-                    finish_reason=delta.finish_reason,
-                    choice=delta.choice,
-                    usage=delta.usage,
-                    start=delta.start,
-                    repairs=repairs,
-                )
-            )
 
     def _end(self, error: BaseException | None = None) -> None:
         if self._operation is not None:
-            self._operation.end(self._reply(), error)
-
-    def _reply(self) -> ChatReply:
-        return fold_chat([*self._kept, ChatDelta(timings=self._timings)])
+            self._operation.end(self._kept.reply(), error)
 
     def __del__(self) -> None:
         if self._operation is not None and not self._operation.over:
-            self._operation.lose(self._reply())
+            self._operation.lose(self._kept.reply())
 
 
 class _Stream(_Seen, Iterator[Any]):

@@ -299,8 +299,20 @@ def _granted(ticket: Ticket, settings: ServerSettings, model: str | None) -> Pro
     if not ticket.granted:
         yield from _measure(ticket, settings, model)
     if not ticket.granted:
-        yield from _wait_for_place(ticket, settings)
+        begun = time.monotonic()
+        _report_slot_wait(settings, 0.0, over=False)
+        try:
+            yield from _wait_for_place(ticket, settings)
+        except LlamaServerError:
+            _report_slot_wait(settings, time.monotonic() - begun, over=True)
+            raise
+        _report_slot_wait(settings, time.monotonic() - begun, over=True)
         yield from _measure(ticket, settings, model)
+
+
+def _report_slot_wait(settings: ServerSettings, elapsed: float, *, over: bool) -> None:
+    if settings.on_wait is not None:
+        settings.on_wait(WaitState("slot", elapsed, None, redact_url(settings.base_url), over))
 
 
 def conversation(body: object) -> int | None:

@@ -50,6 +50,7 @@ def test_a_response_has_text_reasoning_and_usage(connect, thinker):
     assert (reply.text, reply.reasoning.strip(), reply.status) == ("Hello there.", "Let me think.", "completed")
     assert reply.id.startswith("resp_")
     assert reply.usage.completion_tokens > 4
+    assert reply.timings.first_token_ms >= reply.timings.prompt_ms > 0
     assert reply.raw["object"] == "response"
 
 

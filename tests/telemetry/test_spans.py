@@ -4,6 +4,9 @@ import gc
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import pytest
@@ -17,14 +20,18 @@ from llamacpp_server import (
     AsyncLlamaServerClient,
     BadRequestError,
     ChatRequest,
+    Choice,
     CompletionRequest,
     EmbedRequest,
     LlamaServerClient,
     LlamaServerError,
     LocalServer,
+    MessagesRequest,
     RankRequest,
+    ResponsesRequest,
 )
 from llamacpp_server.telemetry import instrument, uninstrument
+from tests.media import sound
 from tests.models import Script
 
 SECRET = "a secret of the user"
@@ -151,6 +158,64 @@ def test_embeddings_and_rankings_are_spans(
         found = seen.span()
         assert found["gen_ai.operation.name"] == "rerank"
         assert found["llamacpp.input.count"] == 3
+
+
+def test_responses_messages_transcriptions_and_decisions_are_spans(
+    seen: Seen, client: LlamaServerClient, vision_server: LocalServer
+) -> None:
+    hello: Any = [{"role": "user", "content": SECRET}]
+    response = client.create_response(ResponsesRequest(input=SECRET, max_output_tokens=3))
+    found = seen.span()
+    assert (found["gen_ai.operation.name"], found["gen_ai.response.id"]) == ("chat", response.id)
+    assert found["gen_ai.response.time_to_first_chunk"] > 0
+    message = client.create_message(MessagesRequest(messages=hello, max_tokens=3))
+    found = seen.span()
+    assert (found["gen_ai.response.id"], found["gen_ai.response.finish_reasons"]) == (message.id, ("max_tokens",))
+    assert message.usage is not None
+    assert found["gen_ai.usage.input_tokens"] == message.usage.prompt_tokens
+    client.decide(SECRET, {"team": Choice("Which team?", ["billing", "shipping"])})
+    found = seen.span()
+    assert (found["gen_ai.operation.name"], found["llamacpp.decision.engine"]) == ("decide", "logits")
+    assert found["gen_ai.usage.input_tokens"] > 0
+    with vision_server.client() as hearing:
+        hearing.transcribe(sound(), max_tokens=3)
+    found = seen.span()
+    assert (found["gen_ai.operation.name"], found["gen_ai.usage.output_tokens"]) == ("transcription", 3)
+
+
+def test_a_wait_for_a_slot_is_timed(seen: Seen, serve: Any) -> None:
+    waits = Event()
+    with serve("random.gguf", parallel=1, ctx_size=2048).client() as client:
+        running = client.stream_chat(replace(CHAT, params={"max_tokens": 500, "ignore_eos": True}))
+        next(running)
+        waiting = client.with_settings(on_wait=lambda state: waits.set())
+        with ThreadPoolExecutor() as pool:
+            answer = pool.submit(waiting.chat, CHAT)
+            assert waits.wait(60)
+            running.close()
+            answer.result(60)
+    first, second = ({**(span.attributes or {})} for span in seen.spans())
+    assert "llamacpp.wait.slot_seconds" not in first
+    assert 0 < second["llamacpp.wait.slot_seconds"] <= second["llamacpp.wait.seconds"]
+    (point,) = seen.metrics()["llamacpp.client.waits"]
+    assert (point.attributes["llamacpp.wait.reason"], point.value) == ("slot", 1)
+
+
+def test_cached_tokens_that_are_read_again_are_counted_with_what_changed(seen: Seen, client: LlamaServerClient) -> None:
+    def turn(clock: str) -> dict[str, Any]:
+        system = f"It is {clock}. " + "Answer in one short sentence. " * 20
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": SECRET}]
+        client.chat(ChatRequest(messages=messages, params=SHORT))
+        return seen.span()
+
+    assert "llamacpp.cache.change" not in turn("9:00")
+    assert "llamacpp.cache.change" not in turn("9:00")
+    found = turn("9:01")
+    assert found["llamacpp.cache.change"] == "clock"
+    assert found["llamacpp.cache.tokens_read_again"] > 50
+    (point,) = seen.metrics()["llamacpp.client.prompt.tokens_read_again"]
+    assert point.value == found["llamacpp.cache.tokens_read_again"]
+    assert point.attributes["llamacpp.cache.change"] == "clock"
 
 
 def test_the_metrics_hold_tokens_durations_and_the_cache(seen: Seen, client: LlamaServerClient) -> None:
