@@ -17,6 +17,7 @@ import anyio
 
 from .._replies import DeltaFilter, has_token
 from ..errors import RequestTimeoutError, TimeLimit
+from .kept_connections import guard
 
 T = TypeVar("T")
 
@@ -163,8 +164,8 @@ async def _apieces_until(
 def bound(client: Any) -> None:
     """Make the connections that a blocking client of httpx opens from now on observe the deadline of their thread.
 
-    httpx has no argument for httpcore's network backend, so it is put around the one that is there. Transports of
-    another kind, such as mocks, stay as they are.
+    Nor are they closed under a request (see `kept_connections`). httpx has no argument for httpcore's network backend
+    or pool, so this is put around those that are there. Transports of another kind, such as mocks, stay as they are.
     """
     for transport in (getattr(client, "_transport", None), *getattr(client, "_mounts", {}).values()):
         pool = getattr(transport, "_pool", None)
@@ -172,6 +173,7 @@ def bound(client: Any) -> None:
         if backend is not None and not isinstance(backend, _Backend):
             with suppress(AttributeError):
                 pool._network_backend = _Backend(backend)  # type: ignore[union-attr]  # httpcore's pools have one
+            guard(pool)
 
 
 class _Backend:

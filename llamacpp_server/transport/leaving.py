@@ -89,8 +89,7 @@ def cut(client: httpx.Client, scope: Scope, mark: str) -> None:
         pool: Any = getattr(transport, "_pool", None)
         for waiting in list(getattr(pool, "_requests", ())):
             if waiting.request.extensions.get(mark) is scope:
-                inner = getattr(waiting.connection, "_connection", None)
-                shut(getattr(inner, "_network_stream", None), "HTTP/1.1")
+                shut_down(waiting.connection)
 
 
 def hand_over(close: Callable[[], object]) -> None:
@@ -115,6 +114,17 @@ def _close_one() -> None:
 
 
 _CLOSER: Final = HelperThread(lambda: _LEFT, _close_one)
+
+
+def shut_down(connection: Any) -> None:
+    """End what a connection of httpcore sends and receives; whoever reads it finds its end and closes it.
+
+    To close it here would be wrong: a thread that wakes up looks for its descriptor once more, which may be that of
+    another connection by then.
+    """
+    while (inner := getattr(connection, "_connection", None)) is not None:
+        connection = inner  # one within another, such as that through a proxy
+    shut(getattr(connection, "_network_stream", None), "HTTP/1.1")
 
 
 def shut(stream: Any, version: str) -> None:

@@ -106,12 +106,16 @@ def test_closing_the_client_while_a_stream_runs(slow_server, watch):
 
 
 def test_a_deadline(connect, slow_server, watch):
-    client = connect(slow_server, total_timeout=1.0)
-    with pytest.raises(RequestTimeoutError) as caught:
-        client.chat(CHAT)
+    """The deadline may come before the first token on a busy machine; then there is nothing to keep, and more time."""
+    for seconds in (0.3, 3.0, 30.0):
+        client = connect(slow_server, total_timeout=seconds)
+        with pytest.raises(RequestTimeoutError) as caught:
+            client.chat(CHAT)
+        watch.freed()
+        if caught.value.partial is not None:
+            break
     assert caught.value.partial is not None
     assert caught.value.partial.choices[0].content.startswith("word word")
-    watch.freed()
 
 
 # -- awaited

@@ -140,10 +140,8 @@ def test_300_chats_of_llamaindex(four: LocalServer, caplog: pytest.LogCaptureFix
 @pytest.mark.usefixtures("steady")
 def test_2000_texts_of_many_callers(two: LocalServer) -> None:
     """From both frameworks, threads and an event loop at once; two slots."""
-    # Now and then the server forgets a request (b11549: all slots idle, and no answer for minutes): ask it again.
-    patience: Any = {"base_url": two.base_url, "read_timeout": 5.0, "retry_read_timeout": True}
-    ours = LlamaServerEmbeddings(batch_size=25, **patience)
-    theirs = LlamaServerEmbedding(request_batch_size=25, **patience)
+    ours = LlamaServerEmbeddings(base_url=two.base_url, batch_size=25)
+    theirs = LlamaServerEmbedding(base_url=two.base_url, request_batch_size=25)
     texts = [f"text {number}" for number in range(200)]
     expected = ours.embed_documents(texts[:1])[0]
 

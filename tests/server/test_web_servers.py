@@ -75,7 +75,8 @@ def live_through(url: str, program: dict[str, Any], server: LocalServer, number:
     left = time.monotonic()
     with server.client() as client:
         while gate_for(server.base_url).running() or any(slot.is_processing for slot in client.slots()):
-            assert time.monotonic() < left + 5, "a slot is still busy"
+            # Far less than these streams would last, and more than the garbage collector needs on a busy machine.
+            assert time.monotonic() < left + 20, "a slot is still busy"
             time.sleep(0.01)
     took = time.monotonic() - left
     assert httpx.get(url + "/short", trust_env=False).text, "the app does not answer"

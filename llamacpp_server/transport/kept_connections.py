@@ -1,0 +1,103 @@
+"""Connections of blocking httpx clients, of which none is closed while a thread waits in vain for its reply.
+
+httpcore's pool (1.0.9) looks through its connections for each request, in the thread of that request. Whether one has
+expired are two looks: is it idle, and is its socket readable? When another thread begins its request in between, the
+socket is readable because the reply has come, and the pool closes the connection under it. Linux doesn't wake the
+`poll` of a closed descriptor, so that thread hangs until its read timeout. The same holds for connections that are
+closed because there are more than `max_keepalive_connections` (encode/httpcore#1110), and when another thread closes
+the client: then the socket is shut down first, so that those who wait get an error.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from functools import cache
+from typing import Any, cast
+
+from .leaving import shut_down
+
+
+def guard(pool: Any) -> None:
+    """Have a pool of httpcore (or httpcore2) open connections that are closed only while no request is on them.
+
+    It gets a subclass of its class: attributes of its own that refer to it would leave it to the garbage collector.
+    """
+    if not isinstance(pool, _Guarded):
+        pool.__class__ = _guarded(cast(Any, type(pool)))
+
+
+class _Guarded:
+    """What tells a guarded pool."""
+
+
+@cache
+def _guarded(cls: Any) -> type[Any]:
+    """The guarded subclass of a class of pools."""
+    refused = sys.modules[cls.__module__.partition(".")[0]].ConnectionNotAvailable
+
+    def create_connection(pool: Any, origin: Any) -> Any:
+        return _Kept(cls.create_connection(pool, origin), pool, refused)
+
+    def close(pool: Any) -> None:
+        pool._ends = True
+        cls.close(pool)
+
+    return type(cls.__name__, (_Guarded, cls), {"_ends": False, "create_connection": create_connection, "close": close})
+
+
+class _Kept:
+    """A connection for which beginning a request and deciding to close it exclude each other."""
+
+    def __init__(self, inner: Any, pool: Any, refused: type[Exception]) -> None:
+        self._inner, self._pool, self._refused = inner, weakref.ref(pool), refused
+        self._lock = threading.Lock()
+        self._beginning, self._retired = 0, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
+
+    def handle_request(self, request: Any) -> Any:
+        """Send a request and receive the head of its reply; the pool looks for another connection if this can't."""
+        with self._lock:
+            if self._retired:
+                raise self._refused
+            self._beginning += 1
+        try:
+            return self._inner.handle_request(request)
+        finally:
+            with self._lock:
+                self._beginning -= 1
+
+    def has_expired(self) -> bool:
+        """Whether the pool must close it; if so, no request begins on it any more."""
+        with self._lock:
+            if not self._beginning and self._inner.has_expired():
+                self._retired = True
+            return self._retired
+
+    def is_available(self) -> bool:
+        """Whether another request may begin on it; never where no connection is kept."""
+        kept = getattr(self._pool(), "_max_keepalive_connections", 1) != 0
+        return kept and not self._retired and self._inner.is_available()
+
+    def close(self) -> None:
+        """Close it; or give it back to the pool if a request has begun since the pool found it idle."""
+        pool = self._pool()
+        with self._lock:
+            # It is the pool's end that ends requests too.
+            busy = self._beginning or not (self._inner.is_idle() or self._inner.is_closed())
+            if not busy or self._retired or pool is None or pool._ends:
+                self._retired, pool = True, None
+        if pool is not None:
+            with pool._optional_thread_lock:
+                pool._connections.append(self)
+            return
+        if busy:
+            shut_down(self._inner)
+        else:
+            self._inner.close()
