@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from functools import cache
+from functools import lru_cache
 from typing import Any, cast
 
 from .leaving import shut_down
@@ -32,7 +32,7 @@ class _Guarded:
     """What tells a guarded pool."""
 
 
-@cache
+@lru_cache(maxsize=8)
 def _guarded(cls: Any) -> type[Any]:
     """The guarded subclass of a class of pools."""
     refused = sys.modules[cls.__module__.partition(".")[0]].ConnectionNotAvailable

@@ -38,7 +38,7 @@ def test_a_chat_ends_after_its_total_timeout(connect, parts):
         started = time.monotonic()
         with pytest.raises(RequestTimeoutError, match="total_timeout") as caught:
             connect(server.url, total_timeout=SECONDS).chat(CHAT)
-        assert time.monotonic() - started < 5 * SECONDS
+        assert time.monotonic() - started < 15  # what drips takes 20 s and more, what stalls 30
         assert server.wait_until_left(), "the connection was not closed"
     assert caught.value.url == f"{server.url}/v1/chat/completions"
 
@@ -49,7 +49,7 @@ def test_a_whole_answer_that_drips_ends_after_its_total_timeout(connect):
         started = time.monotonic()
         with pytest.raises(RequestTimeoutError, match="total_timeout"):
             connect(server.url, total_timeout=SECONDS).tokenize("x")
-        assert time.monotonic() - started < 5 * SECONDS
+        assert time.monotonic() - started < 15  # what drips takes 20 s and more, what stalls 30
 
 
 def test_a_client_of_the_callers_own_keeps_the_total_timeout_as_well():
@@ -58,7 +58,7 @@ def test_a_client_of_the_callers_own_keeps_the_total_timeout_as_well():
         started = time.monotonic()
         with pytest.raises(RequestTimeoutError, match="total_timeout"):
             LlamaServerClient(server.url, http_client=given, total_timeout=SECONDS).chat(CHAT)
-        assert time.monotonic() - started < 5 * SECONDS
+        assert time.monotonic() - started < 15  # what drips takes 20 s and more, what stalls 30
 
 
 def test_a_reader_who_pauses_has_no_deadline_for_its_own_requests():
@@ -83,7 +83,7 @@ def test_fetching_a_picture_that_drips_ends_in_time(connect, monkeypatch):
         started = time.monotonic()
         with pytest.raises(RequestTimeoutError, match="can't be fetched: it took longer"):
             connect(server.url).chat(request)
-        assert time.monotonic() - started < 5 * SECONDS
+        assert time.monotonic() - started < 15  # what drips takes 20 s and more, what stalls 30
 
 
 def test_the_total_timeout_covers_what_comes_before_the_request(connect):
@@ -95,7 +95,7 @@ def test_the_total_timeout_covers_what_comes_before_the_request(connect):
         started = time.monotonic()
         with pytest.raises(RequestTimeoutError):
             connect(server.url, total_timeout=SECONDS).chat(request)
-        assert time.monotonic() - started < 5 * SECONDS
+        assert time.monotonic() - started < 15  # what drips takes 20 s and more, what stalls 30
 
 
 def test_the_deadline_of_one_thread_is_not_anothers(connect):
