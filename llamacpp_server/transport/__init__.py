@@ -9,6 +9,7 @@ from .._lazy import lazy
 if TYPE_CHECKING:
     from .concurrency import atogether as atogether
     from .concurrency import together as together
+    from .deadlines import bound as bound
     from .effects import Admit as Admit
     from .effects import Bound as Bound
     from .effects import Enter as Enter
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .gate import gate_for as gate_for
     from .gate import running_requests as running_requests
     from .httpx_errors import translate as translate
+    from .kept_connections import guard as guard
     from .own_clients import OwnAsyncClient as OwnAsyncClient
     from .own_clients import OwnClient as OwnClient
     from .own_clients import plain_request as plain_request
@@ -58,6 +60,7 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "concurrency": ("atogether", "together"),
+        "deadlines": ("bound",),
         "effects": ("Admit", "Bound", "Enter", "Program", "Read", "Relay", "Send", "Sleep", "Together", "Work"),
         "encoding": ("encode",),
         "exchange": (
@@ -75,6 +78,7 @@ __getattr__, __dir__ = lazy(
         ),
         "gate": ("Gate", "Place", "Ticket", "gate_for", "running_requests"),
         "httpx_errors": ("translate",),
+        "kept_connections": ("guard",),
         "own_clients": ("OwnAsyncClient", "OwnClient", "plain_request"),
         "recent_failures": ("note_refusal", "refused_at"),
         "retry": ("MAX_RETRY_AFTER", "Attempts", "Wait", "next_wait"),

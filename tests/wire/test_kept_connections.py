@@ -12,8 +12,7 @@ import httpx
 import httpx2
 import pytest
 
-from llamacpp_server.transport.deadlines import bound
-from llamacpp_server.transport.kept_connections import guard
+from llamacpp_server.transport import bound, guard
 from tests.wire.scripted_server import Answer, ScriptedServer, reply
 
 LIBRARIES = [(httpx, "httpcore"), (httpx2, "httpcore2")]
