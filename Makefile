@@ -77,7 +77,7 @@ test-oldest: | $(VENV)/bin/python ## unit and wire tests with the oldest depende
 	$(BIN)/python -m uv venv --quiet --clear --python $(PYTHON) build/oldest
 	$(BIN)/python -m uv pip install --quiet --python build/oldest --resolution lowest-direct --editable '.[all,testing]'
 	$(BIN)/python -m uv pip install --quiet --python build/oldest $(OLDEST_TOOLS)
-	build/oldest/bin/python -m pytest -W ignore tests/unit tests/wire
+	build/oldest/bin/python -m pytest -W ignore -n auto --maxprocesses 4 --dist loadfile tests/unit tests/wire
 
 lint: $(VENV)/.dev ## style, types and the placement rules
 	$(BIN)/ruff check .

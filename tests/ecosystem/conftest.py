@@ -5,6 +5,7 @@ docs/ecosystem.md. Where the environment lacks the tools, as that of the daily t
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings
+from langchain_llamacpp_server import ChatLlamaServer, LlamaServerDecisions, LlamaServerEmbeddings
 from llamacpp_server import LocalServer
 from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding
 from tests.models import build_scripted
+from tests.models.table_model import build_table
 
 PAGE = Path(__file__).parents[2] / "docs" / "ecosystem.md"
 HEAD = """---
@@ -92,6 +94,20 @@ def chat(script: Callable[..., LocalServer]) -> Iterator[Callable[..., ChatLlama
     yield make
     for model in made:
         model.close()
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Iterator[Callable[[bool], LlamaServerDecisions]]:
+    """A decision model that always answers yes, or no."""
+    with ExitStack() as stack:
+
+        def make(says_yes: bool) -> LlamaServerDecisions:
+            table = {"\n": {"y": 0.9, "n": 0.05} if says_yes else {"y": 0.05, "n": 0.9}}
+            path = build_table(tmp_path / "judge.gguf", table)
+            server = LocalServer(path, ctx_size=8192, parallel=1, threads=1, warmup=False)
+            return LlamaServerDecisions(base_url=stack.enter_context(server).base_url)
+
+        yield make
 
 
 @pytest.fixture

@@ -124,6 +124,34 @@ def test_decisions_route_models_and_approve_calls(chat: Any, chat_server: Any) -
     assert texts(create_agent(chat(RULES), [get_weather], middleware=[routes]).invoke(ASKS))[-1] == "It is sunny."
 
 
+@pytest.mark.uses("langchain", "`create_agent` with each ready-made middleware")
+@pytest.mark.parametrize("risky", [True, False])
+async def test_decisions_block_a_risky_call(chat: Any, judge: Any, risky: bool) -> None:
+    guard = ready_made.AutoModeMiddleware(tools=["get_weather"], classifier=judge(risky))
+    agent = create_agent(chat(RULES), [get_weather], middleware=[guard])
+    for state in (agent.invoke(ASKS), await agent.ainvoke(ASKS)):
+        assert ("was blocked" if risky else "sunny in Oslo") in texts(state)[-2]
+
+
+@pytest.mark.uses("langchain", "`create_agent` with each ready-made middleware")
+def test_a_search_of_tools_by_the_provider(chat: Any) -> None:
+    """Llama-server has none: without deferred tools all is as usual, and with one LangChain says which have it."""
+    llm = chat(RULES)
+    search = ready_made.ProviderToolSearchMiddleware()
+    assert texts(create_agent(llm, [get_weather], middleware=[search]).invoke(ASKS))[-1] == "It is sunny."
+    deferring = ready_made.ProviderToolSearchMiddleware(searchable_tools=["get_weather"])
+    with pytest.raises(ValueError, match=r"got 'llamacpp.*supported providers"):
+        create_agent(llm, [get_weather], middleware=[deferring]).invoke(ASKS)
+
+
+def test_no_ready_made_middleware_is_left_out() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    found = {name for name in ready_made.__all__ if name.endswith("Middleware") or name == "LLMToolEmulator"}
+    tested = {f"{name}Middleware" for name in MIDDLEWARE}
+    missing = {name for name in found - tested if f"ready_made.{name}(" not in source}
+    assert missing == {"AgentMiddleware"}, "that one is the base class"
+
+
 @pytest.mark.uses("langchain", "`create_agent` with `response_format`")
 def test_an_agent_answers_with_an_object(chat: Any) -> None:
     agent: Any = create_agent(chat('{"city": "Oslo", "sunny": true}'), [], response_format=Weather)

@@ -12,7 +12,6 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import RetryPolicy
 from llama_index.core.llms import ChatMessage
 from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
-from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 from langchain_llamacpp_server import ChatLlamaServer
 from llamacpp_server import ChatRequest, LlamaServerClient, LlamaServerError, ServerBusyError
@@ -68,12 +67,19 @@ def with_tenacity(url):
     tenacity.Retrying(stop=tenacity.stop_after_attempt(3), reraise=True)(llm.chat, [ChatMessage("Hello")])
 
 
+class ThreeAttempts:
+    """LlamaIndex's protocol of a retry policy: old and new releases bring different ready-made ones."""
+
+    def next(self, elapsed_time, attempts, error, *more):
+        return 0.01 if attempts < 3 else None
+
+
 class Asking(Workflow):
     """A step with a retry policy of LlamaIndex."""
 
     llm: LlamaServer
 
-    @step(retry_policy=retry_policy(wait=wait_fixed(0.01), stop=stop_after_attempt(3)))
+    @step(retry_policy=ThreeAttempts())
     async def ask(self, event: StartEvent) -> StopEvent:
         return StopEvent(result=str(await self.llm.achat([ChatMessage("Hello")])))
 
