@@ -224,8 +224,9 @@ class ServerSettings:
         wait_while_refused: Whether requests wait for a server that does not listen yet (a cold start).
         max_concurrency: Requests of this process that run at once on the server: `slots` (as many as it has slots,
             asked for when a second request comes; on a router as many as each model has), a number, or None for no
-            limit. The rest wait here: first come, first served, but conversations whose prompt is still in a slot
-            go first, and nobody is passed by for ever. All spellings of a server's address share one limit.
+            limit. Where slots share one context, only as many as fit into it together. The rest wait here: first
+            come, first served, but conversations whose prompt is still in a slot go first, and nobody is passed by for
+            ever. All spellings of a server's address share one limit.
         priority: `background` requests (titles, summaries) wait until no other of this process waits for the server.
         headers: Sent with every request.
         query: Added to every request's address.

@@ -43,9 +43,12 @@ class LocalServerOptions(ServerFlags, total=False):
         api_key: Key that requests must carry; several are separated by commas. It is not put on a command line.
         api_prefix: Path in front of every endpoint, such as `/llama`; `base_url` has it.
         alias: Name that the server gives to its model; default: the file's name without its ending.
-        ctx_size: Context in tokens, of which each slot gets `ctx_size / parallel`. Default: as trained.
-        parallel: Slots, which is the number of requests that run at once.
-        kv_unified: One context that all slots share, instead of equal parts.
+        ctx_size: Context in tokens. With `parallel` each slot gets `ctx_size / parallel`; otherwise all slots share it.
+            Default: as trained.
+        parallel: Slots, which is the number of requests that run at once. Default: four that share one context, so a
+            prompt may fill all of it, but prompts that don't fit together run one after the other.
+        kv_unified: One context that all slots share, instead of equal parts. Default: True without `parallel`, else
+            False. False without `parallel` starts four slots with a quarter each.
         batch_size: Tokens of a prompt that are read at once, logically.
         ubatch_size: The same, physically; the longest text that can be embedded.
         threads: Threads that generate.

@@ -31,6 +31,7 @@ from ..progress import Progress
 from ..settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState, hides_arguments, normalize_base_url
 from ..transport import (
     Transport,
+    note_context,
 )
 from .address import address_in, asked_for, check_hosts, clear_socket
 from .backends import Backend, choose_backend, find_binary
@@ -57,6 +58,10 @@ _FIRST_POLL, _SLOWEST_POLL = 0.005, 0.25
 _MOST_RESTARTS, _RESTART_WINDOW = 5, 60.0
 # Seconds that a running server has to answer before it is reused.
 _REUSE_PATIENCE: Final = 2.0
+# Slots that a server with an automatic number has (b11549).
+_AUTOMATIC_SLOTS: Final = 4
+# Flags that decide whether slots share one context.
+_SLOT_FLAGS: Final = ("-np", "--parallel", "-kvu", "--kv-unified", "-no-kvu", "--no-kv-unified")
 _TAIL_BYTES: Final = 64 * 1024
 # Configuration of another server, which ours must not take over. LLAMA_CACHE and HF_TOKEN stay.
 _STRAY: Final = re.compile(r"LLAMA_ARG_|LLAMA_API_KEY$|LLAMA_LOG_|AIP_")
@@ -121,7 +126,7 @@ class LocalServer:
         self.backend: Literal["embedded", "binary"]
         needs = "starting without a model" if model is None else "a Hugging Face model" if self._hub else ""
         self.backend, self._binary = choose_backend(backend, binary, given, extra_args, needs=needs)
-        self._options = {**self._defaults(), **given}
+        self._options = {**self._defaults(given), **given}
         if "draft_model" in given:
             self._options.setdefault("spec_type", "draft-simple")  # without it the model is loaded and not used
         self._extra_args = list(extra_args)
@@ -336,11 +341,13 @@ class LocalServer:
 
     # -- its parts
 
-    def _defaults(self) -> dict[str, Any]:
+    def _defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """What both backends have in common, and names that are no file names."""
         name = self._hub.partition(":")[0] if self._hub else self.model and full_name(self.model)
         alias = {"alias": name} if name else {}
-        return {"host": "127.0.0.1", "port": 0, "parallel": -1, **alias}
+        # With an automatic number of slots the server shares the context, whatever it was asked for.
+        slots = _AUTOMATIC_SLOTS if given.get("kv_unified") is False else -1
+        return {"host": "127.0.0.1", "port": 0, "parallel": slots, **alias}
 
     def _log_end(self) -> bytes:
         if self._log is None:
@@ -369,6 +376,14 @@ class LocalServer:
         left = max(0.0, self.load_timeout - (time.monotonic() - started))
         with self.client(on_wait=lambda state: self._while_loading(state.elapsed)) as client:
             client.wait_until_ready(left)
+        self._note_context()
+
+    def _note_context(self) -> None:
+        """Tell the gate whether the slots share one context, as the server does not."""
+        flags = {*_SLOT_FLAGS} & {argument.partition("=")[0] for argument in self._extra_args}
+        if not flags:
+            shared = bool(self._options.get("kv_unified")) or self._options["parallel"] < 0
+            note_context(self.base_url, shared=shared)
 
     # -- a server that runs already, and one that crashed
 
@@ -390,6 +405,7 @@ class LocalServer:
                 logger.info("can't reuse the server at %s: %s", server.base_url, error)
                 self._reused = self._base_url = None
             else:
+                self._note_context()
                 return True
         return False
 

@@ -36,12 +36,14 @@ if TYPE_CHECKING:
     from .gate import Place as Place
     from .gate import Ticket as Ticket
     from .gate import gate_for as gate_for
+    from .gate import note_context as note_context
     from .gate import running_requests as running_requests
     from .httpx_errors import translate as translate
     from .kept_connections import guard as guard
     from .own_clients import OwnAsyncClient as OwnAsyncClient
     from .own_clients import OwnClient as OwnClient
     from .own_clients import plain_request as plain_request
+    from .prompt_size import PromptSize as PromptSize
     from .recent_failures import note_refusal as note_refusal
     from .recent_failures import refused_at as refused_at
     from .retry import MAX_RETRY_AFTER as MAX_RETRY_AFTER
@@ -76,10 +78,11 @@ __getattr__, __dir__ = lazy(
             "side_by_side",
             "within",
         ),
-        "gate": ("Gate", "Place", "Ticket", "gate_for", "running_requests"),
+        "gate": ("Gate", "Place", "Ticket", "gate_for", "note_context", "running_requests"),
         "httpx_errors": ("translate",),
         "kept_connections": ("guard",),
         "own_clients": ("OwnAsyncClient", "OwnClient", "plain_request"),
+        "prompt_size": ("PromptSize",),
         "recent_failures": ("note_refusal", "refused_at"),
         "retry": ("MAX_RETRY_AFTER", "Attempts", "Wait", "next_wait"),
         "shells": ("AsyncTransport", "Transport"),

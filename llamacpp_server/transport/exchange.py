@@ -37,7 +37,8 @@ from .content import ACCEPTED
 from .deadlines import FirstToken
 from .effects import Admit, Enter, OpenReply, Program, Read, Send, Sleep, Together
 from .encoding import encode
-from .gate import UNLIMITED, Place, Ticket, gate_for
+from .gate import UNLIMITED, Gate, Place, Ticket, forget_contexts, gate_for
+from .prompt_size import PromptSize
 from .recent_failures import Repeats, note_refusal
 from .retry import Attempts, Wait, crowded_pause, next_wait
 from .unnamed import address_in_use, note_answer, other_address
@@ -59,6 +60,8 @@ _REPEATS: Final = Repeats()
 # How often a request that a shared context had no room for is sent alone: while others run, and when none seem to.
 _MOST_ROUNDS: Final = 8
 _LONELY_ROUNDS: Final = 3
+# Prompts whose tokens one request has the server count, where the slots share a context.
+_MOST_COUNTED: Final = 16
 # Threads, where the server has very many slots or does not tell.
 _MOST_AT_ONCE: Final = 16
 
@@ -112,6 +115,7 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
             elapsed = time.monotonic() - started
             if isinstance(error, ConnectionFailedError) and error.reason == "refused":
                 note_refusal(settings.base_url)
+                forget_contexts(settings.base_url)
             tried.above = tried.above or _REPEATS.known(send.url, send.content)
             wait = next_wait(error, tried, elapsed, settings, random.random())  # noqa: S311 (not for secrets)
             if wait is None:
@@ -145,7 +149,14 @@ def placed_reply(ticket: Ticket, settings: ServerSettings, call: Call) -> Progra
                 raise
             rounds += 1
             crowded = error
+            note_crowded(ticket)
         yield from run_alone(ticket, within(settings, deadline), call, crowded, rounds)
+
+
+def note_crowded(ticket: Ticket) -> None:
+    """Take note that the slots of a request's server share one context: from now on the gate counts prompts."""
+    if ticket.place.gate is not None:
+        ticket.place.gate.shares_context = True
 
 
 def run_alone(
@@ -286,7 +297,11 @@ def admission(ticket: Ticket, settings: ServerSettings, call: Call) -> Program[N
         total = yield from _total_slots(settings, model or None)
         slot = slot % total if total and 0 < total < UNLIMITED else slot
     most, counted = limit if isinstance(limit, int) else None, limit is not None
-    kind: Any = {"background": settings.priority == "background", "session": conversation(call.body)}
+    kind: Any = {
+        "background": settings.priority == "background",
+        "session": conversation(call.body),
+        "prompt": PromptSize(call.body),
+    }
     yield Enter(ticket, gate, Place(model, slot, most, counted, **kind))
     yield from _granted(ticket, settings, None)
     if gate.is_router and most is None:
@@ -298,6 +313,8 @@ def admission(ticket: Ticket, settings: ServerSettings, call: Call) -> Program[N
 def _granted(ticket: Ticket, settings: ServerSettings, model: str | None) -> Program[None]:
     if not ticket.granted:
         yield from _measure(ticket, settings, model)
+    if not ticket.granted and ticket.gate.shares_context:
+        yield from _count_prompts(ticket.gate, settings)
     if not ticket.granted:
         begun = time.monotonic()
         _report_slot_wait(settings, 0.0, over=False)
@@ -313,6 +330,26 @@ def _granted(ticket: Ticket, settings: ServerSettings, model: str | None) -> Pro
 def _report_slot_wait(settings: ServerSettings, elapsed: float, *, over: bool) -> None:
     if settings.on_wait is not None:
         settings.on_wait(WaitState("slot", elapsed, None, redact_url(settings.base_url), over))
+
+
+def _count_prompts(gate: Gate, settings: ServerSettings) -> Program[None]:
+    """Have the server count the prompts that may have to wait for each other, in the order in which they came."""
+    once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    state = gate.state()
+    for place in (*state.held, *state.queue)[:_MOST_COUNTED]:
+        size, model = place.prompt, {"model": place.model} if place.model else {}
+        if size is None or size.counted is not None:
+            continue
+        body = {**model, "content": size.text(), "add_special": True}
+        try:
+            size.count((yield from ask(once, Call(method="POST", path="/tokenize", body=body), _token_count)))
+        except LlamaServerError:
+            size.count(None)
+    gate.settle()
+
+
+def _token_count(wire: Any) -> int:
+    return len(wire["tokens"])
 
 
 def conversation(body: object) -> int | None:
@@ -364,15 +401,15 @@ def _is_free(settings: ServerSettings, place: Place) -> Program[bool]:
 
 def _measure(ticket: Ticket, settings: ServerSettings, model: str | None) -> Program[None]:
     gate = ticket.gate
-    if settings.max_concurrency == "slots" and gate.should_ask(ticket.place):
-        size = None
+    if (settings.max_concurrency == "slots" or gate.shares_context) and gate.should_ask(ticket.place):
+        size = context = None
         try:
-            size = yield from _total_slots(settings, model)
+            size, context = yield from _slots_and_context(settings, model)
         finally:
             gate.is_router = False
             if size == _ROUTER:
                 gate.hand_over(partial(gate_for, settings.base_url))
-            gate.resize(size)
+            gate.resize(size, context)
 
 
 def _total_slots(settings: ServerSettings, model: str | None = None) -> Program[int | None]:
@@ -381,16 +418,23 @@ def _total_slots(settings: ServerSettings, model: str | None = None) -> Program[
     `UNLIMITED` where it has none to tell of, `_ROUTER` for a router as a whole; None when it could not be asked, or the
     model is not loaded.
     """
+    return (yield from _slots_and_context(settings, model))[0]
+
+
+def _slots_and_context(settings: ServerSettings, model: str | None) -> Program[tuple[int | None, int | None]]:
+    """The slots as `_total_slots` has them, and the context of one, where the server tells."""
     once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
     query = {} if model is None else {"model": model, "autoload": "false"}
     try:
         props = yield from ask(once, Call(method="GET", path="/props", query=query), dict)
     except (NotFoundError, NotSupportedError, BadRequestError):
-        return UNLIMITED if model is None else None
+        return (UNLIMITED if model is None else None), None
     except LlamaServerError:
-        return None
-    slots = props.get("total_slots")
-    return _ROUTER if props.get("role") == "router" else slots if is_count(slots) else UNLIMITED
+        return None, None
+    slots, generation = props.get("total_slots"), props.get("default_generation_settings")
+    context = generation.get("n_ctx") if isinstance(generation, Mapping) else None
+    size = _ROUTER if props.get("role") == "router" else slots if is_count(slots) else UNLIMITED
+    return size, context if is_count(context) else None
 
 
 def is_count(wire: object) -> TypeGuard[int]:

@@ -29,6 +29,7 @@ The states of a `Place`, which is one request's part in a gate:
   change of the gate, whoever makes it. A `Ticket`, which owns the place, leaves it when it is collected, too.
 - A place is *granted* when fewer requests run than its own limit, and nobody who is to go before it waits.
 - A place that runs *alone* waits until nothing else runs, and nothing else starts beside it.
+- Where the slots share one context, a place waits until its prompt fits into it beside those that run.
 - A running place is *idle*, and one more may run instead of it, when it can't go on by itself: its reader has paused
   for `PATIENCE` seconds (the server does not wait for readers, so its slot may be free), or its event loop does not
   run. If the loop was closed, the place is gone.
@@ -56,6 +57,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ..settings import is_loopback
+from .prompt_size import PromptSize
 
 UNLIMITED = 1 << 30
 # A stream whose reader pauses for this many seconds does not hold up others.
@@ -86,12 +88,13 @@ class Place:
         alone: Whether nothing may start beside it: it did not fit into a context that slots share.
         background: Whether it goes behind all that is not in the background.
         session: Tells apart the conversations whose prompts begin alike; None for what is no conversation.
+        prompt: Size of its prompt, which counts where the slots share one context; None counts nothing.
         entered: Grants of the gate until it entered.
     """
 
     __slots__ = (
         *("alone", "background", "counted", "entered", "gate", "left", "limit", "loop", "model", "paused"),
-        *("session", "slot", "thread", "wake"),
+        *("prompt", "session", "slot", "thread", "wake"),
     )
 
     def __init__(
@@ -103,6 +106,7 @@ class Place:
         *,
         background: bool = False,
         session: int | None = None,
+        prompt: PromptSize | None = None,
     ) -> None:
         self.gate: Gate | None = None
         self.model = model
@@ -117,6 +121,7 @@ class Place:
         self.alone = False
         self.background = background
         self.session = session
+        self.prompt = prompt
         self.entered = 0
 
     def is_gone(self) -> bool:
@@ -194,6 +199,7 @@ class _State:
         held: The places that run.
         queue: Those that wait, in the order in which they came.
         size: Slots of the server; None while they are unknown.
+        context: Tokens of the context of a slot; None while they are unknown.
         asking: The place whose request finds the slots out; None when nobody does.
         grants: How many were granted so far.
         warm: Conversations that ran, the newest first.
@@ -203,6 +209,7 @@ class _State:
     held: tuple[Place, ...] = ()
     queue: tuple[Place, ...] = ()
     size: int | None = None
+    context: int | None = None
     asking: Place | None = None
     grants: int = 0
     warm: tuple[int, ...] = ()
@@ -215,10 +222,11 @@ class Gate:
     Attributes:
         is_router: Whether the server was found to be a router: then each of its models has slots, and a gate.
         router: Name of the router whose model this gate is for; None for the gate of a server.
+        shares_context: Whether its slots are known to share one context.
     """
 
     def __init__(self, router: str | None = None) -> None:
-        self.is_router = False
+        self.is_router = self.shares_context = False
         self.router = router
         self._state = _State()
 
@@ -253,9 +261,14 @@ class Gate:
         self._change(claim)
         return self.state().asking is place
 
-    def resize(self, size: int | None) -> None:
-        """Set how many run at once; None when it could not be found out, so that the next one asks again."""
-        self._change(lambda state: _settled(replace(state, size=size, asking=None, next={})))
+    def resize(self, size: int | None, context: int | None = None) -> None:
+        """Set how many run at once; None when it could not be found out, so that the next one asks again.
+
+        Args:
+            size: The slots.
+            context: Tokens of the context of a slot; None where it is unknown.
+        """
+        self._change(lambda state: _settled(replace(state, size=size, context=context, asking=None, next={})))
 
     def hand_over(self, gate_of: Callable[[str], Gate]) -> None:
         """Give the places of what runs to the gates of their models: the server is a router."""
@@ -390,7 +403,7 @@ def _grants(state: _State) -> Iterable[Place]:
         else:
             used = {other.slot for other in held} | waiting
             waits = None in used or place.slot in used
-        if waits or not _has_room(state, place, active, stuck):
+        if waits or not (_has_room(state, place, active, stuck) and _fits_beside(state, place, active)):
             waiting.add(place.slot)
             unnamed_waits = unnamed_waits or place.slot is None
             continue
@@ -413,6 +426,16 @@ def _has_room(state: _State, place: Place, active: list[Place], stuck: bool) -> 
     if len(active) < limit or not stuck:
         return len(active) < limit
     return sum(not other.is_blocked_by(place) for other in active) < limit
+
+
+def _fits_beside(state: _State, place: Place, active: list[Place]) -> bool:
+    """Whether a prompt fits beside those that run into the context that the slots share."""
+    context, gate = state.context, place.gate
+    if context is None or gate is None or not gate.shares_context or place.prompt is None:
+        return True
+    sizes = [other.prompt for other in active if other.prompt is not None and not other.is_blocked_by(place)]
+    slots = state.size or 1
+    return not sizes or sum(size.needed(context, slots) for size in (*sizes, place.prompt)) <= context
 
 
 def _wake(places: Iterable[Place]) -> None:
@@ -445,6 +468,19 @@ def gate_for(base_url: str, model: str | None = None) -> Gate:
             _forget_unused()
         gate = _gates.setdefault(key, Gate(None if model is None or model.startswith("\0") else key[0]))
     return gate
+
+
+def note_context(base_url: str, *, shared: bool) -> None:
+    """Remember whether the slots of a server share one context, where it is known from its command line."""
+    gate_for(base_url).shares_context = shared
+
+
+def forget_contexts(base_url: str) -> None:
+    """Forget what is known of the context of a server that went away, and of its models."""
+    server = _server(base_url)
+    for (name, _), gate in list(_gates.items()):
+        if name == server:
+            gate.shares_context = False
 
 
 def _models_of(router: str) -> list[Gate]:

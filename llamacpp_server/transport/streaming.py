@@ -37,7 +37,7 @@ from ..errors import NotFoundError, ServerBusyError
 from ..settings import ServerSettings, redact_url
 from .deadlines import FirstToken, just_after
 from .effects import Bound, OpenReply, Program, Read, Relay
-from .exchange import Call, admission, deadline_in, placed_reply, run_alone, within
+from .exchange import Call, admission, deadline_in, note_crowded, placed_reply, run_alone, within
 from .gate import Ticket
 
 # How often an answer that was crowded out in its middle is begun anew.
@@ -123,8 +123,13 @@ class Delivery:
         if self._first_token is not None:
             filters.append(self._first_token)
         self._relayed = True
-        yield Relay(reply, Pipeline(decoder, filters) if filters else decoder, ticket, self._deadline, watch,
-                    self._collected, self._first_token)  # fmt: skip
+        try:
+            yield Relay(reply, Pipeline(decoder, filters) if filters else decoder, ticket, self._deadline, watch,
+                        self._collected, self._first_token)  # fmt: skip
+        except ServerBusyError as error:
+            if error.shared_context:
+                note_crowded(ticket)
+            raise
 
     def begin_again(self, error: ServerBusyError) -> None:
         """Prepare to send the request once more, alone, where others filled the context that the slots share.
