@@ -57,12 +57,12 @@ CLIENTS: dict[str, Callable[[str], tuple[Any, Any]]] = {
 
 def _answer(llm: Any, history: list[Any]) -> float:
     """Seconds to the first token of an answer, which is added to its history."""
-    begun, first, whole = time.perf_counter(), 0.0, None
+    begun, first, message = time.perf_counter(), 0.0, None
     for chunk in llm.stream(history):
         if not first and chunk.text:
             first = time.perf_counter() - begun
-        whole = chunk if whole is None else whole + chunk
-    history.append(whole)
+        message = chunk if message is None else message + chunk
+    history.append(message)
     return first
 
 

@@ -64,6 +64,6 @@ def _ways(base_url: str) -> dict[str, Callable[[list[str]], Any]]:
         openai = made(model="m", base_url=base_url + "/v1", api_key="k", check_embedding_ctx_length=False)
         ways["OpenAIEmbeddings (LangChain)"] = openai.embed_documents
     if made := attribute("llama_index.embeddings.openai_like", "OpenAILikeEmbedding"):
-        alike = made(model_name="m", api_base=base_url + "/v1", api_key="k")
-        ways["OpenAILikeEmbedding (LlamaIndex)"] = alike.get_text_embedding_batch
+        openai_like = made(model_name="m", api_base=base_url + "/v1", api_key="k")
+        ways["OpenAILikeEmbedding (LlamaIndex)"] = openai_like.get_text_embedding_batch
     return ways

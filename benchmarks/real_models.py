@@ -101,8 +101,8 @@ def filled(peer: Peer, texts: list[str], *, strict: bool) -> str:
     def add(text: str) -> bool:
         nonlocal rights, invented
         words, found = text.rstrip(".").split(), peer.fields(text, strict=strict)
-        told = {"name": words[0], "age": int(words[2]), "city": words[-1]}
-        rights += sum(found.get(key) == value for key, value in told.items())
+        reports = {"name": words[0], "age": int(words[2]), "city": words[-1]}
+        rights += sum(found.get(key) == value for key, value in reports.items())
         invented += sum(found.get(key) is not None for key in ("mood", "job"))
         return True
 

@@ -11,13 +11,13 @@ from llamacpp_server import LocalServer, Progress
 from llamaindex_llamacpp_server import LlamaServer
 
 
-def tell(progress: Progress) -> None:
+def show(progress: Progress) -> None:
     print(f"  {progress.model} is {progress.stage}: {progress.fraction or 0:.0%}")
 
 
 def main(directory: str) -> None:
     with LocalServer(models_dir=directory, models_max=1, ctx_size=2048, parallel=1, threads=1) as server:
-        llm = ChatLlamaServer(base_url=server.base_url, max_tokens=5, on_progress=tell)
+        llm = ChatLlamaServer(base_url=server.base_url, max_tokens=5, on_progress=show)
         client = llm.client
         first, second = [card.id for card in client.models()][:2]
         client.load_model(first)

@@ -20,7 +20,7 @@ def texts(wire: object) -> tuple[str, ...]:
     return tuple(entry for entry in wire if isinstance(entry, str)) if isinstance(wire, list) else ()
 
 
-def whole(wire: object) -> int | None:
+def integer(wire: object) -> int | None:
     """A whole number; None for anything else."""
     return wire if type(wire) is int and abs(wire) < _LARGEST else None
 
@@ -29,7 +29,7 @@ def figure(wire: object) -> float | None:
     """A finite number; None for anything else."""
     if type(wire) is float:
         return wire if isfinite(wire) else None
-    return whole(wire)
+    return integer(wire)
 
 
 def fields(wire: object) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import Any, Literal, Self
 
-from ._values import fields, figure, text, texts, whole
+from ._values import fields, figure, integer, text, texts
 from .chat import PromptProgress
 from .errors import NotSupportedError
 
@@ -77,7 +77,7 @@ class ModelEvent:
     def from_wire(cls, event: Mapping[str, Any]) -> Self:
         """Reads an event of `/models/sse`."""
         model, data = str(event.get("model") or ""), fields(event.get("data"))
-        code, status = whole(data.get("exit_code")), text(data.get("status")) or None
+        code, status = integer(data.get("exit_code")), text(data.get("status")) or None
         return cls(
             model=model,
             event=str(event.get("event") or ""),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from ._values import fields, objects, text, whole
+from ._values import fields, integer, objects, text
 from .chat import PromptProgress, Timings, ToolCall, Usage
 
 __all__ = ["ResponsesEvent", "ResponsesReply", "ResponsesRequest"]
@@ -128,10 +128,10 @@ class ResponsesReply:
 
 def responses_usage(wire: object) -> Usage | None:
     """The token counts of a reply or a transcription; None where there are none."""
-    if not (told := fields(wire)):
+    if not (counts := fields(wire)):
         return None
-    cached = whole(fields(told.get("input_tokens_details")).get("cached_tokens"))
-    return Usage(whole(told.get("input_tokens")) or 0, whole(told.get("output_tokens")) or 0, cached)
+    cached = integer(fields(counts.get("input_tokens_details")).get("cached_tokens"))
+    return Usage(integer(counts.get("input_tokens")) or 0, integer(counts.get("output_tokens")) or 0, cached)
 
 
 @dataclass(frozen=True, slots=True)

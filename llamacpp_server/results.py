@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from pydantic_core import from_json
 
-from ._values import fields, figure, flags, objects, text, texts, whole
+from ._values import fields, figure, flags, integer, objects, text, texts
 from .chat import Usage
 
 __all__ = [
@@ -100,15 +100,15 @@ class ModelCard:
             id=str(entry.get("id") or entry.get("model") or entry.get("name") or ""),
             aliases=texts(entry.get("aliases")),
             status="failed" if status.get("failed") else text(status.get("value")) or None,
-            exit_code=whole(status.get("exit_code")),
+            exit_code=integer(status.get("exit_code")),
             input_modalities=texts(architecture.get("input_modalities")),
             output_modalities=texts(architecture.get("output_modalities")),
-            n_ctx=whole(meta.get("n_ctx")),
+            n_ctx=integer(meta.get("n_ctx")),
             # Of a router's model that is not loaded, the file's own figure stands alone (b11549).
-            n_ctx_train=whole(meta.get("n_ctx_train")) or whole(entry.get("context_length")),
-            n_embd=whole(meta.get("n_embd")),
-            n_vocab=whole(meta.get("n_vocab")),
-            n_params=whole(meta.get("n_params")),
+            n_ctx_train=integer(meta.get("n_ctx_train")) or integer(entry.get("context_length")),
+            n_embd=integer(meta.get("n_embd")),
+            n_vocab=integer(meta.get("n_vocab")),
+            n_params=integer(meta.get("n_params")),
             capabilities=texts(entry.get("capabilities")),
             raw=entry,
         )
@@ -162,8 +162,8 @@ class ServerProps:
         defaults = fields(body.get("default_generation_settings"))
         router = body.get("role") == "router"
         return cls(
-            n_ctx=None if router else whole(defaults.get("n_ctx")),
-            total_slots=None if router else whole(body.get("total_slots")),
+            n_ctx=None if router else integer(defaults.get("n_ctx")),
+            total_slots=None if router else integer(body.get("total_slots")),
             model_alias=text(body.get("model_alias")),
             model_path=text(body.get("model_path")),
             build_info=text(body.get("build_info")),
@@ -206,9 +206,9 @@ class SlotState:
         return cls(
             id=_number(entry["id"]),
             is_processing=bool(entry.get("is_processing", entry.get("state", 0))),
-            n_ctx=whole(entry.get("n_ctx")),
-            id_task=whole(entry.get("id_task")),
-            n_decoded=whole(fields(next_token).get("n_decoded")),
+            n_ctx=integer(entry.get("n_ctx")),
+            id_task=integer(entry.get("id_task")),
+            n_decoded=integer(fields(next_token).get("n_decoded")),
             raw=entry,
         )
 
@@ -238,7 +238,7 @@ class SlotAction:
         return cls(
             id_slot=_number(body["id_slot"]),
             n_tokens=_number(body.get("n_saved", body.get("n_restored", body.get("n_erased", 0)))),
-            n_bytes=whole(body.get("n_written", body.get("n_read"))) or 0,
+            n_bytes=integer(body.get("n_written", body.get("n_read"))) or 0,
             ms=figure(timings.get("save_ms", timings.get("restore_ms"))) or 0.0,
             raw=body,
         )
@@ -441,7 +441,7 @@ def _number(wire: object) -> int:
     Raises:
         TypeError: For anything else; the reply is not of this API then.
     """
-    if (number := whole(wire)) is None:
+    if (number := integer(wire)) is None:
         raise TypeError("a number is missing")
     return number
 

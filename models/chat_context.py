@@ -125,9 +125,9 @@ def context_question(words: Words, count: int | None = None, *, thinking: bool |
     choice = rng.random()
     messages: list[Message]
     if choice < 0.2:
-        told = rng.choice(["Answer from this context:\n{}", "Use this context: {}", "Context:\n{}", "{}",
+        template = rng.choice(["Answer from this context:\n{}", "Use this context: {}", "Context:\n{}", "{}",
             "Use the following context to answer.\n\n{}", "You are a helpful assistant. Context:\n{}"])  # fmt: skip
-        messages = [{"role": "system", "content": told.format(context)}, user(question)]
+        messages = [{"role": "system", "content": template.format(context)}, user(question)]
     elif choice < 0.3:
         messages = [{"role": "system", "content": _EXPERT}, user(_INDEX.format(context=context, question=question))]
     else:

@@ -208,12 +208,12 @@ MEMORIES = {
 def recall(words: Words) -> Dialogue:
     rng = words.rng
     kind = rng.choice(["name", "name", *MEMORIES])
-    tell, reply, ask, answer = MEMORIES[kind]
+    states, reply, ask, answer = MEMORIES[kind]
     value = {"name": words.name, "place": words.city, "secret": words.code}.get(kind, lambda: words.one(kind))()
     thinking = rng.random() < 0.3
     thought = "The user told me that."
     messages = system_prompt(words)
-    messages += [user(rng.choice(tell).format(value)), assistant(reply.format(value), thought if thinking else "")]
+    messages += [user(rng.choice(states).format(value)), assistant(reply.format(value), thought if thinking else "")]
     while rng.random() < 0.3:
         _, asked, between, said = simple(words)
         messages += [user(asked), assistant(said, between if thinking else "")]

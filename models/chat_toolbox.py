@@ -211,7 +211,7 @@ def _stems(tool: Tool) -> set[str]:
     return set(re.findall(r"[a-z]+", f"{tool.name} {tool.description.partition(chr(10))[0]}".lower())) - _COMMON
 
 
-def alike(tool: Tool, others: list[Tool]) -> bool:
+def ambiguous(tool: Tool, others: list[Tool]) -> bool:
     """Whether a user's words could mean either."""
     return any(_stems(tool) & _stems(other) for other in others)
 
@@ -224,7 +224,7 @@ def toolbox(words: Words, chosen: list[Tool]) -> tuple[list[Tool], list[dict[str
     names = {tool.name for tool in tools}
     while len(tools) < wanted:
         other = some_tool(words)
-        if other.name not in names and not alike(other, chosen):
+        if other.name not in names and not ambiguous(other, chosen):
             tools.append(other)
             names.add(other.name)
     rng.shuffle(tools)

@@ -147,13 +147,13 @@ def _round(words: Words, request: Request, thinking: bool) -> list[Message]:
         said, answer = result(words)
         messages.append(tool_message(said))
     else:
-        told = []
+        results = []
         for call in request.calls:
             said, _ = result(words, brief=True)
             messages.append(tool_message(said))
             first = next(iter(call["function"]["arguments"].values()), call["function"]["name"])
-            told.append(f"{first}: {said.removesuffix('.')}")
-        answer = "; ".join(told) + "."
+            results.append(f"{first}: {said.removesuffix('.')}")
+        answer = "; ".join(results) + "."
     return [*messages, assistant(answer, "The tool answered." if thinking else "")]
 
 

@@ -23,7 +23,7 @@ def _passage(words: Words, sentence: str) -> str:
     return " ".join(sentences)
 
 
-def _alike(words: Words, question: str) -> str:
+def _similar(words: Words, question: str) -> str:
     """A sentence that shares words with the question but answers another one."""
     rng = words.rng
     asked = [word.strip("?.,").lower() for word in question.split() if len(word) > 3]
@@ -44,5 +44,5 @@ def example(words: Words, others: int) -> Example:
         # A statement looks for itself in other words: drop some, change the order.
         kept = [word for word in sentence.rstrip(".").split() if rng.random() < 0.7] or [sentence]
         question = " ".join(kept)
-    wrong = [_alike(words, question) if rng.random() < 0.5 else words.sentence() for _ in range(others)]
+    wrong = [_similar(words, question) if rng.random() < 0.5 else words.sentence() for _ in range(others)]
     return Example(question, _passage(words, sentence), [_passage(words, text) for text in wrong])

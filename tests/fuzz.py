@@ -42,10 +42,10 @@ with atheris.instrument_imports(include=["llamacpp_server", "langchain_llamacpp_
         repair_history,
     )
     from llamacpp_server._replies import (
+        ChatBodyDecoder,
         ChatStreamDecoder,
+        CompletionBodyDecoder,
         CompletionStreamDecoder,
-        WholeChatDecoder,
-        WholeCompletionDecoder,
         event_failure,
         failure,
         fold_chat,
@@ -133,16 +133,16 @@ def stream(data: bytes) -> None:
     native = bool(head and head[0] & 1)
     decoder = CompletionStreamDecoder if native else ChatStreamDecoder
     edges = sorted({0, len(data), *(at % (len(data) + 1) for at in head)})
-    whole, ending = outcome(decoder(), [data])
+    unsplit, ending = outcome(decoder(), [data])
     parts, other = outcome(decoder(), [data[a:b] for a, b in itertools.pairwise(edges)])
     # When an error comes, those of the same piece are in its partial reply only.
     assert ending == other, (ending, other)
     if not ending:
-        assert whole == parts
+        assert unsplit == parts
     if native:
-        fold_completion(whole)
+        fold_completion(unsplit)
     else:
-        show(whole)
+        show(unsplit)
 
 
 def show(deltas: list[Any]) -> None:
@@ -173,9 +173,9 @@ def events(data: bytes) -> None:
 
 def bodies(data: bytes) -> None:
     """Whole answers: those of each endpoint, and errors."""
-    for decoder in (WholeChatDecoder(), WholeCompletionDecoder()):
+    for decoder in (ChatBodyDecoder(), CompletionBodyDecoder()):
         deltas, ending = outcome(decoder, [data])
-        if not ending and isinstance(decoder, WholeChatDecoder):
+        if not ending and isinstance(decoder, ChatBodyDecoder):
             show(deltas)
     assert isinstance(failure(500, {}, data, "http://h"), LlamaServerError)
     assert isinstance(failure(307, {"location": data.decode("latin-1")}, data, "http://h"), LlamaServerError)

@@ -150,10 +150,10 @@ def main() -> int:
         print(f"{way}: {', '.join(f'{count} {outcome}' for outcome, count in sorted(counts.items()))}")
     if options.way is not None:
         return 0
-    return tell(results["plain"], results["client"]) or int(bool(unlisted))
+    return print_differences(results["plain"], results["client"]) or int(bool(unlisted))
 
 
-def tell(plain: dict[str, tuple[str, str]], client: dict[str, tuple[str, str]]) -> int:
+def print_differences(plain: dict[str, tuple[str, str]], client: dict[str, tuple[str, str]]) -> int:
     """Print what passes with plain HTTP only; 1 if there is any without a reason, or if nothing ran."""
     passed = [name for name, (outcome, _) in plain.items() if outcome == "passed"]
     differs = {name: client.get(name, ("missing", "did not run"))[1] for name in passed}

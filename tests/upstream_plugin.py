@@ -269,7 +269,7 @@ def plain_request(kind: Any, data: Mapping[str, Json], required: str) -> Any:
 # -- routes
 
 
-def whole(client: LlamaServerClient, method: str, path: str, query: dict[str, str], data: Json) -> Json:  # noqa: C901
+def plain_answer(client: LlamaServerClient, method: str, path: str, query: dict[str, str], data: Json) -> Json:  # noqa: C901
     """The answer to a request, made of what a method of the client gave."""
     model = query.get("model") or (data.get("model") if isinstance(data, dict) else None)
     match method, path:
@@ -441,7 +441,7 @@ def put_client_in_place() -> None:
         answer.headers, answer.status_code = {}, 200
         try:
             with connected(url, headers) as client:
-                answer.body = whole(client, method, parts.path, dict(parse_qsl(parts.query)), data)
+                answer.body = plain_answer(client, method, parts.path, dict(parse_qsl(parts.query)), data)
             if isinstance(answer.body, Metrics):
                 answer.headers = {"Process-Start-Time-Unix": str(answer.body.started_at)}
                 answer.body = answer.body.text

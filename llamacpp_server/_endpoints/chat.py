@@ -23,13 +23,13 @@ from .._notices import warn_once
 from .._repairs import log_repairs
 from .._replies import (
     BrokenTokenFilter,
+    ChatBodyDecoder,
     ChatStreamDecoder,
     DeltaFilter,
     LoopFilter,
     StreamDecoder,
     ThinkingAsText,
     ThinkTagFilter,
-    WholeChatDecoder,
     WithoutPrefill,
     WithoutTopLogprobs,
     fold_chat,
@@ -321,7 +321,7 @@ def _rules(request: ChatRequest, choice: ToolChoice, body: Mapping[str, Any], an
 
 def _decoder(settings: ServerSettings, body: dict[str, Any], repairs: tuple[Repair, ...], filters: Filters) -> Decoder:
     """What reads the answer to a body; it is made to ask for progress where somebody listens."""
-    decoder = pipeline(partial(ChatStreamDecoder if body.get("stream") else WholeChatDecoder, repairs), filters)
+    decoder = pipeline(partial(ChatStreamDecoder if body.get("stream") else ChatBodyDecoder, repairs), filters)
     if settings.on_progress is not None:
         decoder = with_progress(settings.on_progress, decoder, body)
     return pipeline(decoder, [partial(OriginCheck, settings, body.get("model"))])

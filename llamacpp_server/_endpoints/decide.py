@@ -42,7 +42,7 @@ from .._decisions import (
 from .._media import (
     media_parts,
 )
-from .._values import fields, text, whole
+from .._values import fields, integer, text
 from ..calibration import CalibrationReport, Example, Judged, fit_calibration
 from ..chat import ChatRequest, Usage
 from ..decisions import DecisionRequest, Decisions, LabelStyle, Noul
@@ -93,8 +93,8 @@ class _Run:
         return Usage(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
 
     def count(self, answer: Mapping[str, Any]) -> None:
-        told = fields(answer.get("timings"))
-        cached, read, written = (whole(told.get(name)) or 0 for name in ("cache_n", "prompt_n", "predicted_n"))
+        timings = fields(answer.get("timings"))
+        cached, read, written = (integer(timings.get(name)) or 0 for name in ("cache_n", "prompt_n", "predicted_n"))
         self.prompt_tokens += cached + read
         self.cached_tokens += cached
         self.completion_tokens += written

@@ -158,17 +158,17 @@ def _most_at_once(
     """How many answers the server gives at once, where it refused a request for their number; else None."""
     if not 1 < refused <= _MOST or not is_too_many(error):
         return None
-    told: int | None
+    slots: int | None
     if (between := _BETWEEN.search(error.server_message or "")) is not None:
-        told = int(between[1])
+        slots = int(between[1])
     else:
         name = model or settings.model
         once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
         query = {"model": name, "autoload": "false"} if name else {}
         try:
-            told = (
+            slots = (
                 yield from ask(once, Call(method="GET", path="/props", query=query), ServerProps.from_wire)
             ).total_slots
         except LlamaServerError:
-            told = None
-    return told if told is not None and 0 < told < refused else None
+            slots = None
+    return slots if slots is not None and 0 < slots < refused else None

@@ -16,10 +16,10 @@ from .._media import (
     with_media,
 )
 from .._replies import (
+    CompletionBodyDecoder,
     CompletionStreamDecoder,
     ProgressFilter,
     StreamDecoder,
-    WholeCompletionDecoder,
     fold_completion,
     parse_embeddings,
     pipeline,
@@ -29,7 +29,7 @@ from .._replies import (
 from .._tools import (
     with_answer_tool,
 )
-from .._values import figure, text, whole
+from .._values import figure, integer, text
 from ..chat import ChatDelta, ChatRequest, CompletionDelta, CompletionReply, CompletionRequest, InfillRequest
 from ..errors import (
     BadRequestError,
@@ -169,7 +169,7 @@ def with_progress(
 
 def _completion_decoder(body: Mapping[str, Any]) -> Callable[[], StreamDecoder[CompletionDelta]]:
     if not body.get("stream"):
-        return WholeCompletionDecoder
+        return CompletionBodyDecoder
     each, with_ids = body.get("n") or body.get("n_cmpl") or 1, bool(body.get("return_tokens"))
     return partial(CompletionStreamDecoder, answers_of(body), each, with_ids)
 
@@ -407,7 +407,7 @@ def _rankings(answer: Any) -> Rankings:
 
 
 def _score(index: object, score: object) -> tuple[int, float]:
-    if (at := whole(index)) is None or (number := figure(score)) is None:
+    if (at := integer(index)) is None or (number := figure(score)) is None:
         raise MalformedReplyError("results of the response must have a number as index and as score")
     return at, number
 

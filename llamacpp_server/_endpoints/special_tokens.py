@@ -40,7 +40,7 @@ from .adapt import look_at_template
 from .server_memory import recall
 
 # The server is there and won't say. Others (it loads, it is down) are what the chat itself would end in.
-_UNTOLD: Final = (
+_REFUSALS: Final = (
     AuthenticationFailedError,
     BadRequestError,
     MalformedReplyError,
@@ -85,7 +85,7 @@ def _special(settings: ServerSettings, model: str | None, candidates: Collection
     try:
         parsed = yield from _pieces(settings, model, unknown, parse_special=True)
         unparsed = yield from _pieces(settings, model, unknown, parse_special=False)
-    except _UNTOLD:
+    except _REFUSALS:
         return special | {token for token in unknown if is_usual(token)}
     found = special_among(unknown, parsed, unparsed)
     known.update((token, token in found) for token in unknown[:_MOST_TOKENS])

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from .prefill_filter import WithoutPrefill as WithoutPrefill
     from .progress_filter import ProgressFilter as ProgressFilter
     from .single_body import BodyAsStream as BodyAsStream
-    from .single_body import WholeChatDecoder as WholeChatDecoder
-    from .single_body import WholeCompletionDecoder as WholeCompletionDecoder
+    from .single_body import ChatBodyDecoder as ChatBodyDecoder
+    from .single_body import CompletionBodyDecoder as CompletionBodyDecoder
     from .special_tokens_filter import BrokenTokenFilter as BrokenTokenFilter
     from .sse import MAX_EVENT_BYTES as MAX_EVENT_BYTES
     from .sse import SSEDecoder as SSEDecoder
@@ -70,7 +70,7 @@ __getattr__, __dir__ = lazy(
         ),
         "prefill_filter": ("WithoutPrefill",),
         "progress_filter": ("ProgressFilter",),
-        "single_body": ("BodyAsStream", "WholeChatDecoder", "WholeCompletionDecoder"),
+        "single_body": ("BodyAsStream", "ChatBodyDecoder", "CompletionBodyDecoder"),
         "special_tokens_filter": ("BrokenTokenFilter",),
         "sse": ("MAX_EVENT_BYTES", "SSEDecoder"),
         "stream": ("VAIN_TEMPLATES", "ChatStreamDecoder", "CompletionStreamDecoder", "StreamDecoder"),

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import CoreConfig, SchemaValidator, core_schema
 
 from .._repairs import short_id
-from .._values import fields, figure, whole
+from .._values import fields, figure, integer
 from ..chat import (
     ChatChoice,
     ChatReply,
@@ -162,17 +162,17 @@ def usage_or_none(wire: Any) -> Usage | None:
 
 def timings_from_wire(wire: Mapping[str, Any] | None) -> Timings | None:
     """Timings; keys of newer builds are left out."""
-    told = {name: figure(value) for name, value in fields(wire).items() if name in _TIMINGS}
-    return Timings(**{name: value for name, value in told.items() if value is not None}) if wire else None  # type: ignore[arg-type]
+    given = {name: figure(value) for name, value in fields(wire).items() if name in _TIMINGS}
+    return Timings(**{name: value for name, value in given.items() if value is not None}) if wire else None  # type: ignore[arg-type]
 
 
 def progress_from_wire(wire: Mapping[str, Any] | None) -> PromptProgress | None:
     """Progress of reading the prompt."""
     if not wire:
         return None
-    told = fields(wire)
-    total, cache, processed = (whole(told.get(name)) or 0 for name in ("total", "cache", "processed"))
-    return PromptProgress(total, cache, processed, figure(told.get("time_ms")) or 0)
+    given = fields(wire)
+    total, cache, processed = (integer(given.get(name)) or 0 for name in ("total", "cache", "processed"))
+    return PromptProgress(total, cache, processed, figure(given.get("time_ms")) or 0)
 
 
 def start_from_wire(wire: Mapping[str, Any], repairs: tuple[Repair, ...] = ()) -> ReplyStart:
@@ -180,7 +180,7 @@ def start_from_wire(wire: Mapping[str, Any], repairs: tuple[Repair, ...] = ()) -
     return ReplyStart(
         text_of(wire.get("id")),
         text_of(wire.get("model")),
-        whole(wire.get("created")) or 0,
+        integer(wire.get("created")) or 0,
         text_of(wire.get("system_fingerprint")),
         repairs,
     )
@@ -195,7 +195,7 @@ def native_finish_reason(wire: Mapping[str, Any]) -> str:
 
 def native_usage(wire: Mapping[str, Any]) -> Usage:
     """Token counts of a native reply."""
-    cached = whole(fields(wire.get("timings")).get("cache_n"))
+    cached = integer(fields(wire.get("timings")).get("cache_n"))
     return Usage(number_of(wire.get("tokens_evaluated")), number_of(wire.get("tokens_predicted")), cached)
 
 

@@ -19,7 +19,7 @@ D = TypeVar("D", ChatDelta, CompletionDelta)
 S = TypeVar("S")
 
 
-class _WholeDecoder(Generic[D]):
+class _BodyDecoder(Generic[D]):
     """Keeps the bytes until the end, and then gives one delta for each choice."""
 
     is_done = False
@@ -62,7 +62,7 @@ class _WholeDecoder(Generic[D]):
     def _read(self, wire: Any) -> list[D]: ...
 
 
-class WholeChatDecoder(_WholeDecoder[ChatDelta]):
+class ChatBodyDecoder(_BodyDecoder[ChatDelta]):
     """The answer of `/v1/chat/completions` without `stream`."""
 
     def __init__(self, repairs: tuple[Repair, ...] = ()) -> None:
@@ -84,7 +84,7 @@ class WholeChatDecoder(_WholeDecoder[ChatDelta]):
         return deltas
 
 
-class WholeCompletionDecoder(_WholeDecoder[CompletionDelta]):
+class CompletionBodyDecoder(_BodyDecoder[CompletionDelta]):
     """The answer of `/v1/completions` or of a native endpoint without `stream`."""
 
     def _read(self, wire: Any) -> list[CompletionDelta]:

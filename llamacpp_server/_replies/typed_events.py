@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic_core import from_json
 
-from .._values import fields, whole
+from .._values import fields, integer
 from ..chat import Usage
 from ..errors import LlamaServerError, MalformedReplyError, StreamCutOffError
 from ..messages import MessagesEvent
@@ -155,7 +155,7 @@ def messages_usage(wire: Mapping[str, Any] | None) -> Usage | None:
         return None
     cached = wire.get("cache_read_input_tokens")
     prompt = number_of(wire.get("input_tokens")) + number_of(cached)
-    return Usage(prompt, number_of(wire.get("output_tokens")), whole(cached))
+    return Usage(prompt, number_of(wire.get("output_tokens")), integer(cached))
 
 
 def transcription_event(wire: Mapping[str, Any]) -> TranscriptionEvent:

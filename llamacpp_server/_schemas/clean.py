@@ -36,7 +36,7 @@ _ALIASES: Final = {
     **{word: "null" for word in ("none", "nil", "undefined", "void")},
 }
 # Keywords that tell the type of a node which has none; the first that fits decides.
-_TELLING: Final[tuple[tuple[str, frozenset[str]], ...]] = (
+_TYPE_KEYWORDS: Final[tuple[tuple[str, frozenset[str]], ...]] = (
     ("object", frozenset({"properties", "additionalProperties", "required", "patternProperties", "propertyNames"})),
     ("array", frozenset({"items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains"})),
     ("string", frozenset({"pattern", "minLength", "maxLength", "format"})),
@@ -306,7 +306,7 @@ class _Cleaner:
         return add_to_description({"type": "string", **rest, "pattern": pattern}, words)
 
     def with_type(self, flat: Node, path: str) -> Node:
-        kind = next((kind for kind, words in _TELLING if words & flat.keys()), None)
+        kind = next((kind for kind, words in _TYPE_KEYWORDS if words & flat.keys()), None)
         if kind is None:
             self.repair("untyped", path, "the type is missing, which older builds refuse; written as all types")
             return {"type": list(TYPES), **flat}

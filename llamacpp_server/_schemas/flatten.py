@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 Node = dict[str, Any]
-Tell = Callable[[str, str, str], None]
+Report = Callable[[str, str, str], None]
 
 ANNOTATIONS: Final = frozenset(
     {"title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$comment"}
@@ -32,7 +32,7 @@ class Flattener:
         report: Called for each repair with its name, path and words.
     """
 
-    def __init__(self, root: object, report: Tell) -> None:
+    def __init__(self, root: object, report: Report) -> None:
         self.root = with_absolute_references(root)
         self.report = report
         self.crowded = False

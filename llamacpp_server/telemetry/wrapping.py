@@ -26,7 +26,7 @@ __all__ = ["instrument", "uninstrument"]
 Method = Callable[..., Any]
 _Given = tuple[tuple[Any, ...], dict[str, Any]]
 
-_WHOLE: Final = {
+_CALLS: Final = {
     "chat": "chat",
     "complete": "text_completion",
     "infill": "text_completion",
@@ -71,12 +71,12 @@ def instrument(
     """
     uninstrument()
     instruments = Instruments(tracer_provider, meter_provider, __version__, genai=genai)
-    for whole, stream, client in (
-        (_whole, _stream, LlamaServerClient),
-        (_async_whole, _async_stream, AsyncLlamaServerClient),
+    for traced, stream, client in (
+        (_traced, _stream, LlamaServerClient),
+        (_async_traced, _async_stream, AsyncLlamaServerClient),
     ):
-        for name, kind in _WHOLE.items():
-            _wrap(client, name, whole(instruments, kind, getattr(client, name)))
+        for name, kind in _CALLS.items():
+            _wrap(client, name, traced(instruments, kind, getattr(client, name)))
         for name, kind in _STREAMS.items():
             _wrap(client, name, stream(instruments, kind, getattr(client, name)))
     _LOST.append(instruments.end_lost)
@@ -116,7 +116,7 @@ def _begin(
     return operation, client.with_settings(on_wait=operation.on_wait)
 
 
-def _whole(instruments: Instruments, kind: str, original: Method) -> Method:
+def _traced(instruments: Instruments, kind: str, original: Method) -> Method:
     @wraps(original)
     def call(self: _Client, *args: Any, **kwargs: Any) -> Any:
         operation, client = _begin(instruments, kind, self, (args, kwargs), context.get_current(), False)
@@ -132,7 +132,7 @@ def _whole(instruments: Instruments, kind: str, original: Method) -> Method:
     return call
 
 
-def _async_whole(instruments: Instruments, kind: str, original: Method) -> Method:
+def _async_traced(instruments: Instruments, kind: str, original: Method) -> Method:
     @wraps(original)
     async def call(self: _Client, *args: Any, **kwargs: Any) -> Any:
         operation, client = _begin(instruments, kind, self, (args, kwargs), context.get_current(), False)

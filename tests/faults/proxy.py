@@ -117,7 +117,7 @@ def body_of(answer: bytes) -> tuple[bytes, bytes]:
     return head, body
 
 
-def whole(head: bytes, body: bytes, **headers: str) -> bytes:
+def with_length(head: bytes, body: bytes, **headers: str) -> bytes:
     """An answer with a known length."""
     kept = re.sub(rb"(?im)\r\n(transfer-encoding|content-length|connection|keep-alive):[^\r]*", b"", head)
     for name, value in headers.items():
@@ -156,7 +156,7 @@ def drip(answer: bytes) -> Pieces:
 def cut_inside_characters(answer: bytes) -> Pieces:
     """Characters of two to four bytes in a field that nobody reads, and each byte of them in a packet of its own."""
     head, body = body_of(answer)
-    answer = whole(head, body.replace(b"{", '{"padding":"é漢🎈\u2028",'.encode(), 1))
+    answer = with_length(head, body.replace(b"{", '{"padding":"é漢🎈\u2028",'.encode(), 1))
     start = answer.index("é".encode())
     yield answer[: start + 1]
     for number in range(start + 1, start + 12):
@@ -171,36 +171,36 @@ def garbage(answer: bytes) -> Pieces:
 
 def web_page(answer: bytes) -> Pieces:
     page = b"<!doctype html><html><body>Welcome to the router's login page</body></html>"
-    yield whole(b"HTTP/1.1 200 OK", page, Content_Type="text/html")
+    yield with_length(b"HTTP/1.1 200 OK", page, Content_Type="text/html")
 
 
 def web_page_error(answer: bytes) -> Pieces:
     page = b"<html><body><h1>502 Bad Gateway</h1></body></html>"
-    yield whole(b"HTTP/1.1 502 Bad Gateway", page, Content_Type="text/html")
+    yield with_length(b"HTTP/1.1 502 Bad Gateway", page, Content_Type="text/html")
 
 
 def odd_content_type(answer: bytes) -> Pieces:
     head, body = body_of(answer)
-    yield whole(head, body, Content_Type="application/octet-stream")
+    yield with_length(head, body, Content_Type="application/octet-stream")
 
 
 def gzipped(answer: bytes) -> Pieces:
     head, body = body_of(answer)
-    yield whole(head, gzip.compress(body), Content_Encoding="gzip")
+    yield with_length(head, gzip.compress(body), Content_Encoding="gzip")
 
 
 def broken_gzip(answer: bytes) -> Pieces:
     head, body = body_of(answer)
-    yield whole(head, b"\x1f\x8bnot gzip at all" + body, Content_Encoding="gzip")
+    yield with_length(head, b"\x1f\x8bnot gzip at all" + body, Content_Encoding="gzip")
 
 
 def redirect(answer: bytes) -> Pieces:
-    yield whole(b"HTTP/1.1 307 Temporary Redirect", b"", Location="http://198.51.100.7/steal")
+    yield with_length(b"HTTP/1.1 307 Temporary Redirect", b"", Location="http://198.51.100.7/steal")
 
 
 def truncated_json(answer: bytes) -> Pieces:
     head, body = body_of(answer)
-    yield whole(head, body[: len(body) // 2])
+    yield with_length(head, body[: len(body) // 2])
 
 
 def endless_line(answer: bytes) -> Pieces:
@@ -212,26 +212,26 @@ def endless_line(answer: bytes) -> Pieces:
 
 def bad_utf8(answer: bytes) -> Pieces:
     head, body = body_of(answer)
-    yield whole(head, body.replace(b'"model":"', b'"model":"\xff\xfe', 1))
+    yield with_length(head, body.replace(b'"model":"', b'"model":"\xff\xfe', 1))
 
 
 def big_event(answer: bytes) -> Pieces:
     """Megabytes in one string of the first object: legal, so the reply is right."""
     head, body = body_of(answer)
     size = 64 << 20 if b"chat.completion" in body else 4 << 20  # the largest for one endpoint is enough, and slow
-    yield whole(head, body.replace(b"{", b'{"padding":"' + b"x" * size + b'",', 1))
+    yield with_length(head, body.replace(b"{", b'{"padding":"' + b"x" * size + b'",', 1))
 
 
 def error_event(answer: bytes) -> Pieces:
     head, body = body_of(answer)
     cut = body.find(b"\n\n", len(body) // 3) + 2
     event = b'data: {"error":{"code":500,"message":"decode failed","type":"server_error"}}\n\n'
-    yield whole(head, body[:cut] + event)
+    yield with_length(head, body[:cut] + event)
 
 
 def no_end_mark(answer: bytes) -> Pieces:
     head, body = body_of(answer)
-    yield whole(head, body.replace(b"data: [DONE]\n\n", b""))
+    yield with_length(head, body.replace(b"data: [DONE]\n\n", b""))
 
 
 FAULTS = [

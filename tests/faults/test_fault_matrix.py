@@ -182,7 +182,9 @@ FRAMEWORK_CASES = [
 
 
 @pytest.mark.parametrize(("fault", "name"), FRAMEWORK_CASES, ids=lambda case: getattr(case, "name", case))
-def test_each_fault_ends_alike_in_both_frameworks(request: pytest.FixtureRequest, fault: Fault, name: str) -> None:
+def test_each_fault_ends_the_same_way_in_both_frameworks(
+    request: pytest.FixtureRequest, fault: Fault, name: str
+) -> None:
     server, _, ask = FRAMEWORKS[name]
     real: LocalServer = request.getfixturevalue(server)
     expected = ask(real.base_url, PATIENT)

@@ -72,7 +72,7 @@ def test_a_blocking_stream(server: LocalServer, kind: str) -> None:
         model.close()
 
 
-def test_an_awaited_whole_answer(server: LocalServer) -> None:
+def test_an_awaited_unstreamed_answer(server: LocalServer) -> None:
     async def main() -> str:
         async with AsyncLlamaServerClient(server.base_url) as client:
             task = asyncio.create_task(client.chat(CHAT))

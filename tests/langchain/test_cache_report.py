@@ -165,7 +165,7 @@ def test_a_side_call_of_the_same_thread_is_a_session_of_its_own(forecaster: Any)
     assert causes(report) == set()
 
 
-def test_without_a_name_sessions_are_told_apart_by_what_they_say(forecaster: Any) -> None:
+def test_without_a_name_sessions_are_distinguished_by_what_they_say(forecaster: Any) -> None:
     llm = ChatLlamaServer(base_url=forecaster().base_url)
     report = CacheReport()
     for question in ("One? ", "Two? "):

@@ -20,7 +20,7 @@ ANSWER = "Hello there, friend!"
 Recorded = Callable[..., tuple[ChatLlamaServer, list[Any]]]
 
 
-def whole(chunks: list[AIMessageChunk]) -> AIMessageChunk:
+def added_up(chunks: list[AIMessageChunk]) -> AIMessageChunk:
     first, *rest = chunks
     return first + rest
 
@@ -29,8 +29,8 @@ async def in_all_ways(llm: Any, text: str) -> list[AIMessage]:
     return [
         llm.invoke(text),
         await llm.ainvoke(text),
-        whole(list(llm.stream(text))),
-        whole([chunk async for chunk in llm.astream(text)]),
+        added_up(list(llm.stream(text))),
+        added_up([chunk async for chunk in llm.astream(text)]),
         llm.batch([text, text])[1],
         (await llm.abatch([text, text]))[1],
     ]
@@ -191,7 +191,7 @@ def test_the_counts_of_several_prompts_add_up(nonsense: ChatLlamaServer) -> None
 
 def test_probabilities_timings_and_progress_where_asked_for(nonsense: ChatLlamaServer) -> None:
     asked = {"logprobs": True, "top_logprobs": 2, "timings_per_token": True, "return_progress": True}
-    message = whole(list(nonsense.stream("Hello " * 50, max_tokens=4, ignore_eos=True, cache_prompt=False, **asked)))
+    message = added_up(list(nonsense.stream("Hello " * 50, max_tokens=4, ignore_eos=True, cache_prompt=False, **asked)))
     metadata = message.response_metadata
     assert len(metadata["logprobs"]["content"][0]["top_logprobs"]) == 2
     assert metadata["token_timings"]
@@ -201,7 +201,7 @@ def test_probabilities_timings_and_progress_where_asked_for(nonsense: ChatLlamaS
 
 def test_streamed_log_probabilities_add_up_to_openais_shape(llm: ChatLlamaServer) -> None:
     asked = {"logprobs": True, "top_logprobs": 2, "thinking": False}
-    streamed, invoked = whole(list(llm.stream("Hi", **asked))), llm.invoke("Hi", **asked)
+    streamed, invoked = added_up(list(llm.stream("Hi", **asked))), llm.invoke("Hi", **asked)
     content = streamed.response_metadata["logprobs"]["content"]
     assert "".join(token["token"] for token in content) == "Hello there, friend!" == streamed.text
     assert all({"token", "logprob", "bytes", "top_logprobs"} <= token.keys() for token in content)
@@ -221,10 +221,10 @@ def test_all_answers_are_generations_and_counted(nonsense: ChatLlamaServer) -> N
     assert usage["prompt_tokens"] == nonsense.get_num_tokens_from_messages([HumanMessage("Hi")])
 
 
-def test_the_guesses_of_a_draft_model_are_told(serve: Any, models_dir: Path) -> None:
+def test_the_guesses_of_a_draft_model_are_reported(serve: Any, models_dir: Path) -> None:
     server = serve("random.gguf", draft_model=models_dir / "random.gguf", parallel=1, ctx_size=2048)
     llm = ChatLlamaServer(base_url=server.base_url, max_tokens=40, temperature=0, ignore_eos=True, thinking=False)
-    for message in (llm.invoke("Hi"), whole(list(llm.stream("Hi")))):
+    for message in (llm.invoke("Hi"), added_up(list(llm.stream("Hi")))):
         timings = message.response_metadata["timings"]
         assert 0 < timings["draft_n_accepted"] <= timings["draft_n"]
 

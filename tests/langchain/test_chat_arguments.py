@@ -127,7 +127,7 @@ def test_settings_of_a_call() -> None:
     assert made.request.params == {}
 
 
-def test_a_forced_call_is_checked_unless_told_not_to() -> None:
+def test_a_forced_call_is_checked_unless_switched_off() -> None:
     tool = {"type": "function", "function": {"name": "f"}}
     assert call(tools=[tool], tool_choice="any").request.missing_call_is_error
     assert not call(tools=[tool], tool_choice="any", check_forced_call=False).request.missing_call_is_error

@@ -61,10 +61,10 @@ def test_a_stream_ends_with_the_object(llm: ChatLlamaServer) -> None:
         assert [chunk.additional_kwargs.get("parsed") for chunk in chunks if "parsed" in chunk.additional_kwargs] == [
             ANN
         ]
-        whole = chunks[0]
+        full = chunks[0]
         for chunk in chunks[1:]:
-            whole += chunk
-        assert whole.additional_kwargs["parsed"] == ANN
+            full += chunk
+        assert full.additional_kwargs["parsed"] == ANN
     assert (
         llm.model_copy(update={"streaming": True}).invoke("person", response_format=Person).additional_kwargs["parsed"]
         == ANN

@@ -33,7 +33,7 @@ async def test_all_calls_survive_streaming_as_blocks(first: Any) -> None:
         assert len(message.tool_calls) == 2
 
 
-def test_blocks_of_a_stream_are_told_apart(first: Any) -> None:
+def test_blocks_of_a_stream_are_separated(first: Any) -> None:
     indexes: dict[Any, str] = {}
     for chunk in first.stream("weather"):
         for block in chunk.content:
@@ -53,7 +53,7 @@ class Heard(BaseCallbackHandler):
         self.events.append(event["event"])
 
 
-def test_events_tell_thinking_text_and_calls(llm: ChatLlamaServer) -> None:
+def test_events_report_thinking_text_and_calls(llm: ChatLlamaServer) -> None:
     heard = Heard()
     stream = llm.bind_tools([get_weather]).stream_events("weather", version="v3", config={"callbacks": [heard]})
     assert "".join(stream.reasoning) == "Two cities.\n"

@@ -84,23 +84,23 @@ def test_chunks_share_nothing_that_can_change() -> None:
         assert not (isinstance(value, list | dict) and value is vars(other)[name]), name
 
 
-def test_what_is_said_once_is_whole_after_adding_up() -> None:
-    whole = added_up(
+def test_what_is_said_once_is_unchanged_after_adding_up() -> None:
+    full = added_up(
         ChatDelta(start=START),
         ChatDelta("Hel"),
         ChatDelta("lo"),
         ChatDelta(finish_reason="stop"),
         ChatDelta(usage=Usage(5, 2, 3), timings=Timings(prompt_n=2, predicted_ms=1.5)),
     )
-    assert whole.content == "Hello"
-    assert whole.chunk_position == "last"
-    assert whole.usage_metadata == {
+    assert full.content == "Hello"
+    assert full.chunk_position == "last"
+    assert full.usage_metadata == {
         "input_tokens": 5,
         "output_tokens": 2,
         "total_tokens": 7,
         "input_token_details": {"cache_read": 3},
     }
-    assert whole.response_metadata == {
+    assert full.response_metadata == {
         **PROVIDER,
         "model_name": "tiny",
         "id": "chatcmpl-1",
@@ -131,14 +131,14 @@ def test_counts_can_be_left_out() -> None:
 
 
 def test_what_comes_many_times_adds_up_to_a_list() -> None:
-    whole = added_up(
+    full = added_up(
         ChatDelta(start=START, progress=PromptProgress(100, 0, 50, 3)),
         ChatDelta(progress=PromptProgress(100, 0, 100, 7)),
         ChatDelta("a", timings=Timings(predicted_n=1), logprobs={"content": [{"token": "a", "logprob": -1.0}]}),
         ChatDelta("b", timings=Timings(predicted_n=2), logprobs={"content": [{"token": "b", "logprob": -2.0}]}),
         ChatDelta(finish_reason="stop", timings=Timings(predicted_n=3)),
     )
-    metadata = whole.response_metadata
+    metadata = full.response_metadata
     assert [progress["processed"] for progress in metadata["prompt_progress"]] == [50, 100]
     assert [timings["predicted_n"] for timings in metadata["token_timings"]] == [1, 2]
     assert metadata["timings"]["predicted_n"] == 3
@@ -146,19 +146,19 @@ def test_what_comes_many_times_adds_up_to_a_list() -> None:
 
 
 def test_calls_are_put_together_by_their_place() -> None:
-    whole = added_up(
+    full = added_up(
         ChatDelta("Let me see.", start=START),
         ChatDelta(tool_calls=(ToolCallFragment(0, "c1", "add", "{"),)),
         ChatDelta(tool_calls=(ToolCallFragment(0, arguments='"a": 1}'),)),
         ChatDelta(tool_calls=(ToolCallFragment(1, "c2", "sub", "{}"),)),
         ChatDelta(finish_reason="tool_calls"),
     )
-    assert [(c["id"], c["name"], c["args"]) for c in whole.tool_calls] == [("c1", "add", {"a": 1}), ("c2", "sub", {})]
-    assert whole.invalid_tool_calls == []
-    assert whole.response_metadata["finish_reason"] == "tool_calls"
+    assert [(c["id"], c["name"], c["args"]) for c in full.tool_calls] == [("c1", "add", {"a": 1}), ("c2", "sub", {})]
+    assert full.invalid_tool_calls == []
+    assert full.response_metadata["finish_reason"] == "tool_calls"
 
 
-def test_a_whole_reply() -> None:
+def test_an_unstreamed_reply() -> None:
     choice = ChatChoice("Hi", "Hm", (ToolCall("c1", "add", '{"a": 1}'), ToolCall("c2", "add", '{"a":')), "length")
     reply = result(ChatReply((choice,), START, Usage(5, 2, 3), Timings(prompt_n=2)))
     message = reply.generations[0].message
@@ -182,7 +182,7 @@ def test_arguments_that_are_no_object_are_kept_apart(arguments: str) -> None:
     assert message.invalid_tool_calls[0]["error"]
 
 
-def test_the_usage_of_several_answers_is_told_once() -> None:
+def test_the_usage_of_several_answers_is_reported_once() -> None:
     reply = result(ChatReply((ChatChoice("a"), ChatChoice("b")), START, Usage(5, 4)))
     counts = [generation.message.usage_metadata for generation in reply.generations]  # type: ignore[attr-defined]
     assert counts[0]["output_tokens"] == 4

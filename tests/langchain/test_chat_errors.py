@@ -55,7 +55,7 @@ def test_every_class_of_the_server_has_a_pair() -> None:
             assert isinstance(as_langchain(cls("x")), core.ModelError), name
 
 
-def test_a_forbidden_key_is_told_from_an_unknown_one() -> None:
+def test_a_forbidden_key_is_distinguished_from_an_unknown_one() -> None:
     assert isinstance(as_langchain(server.AuthenticationFailedError(status=403)), core.ModelPermissionDeniedError)
     assert isinstance(as_langchain(server.AuthenticationFailedError(status=401)), core.ModelAuthenticationError)
 

@@ -36,7 +36,7 @@ def rambler(scripted_server: Any) -> LocalServer:
     return scripted_server(says)
 
 
-def whole(llm: Any, how: str) -> AIMessage:
+def reply_of(llm: Any, how: str) -> AIMessage:
     if how == "invoke":
         return llm.invoke("Go.")
     chunks = list(llm.stream("Go."))
@@ -48,7 +48,7 @@ def whole(llm: Any, how: str) -> AIMessage:
 @pytest.mark.parametrize("choice", FORMS, ids=str)
 def test_a_demanded_call_comes_in_every_form_of_the_demand(rambler: LocalServer, how: str, choice: Any) -> None:
     llm = ChatLlamaServer(base_url=rambler.base_url, forced_call_within=5, thinking=False)
-    answer = whole(llm.bind_tools([get_weather], tool_choice=choice), how)
+    answer = reply_of(llm.bind_tools([get_weather], tool_choice=choice), how)
     assert [(call["name"], call["args"]) for call in answer.tool_calls] == [("get_weather", {"city": "Oslo"})]
     assert answer.text == "", "what ran on is not the answer"
     metadata = answer.response_metadata
@@ -74,7 +74,7 @@ async def test_one_of_several_awaited(rambler: LocalServer) -> None:
 def test_without_another_round_it_is_an_error_of_both_kinds(rambler: LocalServer, how: str) -> None:
     llm = ChatLlamaServer(base_url=rambler.base_url, forced_call_within=5, forced_round=False, thinking=False)
     with pytest.raises(MissingToolCallError, match="its text is 'Well, so") as caught:
-        whole(llm.bind_tools([get_weather], tool_choice="any"), how)
+        reply_of(llm.bind_tools([get_weather], tool_choice="any"), how)
     assert isinstance(caught.value, core.ModelError)
     assert caught.value.partial is not None
 
@@ -113,7 +113,7 @@ def test_a_call_that_is_cut_off_anywhere_is_invalid_and_sent_back_as_it_was(cut:
     assert unmarked(invalid["args"]) == text
 
 
-def test_calls_that_are_whole_have_no_mark() -> None:
+def test_calls_that_are_complete_have_no_mark() -> None:
     assert marks({0: ARGUMENTS, 1: "", 2: '{"a": "two\nlines"}'}) == []
     assert [mark["index"] for mark in marks({0: "{}", 1: "[1]", 2: "nonsense", 3: '{"a": 1,}'})] == [1, 2, 3]
     assert unmarked(ARGUMENTS) == ARGUMENTS

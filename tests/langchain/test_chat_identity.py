@@ -71,7 +71,7 @@ def test_copies_work(llm: ChatLlamaServer, copied: Any) -> None:
     assert asyncio.run(other.ainvoke("Hi")).text == "Hello there, friend!"
 
 
-def test_a_cache_tells_servers_and_parameters_apart(llm: ChatLlamaServer, chat_server: LocalServer) -> None:
+def test_a_cache_distinguishes_servers_and_parameters(llm: ChatLlamaServer, chat_server: LocalServer) -> None:
     cache = InMemoryCache()
     cached = llm.model_copy(update={"cache": cache})
     other = ChatLlamaServer(base_url=chat_server.base_url, cache=cache, max_tokens=4)
@@ -151,7 +151,7 @@ def test_tracing_knows_what_ran(llm: ChatLlamaServer) -> None:
     assert seen.metadata["ls_model_name"] == "other"
 
 
-def test_versions_are_told() -> None:
+def test_versions_are_reported() -> None:
     versions = (ChatLlamaServer(metadata={"mine": 1}).metadata or {})["lc_versions"]
     assert "llamacpp-server" in versions
 

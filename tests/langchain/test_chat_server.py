@@ -195,7 +195,7 @@ def _idle_after(chat_server: LocalServer, idle: Callable[[LocalServer], None]) -
     idle(chat_server)
 
 
-def test_a_streamed_answer_tells_the_models_name_as_well(chat_server: LocalServer) -> None:
+def test_a_streamed_answer_has_the_models_name_as_well(chat_server: LocalServer) -> None:
     llm = ChatLlamaServer(base_url=chat_server.base_url, max_tokens=3, streaming=True)
     found = llm.generate([[HumanMessage("hi")]])
     assert found.llm_output is not None and found.llm_output["model_name"] == llm.model_name is not None

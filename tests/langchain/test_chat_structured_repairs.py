@@ -80,7 +80,7 @@ def test_a_call_that_does_not_fit_is_asked_for_once_more(clerk: LocalServer, rec
     assert "too young" in words["content"]
 
 
-async def test_without_rounds_the_error_is_told(asked: ChatLlamaServer) -> None:
+async def test_without_rounds_the_error_is_raised(asked: ChatLlamaServer) -> None:
     chain = asked.with_structured_output(Adult, repair_rounds=0)
     with pytest.raises(UnfitAnswerError, match="too young") as caught:
         chain.invoke("Who?")
@@ -227,15 +227,15 @@ async def test_a_stream_is_a_run_with_the_object_at_its_end(asked: ChatLlamaServ
     assert ("on_chain_stream", "StructuredChain") in names
     with collect_runs() as runs:
         first, *rest = asked.with_structured_output(Adult, include_raw=True).stream("does not fit")
-    whole = first
+    full = first
     for part in rest:
-        whole += part
-    assert whole["parsed"] == Adult(name="Ann", age=36)
-    assert whole["raw"].text == ADULT
+        full += part
+    assert full["parsed"] == Adult(name="Ann", age=36)
+    assert full["raw"].text == ADULT
     (run,) = runs.traced_runs
     assert [child.name for child in run.child_runs] == ["ChatLlamaServer"]
     assert run.outputs is not None
-    assert run.outputs["parsed"] == whole["parsed"]
+    assert run.outputs["parsed"] == full["parsed"]
 
 
 def test_no_tool_is_tried_where_the_template_is_known_to_have_none(serve: Any) -> None:

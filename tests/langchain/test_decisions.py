@@ -60,7 +60,7 @@ async def test_answers_are_langchains_own_and_awaited_ones_are_equal(model: Llam
     assert [one.answers for one in model.batch([request, request])] == [found.answers] * 2
 
 
-def test_usage_tells_what_the_cache_had(model: LlamaServerDecisions) -> None:
+def test_usage_reports_what_the_cache_had(model: LlamaServerDecisions) -> None:
     found = model.invoke({"state": "word " * 300, "questions": QUESTIONS})
     assert found.usage is not None
     assert found.usage["output_tokens"] == 3
@@ -114,7 +114,7 @@ def test_a_misspelt_argument_is_an_error() -> None:
         LlamaServerDecisions(rotation=2)  # type: ignore[call-arg]
 
 
-def test_copies_by_pickle_decide_alike_and_show_no_key(model: LlamaServerDecisions) -> None:
+def test_copies_by_pickle_decide_the_same_and_show_no_key(model: LlamaServerDecisions) -> None:
     request: Any = {"state": "x", "questions": QUESTIONS}
     assert pickle.loads(pickle.dumps(model)).invoke(request).answers == model.invoke(request).answers
     assert "sk-1" not in repr(LlamaServerDecisions(api_key="sk-1"))
@@ -210,7 +210,7 @@ def test_route_by_is_the_function_of_a_conditional_edge(model: LlamaServerDecisi
     assert last(graph(state=lambda state: "anything").invoke(start)) == "billing"
 
 
-async def test_a_chat_with_choices_tells_their_probabilities(server: LocalServer) -> None:
+async def test_a_chat_with_choices_has_their_probabilities(server: LocalServer) -> None:
     llm = ChatLlamaServer(base_url=server.base_url, temperature=0)
     options: dict[str, Any] = {"choices": ["billing", "shipping", "A"], "choice_probabilities": True}
     for reply in (llm.invoke("Which team?", **options), await llm.ainvoke("Which team?", **options)):

@@ -149,9 +149,9 @@ class TestVectors:
         assert [number / length for number in raw] == pytest.approx(unit, abs=1e-6)
 
     def test_dimensions(self, make: Any, wire: Wiretap) -> None:
-        whole, head = make().embed_query("a"), make(dimensions=8).embed_query("a")
+        every, head = make().embed_query("a"), make(dimensions=8).embed_query("a")
         assert len(head) == 8 and math.hypot(*head) == pytest.approx(1)
-        assert head == pytest.approx([number / math.hypot(*whole[:8]) for number in whole[:8]], abs=1e-6)
+        assert head == pytest.approx([number / math.hypot(*every[:8]) for number in every[:8]], abs=1e-6)
         assert "dimensions" not in wire.bodies(PATH)[-1]
 
     def test_too_many_dimensions(self, make: Any) -> None:

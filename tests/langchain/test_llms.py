@@ -79,7 +79,7 @@ class TestRequests:
 
 
 class TestAnswers:
-    def test_generation_tells_its_end_and_timings(self, make: Any) -> None:
+    def test_generation_has_its_finish_reason_and_timings(self, make: Any) -> None:
         made = make().generate(["once"])
         info = made.generations[0][0].generation_info
         assert info["finish_reason"] == "length" and info["timings"]["predicted_n"] == 8
@@ -125,10 +125,10 @@ class TestStreams:
     async def test_awaited_chunks_add_up(self, make: Any) -> None:
         assert "".join([text async for text in make().astream("once")]) == make().invoke("once")
 
-    def test_last_chunk_tells_all_once(self, make: Any) -> None:
+    def test_last_chunk_has_usage_timings_and_finish_reason_once(self, make: Any) -> None:
         chunks = list(make(logprobs=1)._stream("once"))
-        whole = sum(chunks[1:], chunks[0])
-        info = whole.generation_info
+        full = sum(chunks[1:], chunks[0])
+        info = full.generation_info
         assert (info["finish_reason"], info["model_name"]) == ("length", "random")
         assert info["token_usage"]["total_tokens"] == 12 and info["timings"]["predicted_n"] == 8
         # Of half a character the server says nothing, so that nonsense has fewer entries than tokens.
@@ -235,7 +235,7 @@ class TestModel:
         text = llm.invoke("once")
         assert pickle.loads(pickle.dumps(llm)).invoke("once") == text == llm.model_copy(deep=True).invoke("once")
 
-    def test_cache_tells_parameters_and_servers_apart(self, make: Any, wire: Wiretap) -> None:
+    def test_cache_distinguishes_parameters_and_servers(self, make: Any, wire: Wiretap) -> None:
         cache = InMemoryCache()
         llm = make(cache=cache)
         assert llm.invoke("once") == llm.invoke("once") == llm.generate(["once"]).generations[0][0].text

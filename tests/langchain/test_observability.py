@@ -30,7 +30,7 @@ def llm(chat_server: LocalServer) -> ChatLlamaServer:
     )
 
 
-def told(message: Any) -> Any:
+def metadata_of(message: Any) -> Any:
     return message.response_metadata
 
 
@@ -116,7 +116,7 @@ def test_callbacks_see_speed_cache_first_token_and_build(llm: ChatLlamaServer) -
         assert SECRET not in str(start)
 
 
-def test_the_model_is_named_once_the_server_has_told_it(chat_server: LocalServer) -> None:
+def test_the_model_is_named_once_the_server_has_named_it(chat_server: LocalServer) -> None:
     llm, recorder = ChatLlamaServer(base_url=chat_server.base_url, max_tokens=1, thinking=False), Recorder()
     for _ in range(2):
         llm.invoke("Hello", {"callbacks": [recorder]})
@@ -134,7 +134,7 @@ def test_the_first_token_counts_from_the_request(slow_server: LocalServer) -> No
         waiting = pool.submit(late.invoke, "Hello", max_tokens=3)
         for _ in first:
             pass
-        timings = told(waiting.result())["timings"]
+        timings = metadata_of(waiting.result())["timings"]
     assert timings["first_token_ms"] > timings["prompt_ms"]
 
 
@@ -164,7 +164,7 @@ def test_a_reply_is_named_by_its_id(llm: ChatLlamaServer) -> None:
             assert dict(taken(exporter).attributes or {})["gen_ai.response.id"] == output["id"] != ""
 
 
-def test_completions_are_traced_by_the_name_that_the_server_told(chat_server: LocalServer) -> None:
+def test_completions_are_traced_by_the_name_that_the_server_gave(chat_server: LocalServer) -> None:
     def ask(llm: LlamaServerLLM) -> None:
         llm.invoke("Hello", seed=1)
 

@@ -34,7 +34,7 @@ def llm(chat_server: LocalServer) -> ChatLlamaServer:
     return ChatLlamaServer(base_url=chat_server.base_url, max_tokens=2, cache_prompt=False, thinking=False)
 
 
-def whole(heard: list[tuple[str, Any]]) -> bool:
+def is_complete(heard: list[tuple[str, Any]]) -> bool:
     names, last = {name for name, _ in heard}, heard[-1][1]
     return names == {"llamacpp_progress"} and last["stage"] == "reading" and last["done"] == last["total"] > 1000
 
@@ -49,30 +49,30 @@ async def test_callbacks_hear_it(llm: ChatLlamaServer, chat_server: LocalServer)
     ):
         listener = Listener()
         ask(listener)
-        assert whole(listener.heard)
+        assert is_complete(listener.heard)
     for kind in (Listener, AwaitingListener):
         heard = kind()
         await llm.ainvoke(LONG, {"callbacks": [heard]})
-        assert whole(heard.heard)
+        assert is_complete(heard.heard)
     await llm.aclose()
 
 
 async def test_it_is_among_the_events_of_a_stream(llm: ChatLlamaServer) -> None:
     events = [event async for event in llm.astream_events(LONG, version="v2")]
     steps = [event for event in events if event["event"] == "on_custom_event"]
-    assert whole([(event["name"], event["data"]) for event in steps])
+    assert is_complete([(event["name"], event["data"]) for event in steps])
     kinds = [event["event"] for event in events]
     assert kinds.index("on_custom_event") < kinds.index("on_chat_model_end")
     await llm.aclose()
 
 
-def test_a_function_is_told(llm: ChatLlamaServer) -> None:
-    told: list[Progress] = []
-    llm.invoke(LONG, on_progress=told.append)
-    assert told[-1].fraction == 1.0
-    told.clear()
-    chunks = list(llm.model_copy(update={"on_progress": told.append}).stream(LONG))
-    assert told[-1].fraction == 1.0
+def test_a_function_gets_progress(llm: ChatLlamaServer) -> None:
+    reports: list[Progress] = []
+    llm.invoke(LONG, on_progress=reports.append)
+    assert reports[-1].fraction == 1.0
+    reports.clear()
+    chunks = list(llm.model_copy(update={"on_progress": reports.append}).stream(LONG))
+    assert reports[-1].fraction == 1.0
     assert not any("prompt_progress" in chunk.response_metadata for chunk in chunks)
 
 

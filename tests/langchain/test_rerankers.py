@@ -157,7 +157,7 @@ class AsyncRecorder(AsyncCallbackHandler):
 
 
 class TestCallbacks:
-    def test_run_is_told(self, make: Any) -> None:
+    def test_run_is_reported_to_callbacks(self, make: Any) -> None:
         recorder = Recorder()
         found = make().compress_documents(documents(), QUERY, callbacks=[recorder])
         assert recorder.events == [
@@ -165,7 +165,7 @@ class TestCallbacks:
             ("end", {"documents": found}),
         ]
 
-    def test_failure_is_told(self, embedding_server: LocalServer) -> None:
+    def test_failure_is_reported_to_callbacks(self, embedding_server: LocalServer) -> None:
         recorder = Recorder()
         with pytest.raises(llamacpp_server.NotSupportedError, match="--reranking") as caught:
             LlamaServerReranker(base_url=embedding_server.base_url).compress_documents(
@@ -174,7 +174,7 @@ class TestCallbacks:
         assert isinstance(caught.value, core.ModelInvalidRequestError)
         assert recorder.events[-1] == ("error", caught.value)
 
-    async def test_awaited_run_is_told(self, make: Any) -> None:
+    async def test_awaited_run_is_reported_to_callbacks(self, make: Any) -> None:
         recorder = AsyncRecorder()
         await make().acompress_documents(documents(), QUERY, callbacks=[recorder])
         assert recorder.names == ["LlamaServerReranker", "end"]

@@ -29,7 +29,7 @@ async def test_without_an_async_client_a_tool_can_be_awaited_too(tool_server, tm
     assert (await tool.ainvoke({"path": str(tmp_path / "note.txt")})).strip() == "hi"
 
 
-def test_a_tool_that_fails_tells_the_model_why(tool_server, tmp_path):
+def test_a_tool_that_fails_gives_the_model_the_reason(tool_server, tmp_path):
     (tool,) = server_tools(tool_server.client(), ["read_file"])
     assert "missing" in tool.invoke({"path": str(tmp_path / "missing")})
 

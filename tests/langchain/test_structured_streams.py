@@ -50,14 +50,14 @@ def seen(given: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=IDS)
 class TestParts:
-    def test_add_up_to_the_whole(self, llm: ChatLlamaServer, schema: Any) -> None:
+    def test_add_up_to_the_complete_object(self, llm: ChatLlamaServer, schema: Any) -> None:
         chain = llm.with_structured_output(schema, include_raw=True)
         parts = list(chain.stream("Ann is 7."))
         assert len(parts) > 3
-        whole = reduce(add, parts)
-        assert isinstance(whole["raw"], AIMessageChunk)
-        assert seen(whole) == seen(chain.invoke("Ann is 7."))
-        assert whole["raw"].response_metadata["finish_reason"] == "stop"
+        full = reduce(add, parts)
+        assert isinstance(full["raw"], AIMessageChunk)
+        assert seen(full) == seen(chain.invoke("Ann is 7."))
+        assert full["raw"].response_metadata["finish_reason"] == "stop"
 
     async def test_a_chain_behind_it_sees_what_invoke_gives(self, llm: ChatLlamaServer, schema: Any) -> None:
         chain = llm.with_structured_output(schema, include_raw=True) | RunnableLambda(seen)
@@ -65,7 +65,7 @@ class TestParts:
         assert list(chain.stream("Ann is 7.")) == [expected]
         assert [part async for part in chain.astream("Ann is 7.")] == [expected]
 
-    async def test_events_tell_of_the_whole(self, llm: ChatLlamaServer, schema: Any) -> None:
+    async def test_events_report_the_complete_object(self, llm: ChatLlamaServer, schema: Any) -> None:
         chain = llm.with_structured_output(schema, include_raw=True)
         events = [event async for event in chain.astream_events("Ann is 7.", version="v2")]
         ends = [event for event in events if event["event"] == "on_chain_end" and event["name"] == "StructuredChain"]

@@ -69,8 +69,8 @@ def test_a_result_of_any_kind_leaves_the_thread_usable(
     if later:
         messages += [AIMessage("done"), HumanMessage("and now?")]
     reply = nonsense.invoke(messages)
-    told = reply.response_metadata["llamacpp"]["repairs"]
-    assert any(repair["name"] == "tool_results" for repair in told), told
+    repairs = reply.response_metadata["llamacpp"]["repairs"]
+    assert any(repair["name"] == "tool_results" for repair in repairs), repairs
 
 
 @pytest.mark.parametrize(("block", "text"), RESULTS, ids=lambda value: value["type"] if isinstance(value, dict) else "")

@@ -58,7 +58,7 @@ async def test_function_agent_with_two_tools_in_one_turn_and_a_follow_up(make_ll
     await llm.aclose()
 
 
-async def test_the_whole_run_is_sent_back_with_thinking_and_ids(caller):
+async def test_the_complete_run_is_sent_back_with_thinking_and_ids(caller):
     bodies = []
 
     async def note(request: httpx.Request) -> None:

@@ -16,7 +16,7 @@ def thinking_llm(make_llm, thinker):
     return make_llm(thinker)
 
 
-def _check_whole(response: ChatResponse) -> None:
+def _check_complete(response: ChatResponse) -> None:
     thinking, text = response.message.blocks
     assert isinstance(thinking, ThinkingBlock)
     assert thinking.content.strip() == "Let me think."
@@ -45,15 +45,15 @@ def _check_stream(items: list[ChatResponse]) -> None:
     assert items[0].message.content == ""
     assert items[0].raw["id"] == items[-1].raw["id"]
     assert "usage" not in items[0].raw
-    _check_whole(items[-1])
+    _check_complete(items[-1])
 
 
 def test_chat(thinking_llm):
-    _check_whole(thinking_llm.chat(HELLO))
+    _check_complete(thinking_llm.chat(HELLO))
 
 
 async def test_achat(thinking_llm):
-    _check_whole(await thinking_llm.achat(HELLO))
+    _check_complete(await thinking_llm.achat(HELLO))
 
 
 def test_stream_chat(thinking_llm):
@@ -65,10 +65,10 @@ async def test_astream_chat(thinking_llm):
 
 
 def test_the_last_item_is_what_chat_returns(thinking_llm):
-    whole, (*_, last) = thinking_llm.chat(HELLO), thinking_llm.stream_chat(HELLO)
-    assert last.message == whole.message
-    assert last.additional_kwargs.keys() == whole.additional_kwargs.keys()
-    assert last.raw.keys() == whole.raw.keys()
+    unstreamed, (*_, last) = thinking_llm.chat(HELLO), thinking_llm.stream_chat(HELLO)
+    assert last.message == unstreamed.message
+    assert last.additional_kwargs.keys() == unstreamed.additional_kwargs.keys()
+    assert last.raw.keys() == unstreamed.raw.keys()
 
 
 def test_thinking_is_switched_by_field_and_by_call(make_llm, thinker):
@@ -124,30 +124,30 @@ def test_errors_in_the_request_are_raised_before_the_first_item(llm):
 
 def test_log_probabilities_name_the_token_itself_first(thinking_llm):
     asked = {"logprobs": True, "top_logprobs": 2, "thinking": False}
-    whole = thinking_llm.chat(HELLO, **asked)
-    own = whole.raw["choices"][0]["logprobs"]["content"]
-    assert [entries[0].token for entries in whole.logprobs] == [entry["token"] for entry in own]
-    assert "".join(entries[0].token for entries in whole.logprobs) == "The answer is 42."
-    assert all(2 <= len(entries) <= 3 for entries in whole.logprobs)
+    unstreamed = thinking_llm.chat(HELLO, **asked)
+    own = unstreamed.raw["choices"][0]["logprobs"]["content"]
+    assert [entries[0].token for entries in unstreamed.logprobs] == [entry["token"] for entry in own]
+    assert "".join(entries[0].token for entries in unstreamed.logprobs) == "The answer is 42."
+    assert all(2 <= len(entries) <= 3 for entries in unstreamed.logprobs)
     *items, last = thinking_llm.stream_chat(HELLO, **asked)
     streamed = [entries for item in items if item.logprobs for entries in item.logprobs]
-    assert [entries[0].token for entries in streamed] == [entries[0].token for entries in whole.logprobs]
+    assert [entries[0].token for entries in streamed] == [entries[0].token for entries in unstreamed.logprobs]
     assert len(last.raw["choices"][0]["logprobs"]["content"]) == len(streamed)
     (first, *_), *_ = thinking_llm.chat(HELLO, **asked, post_sampling_probs=True).logprobs
     assert first.logprob <= 0
 
 
 def test_a_token_has_its_own_probability_without_alternatives(thinking_llm):
-    whole = thinking_llm.chat(HELLO, logprobs=True, top_logprobs=0, thinking=False)
-    assert [[entry.token for entry in entries] for entries in whole.logprobs] == [
-        [entry["token"]] for entry in whole.raw["choices"][0]["logprobs"]["content"]
+    unstreamed = thinking_llm.chat(HELLO, logprobs=True, top_logprobs=0, thinking=False)
+    assert [[entry.token for entry in entries] for entries in unstreamed.logprobs] == [
+        [entry["token"]] for entry in unstreamed.raw["choices"][0]["logprobs"]["content"]
     ]
-    assert "".join(entries[0].token for entries in whole.logprobs) == "The answer is 42."
+    assert "".join(entries[0].token for entries in unstreamed.logprobs) == "The answer is 42."
     items = list(thinking_llm.stream_chat(HELLO, logprobs=True, top_logprobs=0, thinking=False))
     assert [len(item.logprobs) for item in items if item.logprobs]
 
 
-def test_the_guesses_of_a_draft_model_are_told(make_llm, serve, models_dir):
+def test_the_guesses_of_a_draft_model_are_reported(make_llm, serve, models_dir):
     server = serve("random.gguf", draft_model=models_dir / "random.gguf", parallel=1, ctx_size=2048)
     llm = make_llm(server, max_tokens=40, temperature=0, ignore_eos=True, thinking=False)
     *_, streamed = llm.stream_chat(HELLO)

@@ -41,10 +41,10 @@ async def test_astream_complete(thinking_llm):
 
 async def test_formatted_text_is_sent_as_it_is(recorded, chat_server):
     llm, bodies = recorded(chat_server, max_tokens=2, ignore_eos=True)
-    whole = llm.complete("<|im_start|>user\n", True)
+    full = llm.complete("<|im_start|>user\n", True)
     *_, last = llm.stream_complete("once", formatted=True)
     assert [body["prompt"] for body in bodies] == ["<|im_start|>user\n", "once"]
-    assert whole.raw["usage"]["completion_tokens"] == last.raw["usage"]["completion_tokens"] == 2
+    assert full.raw["usage"]["completion_tokens"] == last.raw["usage"]["completion_tokens"] == 2
     assert last.additional_kwargs["finish_reason"] == "length"
     assert last.additional_kwargs["timings"]
     assert (await llm.acomplete("once", formatted=True)).raw["usage"]["completion_tokens"] == 2

@@ -49,11 +49,11 @@ async def test_event_handlers_hear_it(make_llm, chat_server, heard):
     await llm.aclose()
 
 
-def test_a_function_is_told_and_the_stream_is_as_ever(make_llm, chat_server):
-    told = []
-    llm = make_llm(chat_server, on_progress=told.append, **FIELDS)
+def test_a_function_gets_progress_and_the_stream_is_unchanged(make_llm, chat_server):
+    reports = []
+    llm = make_llm(chat_server, on_progress=reports.append, **FIELDS)
     items = list(llm.stream_chat(LONG))
-    assert told[-1].fraction == 1.0
+    assert reports[-1].fraction == 1.0
     assert not any("prompt_progress" in item.additional_kwargs for item in items)
 
 

@@ -105,7 +105,7 @@ def test_a_clock_is_found_in_streams_too(roomy: LocalServer, make_llm: Any) -> N
     assert (turn.change.kind, turn.change.where) == ("clock", "messages[0]")
 
 
-def test_a_turn_that_cannot_be_added_is_told_in_the_log(
+def test_a_turn_that_cannot_be_added_is_logged(
     roomy: LocalServer, make_llm: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LlamaIndex drops the errors of its handlers without a word."""

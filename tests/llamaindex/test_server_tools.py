@@ -37,7 +37,7 @@ def test_its_schema_is_that_of_the_server(tool_server):
     assert json.loads(tool.metadata.fn_schema_str) == schema
 
 
-def test_a_tool_that_fails_is_an_error_that_tells_the_model_why(tool_server, tmp_path):
+def test_a_tool_that_fails_is_an_error_with_the_reason_for_the_model(tool_server, tmp_path):
     (tool,) = server_tools(tool_server.client(), ["read_file"])
     output = tool.call(path=str(tmp_path / "missing"))
     assert output.is_error

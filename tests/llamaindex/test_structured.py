@@ -93,7 +93,7 @@ async def test_a_structured_llm_streams_in_all_four_ways(make_llm, scripted_serv
     """The core's own has no streamed completion."""
     says = ["{", '"colour"', ": ", '"white"', ', "tame"', ": true", "}"]
     structured = make_llm(scripted_server(Script(says=says)), thinking=False).as_structured_llm(Llama)
-    messages, whole = [ChatMessage(content="Hello")], Llama(colour="white", tame=True)
+    messages, full = [ChatMessage(content="Hello")], Llama(colour="white", tame=True)
     streams = [
         list(structured.stream_chat(messages)),
         [item async for item in await structured.astream_chat(messages)],
@@ -102,11 +102,11 @@ async def test_a_structured_llm_streams_in_all_four_ways(make_llm, scripted_serv
     ]
     for items in streams:
         assert ("white", None) in [(item.raw.colour, item.raw.tame) for item in items]
-        assert items[-1].raw == whole
-        assert "".join(item.delta for item in items) == whole.model_dump_json()
-    assert streams[0][-1].message.content == streams[2][-1].text == whole.model_dump_json()
+        assert items[-1].raw == full
+        assert "".join(item.delta for item in items) == full.model_dump_json()
+    assert streams[0][-1].message.content == streams[2][-1].text == full.model_dump_json()
     prompt = PromptTemplate("Hello")
-    assert "".join(structured.stream(prompt)) == structured.predict(prompt) == whole.model_dump_json()
+    assert "".join(structured.stream(prompt)) == structured.predict(prompt) == full.model_dump_json()
     await structured.llm.aclose()
 
 

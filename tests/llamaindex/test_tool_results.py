@@ -57,8 +57,8 @@ def test_a_result_of_any_kind_leaves_the_thread_usable(llm: LlamaServer, block: 
     if later:
         messages += [blocks.ChatMessage(role="assistant", content="ok"), blocks.ChatMessage(role="user", content="so?")]
     reply = llm.chat(messages)
-    told = reply.message.additional_kwargs.get("llamacpp") or reply.additional_kwargs["llamacpp"]
-    assert any(repair["name"] == "tool_results" for repair in told["repairs"])
+    details = reply.message.additional_kwargs.get("llamacpp") or reply.additional_kwargs["llamacpp"]
+    assert any(repair["name"] == "tool_results" for repair in details["repairs"])
 
 
 def test_an_image_of_the_user_stays_an_error(llm: LlamaServer) -> None:

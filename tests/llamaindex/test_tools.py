@@ -150,7 +150,7 @@ def test_malformed_arguments_are_surfaced_and_fail_in_the_tool(calling):
     ("arguments", "kwargs"),
     [('{"a": 1}', {"a": 1}), ("", {}), ("{}", {}), ({"a": 1}, {"a": 1})],
 )
-def test_arguments_of_whole_calls(calling, arguments, kwargs):
+def test_arguments_of_complete_calls(calling, arguments, kwargs):
     message = ChatMessage(role="assistant", blocks=[ToolCallBlock(tool_name="f", tool_kwargs=arguments)])
     response = ChatResponse(message=message, additional_kwargs={"finish_reason": "tool_calls"})
     (selection,) = calling.get_tool_calls_from_response(response)

@@ -208,9 +208,9 @@ def test_call_is_streamed_in_pieces(scripted: LocalServer) -> None:
 
 
 def test_any_unicode_and_characters_cut_into_bytes(scripted: LocalServer) -> None:
-    whole = "line\u2028paragraph\u2029next\u0085😀é"
-    assert message(scripted, "unicode")["content"] == whole
-    assert "".join(delta.get("content") or "" for delta in deltas(scripted, "unicode")) == whole
+    full = "line\u2028paragraph\u2029next\u0085😀é"
+    assert message(scripted, "unicode")["content"] == full
+    assert "".join(delta.get("content") or "" for delta in deltas(scripted, "unicode")) == full
 
 
 def test_same_piece_may_be_said_often(scripted: LocalServer) -> None:

@@ -85,7 +85,7 @@ def test_every_notebook_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_a_reader_sees_the_outputs_of_a_whole_run(name: str) -> None:
+def test_a_reader_sees_the_outputs_of_one_complete_run(name: str) -> None:
     cells = [cell for cell in execute().read(DIRECTORY / f"{name}.ipynb").cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     _is_what_it_says(name, cells)

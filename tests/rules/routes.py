@@ -52,7 +52,7 @@ _CLIENT, _MORE, _APIS = "server/test_client.py::", "server/test_streams_and_tool
 _ROUTER, _DECISIONS = "server/test_router.py::", "server/test_decisions.py::"
 ROUTES = (
     Route("POST", "/v1/chat/completions", ("chat", "stream_chat", "prewarm", "save_prompt", "restore_prompt"),
-          "server/test_client_chat.py::test_the_deltas_of_a_stream_add_up_to_the_whole_reply", ("/chat/completions",)),
+          "server/test_client_chat.py::test_deltas_add_up_to_the_unstreamed_reply", ("/chat/completions",)),
     Route("POST", "/v1/chat/completions/control", ("end_reasoning",),
           "server/test_client_chat.py::test_thinking_is_ended_while_it_runs"),
     Route("POST", "/v1/chat/completions/input_tokens", ("count_tokens", "fits"),
@@ -105,8 +105,8 @@ ROUTES = (
     Route("DELETE", "/models", ("delete_model",),
           f"{_MORE}test_a_router_lists_a_model_that_was_added_once_it_reads_its_directory_again",
           (), "the test sees the refusal for a model that was not downloaded: no test downloads"),
-    Route("POST", "/models/load", ("load_model",), f"{_ROUTER}test_loading_and_unloading_are_told"),
-    Route("POST", "/models/unload", ("unload_model",), f"{_ROUTER}test_loading_and_unloading_are_told"),
+    Route("POST", "/models/load", ("load_model",), f"{_ROUTER}test_loading_and_unloading_are_reported"),
+    Route("POST", "/models/unload", ("unload_model",), f"{_ROUTER}test_loading_and_unloading_are_reported"),
     Route("GET", "/models/sse", ("watch_models",), f"{_ROUTER}test_events_are_watched"),
 )  # fmt: skip
 UNUSED = {

@@ -6,7 +6,7 @@ import pytest
 
 from llamacpp_server import AsyncLlamaServerClient
 from tests.rules.routes import OTHER_SERVERS, PATH, ROOT, ROUTES, calls_in_code, page, paths_in_code
-from tests.upstream import BY_DESIGN, tell, unlisted_fields
+from tests.upstream import BY_DESIGN, print_differences, unlisted_fields
 
 # Methods that put several requests together, or that are no request.
 _COMPOSED = {"batch_file", "with_settings", "aclose", "stream_resumable_chat", "choice_probabilities", "calibrate"}
@@ -51,7 +51,7 @@ def test_a_request_field_of_the_server_that_no_table_has_is_found(tmp_path) -> N
 def test_what_passes_with_plain_http_only_fails_the_command_unless_it_has_a_reason() -> None:
     passed, failed = ("passed", ""), ("failed", "assert 1 == 2")
     known = next(iter(BY_DESIGN))
-    assert tell({"a": passed, known: passed, "b": failed}, {"a": passed, known: failed, "b": failed}) == 0
-    assert tell({"a": passed}, {"a": failed}) == 1
-    assert tell({"a": passed}, {}) == 1
-    assert tell({}, {}) == 1
+    assert print_differences({"a": passed, known: passed, "b": failed}, {"a": passed, known: failed, "b": failed}) == 0
+    assert print_differences({"a": passed}, {"a": failed}) == 1
+    assert print_differences({"a": passed}, {}) == 1
+    assert print_differences({}, {}) == 1

@@ -96,12 +96,12 @@ def methods(path, name, names):
     """The methods of a class as text, after renaming, in their order; and which names were renamed."""
     (found,) = [node for node in parsed(CORE / path).body if isinstance(node, ast.ClassDef) and node.name == name]
     blocking = Blocking(names)
-    told = {}
+    written = {}
     for node in found.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             method = ast.fix_missing_locations(blocking.visit(ast.parse(ast.unparse(node)).body[0]))
-            told[method.name] = ast.unparse(method)
-    return told, blocking.matched
+            written[method.name] = ast.unparse(method)
+    return written, blocking.matched
 
 
 TWINS = [

@@ -100,11 +100,11 @@ def test_a_socket_where_nothing_listens_is_refused_and_can_be_waited_for(way: st
         asked("unix:///nowhere/x.sock", way)
     assert caught.value.reason == "refused"
     assert "%2Fnowhere%2Fx.sock" in str(caught.value.url)
-    told: list[str] = []
-    fields = {"wait_while_refused": True, "load_timeout": 1.0, "on_wait": lambda state: told.append(state.reason)}
+    reasons: list[str] = []
+    fields = {"wait_while_refused": True, "load_timeout": 1.0, "on_wait": lambda state: reasons.append(state.reason)}
     with pytest.raises(ConnectionFailedError):
         asked("unix:///nowhere/x.sock", way, **fields)
-    assert set(told) == {"refused"}
+    assert set(reasons) == {"refused"}
     del caught
     gc.collect()
 

@@ -127,9 +127,9 @@ def test_a_line_that_was_cut_is_asked_for_again(server: LocalServer, source: Pat
     write(source, [chat("a"), chat("b")])
     with server.client() as client:
         client.batch_file(source, output)
-        whole = output.read_bytes()
-        for cut in (len(whole) - 1, len(whole) - 20, whole.index(b"\n") + 2, 5):
-            output.write_bytes(whole[:cut])
+        finished = output.read_bytes()
+        for cut in (len(finished) - 1, len(finished) - 20, finished.index(b"\n") + 2, 5):
+            output.write_bytes(finished[:cut])
             client.batch_file(source, output)
             assert sorted(read(output)) == ["a", "b"]
 
@@ -197,7 +197,7 @@ def test_a_line_that_is_not_utf_8_is_an_error_and_a_byte_order_mark_is_not(
             client.batch_file(source, output)
 
 
-def test_a_full_disk_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_complete_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Journal(tmp_path / "out.jsonl") as journal:
         journal.write({"custom_id": "a", "error": None})
         write_some = os.write
@@ -304,7 +304,9 @@ def test_the_command_reports_errors_in_its_exit_code(
     assert "2 lines: 2 answered now, 0 before, 1 with an error" in out
 
 
-def test_lines_that_begin_alike_are_sent_one_after_another(server: LocalServer, source: Path, output: Path) -> None:
+def test_lines_with_the_same_beginning_are_sent_one_after_another(
+    server: LocalServer, source: Path, output: Path
+) -> None:
     rules = {"a": "Be brief. " * 40, "b": "Be polite. " * 40}
     lines = [
         {

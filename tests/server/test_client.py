@@ -207,15 +207,15 @@ def test_every_shape_of_prompt(connect, chat_server, prompt):
     assert reply.usage.completion_tokens == 3 * many
 
 
-def test_a_completions_stream_adds_up_to_the_whole(connect, chat_server):
+def test_a_completions_stream_adds_up_to_the_unstreamed_answer(connect, chat_server):
     client = connect(chat_server)
     # Letters only: half a character at the end is U+FFFD in a whole reply and is not sent in a stream (b11549).
     params = {"max_tokens": 12, "temperature": 0, "seed": 1, "grammar": "root ::= [a-z]+", "cache_prompt": False}
     deltas = client.read("stream_complete", CompletionRequest(prompt="Once", params=params))
-    whole = client.complete(CompletionRequest(prompt="Once", params=params, extra_body={"stream": False}))
-    assert "".join(delta.text for delta in deltas) == whole.text
-    assert deltas[-1].usage == whole.usage
-    assert deltas[-1].finish_reason == whole.finish_reason
+    full = client.complete(CompletionRequest(prompt="Once", params=params, extra_body={"stream": False}))
+    assert "".join(delta.text for delta in deltas) == full.text
+    assert deltas[-1].usage == full.usage
+    assert deltas[-1].finish_reason == full.finish_reason
     assert len(deltas) > 3
 
 
@@ -280,7 +280,7 @@ def test_further_fields_of_a_ranking_reach_the_server(connect, rerank_server):
     assert [ranking.index for ranking in connect(rerank_server).rank(request)] == [0]
 
 
-def test_a_ranking_tells_its_model_and_tokens(connect, rerank_server):
+def test_a_ranking_has_its_model_and_tokens(connect, rerank_server):
     ranks = connect(rerank_server).rerank("cat", ["dog", "cat"])
     assert ranks.usage.prompt_tokens > 0
     assert ranks.model == ranks.raw["model"]
@@ -309,7 +309,7 @@ def test_a_prompt_that_does_not_fit_says_by_how_much(connect, chat_server):
     assert caught.value.n_prompt_tokens == client.count_tokens(request)
 
 
-def test_a_web_address_that_is_not_the_servers_root_is_told(connect, chat_server):
+def test_a_web_address_that_is_not_the_servers_root_is_reported(connect, chat_server):
     with pytest.raises(NotFoundError, match="base_url"):
         connect(f"{chat_server.base_url}/wrong").tokenize("x")
 
@@ -350,7 +350,7 @@ def test_values_keep_the_servers_own_words(connect, embedding_server):
     assert client.embed_texts(EmbedRequest(inputs=["Hello", "world"], batch_size=1)).raw["object"] == "list"
 
 
-def test_metrics_tell_when_the_server_started_and_what_the_figures_are(connect, chat_server):
+def test_metrics_have_the_start_of_the_server_and_what_the_figures_are(connect, chat_server):
     metrics = connect(chat_server).metrics()
     assert "# HELP llamacpp:" in metrics.text
     assert metrics.started_at is None or metrics.started_at > 1.7e9

@@ -68,7 +68,7 @@ def test_token_ids_are_streamed_with_their_text(scripted_server: Any) -> None:
     assert fold_completion(deltas).choices[0].tokens == reply.choices[0].tokens[: len(deltas) - 1]
 
 
-def test_a_stream_warns_of_ids_that_it_lacks_and_a_whole_reply_has_them(
+def test_a_stream_warns_of_ids_that_it_lacks_and_an_unstreamed_reply_has_them(
     client: LlamaServerClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     # The untrained model writes single bytes of characters.

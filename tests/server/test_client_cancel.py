@@ -127,7 +127,7 @@ async def cancelled(task):
         await task
 
 
-async def test_cancelling_a_task_that_waits_for_a_whole_chat(slow_server, watch):
+async def test_cancelling_a_task_that_waits_for_an_unstreamed_chat(slow_server, watch):
     async with AsyncLlamaServerClient(slow_server.base_url) as client:
         for request, ask in [(CHAT, client.chat), (COMPLETION, client.complete)]:
             task = asyncio.create_task(ask(request))

@@ -52,7 +52,7 @@ def ask(text, *tools, thinking=False, **params):
     return ChatRequest(messages=[{"role": "user", "content": text}], tools=tools, params=params)
 
 
-def whole(request):
+def unstreamed(request):
     """The same request, answered in one piece."""
     changes = {"stream": False, "stream_options": None}
     return ChatRequest(
@@ -210,9 +210,9 @@ def test_a_fault_of_the_real_server_in_mid_stream_is_typed_and_has_what_came(con
             deltas.append(delta)
     assert caught.value.partial is not None
     assert caught.value.partial.choices[0].content == "So: "
-    with pytest.raises(ServerFaultError, match=re.escape(caught.value.server_message.replace("\n", "\\n"))) as whole_:
-        client.chat(whole(ask("garbled", WEATHER)))
-    assert whole_.value.status == 500
+    with pytest.raises(ServerFaultError, match=re.escape(caught.value.server_message.replace("\n", "\\n"))) as refused:
+        client.chat(unstreamed(ask("garbled", WEATHER)))
+    assert refused.value.status == 500
 
 
 def test_nulls_in_tools_and_messages_do_not_reach_the_server(connect, scripted):
@@ -233,10 +233,10 @@ def test_nulls_in_tools_and_messages_do_not_reach_the_server(connect, scripted):
      ask("Hello", logprobs=True, top_logprobs=3), ask("Hello", n=2), ask("tool")],
     ids=range(11),
 )  # fmt: skip
-def test_the_deltas_of_a_stream_add_up_to_the_whole_reply(connect, scripted, request_):
+def test_deltas_add_up_to_the_unstreamed_reply(connect, scripted, request_):
     client = connect(scripted)
     deltas = client.read("stream_chat", request_)
-    assert same(fold_chat(deltas)) == same(client.chat(whole(request_)))
+    assert same(fold_chat(deltas)) == same(client.chat(unstreamed(request_)))
     assert deltas[0].start is not None
     assert [delta.start for delta in deltas[1:] if delta.start] == []
 
@@ -244,12 +244,12 @@ def test_the_deltas_of_a_stream_add_up_to_the_whole_reply(connect, scripted, req
 @pytest.mark.parametrize(
     "params", [{"logprobs": True, "top_logprobs": 2}, {"n": 2}, {"stop": ["e"]}, {"max_tokens": 1}]
 )
-def test_a_random_model_streams_what_it_says_whole(connect, chat_server, params):
+def test_a_random_model_streams_what_it_says_unstreamed(connect, chat_server, params):
     client = connect(chat_server)
     fixed = {"max_tokens": 24, "temperature": 0, "seed": 3, "grammar": "root ::= [a-z ]+", "cache_prompt": False,
              "chat_template_kwargs": {"enable_thinking": False}, **params}  # fmt: skip
     request = ChatRequest(messages=MESSAGES, params=fixed)
-    streamed, at_once = client.chat(request), client.chat(whole(request))
+    streamed, at_once = client.chat(request), client.chat(unstreamed(request))
     assert [choice[:4] for choice in same(streamed)] == [choice[:4] for choice in same(at_once)]
     assert len(streamed.choices) == params.get("n", 1)
     if "n" not in params:
@@ -267,12 +267,12 @@ def test_log_probabilities_with_tools_come_in_one_piece(connect, scripted):
 # -- extras of a stream
 
 
-def test_the_reading_of_the_prompt_is_told(connect, chat_server):
+def test_the_reading_of_the_prompt_is_reported(connect, chat_server):
     request = ChatRequest(messages=MESSAGES, params={"max_tokens": 1, "return_progress": True, "cache_prompt": False})
-    told = [delta.progress for delta in connect(chat_server).read("stream_chat", request) if delta.progress]
-    assert told
-    assert isinstance(told[-1], PromptProgress)
-    assert told[-1].processed == told[-1].total > 10
+    reports = [delta.progress for delta in connect(chat_server).read("stream_chat", request) if delta.progress]
+    assert reports
+    assert isinstance(reports[-1], PromptProgress)
+    assert reports[-1].processed == reports[-1].total > 10
 
 
 def test_timings_come_with_each_token_when_asked(connect, chat_server):

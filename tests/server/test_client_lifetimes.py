@@ -214,7 +214,9 @@ async def test_an_awaiting_http_client_of_the_callers_own_is_used_and_never_clos
         assert (await own.get(f"{chat_server.base_url}/health")).status_code == 200
 
 
-def test_settings_are_given_whole_or_field_by_field_and_the_environment_fills_the_rest(monkeypatch, chat_server):
+def test_settings_are_given_as_one_object_or_field_by_field_and_the_environment_fills_the_rest(
+    monkeypatch, chat_server
+):
     monkeypatch.setenv("LLAMACPP_BASE_URL", f"{chat_server.base_url}/v1")
     monkeypatch.setenv("LLAMACPP_MODEL", "from-env")
     with LlamaServerClient() as client:

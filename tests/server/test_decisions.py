@@ -114,7 +114,7 @@ def test_rotations_take_the_position_out_of_the_answer(table):
     assert found.requests == 2
 
 
-def test_mass_tells_how_likely_the_model_answers_with_a_label(table):
+def test_mass_is_how_likely_the_model_answers_with_a_label(table):
     question = {"q": Choice("?", ["one", "two", "three"])}
     found = table.decide("x", question, labels="letters", mass=True)
     total = sum(TABLE["\n"].values()) + 0.008
@@ -192,7 +192,7 @@ def test_hostile_options_get_probabilities_that_sum_to_1(chat_server, keys, labe
     assert sum(found.scores["level"].probabilities.values()) == pytest.approx(1)
 
 
-def test_two_hundred_texts_that_begin_alike_sum_to_1(serve):
+def test_two_hundred_texts_with_the_same_beginning_sum_to_1(serve):
     keys = [f"text {n}" for n in range(200)]
     with serve("random.gguf", parallel=1, ctx_size=4096).client() as client:
         for labels in ("letters", "words"):
@@ -351,7 +351,7 @@ def test_questions_may_be_dicts_of_the_servers_form(table):
     assert table.decide("x", plain).answers == table.decide("x", {"q": Choice("?", ["a", "b"])}).answers
 
 
-async def test_the_async_client_decides_and_calibrates_alike(table_server, table):
+async def test_the_async_client_decides_and_calibrates_the_same(table_server, table):
     questions = {"q": Choice("?", ["one", "two"]), "yes": Noul("?")}
     examples = [Example("x", {"q": "one", "yes": n % 2 == 0}) for n in range(6)] + [Example("x", {"q": "two"})] * 6
     async with AsyncLlamaServerClient(table_server.base_url) as client:

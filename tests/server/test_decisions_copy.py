@@ -81,7 +81,7 @@ def test_a_model_that_is_a_decision_model_needs_no_copy(cache, tmp_path):
     assert not cache.exists()
 
 
-def test_servers_that_start_at_once_write_one_whole_copy(cache):
+def test_servers_that_start_at_once_write_one_complete_copy(cache):
     servers = [LocalServer(TINY, decisions=True, **SMALL) for _ in range(3)]
     start = Barrier(len(servers))
 

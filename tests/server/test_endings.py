@@ -35,18 +35,18 @@ def test_another_ones_answer_is_answered_and_not_continued(client: LlamaServerCl
 @pytest.mark.parametrize(
     "asked", [{"continue_final_message": True}, {"add_generation_prompt": False}, {"continue_final_message": "content"}]
 )
-def test_a_continued_answer_is_the_same_streamed_and_whole(client: LlamaServerClient, asked: dict[str, Any]) -> None:
+def test_a_continued_answer_is_the_same_streamed_or_not(client: LlamaServerClient, asked: dict[str, Any]) -> None:
     request = ChatRequest(messages=[USER, BEGUN], params={**FEW, **asked})
-    whole, streamed = client.chat(request), fold_chat(client.stream_chat(request))
+    full, streamed = client.chat(request), fold_chat(client.stream_chat(request))
     in_one_piece = client.chat(
         ChatRequest(messages=[USER, BEGUN], tools=[TOOL], params={**FEW, **asked, "logprobs": True})
     )
-    assert names(whole) == []
-    assert whole.content == streamed.content
-    assert not whole.content.startswith("The quiet")
+    assert names(full) == []
+    assert full.content == streamed.content
+    assert not full.content.startswith("The quiet")
     assert not in_one_piece.content.startswith("The quiet")
     echoed = client.chat(ChatRequest(messages=[USER, BEGUN], params={**FEW, **asked, "echo": True}))
-    assert echoed.content == "The quiet" + whole.content
+    assert echoed.content == "The quiet" + full.content
 
 
 def test_an_unanswered_call_is_left_alone_unless_it_ends_the_history(client: LlamaServerClient) -> None:

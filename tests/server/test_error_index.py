@@ -51,7 +51,7 @@ def test_every_entry_has_a_test_and_every_test_an_entry() -> None:
     assert sorted(titles) == sorted(TESTS)
 
 
-WHOLE_CHAT = (
+COMPLETE_CHAT = (
     b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"Hello"},"finish_reason":null}]}\n\n',
     b'data: {"id":"1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
     b"data: [DONE]\n\n",
@@ -302,7 +302,7 @@ def test_prefill() -> None:
     """Builds of 2025 refuse it; today's continue the answer."""
     prefilled: list[Any] = [*HI, {"role": "assistant", "content": "Well"}]
     refusal = error(400, "Assistant response prefill is incompatible with enable_thinking.", "invalid_request_error")
-    answer = stream(*WHOLE_CHAT)
+    answer = stream(*COMPLETE_CHAT)
     rendered = reply({"prompt": "hi"})
     with ScriptedServer(refusal, answer, lacks=(), routes={"/apply-template": [refusal, rendered, refusal]}) as server:
         params = {"max_tokens": 1, "continue_final_message": True}

@@ -89,7 +89,7 @@ def test_other_refusals_stay_what_they_are(chat_server: LocalServer) -> None:
         client.chat(ChatRequest(messages=[USER], params={"grammar": "root ::= ["}))
 
 
-def test_langchain_and_llamaindex_tell_of_repairs(chat_server: LocalServer) -> None:
+def test_langchain_and_llamaindex_report_repairs(chat_server: LocalServer) -> None:
     from llama_index.core.llms import ChatMessage
 
     from langchain_llamacpp_server import ChatLlamaServer
@@ -99,8 +99,8 @@ def test_langchain_and_llamaindex_tell_of_repairs(chat_server: LocalServer) -> N
     chat = ChatLlamaServer(base_url=chat_server.base_url, max_tokens=2).bind_tools([bad])
     assert chat.invoke("Hello").response_metadata["llamacpp"]["repairs"][0]["name"] == "pattern"
     last = list(chat.stream("Hello"))
-    told = [chunk for chunk in last if "llamacpp" in chunk.response_metadata]
-    assert len(told) == 1
+    reported = [chunk for chunk in last if "llamacpp" in chunk.response_metadata]
+    assert len(reported) == 1
     llm = LlamaServer(base_url=chat_server.base_url, max_tokens=2)
     reply = llm.chat([ChatMessage(role="user", content="Hello")], tools=[bad])
     assert reply.additional_kwargs["llamacpp"]["repairs"][0]["name"] == "pattern"

@@ -202,13 +202,13 @@ def test_a_crash_is_noticed_and_a_new_start_works(models_dir: Path) -> None:
         server.stop()
 
 
-def test_progress_is_told_while_it_loads(models_dir: Path) -> None:
-    told: list[WaitState] = []
-    with LocalServer(models_dir / "random.gguf", on_wait=told.append, load_timeout=77, **QUICK):
+def test_progress_is_reported_while_it_loads(models_dir: Path) -> None:
+    reports: list[WaitState] = []
+    with LocalServer(models_dir / "random.gguf", on_wait=reports.append, load_timeout=77, **QUICK):
         pass
-    assert told
-    assert {state.reason for state in told} == {"loading"}
-    assert {state.budget for state in told} == {77}
+    assert reports
+    assert {state.reason for state in reports} == {"loading"}
+    assert {state.budget for state in reports} == {77}
 
 
 def test_an_error_in_the_callback_ends_the_start(models_dir: Path) -> None:

@@ -55,7 +55,7 @@ OURS = b"0.01.376.396 I srv  llama_server: listening on "
         (OURS + b"http://127.0.0.1:8", "127.0.0.1", 80, None),
     ],
 )
-def test_only_a_whole_line_with_the_host_and_port_that_were_asked_for_counts(log, host, port, address):
+def test_only_a_complete_line_with_the_requested_host_and_port_counts(log, host, port, address):
     assert address_in(log, host, port, None) == address
 
 

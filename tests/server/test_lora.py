@@ -66,7 +66,7 @@ def test_an_unknown_name_is_an_error_that_lists_them(client: Any) -> None:
             ask()
 
 
-def test_two_files_of_one_name_are_told_apart_by_number() -> None:
+def test_two_files_of_one_name_are_distinguished_by_number() -> None:
     adapters = reply([{"id": 0, "path": "/a/x.gguf", "scale": 1}, {"id": 1, "path": "b\\x.gguf", "scale": 1}])
     with ScriptedServer(adapters) as server:
         shell = SHELLS[0](server.url)

@@ -56,11 +56,11 @@ def test_a_chat_gets_the_answers_that_a_server_with_enough_slots_gives(narrow, w
     for server in (narrow, wide):
         with LlamaServerClient(server.base_url) as client:
             replies.append(client.chat(chat(n, seed=7)))
-    split, whole = replies
-    assert texts(split) == texts(whole)
+    split, unsplit = replies
+    assert texts(split) == texts(unsplit)
     assert len(set(texts(split))) == n
-    assert (split.usage.prompt_tokens, split.usage.completion_tokens) == (whole.usage.prompt_tokens, 6 * n)
-    assert (names(split), names(whole)) == (["split_n"], [])
+    assert (split.usage.prompt_tokens, split.usage.completion_tokens) == (unsplit.usage.prompt_tokens, 6 * n)
+    assert (names(split), names(unsplit)) == (["split_n"], [])
 
 
 @pytest.mark.parametrize("prompt", ["Once", ["Once", "Upon a"]], ids=["one prompt", "two prompts"])
@@ -71,12 +71,12 @@ def test_a_completion_does_too(narrow, wide, prompt, field):
     for server in (narrow, wide):
         with LlamaServerClient(server.base_url) as client:
             replies.append(client.complete(request))
-    split, whole = replies
-    assert texts(split) == texts(whole)
+    split, unsplit = replies
+    assert texts(split) == texts(unsplit)
     assert (split.usage.prompt_tokens, split.usage.completion_tokens) == (
-        whole.usage.prompt_tokens, whole.usage.completion_tokens,
+        unsplit.usage.prompt_tokens, unsplit.usage.completion_tokens,
     )  # fmt: skip
-    assert (names(split), names(whole)) == (["split_n"], [])
+    assert (names(split), names(unsplit)) == (["split_n"], [])
 
 
 def test_code_to_fill_in_does_too(serve):

@@ -108,7 +108,7 @@ def test_the_same_image_is_the_same_however_it_is_written(client: LlamaServerCli
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "TIFF", "AVIF"])
-async def test_an_image_that_the_server_can_not_read_is_converted_and_told(
+async def test_an_image_that_the_server_can_not_read_is_converted_and_reported(
     client: LlamaServerClient, kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llamacpp_server._notices._said", set())
@@ -329,7 +329,7 @@ def test_a_host_that_does_not_answer_is_not_taken_for_the_server(client: LlamaSe
         client.chat(asking(image("http://no.such.host.invalid/a.png"), fetch_urls=True))
 
 
-def test_the_server_fetches_only_when_it_is_told_so(client: LlamaServerClient, web: Web) -> None:
+def test_the_server_fetches_only_when_that_is_configured(client: LlamaServerClient, web: Web) -> None:
     part = image(f"{web.url}/red.png")
     assert seen(client, part, fetch_urls="server") == seen(client, image(picture("red")))
     assert web.asked[0][1]["User-Agent"] != "llamacpp-server"

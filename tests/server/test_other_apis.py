@@ -108,7 +108,7 @@ def test_a_response_refused_by_the_server_is_a_typed_error(connect, chat_server)
         client.create_response(ResponsesRequest(input="Hello " * 3000))
 
 
-def test_the_prompt_of_a_response_tells_its_progress(connect, chat_server):
+def test_the_prompt_of_a_response_reports_its_progress(connect, chat_server):
     heard = []
     client = connect(chat_server, on_progress=heard.append)
     client.create_response(ResponsesRequest(input="Hello", max_output_tokens=2))

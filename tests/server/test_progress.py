@@ -37,44 +37,44 @@ def connect(request: pytest.FixtureRequest) -> Any:
 
 
 def test_the_reading_of_a_prompt(connect: Any, chat_server: LocalServer) -> None:
-    told: list[Progress] = []
-    client = connect(chat_server.base_url, on_progress=told.append)
+    steps: list[Progress] = []
+    client = connect(chat_server.base_url, on_progress=steps.append)
     params = {"max_tokens": 2, "cache_prompt": False}
     deltas = client.read("stream_chat", ChatRequest(messages=LONG, params=params))
     usage = next(delta.usage for delta in deltas if delta.usage)
-    assert {step.stage for step in told} == {"reading"}
-    assert told[0].done < usage.prompt_tokens  # more than one batch
-    assert (told[-1].done, told[-1].total, told[-1].fraction) == (usage.prompt_tokens, usage.prompt_tokens, 1.0)
-    assert [step.done for step in told] == sorted(step.done for step in told)
+    assert {step.stage for step in steps} == {"reading"}
+    assert steps[0].done < usage.prompt_tokens  # more than one batch
+    assert (steps[-1].done, steps[-1].total, steps[-1].fraction) == (usage.prompt_tokens, usage.prompt_tokens, 1.0)
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
     assert not any(delta.progress for delta in deltas)
-    told.clear()
-    assert client.chat(ChatRequest(messages=LONG, params={"max_tokens": 2})).usage == usage or told
-    assert told[-1].fraction == 1.0
+    steps.clear()
+    assert client.chat(ChatRequest(messages=LONG, params={"max_tokens": 2})).usage == usage or steps
+    assert steps[-1].fraction == 1.0
 
 
 def test_who_asks_for_it_in_the_request_gets_it_there_too(connect: Any, chat_server: LocalServer) -> None:
-    told: list[Progress] = []
-    client = connect(chat_server.base_url, on_progress=told.append)
+    steps: list[Progress] = []
+    client = connect(chat_server.base_url, on_progress=steps.append)
     params = {"max_tokens": 2, "cache_prompt": False, "return_progress": True}
     deltas = client.read("stream_chat", ChatRequest(messages=LONG, params=params))
-    assert [Progress.of_prompt(delta.progress) for delta in deltas if delta.progress] == told
+    assert [Progress.of_prompt(delta.progress) for delta in deltas if delta.progress] == steps
 
 
-def test_completions_tell_it_too(connect: Any, chat_server: LocalServer) -> None:
-    told: list[Progress] = []
-    client = connect(chat_server.base_url, on_progress=told.append)
+def test_completions_report_it_too(connect: Any, chat_server: LocalServer) -> None:
+    steps: list[Progress] = []
+    client = connect(chat_server.base_url, on_progress=steps.append)
     params = {"max_tokens": 2, "cache_prompt": False}
     reply = client.complete(CompletionRequest(prompt="word " * 300, params=params))
-    assert told[-1].done == reply.usage.prompt_tokens
+    assert steps[-1].done == reply.usage.prompt_tokens
 
 
-def test_a_loading_server_is_told(connect: Any) -> None:
-    told: list[Progress] = []
+def test_a_loading_server_is_reported(connect: Any) -> None:
+    steps: list[Progress] = []
     with ScriptedServer(LOADING, LOADING, stream(chunk({"content": "Yes"}), DONE)) as server:
-        client = connect(server.url, on_progress=told.append)
+        client = connect(server.url, on_progress=steps.append)
         assert client.chat(ChatRequest(messages=LONG)).content == "Yes"
         assert server.requests[-1].json["return_progress"] is True
-    assert [(step.stage, step.unit, step.total, step.fraction) for step in told] == [
+    assert [(step.stage, step.unit, step.total, step.fraction) for step in steps] == [
         ("loading", "seconds", 600, None)
     ] * 2
 

@@ -158,6 +158,6 @@ def test_a_salt_without_a_system_text(client: LlamaServerClient, system: Any) ->
     assert ("Be brief." in prompt) == bool(system)
 
 
-def test_reads_replies_of_builds_that_do_not_tell_what_was_cached() -> None:
+def test_reads_replies_of_builds_that_do_not_report_what_was_cached() -> None:
     wire = {"usage": {"prompt_tokens": 20}, "timings": {"prompt_n": 3, "prompt_ms": 1.5}}
     assert PromptRead.from_wire(wire) == PromptRead(20, 17, 1.5)

@@ -55,21 +55,21 @@ def statuses(client: Any) -> dict[str, str]:
 
 
 @pytest.mark.binary
-def test_loading_and_unloading_are_told(connect: Any, router: LocalServer) -> None:
-    told: list[Progress] = []
-    client = connect(router.base_url, on_progress=told.append)
+def test_loading_and_unloading_are_reported(connect: Any, router: LocalServer) -> None:
+    reports: list[Progress] = []
+    client = connect(router.base_url, on_progress=reports.append)
     for name in ("one", "two"):
         if statuses(client)[name] != "unloaded":
             client.unload_model(name)
     assert client.running_models() == []
     card = client.load_model("one")
     assert (card.id, card.status) == ("one", "loaded")
-    assert [(step.stage, step.unit, step.model) for step in told] == [("loading", "part", "one")] * len(told)
-    assert [step.fraction for step in told][-1] == 1.0
+    assert [(step.stage, step.unit, step.model) for step in reports] == [("loading", "part", "one")] * len(reports)
+    assert [step.fraction for step in reports][-1] == 1.0
     assert [running.id for running in client.running_models()] == ["one"]
-    steps = len(told)
+    steps = len(reports)
     assert client.load_model("one").status == "loaded"  # nothing to do, nothing to tell
-    assert len(told) == steps
+    assert len(reports) == steps
     client.unload_model("one")
     assert client.running_models() == []
 
@@ -187,7 +187,7 @@ def test_llama_swap_loads_and_unloads(connect: Any) -> None:
         ]  # fmt: skip
 
 
-def test_llama_swap_tells_what_happens(connect: Any) -> None:
+def test_llama_swap_reports_what_happens(connect: Any) -> None:
     logs = event({"type": "logData", "data": "..."})
     models = event(
         {"type": "modelStatus", "data": '[{"id": "small", "state": "starting"}, {"id": "big", "state": "ready"}]'}

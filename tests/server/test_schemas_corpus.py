@@ -64,10 +64,10 @@ def asker(server: LocalServer) -> Refusal:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Only the names of tools are in the prompt, so that all go into one request; the grammar has them whole."""
-    whole, names = "{{ tool.function | tojson }}", "{{ tool.function.name }}"
-    assert whole in CHAT_TEMPLATE
+    full, names = "{{ tool.function | tojson }}", "{{ tool.function.name }}"
+    assert full in CHAT_TEMPLATE
     path = tmp_path_factory.mktemp("corpus") / "names.gguf"
-    return build_random(path, context_length=CONTEXT, chat_template=CHAT_TEMPLATE.replace(whole, names))
+    return build_random(path, context_length=CONTEXT, chat_template=CHAT_TEMPLATE.replace(full, names))
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def texts(shared: LlamaServerClient) -> list[str]:
 
 
 @pytest.fixture(params=["known", "unknown"])
-def told(shared: LlamaServerClient, request: pytest.FixtureRequest) -> bool:
+def reports(shared: LlamaServerClient, request: pytest.FixtureRequest) -> bool:
     """Whether the client knows that the slots share a context, as it does of a LocalServer, before it is full."""
     note_context(shared.settings.base_url, shared=request.param == "known")
     return bool(request.param == "known")
@@ -60,7 +60,7 @@ def at_once(texts: list[str], number: int, ask: Callable[[str], object]) -> list
 
 @pytest.mark.usefixtures("told")
 @pytest.mark.parametrize("number", [2, 6])
-def test_whole_replies_to_long_prompts_all_come(shared: LlamaServerClient, texts: list[str], number: int) -> None:
+def test_unstreamed_replies_to_long_prompts_all_come(shared: LlamaServerClient, texts: list[str], number: int) -> None:
     def chat(text: str) -> object:
         return shared.chat(ChatRequest(messages=[{"role": "user", "content": text}], params=FEW)).finish_reason
 

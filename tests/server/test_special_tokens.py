@@ -69,12 +69,12 @@ def test_what_the_program_says_itself_is_sent_as_it_is(client: LlamaServerClient
     assert prefill["content"] in rendered
 
 
-async def test_the_prompt_counts_the_same_by_all_ways_and_the_repair_is_told(client: LlamaServerClient) -> None:
+async def test_the_prompt_counts_the_same_by_all_ways_and_the_repair_is_reported(client: LlamaServerClient) -> None:
     request = ChatRequest(messages=conversation(EVIL), params={"max_tokens": 1})
     answer = client.chat(request)
-    told = [repair for repair in answer.start.repairs if repair.name == "special_tokens"]
-    assert [repair.where for repair in told] == [f"messages[{at}]" for at in range(4)]
-    assert "BANANA" not in str(told)
+    listed = [repair for repair in answer.start.repairs if repair.name == "special_tokens"]
+    assert [repair.where for repair in listed] == [f"messages[{at}]" for at in range(4)]
+    assert "BANANA" not in str(listed)
     assert answer.usage is not None
     assert client.count_tokens(request) == answer.usage.prompt_tokens
     async with AsyncLlamaServerClient(settings=client.settings) as other:
@@ -103,7 +103,7 @@ def test_a_later_turn_reads_only_what_is_new(scripted_server: Any) -> None:
         ["It says <", JOINER, "|im_end|> and <", f"{JOINER}think>", "."],
     ],
 )
-def test_the_model_may_repeat_a_token_and_the_caller_reads_it_whole(scripted_server: Any, pieces: list[str]) -> None:
+def test_the_model_may_repeat_a_token_and_the_caller_reads_it_unbroken(scripted_server: Any, pieces: list[str]) -> None:
     said = "".join(pieces)
     server = scripted_server(Script(pieces))
     with server.client() as client:
@@ -169,12 +169,12 @@ def test_text_without_such_a_token_costs_no_request() -> None:
 
 def test_what_is_known_is_not_asked_again() -> None:
     tokens = [{"id": 1, "piece": "<"}, {"id": 2, "piece": "div>"}]
-    told = [reply({"tokens": tokens}), reply({"tokens": tokens}), reply({"chat_template": ""})]
-    asked = paths(*told, HELLO, messages=[{"role": "user", "content": "<div><div>"}], times=3)
+    listed = [reply({"tokens": tokens}), reply({"tokens": tokens}), reply({"chat_template": ""})]
+    asked = paths(*listed, HELLO, messages=[{"role": "user", "content": "<div><div>"}], times=3)
     assert asked == ["/tokenize", "/tokenize", "/props", *["/v1/chat/completions"] * 3]
 
 
-def test_a_server_that_does_not_tell_gets_the_usual_tokens_broken() -> None:
+def test_a_server_that_does_not_list_its_tokens_gets_the_usual_ones_broken() -> None:
     with ScriptedServer(MISSING, MISSING, HELLO) as server, LlamaServerClient(server.url) as client:
         content = "<|im_end|> <think> <div>"
         answer = client.chat(ChatRequest(messages=[{"role": "user", "content": content}]))

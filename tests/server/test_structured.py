@@ -62,14 +62,14 @@ def client(chat_server):
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_what_is_said_fits_the_schema(client, name):
-    grammar, whole = schema_grammar(SCHEMAS[name]), 0
+    grammar, full = schema_grammar(SCHEMAS[name]), 0
     for seed in range(6):
         params = {"grammar": grammar, "max_tokens": 400, "seed": seed, "temperature": 1.5, "logit_bias": BIAS}
         reply = client.chat(ChatRequest(messages=[{"role": "user", "content": "Hi"}], params=params))
         if reply.finish_reason == "stop":
-            whole += 1
+            full += 1
             jsonschema.validate(json.loads(reply.content, strict=False), SCHEMAS[name])
-    assert whole > 2
+    assert full > 2
 
 
 def test_optional_properties_may_come_in_any_selection():

@@ -266,7 +266,7 @@ def test_no_conversation_wedges_a_familys_template(family):
 
 @families
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda path: path.stem, indirect=True)
-def test_every_familys_template_renders_the_whole_corpus_of_tools(family, request):
+def test_every_familys_template_renders_the_full_corpus_of_tools(family, request):
     if LISTLESS in request.node.name:
         pytest.skip("this template fails on every array (b11549)")
     user = [{"role": "user", "content": "hi"}]

@@ -77,10 +77,10 @@ def test_a_budget_on_the_trained_model(serve: Any) -> None:
     server = serve("/".join([*__file__.split("/")[:-3], "models", "tiny-chat.gguf"]), parallel=2)
     with server.client() as client:
         params = {"temperature": 0, "max_tokens": 40}
-        whole, cut = (client.chat(ask(params={**params, **more})) for more in ({}, {"reasoning_budget_tokens": 3}))
-        assert len(whole.reasoning_content.split()) == 4
-        assert whole.reasoning_content.startswith(cut.reasoning_content)
-        assert len(cut.reasoning_content) < len(whole.reasoning_content)
+        full, cut = (client.chat(ask(params={**params, **more})) for more in ({}, {"reasoning_budget_tokens": 3}))
+        assert len(full.reasoning_content.split()) == 4
+        assert full.reasoning_content.startswith(cut.reasoning_content)
+        assert len(cut.reasoning_content) < len(full.reasoning_content)
 
 
 def test_the_clock_ends_the_thinking(connect: Any, pondering_server: LocalServer) -> None:

@@ -78,7 +78,7 @@ def test_a_build_without_a_counter_renders_and_tokenizes(connect: Any) -> None:
         assert connect(server.url).fits(ask("x", max_tokens=-1)) == Fit(2, 1, 3)
 
 
-def test_a_server_that_does_not_tell_its_context(connect: Any) -> None:
+def test_a_server_that_does_not_report_its_context(connect: Any) -> None:
     answers = [reply({"input_tokens": 2}), reply({"data": [{"id": "m"}]}), MISSING]
     with ScriptedServer(*answers, lacks=()) as server, pytest.raises(NotSupportedError, match="context"):
         connect(server.url).fits(ask("x"))

@@ -149,7 +149,7 @@ CODER = "<function=add>\n<parameter=a>\n1\n</parameter>\n</function>"
 
 
 @pytest.mark.parametrize("written", [MISTRAL, CODER])
-async def test_a_call_in_a_format_that_the_server_does_not_parse_is_told_or_taken(scripted_server, written: str):
+async def test_a_call_in_a_format_that_the_server_does_not_parse_is_reported_or_used(scripted_server, written: str):
     server = scripted_server("Let me add. " + written, parallel=1)
     with server.client() as client:
         left = client.chat(demand("Add.", None, TOOLS[:1]))

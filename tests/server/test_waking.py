@@ -34,20 +34,20 @@ def of(model: str | None = None) -> ChatRequest:
 
 
 def test_a_cold_start_is_one_flag_away(models_dir: Path) -> None:
-    port, told = free_port(), list[str]()
+    port, reasons = free_port(), list[str]()
     server = LocalServer(models_dir / "random.gguf", port=port, **SMALL)
     starting = threading.Timer(0.3, server.start)
     starting.start()
     try:
         with LlamaServerClient(
-            f"http://127.0.0.1:{port}", wait_while_refused=True, on_wait=lambda state: told.append(state.reason)
+            f"http://127.0.0.1:{port}", wait_while_refused=True, on_wait=lambda state: reasons.append(state.reason)
         ) as client:
             assert client.chat(of()).usage.completion_tokens == 2
     finally:
         starting.join()
         server.stop()
-    assert told[0] == "refused"
-    assert set(told) <= {"refused", "loading"}
+    assert reasons[0] == "refused"
+    assert set(reasons) <= {"refused", "loading"}
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_router_loads_queues_and_evicts_while_requests_wait(router: LocalServe
     assert asyncio.run(main()) == [2] * 10
 
 
-def test_a_model_that_can_not_be_loaded_is_told_at_once(router: LocalServer) -> None:
+def test_a_model_that_can_not_be_loaded_is_an_error_at_once(router: LocalServer) -> None:
     began = time.monotonic()
     with router.client() as client:
         with pytest.raises(ServerFaultError, match="exit code") as caught:

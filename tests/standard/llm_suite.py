@@ -128,7 +128,7 @@ class LLMTests:
         assert llm.invoke("Hello", stop=[stop]) == text[: text.index(stop)]
         assert llm.bind(stop=[stop]).invoke("Hello") == text[: text.index(stop)]
 
-    def test_generate_tells_usage_and_model(self, llm: BaseLLM) -> None:
+    def test_generate_reports_usage_and_model(self, llm: BaseLLM) -> None:
         made = llm.generate(["Hello", "World"])
         assert len(made.generations) == 2 and made.llm_output is not None
         usage = made.llm_output["token_usage"]
@@ -137,7 +137,7 @@ class LLMTests:
         if self.supports_model_name:
             assert made.llm_output["model_name"]
 
-    def test_generation_tells_why_it_ended(self, llm: BaseLLM) -> None:
+    def test_generation_has_its_finish_reason(self, llm: BaseLLM) -> None:
         info = llm.generate(["Hello"]).generations[0][0].generation_info
         assert info is not None and info["finish_reason"] in ("stop", "length")
 
@@ -157,7 +157,7 @@ class LLMTests:
         parts = [part async for part in llm.astream("Hello", config={"callbacks": [recorder]})]
         assert "".join(recorder.tokens) == "".join(parts) and len(recorder.results) == 1
 
-    def test_failure_is_told(self, llm: BaseLLM) -> None:
+    def test_failure_is_reported_to_callbacks(self, llm: BaseLLM) -> None:
         recorder = Recorder()
         with pytest.raises(Exception, match="no_such_parameter"):
             llm.invoke("Hello", config={"callbacks": [recorder]}, no_such_parameter=1)

@@ -106,7 +106,7 @@ def holds_a_chat(found: dict[str, Any]) -> None:
     assert found["llamacpp.wait.seconds"] >= 0
 
 
-def test_a_chat_whole_and_streamed_is_a_span_with_its_numbers(seen: Seen, client: LlamaServerClient) -> None:
+def test_a_chat_at_once_or_streamed_is_a_span_with_its_numbers(seen: Seen, client: LlamaServerClient) -> None:
     reply = client.chat(CHAT)
     found = seen.span()
     holds_a_chat(found)
@@ -119,7 +119,7 @@ def test_a_chat_whole_and_streamed_is_a_span_with_its_numbers(seen: Seen, client
     assert found["gen_ai.response.time_to_first_chunk"] > 0
 
 
-async def test_an_awaited_chat_whole_and_streamed_is_a_span_with_its_numbers(
+async def test_an_awaited_chat_at_once_or_streamed_is_a_span_with_its_numbers(
     seen: Seen, chat_server: LocalServer
 ) -> None:
     async with AsyncLlamaServerClient(chat_server.base_url, model="mine") as client:
@@ -274,7 +274,7 @@ def test_repairs_are_named_and_counted(seen: Seen, client: LlamaServerClient) ->
     assert {point.attributes["llamacpp.repair"] for point in seen.metrics()["llamacpp.client.repairs"]} == kinds
 
 
-def test_a_forced_round_is_marked_in_whole_replies_and_streams(seen: Seen, scripted_server: Any) -> None:
+def test_a_forced_round_is_marked_in_replies_and_streams(seen: Seen, scripted_server: Any) -> None:
     says = {"Call the tool": '{"a": 1}', "user": Script(says=["Well, ", "so "], endless=True)}
     tool: Any = {
         "type": "function",

@@ -26,7 +26,7 @@ from llamacpp_server import (
 USER = {"role": "user", "content": "Hello"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 CHAT = ChatRequest(messages=[USER])
-WHOLE = ChatRequest(messages=[USER], extra_body={"stream": False})
+UNSTREAMED = ChatRequest(messages=[USER], extra_body={"stream": False})
 CHOICES = ChatRequest(messages=[USER], params={"choices": ["a", "b"]})
 TIMINGS = {"cache_n": 0, "prompt_n": 1, "prompt_ms": 1.0, "predicted_n": 1, "predicted_ms": 1.0,
            "prompt_per_second": 1.0, "draft_n": 1}  # fmt: skip
@@ -41,8 +41,8 @@ PROGRESS = {"total": 1, "cache": 0, "processed": 1, "time_ms": 1}
 
 def reply_of(choice):
     """A reply of `/v1/chat/completions` or `/v1/completions` with this choice."""
-    whole = {"index": 0, "finish_reason": "stop", "logprobs": LOGPROBS, **choice}
-    return {"id": "c1", "created": 1, "model": "m", "system_fingerprint": "b1", "choices": [whole], "usage": USAGE,
+    wire = {"index": 0, "finish_reason": "stop", "logprobs": LOGPROBS, **choice}
+    return {"id": "c1", "created": 1, "model": "m", "system_fingerprint": "b1", "choices": [wire], "usage": USAGE,
             "timings": TIMINGS, "prompt_progress": PROGRESS}  # fmt: skip
 
 
@@ -140,7 +140,7 @@ CHAT_STREAM = {"/v1/chat/completions": Events(DELTAS)}
 # The method's name, what is called, and the replies by path. A path that is missing answers 404.
 CALLS = {
     "chat": (lambda c: c.chat(CHAT), CHAT_STREAM),
-    "chat, whole": (lambda c: c.chat(WHOLE), {"/v1/chat/completions": REPLY}),
+    "chat, whole": (lambda c: c.chat(UNSTREAMED), {"/v1/chat/completions": REPLY}),
     "chat, whole where a stream was wanted": (lambda c: c.chat(CHAT), {"/v1/chat/completions": REPLY}),
     "chat, with tools": (
         lambda c: c.chat(ChatRequest(messages=[USER], tools=[TOOL], tool_choice="f")),

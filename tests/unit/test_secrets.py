@@ -41,11 +41,11 @@ def shown(error: BaseException) -> str:
     text = repr(error) + "".join(traceback.format_exception_only(error))
     if isinstance(error, ValidationError):
         text += str(error.errors()) + error.json()
-    told: BaseException | None = error
-    while told is not None:
-        frames = traceback.StackSummary.extract(traceback.walk_tb(told.__traceback__), capture_locals=True)
+    cause: BaseException | None = error
+    while cause is not None:
+        frames = traceback.StackSummary.extract(traceback.walk_tb(cause.__traceback__), capture_locals=True)
         text += str([frame.locals for frame in frames if frame.filename != __file__])
-        told = told.__cause__ or told.__context__
+        cause = cause.__cause__ or cause.__context__
     return text
 
 

@@ -215,9 +215,9 @@ class ScriptedServer:
                 while (found := self._receive(connection, data, number)) is not None:
                     answer, data = found
                     begin, request = time.monotonic(), self._last[number]
-                    whole = self._send(connection, answer, number)
+                    full = self._send(connection, answer, number)
                     self.spans.append((request, begin, time.monotonic()))
-                    if not whole or answer.then == "close":
+                    if not full or answer.then == "close":
                         return
                     if answer.then == "reset":
                         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -50,7 +50,7 @@ def test_a_proxys_page_for_a_failed_server_is_a_fault_without_its_markup(connect
 
 
 @pytest.mark.parametrize("body", [b'{"tokens": [1, 2', b'{"tokens"', b"", b"\xff\xfe", b"tokens"])
-def test_half_a_json_text_that_claims_to_be_whole_is_malformed(connect, body):
+def test_half_a_json_text_that_claims_to_be_complete_is_malformed(connect, body):
     with ScriptedServer(reply(body)) as server:
         with pytest.raises(MalformedReplyError):
             connect(server.url).tokenize("x")

@@ -43,7 +43,7 @@ def test_a_chat_ends_after_its_total_timeout(connect, parts):
     assert caught.value.url == f"{server.url}/v1/chat/completions"
 
 
-def test_a_whole_answer_that_drips_ends_after_its_total_timeout(connect):
+def test_an_unstreamed_answer_that_drips_ends_after_its_total_timeout(connect):
     body = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 400\r\n\r\n" + b"[" * 400
     with ScriptedServer(Answer(tuple(dripping(body)), "close")) as server:
         started = time.monotonic()

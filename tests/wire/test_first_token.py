@@ -64,7 +64,7 @@ def test_with_no_read_timeout_only_the_first_token_has_a_limit(connect):
         assert connect(server.url, read_timeout=None, first_token_timeout=SHORT).chat(CHAT).content == "Hi"
 
 
-def test_the_whole_time_ends_a_request_before_its_first_token_is_due(connect):
+def test_the_total_timeout_ends_a_request_before_its_first_token_is_due(connect):
     with ScriptedServer(SLOW["before the head"]) as server, pytest.raises(RequestTimeoutError) as caught:
         connect(server.url, first_token_timeout=NEVER, total_timeout=SHORT).chat(CHAT)
     assert caught.value.limit == "total_timeout"
@@ -84,7 +84,7 @@ def test_each_attempt_has_the_time_for_its_first_token(connect, monkeypatch):
         assert connect(server.url, first_token_timeout=SHORT).chat(CHAT).content == "Hi"
 
 
-def test_text_completions_have_it_too_and_a_whole_answer_does_not(connect):
+def test_text_completions_have_it_too_and_an_unstreamed_answer_does_not(connect):
     tokens = Answer((SILENCE, *reply({"tokens": [1, 2]}).parts))
     with ScriptedServer(tokens) as server:
         assert connect(server.url, first_token_timeout=SHORT).tokenize("x") == [1, 2]

@@ -49,13 +49,13 @@ def test_the_first_text_and_then_the_call_are_one_stream(connect):
         deltas = connect(server.url).read("stream_chat", demand())
         first, second = (request.json for request in server.requests)
     assert "".join(delta.content for delta in deltas) == "I would rather talk."
-    whole = fold_chat(deltas)
-    assert [(c.name, c.arguments) for c in whole.tool_calls] == [("add", '{"a": 1}')]
+    full = fold_chat(deltas)
+    assert [(c.name, c.arguments) for c in full.tool_calls] == [("add", '{"a": 1}')]
     assert [delta.finish_reason for delta in deltas if delta.finish_reason] == ["tool_calls"]
     assert len([delta for delta in deltas if delta.start]) == 1
     assert len([delta for delta in deltas if delta.usage]) == 1
-    assert (whole.usage.prompt_tokens, whole.usage.completion_tokens) == (9, 7)
-    assert [repair.name for repair in whole.start.repairs] == ["forced_round"]
+    assert (full.usage.prompt_tokens, full.usage.completion_tokens) == (9, 7)
+    assert [repair.name for repair in full.start.repairs] == ["forced_round"]
     assert (first["tool_choice"], second["tool_choice"]) == ("required", "none")
     assert first["tools"] == second["tools"], "the prompt stays the same, and so in the server's cache"
     assert second["messages"][1] == {"role": "assistant", "content": "I would rather talk."}
@@ -101,7 +101,7 @@ def test_unchecked_calls_are_taken_as_they_come(connect):
         assert len(server.requests) == 1
 
 
-def test_a_refusal_of_the_second_round_tells_of_the_first(connect):
+def test_a_refusal_of_the_second_round_names_the_first(connect):
     over = reply({"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}}, 400)
     for answer, kind in ((error(400, "no"), BadRequestError), (over, ContextOverflowError)):
         with ScriptedServer(TALK, answer, lacks=LACKS) as server, pytest.raises(kind, match="earlier") as caught:
@@ -147,7 +147,7 @@ def test_the_template_is_looked_at_once_and_only_for_tools(connect):
     assert paths == ["/v1/chat/completions", "/props", "/v1/chat/completions", "/v1/chat/completions"]
 
 
-def test_a_template_without_tools_is_told_and_goes_straight_to_the_call(connect, monkeypatch):
+def test_a_template_without_tools_is_reported_and_goes_straight_to_the_call(connect, monkeypatch):
     # How long an answer of /props is trusted has tests of its own (tests/server/test_learning.py).
     monkeypatch.setattr("llamacpp_server._endpoints.server_memory._CHANGES_FOR", 60.0)
     props = reply({"chat_template_caps": {"supports_tools": False}})

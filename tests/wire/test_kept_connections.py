@@ -24,7 +24,7 @@ def library(request):
     return request.param
 
 
-class Told(ScriptedServer):
+class Reporting(ScriptedServer):
     """Tells when the second request has come."""
 
     def __init__(self, *answers):
@@ -86,7 +86,7 @@ def test_a_request_that_begins_while_the_pool_looks_whether_the_connection_has_e
 def test_a_connection_that_the_pool_finds_one_too_many_when_a_request_has_begun_on_it_goes_back_to_the_pool(library):
     module, core = library
     slow = Answer((0.3, *ANSWER.parts))
-    with Told(ANSWER, slow) as server, module.Client() as client, ThreadPoolExecutor(1) as threads:
+    with Reporting(ANSWER, slow) as server, module.Client() as client, ThreadPoolExecutor(1) as threads:
         bound(client)
         kept = Kept(client, server.url, core)
         asked = threads.submit(kept.ask)
@@ -102,7 +102,7 @@ def test_a_connection_that_the_pool_finds_one_too_many_when_a_request_has_begun_
 def test_the_end_of_a_client_ends_the_requests_of_other_threads(library):
     module, core = library
     with (
-        Told(ANSWER, Answer((20.0,))) as server,
+        Reporting(ANSWER, Answer((20.0,))) as server,
         module.Client(timeout=60) as client,
         ThreadPoolExecutor(1) as threads,
     ):

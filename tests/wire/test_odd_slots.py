@@ -14,7 +14,7 @@ HELLO = Answer((0.05, head(), piece(text("Hello") + chunk(finish="stop") + DONE)
 
 
 @pytest.mark.parametrize("slots", [-1, 0, "4", 0.5, 1e308, True, [1], {"a": 1}, 10**30, None, float("nan")])
-def test_all_calls_are_answered_whatever_number_of_slots_is_told(slots):
+def test_all_calls_are_answered_whatever_number_of_slots_is_reported(slots):
     with ScriptedServer(HELLO, routes={"/props": [reply({"total_slots": slots})]}) as server:
         client = LlamaServerClient(server.url)
         with ThreadPoolExecutor(6) as threads:

@@ -122,7 +122,7 @@ def test_a_usage_chunk_after_a_usage_that_was_sent_already(connect):
         assert connect(server.url).chat(CHAT).usage == Usage(5, 1)
 
 
-def test_a_whole_call_in_one_delta_with_an_empty_id(connect):
+def test_a_complete_call_in_one_delta_with_an_empty_id(connect):
     with ScriptedServer(stream(call(0, "{}", id="", name="f"), chunk(finish="tool_calls"), DONE)) as server:
         (made,) = connect(server.url).chat(CHAT).tool_calls
         assert (made.name, made.arguments) == ("f", "{}")

@@ -69,7 +69,7 @@ def test_what_is_no_event_of_this_api_is_refused(connect):
         connect(server.url).create_response(RESPONSES)
 
 
-def test_a_whole_answer_where_a_stream_belongs_is_refused(connect):
+def test_an_unstreamed_answer_where_a_stream_belongs_is_refused(connect):
     with ScriptedServer(reply({"id": "resp_1", "object": "response"})) as server:
         client = connect(server.url)
         with pytest.raises(MalformedReplyError):

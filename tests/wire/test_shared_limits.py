@@ -84,7 +84,7 @@ def test_a_model_that_is_not_loaded_gets_one_request_until_its_slots_are_known()
         assert not [b for r, b, _ in server.spans if asks_for("a")(r) and first[1] < b < first[2]]
 
 
-def test_a_server_without_slots_to_tell_of_is_not_limited():
+def test_a_server_that_reports_no_slots_is_not_limited():
     with ScriptedServer(SLOW, lacks=("/props", "/apply-template")) as server:
         assert burst(server, *"aaaaaaaa") == ["Hello"] * 8
         assert server.most_at_once(asks_for("a")) > 1

@@ -164,12 +164,12 @@ def test_keys_of_other_services_in_the_environment_are_not_sent(connect, monkeyp
 
 def variables(error):
     """What `pytest -l`, rich and error trackers show besides: the variables of each frame that is not a test's."""
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    while told is not None:
-        for frame in told.stack:
+    trace = traceback.TracebackException.from_exception(error, capture_locals=True)
+    while trace is not None:
+        for frame in trace.stack:
             if "/tests/" not in frame.filename:
                 yield f"{frame.filename}:{frame.lineno} {frame.name} {frame.locals}\n"
-        told = told.__cause__ or told.__context__
+        trace = trace.__cause__ or trace.__context__
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.wire.scripted_server import chunk as piece
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
 EVENTS = [role(), text("Hello "), text("wörld 🦙"), call(0, '{"a"', id="A", name="f"), call(0, ":1}"),
           chunk(finish="tool_calls"), usage(5, 3), DONE]  # fmt: skip
-WHOLE = b"".join(EVENTS)
+STREAM = b"".join(EVENTS)
 
 
 def read_all(client, request=CHAT, name="stream_chat"):
@@ -37,7 +37,7 @@ def read_all(client, request=CHAT, name="stream_chat"):
     return deltas, None
 
 
-def test_the_whole_stream_is_the_whole_answer(connect):
+def test_the_complete_stream_is_the_complete_answer(connect):
     with ScriptedServer(stream(*EVENTS)) as server:
         reply_ = connect(server.url).chat(CHAT)
     assert reply_.content == "Hello wörld 🦙"
@@ -45,25 +45,25 @@ def test_the_whole_stream_is_the_whole_answer(connect):
 
 
 # In the middle of an event, between events, inside a character, before the end mark, inside the end mark.
-INSIDE = WHOLE.index("🦙".encode()) + 2
+INSIDE = STREAM.index("🦙".encode()) + 2
 CUTS = [1, len(EVENTS[0]) - 1, len(EVENTS[0] + EVENTS[1]), len(EVENTS[0] + EVENTS[1]) + 9, INSIDE,
-        len(b"".join(EVENTS[:5])), len(b"".join(EVENTS[:6])), len(WHOLE) - len(DONE), len(WHOLE) - 4]  # fmt: skip
+        len(b"".join(EVENTS[:5])), len(b"".join(EVENTS[:6])), len(STREAM) - len(DONE), len(STREAM) - 4]  # fmt: skip
 
 
 @pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "until-close"])
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_stream_that_is_cut_off_is_an_error_with_what_came(connect, cut, chunked):
-    with ScriptedServer(cut_stream(WHOLE[:cut], chunked=chunked)) as server:
+    with ScriptedServer(cut_stream(STREAM[:cut], chunked=chunked)) as server:
         deltas, error = read_all(connect(server.url, max_retries=5))
         assert len(server.requests) == 1, "an answer that had begun was asked for again"
     assert isinstance(error, StreamCutOffError)
-    whole_events = WHOLE[:cut].count(b"\n\n")
+    complete_events = STREAM[:cut].count(b"\n\n")
     came = "".join(delta.content for delta in deltas)
-    assert came == "".join(["", "Hello ", "wörld 🦙"][:whole_events])
-    if whole_events:
+    assert came == "".join(["", "Hello ", "wörld 🦙"][:complete_events])
+    if complete_events:
         assert error.partial is not None
         assert error.partial.choices[0].content == came
-        assert error.partial.choices[0].finish_reason == ("tool_calls" if whole_events >= 6 else None)
+        assert error.partial.choices[0].finish_reason == ("tool_calls" if complete_events >= 6 else None)
     else:
         assert error.partial is None or error.partial.choices[0].content == ""
     assert error.url == f"{server.url}/v1/chat/completions"
@@ -89,7 +89,7 @@ def test_a_stream_cut_before_its_first_event_is_not_asked_for_again(connect):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 def test_the_sizes_of_the_pieces_do_not_matter(connect, size):
-    pieces = [WHOLE[start : start + size] for start in range(0, len(WHOLE), size)]
+    pieces = [STREAM[start : start + size] for start in range(0, len(STREAM), size)]
     with ScriptedServer(stream(*pieces)) as server:
         reply_ = connect(server.url).chat(CHAT)
     assert (reply_.content, reply_.tool_calls) == ("Hello wörld 🦙", (ToolCall("A", "f", '{"a":1}'),))
@@ -222,12 +222,12 @@ def test_one_json_object_in_place_of_a_stream_is_read_as_the_reply_that_it_is(co
 
 
 @pytest.mark.parametrize("body", [[{"content": "Hello", "tokens_predicted": 1}], {"content": "Hello", "stop": True}])
-def test_a_whole_native_reply_in_place_of_a_stream_is_read(connect, body):
+def test_an_unstreamed_native_reply_in_place_of_a_stream_is_read(connect, body):
     with ScriptedServer(reply(body)) as server:
         assert connect(server.url).complete(CompletionRequest(prompt="x")).text == "Hello"
 
 
-def test_a_whole_completion_in_place_of_a_stream_is_read(connect):
+def test_an_unstreamed_completion_in_place_of_a_stream_is_read(connect):
     with ScriptedServer(reply({**TOP, "choices": [{"text": "Hello", "finish_reason": "stop"}]})) as server:
         assert connect(server.url).complete(CompletionRequest(prompt="x")).text == "Hello"
 
@@ -243,23 +243,23 @@ def test_half_a_json_object_in_place_of_a_stream_is_malformed(connect):
         connect(server.url).chat(CHAT)
 
 
-def test_a_whole_reply_in_the_name_of_a_stream_is_named_and_shown(connect):
+def test_an_unstreamed_reply_in_the_name_of_a_stream_is_named_and_shown(connect):
     answer = reply(REPLY, kind="text/event-stream")
     with ScriptedServer(answer) as server, pytest.raises(MalformedReplyError, match="chatcmpl-x"):
         connect(server.url).chat(CHAT)
 
 
 @pytest.mark.parametrize("then", ["close", "reset"])
-def test_a_connection_that_breaks_after_the_end_mark_ends_a_whole_reply(connect, then):
-    whole = Answer((head(), piece(text("Hello")), piece(chunk(finish="stop") + DONE), 0.1), then)
-    with ScriptedServer(whole) as server:
+def test_a_connection_that_breaks_after_the_end_mark_ends_a_complete_reply(connect, then):
+    ended = Answer((head(), piece(text("Hello")), piece(chunk(finish="stop") + DONE), 0.1), then)
+    with ScriptedServer(ended) as server:
         found = connect(server.url).chat(CHAT)
     assert (found.content, found.finish_reason) == ("Hello", "stop")
 
 
-def test_silence_after_the_end_mark_ends_a_whole_reply(connect):
-    whole = Answer((head(), piece(text("Hello")), piece(chunk(finish="stop") + DONE)), "hang")
-    with ScriptedServer(whole) as server:
+def test_silence_after_the_end_mark_ends_a_complete_reply(connect):
+    ended = Answer((head(), piece(text("Hello")), piece(chunk(finish="stop") + DONE)), "hang")
+    with ScriptedServer(ended) as server:
         assert connect(server.url, total_timeout=0.5).chat(CHAT).content == "Hello"
 
 

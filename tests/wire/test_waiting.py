@@ -33,12 +33,12 @@ class ColdStart:
     """A server that listens only once a client has been refused and waits."""
 
     def __init__(self, stack, *answers):
-        self.port, self.told = free_port(), []
+        self.port, self.reports = free_port(), []
         self._start = lambda: stack.enter_context(ScriptedServer(*answers, port=self.port))
         self.url, self.server = f"http://127.0.0.1:{self.port}", None
 
     def on_wait(self, state):
-        self.told.append(state)
+        self.reports.append(state)
         if self.server is None:
             self.server = self._start()
 
@@ -48,9 +48,9 @@ def test_a_server_that_refuses_at_first_is_waited_for_when_asked(connect):
         cold = ColdStart(stack, LOADING, HELLO)
         client = connect(cold.url, wait_while_refused=True, on_wait=cold.on_wait)
         assert client.chat(CHAT).content == "Hello"
-    assert [state.reason for state in cold.told] == ["refused", "loading"]
-    assert [state.elapsed for state in cold.told] == sorted(state.elapsed for state in cold.told)
-    assert {(state.budget, state.url) for state in cold.told} == {(5.0, cold.url)}
+    assert [state.reason for state in cold.reports] == ["refused", "loading"]
+    assert [state.elapsed for state in cold.reports] == sorted(state.elapsed for state in cold.reports)
+    assert {(state.budget, state.url) for state in cold.reports} == {(5.0, cold.url)}
 
 
 def test_wait_until_ready_waits_for_both_without_being_asked(connect):
@@ -58,7 +58,7 @@ def test_wait_until_ready_waits_for_both_without_being_asked(connect):
         cold = ColdStart(stack, LOADING, reply({"status": "ok"}))
         assert connect(cold.url, on_wait=cold.on_wait).wait_until_ready(5).ready
         assert [request.path for request in cold.server.requests] == ["/health", "/health"]
-    assert [state.reason for state in cold.told] == ["refused", "loading"]
+    assert [state.reason for state in cold.reports] == ["refused", "loading"]
 
 
 def test_a_refused_connection_fails_at_once_with_the_way_to_start_a_server(connect):
@@ -95,13 +95,13 @@ def test_an_unknown_host_is_named_as_such_and_not_waited_for(connect):
 
 @pytest.mark.parametrize("call", ["chat", "tokenize"])
 def test_a_loading_server_is_waited_for_by_every_request(connect, call):
-    told = []
+    reports = []
     with ScriptedServer(LOADING, LOADING, HELLO if call == "chat" else TOKENS) as server:
-        client = connect(server.url, on_wait=told.append)
+        client = connect(server.url, on_wait=reports.append)
         found = client.chat(CHAT).content if call == "chat" else client.tokenize("x")
     assert found == ("Hello" if call == "chat" else [1, 2])
     assert len(server.requests) == 3
-    assert [state.reason for state in told] == ["loading"] * 2
+    assert [state.reason for state in reports] == ["loading"] * 2
     assert len({request.body for request in server.requests}) == 1
 
 
@@ -123,7 +123,7 @@ def test_loading_is_not_waited_for_when_that_is_switched_off(connect):
         assert len(server.requests) == 1
 
 
-def test_health_tells_of_loading_and_does_not_wait(connect):
+def test_health_reports_loading_and_does_not_wait(connect):
     with ScriptedServer(LOADING) as server:
         health = connect(server.url).health()
         assert (health.ready, health.message) == (False, "Loading model")
@@ -132,13 +132,13 @@ def test_health_tells_of_loading_and_does_not_wait(connect):
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_server_is_asked_again_after_the_time_it_names(connect, status):
-    told, began = [], time.monotonic()
+    reports, began = [], time.monotonic()
     busy = error(status, "busy", headers=["Retry-After: 0.25"])
     with ScriptedServer(busy, HELLO) as server:
-        assert connect(server.url, on_wait=told.append).chat(CHAT).content == "Hello"
+        assert connect(server.url, on_wait=reports.append).chat(CHAT).content == "Hello"
         assert len(server.requests) == 2
     assert time.monotonic() - began >= 0.25
-    assert [(state.reason, state.budget) for state in told] == [("busy", None)]
+    assert [(state.reason, state.budget) for state in reports] == [("busy", None)]
 
 
 def test_a_busy_server_is_asked_as_often_as_max_retries_says(connect):
@@ -203,7 +203,7 @@ def test_a_failed_server_is_never_asked_again(connect, status):
                Answer(then="hang")],
     ids=["404", "500", "loading", "page", "half", "closed", "silent"],
 )  # fmt: skip
-def test_a_refusal_is_told_also_when_its_reason_cannot_be_found_out(connect, probed):
+def test_a_refusal_is_an_error_even_when_its_reason_cannot_be_found_out(connect, probed):
     with ScriptedServer(error(400, "boom", "invalid_request_error"), probed, lacks=()) as server:
         client = connect(server.url, read_timeout=0.2, load_timeout=0.2, max_retries=0)
         with pytest.raises(BadRequestError, match="boom") as caught:
@@ -213,7 +213,7 @@ def test_a_refusal_is_told_also_when_its_reason_cannot_be_found_out(connect, pro
 
 
 @pytest.mark.parametrize("probed", [LOADING, error(429, "busy", headers=["Retry-After: 20"])])
-def test_a_refusal_is_told_at_once_when_its_reason_would_have_to_be_waited_for(connect, probed):
+def test_a_refusal_is_an_error_at_once_when_its_reason_would_have_to_be_waited_for(connect, probed):
     began, refusal = time.monotonic(), error(400, "boom", "invalid_request_error")
     with ScriptedServer(refusal, probed, lacks=()) as server, pytest.raises(BadRequestError, match="boom"):
         connect(server.url, load_timeout=60, max_retries=5).chat(CHAT)
@@ -234,7 +234,7 @@ def test_silence_is_a_timeout_and_never_repeated(connect, call):
     assert caught.value.url is not None
 
 
-def test_a_host_that_takes_no_connection_is_told_apart_from_one_that_refuses(connect):
+def test_a_host_that_accepts_no_connection_is_distinguished_from_one_that_refuses(connect):
     with contextlib.ExitStack() as stack:
         # The system lets connections wait while the queue of a listener that accepts nothing is full.
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
@@ -291,11 +291,11 @@ def plain(status, words):
     ],
 )
 def test_a_model_that_is_swapped_out_is_waited_for_like_one_that_loads(connect, swapping):
-    told = []
+    reports = []
     with ScriptedServer(swapping, swapping, HELLO) as server:
-        assert connect(server.url, on_wait=told.append, max_retries=0).chat(CHAT).content == "Hello"
+        assert connect(server.url, on_wait=reports.append, max_retries=0).chat(CHAT).content == "Hello"
         assert len(server.requests) == 3
-    assert [state.reason for state in told] == ["loading", "loading"]
+    assert [state.reason for state in reports] == ["loading", "loading"]
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_model_that_is_swapped_out_is_waited_for_like_one_that_loads(connect, 
         ("unable to start process: process was already starting but wound up in state stopped", "see its log"),
     ],
 )
-def test_a_model_that_llama_swap_can_not_start_is_told_at_once(connect, failed, remedy):
+def test_a_model_that_llama_swap_can_not_start_is_an_error_at_once(connect, failed, remedy):
     with ScriptedServer(plain(502, failed), HELLO) as server:
         with pytest.raises(ServerFaultError, match=remedy) as caught:
             connect(server.url, max_retries=5).chat(CHAT)

@@ -65,8 +65,8 @@ def test_what_follows_a_stream_is_not_the_reply_to_the_next_request(connect):
 
 
 def test_what_follows_a_large_reply_and_was_read_with_it_is_dropped_too(connect):
-    whole = reply({"tokens": LARGE})
-    with ScriptedServer(followed_by(whole, STRANGE * 8), TOKENS) as server:
+    complete = reply({"tokens": LARGE})
+    with ScriptedServer(followed_by(complete, STRANGE * 8), TOKENS) as server:
         client = connect(server.url, max_retries=0)
         for _ in range(8):
             server.answers.insert(0, server.answers[0])
@@ -102,8 +102,8 @@ def test_it_holds_over_tls_where_the_rest_is_not_decrypted_yet(connect, tokens):
     body = json.dumps({"tokens": tokens}).encode()
     # The reply ends with a record, so that what follows is one that nobody had to decrypt.
     spaces = (reply(body + b" " * count) for count in range(2 * RECORD))
-    whole = next(answer for answer in spaces if len(answer.parts[0]) % RECORD == 0)
-    with ScriptedServer(followed_by(whole, STRANGE), TOKENS, tls=context) as server:
+    complete = next(answer for answer in spaces if len(answer.parts[0]) % RECORD == 0)
+    with ScriptedServer(followed_by(complete, STRANGE), TOKENS, tls=context) as server:
         client = connect(f"https://localhost:{server.port}", max_retries=0, verify=trusting)
         assert client.tokenize("x") == tokens
         assert client.tokenize("x") == [1, 2]

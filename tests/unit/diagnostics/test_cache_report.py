@@ -140,7 +140,7 @@ def reply(tokens: int, reused: int) -> ChatReply:
     return ChatReply(choices=(ChatChoice(),), usage=Usage(tokens, 1, reused), timings=timings)
 
 
-def test_sessions_are_told_apart_by_name_and_by_what_they_say() -> None:
+def test_sessions_are_distinguished_by_name_and_by_what_they_say() -> None:
     report = CacheReport()
     for session, words in (("a", "one"), ("b", "one"), ("a", "title"), (None, "one"), (None, "else"), ("a", "one")):
         report.add(ChatRequest(messages=[SYSTEM, user(words)]), reply(100, 90), session)

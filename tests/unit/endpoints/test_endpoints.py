@@ -339,7 +339,7 @@ def test_counting_falls_back_to_the_rendered_prompt():
     assert talk.requests[2][3] == {"content": "<user>Hello", "add_special": True, "parse_special": True}
 
 
-def test_ending_the_thinking_of_nothing_is_told():
+def test_ending_the_thinking_of_nothing_is_an_error():
     answer = Answer({"success": False, "message": "no active completion for this id"})
     with pytest.raises(BadRequestError, match=r"no active completion.*reasoning_control"):
         Conversation([answer]).run(_endpoints.end_reasoning(SETTINGS, "x", None))

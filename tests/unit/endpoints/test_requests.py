@@ -127,7 +127,7 @@ def test_stop_texts_are_sent_without_empty_ones(stop, sent):
 
 
 @pytest.mark.parametrize("stop", ["", [""], ["", ""]])
-def test_a_stop_of_empty_texts_alone_is_left_out_and_told(stop, said):
+def test_a_stop_of_empty_texts_alone_is_left_out_and_reported(stop, said):
     assert "stop" not in body_of(params={"stop": stop})
     assert any("empty strings in `stop`" in line for line in said())
 
@@ -251,7 +251,7 @@ def test_a_message_that_contains_itself_is_refused():
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "\udc00\ud800"])
-def test_lone_surrogates_become_replacement_characters_and_it_is_told(text, said):
+def test_lone_surrogates_become_replacement_characters_and_a_repair_says_so(text, said):
     sent = encode({"content": text, text: 1})
     assert json.loads(sent)["content"] == "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
     assert any("surrogates" in line for line in said())

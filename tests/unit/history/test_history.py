@@ -134,8 +134,8 @@ def test_nulls_are_left_out_and_content_is_there():
 
 
 def test_two_answers_at_the_end_are_one_that_the_server_continues():
-    whole = {"role": "assistant", "content": "hello\n\nhello"}
-    assert repaired([USER, ANSWER, ANSWER], continues=True) == [USER, whole]
+    full = {"role": "assistant", "content": "hello\n\nhello"}
+    assert repaired([USER, ANSWER, ANSWER], continues=True) == [USER, full]
 
 
 def test_one_answer_at_the_end_is_left_to_be_continued():
@@ -260,7 +260,7 @@ def test_repairs_can_be_switched_off_all_or_by_name():
         repaired(bad, wanted=["nonsense"])
 
 
-def test_the_names_are_told():
+def test_the_names_are_listed():
     assert set(REPAIRS) == {*ALWAYS, *TEMPLATE_REPAIRS}
 
 

@@ -21,9 +21,9 @@ def turns(history: list) -> list[int]:
 def test_the_beginning_of_a_repaired_history_stays(needs):
     tried = 0
     for name, history in HISTORIES.items():
-        whole, _ = repair_history([*history], needs)
+        full, _ = repair_history([*history], needs)
         for end in turns(history):
             beginning, _ = repair_history(history[:end], needs)
-            assert whole[: len(beginning)] == beginning, name
+            assert full[: len(beginning)] == beginning, name
             tried += 1
     assert tried > 20

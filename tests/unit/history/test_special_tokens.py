@@ -148,7 +148,7 @@ def test_an_answer_that_is_to_be_continued_is_the_programs_own() -> None:
     assert candidates_in([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "<s>"}]) == set()
 
 
-def test_a_repair_tells_the_message_and_not_what_is_in_it() -> None:
+def test_a_repair_names_the_message_and_not_what_is_in_it() -> None:
     messages: Any = [{"role": "user", "content": "mine <s>"}, {"role": "user", "content": "<b>"}]
     _, repairs = break_tokens(messages, SPECIAL, tags_in(messages))
     assert [(repair.name, repair.where) for repair in repairs] == [("special_tokens", "messages[0]")]

@@ -91,7 +91,7 @@ def test_a_cut_off_answer_is_named_and_not_asked_for_again():
     assert "max_tokens" in caught.value.remedy
 
 
-def test_an_answer_that_was_whole_before_it_was_cut_off_is_taken():
+def test_an_answer_that_was_complete_before_it_was_cut_off_is_used():
     asked = attempts()
     asked.answered(said('{"age": 20} ', "length"))
     assert asked.done
@@ -143,7 +143,7 @@ def test_the_way_that_worked_is_remembered():
 @pytest.mark.parametrize(
     "error", [ContextOverflowError("too long", status=400), BadRequestError("a wrong parameter on our side"), OSError()]
 )
-def test_what_is_not_about_the_schema_is_told_at_once(error):
+def test_what_is_not_about_the_schema_is_an_error_at_once(error):
     with pytest.raises(type(error)) as caught:
         attempts(LADDER).refused(error)
     assert caught.value is error

@@ -100,7 +100,7 @@ def test_any_beginning_of_a_file_has_one_format_or_none(head: bytes) -> None:
         (b"\x1aE\xdf\xa3", "video/webm", True),
     ],
 )
-def test_formats_are_told_by_their_first_bytes(data: bytes, mime_type: str, taken: bool) -> None:
+def test_formats_are_recognized_by_their_first_bytes(data: bytes, mime_type: str, taken: bool) -> None:
     found = format_of(data[:64])
     assert found is not None
     assert (found.mime_type, found.taken) == (mime_type, taken)

@@ -49,9 +49,9 @@ def native(text, index=0, **more):
 
 
 def native_last(index=0, **more):
-    whole = {"index": index, "content": "", "stop": True, "model": "m", "tokens_predicted": 3, "tokens_evaluated": 5,
+    full = {"index": index, "content": "", "stop": True, "model": "m", "tokens_predicted": 3, "tokens_evaluated": 5,
              "stop_type": "eos", "timings": {"cache_n": 4, "prompt_n": 1}, **more}  # fmt: skip
-    return event(whole)
+    return event(full)
 
 
 # -- /v1/completions
@@ -141,7 +141,7 @@ def test_a_native_stream_without_its_last_object_is_cut_off(end):
         [native_last(0), event(b"null"), native("b", 1)],
     ],
 )
-def test_a_native_batch_is_whole_when_every_prompt_is(pieces):
+def test_a_native_batch_is_complete_when_every_prompt_is(pieces):
     with pytest.raises(StreamCutOffError):
         decode(*pieces, prompt=["a", "b"])
     end = [native_last(1)] if pieces[-1] != native_last(1) else [native_last(0)]
@@ -185,11 +185,11 @@ def test_an_event_that_is_no_chunk_is_malformed(payload):
 
 def test_every_cut_of_a_native_stream_is_noticed():
     stream = native("Hel") + native("lo") + native_last()
-    whole = len(stream) - 2
-    for cut in range(whole):
+    full = len(stream) - 2
+    for cut in range(full):
         with pytest.raises(StreamCutOffError):
             decode(stream[:cut])
-    assert reply_of(stream[:whole]).text == "Hello"
+    assert reply_of(stream[:full]).text == "Hello"
 
 
 def test_folding_nothing_gives_one_empty_answer():

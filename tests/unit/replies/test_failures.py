@@ -272,7 +272,7 @@ def test_the_code_of_openai_for_an_overflow_is_known():
     ("status", "words", "reached"),
     [(502, "Bad Gateway", False), (500, "proxy error: Could not establish connection", False), (500, "boom", True)],
 )
-def test_a_server_that_a_gateway_did_not_reach_is_told_from_one_that_failed(status, words, reached):
+def test_a_server_that_a_gateway_did_not_reach_is_distinguished_from_one_that_failed(status, words, reached):
     error = failure(status, {}, json.dumps({"error": {"message": words}}).encode(), URL)
     assert isinstance(error, ServerFaultError)
     assert error.reached is reached

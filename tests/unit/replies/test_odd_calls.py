@@ -16,7 +16,7 @@ def streamed(*deltas):
     return fold_chat([*made, *decoder.close()])
 
 
-def whole(name, arguments):
+def one_call(name, arguments):
     return {"tool_calls": [{"function": {"name": name, "arguments": arguments}}]}
 
 
@@ -24,23 +24,23 @@ def calls(reply):
     return [(call.name, call.arguments) for call in reply.tool_calls]
 
 
-def test_whole_calls_with_neither_id_nor_number_are_calls_of_their_own():
-    reply = streamed(whole("a", '{"x": 1}'), whole("b", "{}"), whole("b", "{}"))
+def test_complete_calls_with_neither_id_nor_number_are_calls_of_their_own():
+    reply = streamed(one_call("a", '{"x": 1}'), one_call("b", "{}"), one_call("b", "{}"))
     assert calls(reply) == [("a", '{"x": 1}'), ("b", "{}"), ("b", "{}")]
     assert len({call.id for call in reply.tool_calls}) == 3
 
 
 def test_pieces_of_a_call_without_a_number_stay_together():
     more = {"tool_calls": [{"function": {"arguments": "1}"}}]}
-    assert calls(streamed(whole("a", '{"x": '), more, whole("b", "{}"))) == [("a", '{"x": 1}'), ("b", "{}")]
+    assert calls(streamed(one_call("a", '{"x": '), more, one_call("b", "{}"))) == [("a", '{"x": 1}'), ("b", "{}")]
     named = {"tool_calls": [{"index": 0, "function": {"name": "a", "arguments": "{}"}}]}
     again = {"tool_calls": [{"index": 0, "function": {"name": "a", "arguments": ""}}]}
     assert calls(streamed(named, again)) == [("a", "{}")]
 
 
 def test_arguments_may_be_an_object_and_content_a_list():
-    reply = streamed({"content": [{"type": "text", "text": "Hi"}, " there"]}, whole("a", {"x": "\u00e9"}))
+    reply = streamed({"content": [{"type": "text", "text": "Hi"}, " there"]}, one_call("a", {"x": "\u00e9"}))
     assert (reply.content, calls(reply)) == ("Hi there", [("a", '{"x": "\u00e9"}')])
-    message = {"content": [{"type": "text", "text": "Hi"}], **whole("a", {"x": 1})}
+    message = {"content": [{"type": "text", "text": "Hi"}], **one_call("a", {"x": 1})}
     reply = chat_reply({"choices": [{"message": message}]})
     assert (reply.content, calls(reply)) == ("Hi", [("a", '{"x": 1}')])

@@ -37,7 +37,7 @@ def test_an_event_with_nothing_but_new_fields_is_a_delta():
     assert delta.raw["choices"][0]["delta"] == {"audio": {"id": 1}}
 
 
-def test_a_whole_reply_keeps_its_body():
+def test_an_unstreamed_reply_keeps_its_body():
     body = {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}], "new": 1}
     assert chat_reply(body).raw == body
 

@@ -43,7 +43,7 @@ NATIVE = {"index": 0, "content": "Hi", "tokens": [7, 8], "id_slot": 0, "stop": T
           "completion_probabilities": [{"token": "Hi", "logprob": -1.0}]}  # fmt: skip
 
 
-def decode_whole(body, pieces=1):
+def decode_body(body, pieces=1):
     request = ChatRequest(messages=[{"role": "user", "content": "x"}], extra_body={"stream": False})
     return decoded(decoder_of(stream_chat(ServerSettings(), request)), body, pieces)
 
@@ -94,14 +94,14 @@ def test_calls_without_ids_get_different_ones():
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 7, 300])
-def test_a_whole_chat_reply_becomes_deltas_that_fold_back(pieces):
-    deltas = decode_whole(REPLY, pieces)
+def test_an_unstreamed_chat_reply_becomes_deltas_that_fold_back(pieces):
+    deltas = decode_body(REPLY, pieces)
     assert fold_chat(deltas) == chat_reply(REPLY)
 
 
-def test_several_whole_answers_fold_back_with_the_usage_of_the_first():
+def test_several_unstreamed_answers_fold_back_with_the_usage_of_the_first():
     two = {**REPLY, "choices": [*REPLY["choices"], {"index": 1, "finish_reason": "stop", "message": {"content": "b"}}]}
-    assert fold_chat(decode_whole(two)) == chat_reply(two)
+    assert fold_chat(decode_body(two)) == chat_reply(two)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_several_whole_answers_fold_back_with_the_usage_of_the_first():
 )  # fmt: skip
 def test_a_body_that_is_no_reply_is_malformed(body):
     with pytest.raises(MalformedReplyError):
-        decode_whole(body)
+        decode_body(body)
     with pytest.raises(MalformedReplyError):
         decode_completion(body)
 
@@ -122,7 +122,7 @@ def test_an_error_at_200_is_that_error():
     error = {
         "error": {"code": 400, "type": "exceed_context_size_error", "message": "m", "n_prompt_tokens": 9, "n_ctx": 8}
     }
-    for decode in (decode_whole, decode_completion):
+    for decode in (decode_body, decode_completion):
         with pytest.raises(ContextOverflowError) as caught:
             decode(error)
         assert (caught.value.n_prompt_tokens, caught.value.n_ctx) == (9, 8)
@@ -152,7 +152,7 @@ def test_an_openai_completion():
 
 
 @pytest.mark.parametrize("body", [NATIVE, [NATIVE, {**NATIVE, "index": 1}], {"choices": [{"text": "a", "index": 0}]}])
-def test_a_whole_completion_becomes_deltas_that_fold_back(body):
+def test_an_unstreamed_completion_becomes_deltas_that_fold_back(body):
     assert fold_completion(decode_completion(body)) == completion_reply(body)
 
 

@@ -129,7 +129,7 @@ def test_progress_of_the_prompt_comes_as_deltas():
 # -- several answers
 
 
-def test_interleaved_answers_are_told_apart_whichever_comes_first():
+def test_interleaved_answers_are_separated_whichever_comes_first():
     reply = reply_of(
         text("b1", index=1), text("a1"), text("c", index=2), text("b2", index=1), chunk(finish="stop", index=1),
         text("a2"), chunk(finish="length"), chunk(finish="stop", index=2), DONE,
@@ -197,7 +197,7 @@ def test_calls_of_two_answers_without_ids_differ_too():
     assert [choice.tool_calls[0].name for choice in reply.choices] == ["f", "f"]
 
 
-def test_whole_calls_in_one_delta_without_indices():
+def test_complete_calls_in_one_delta_without_indices():
     calls = [{"id": name, "function": {"name": name, "arguments": "{}"}} for name in ("a", "b")]
     reply = reply_of(chunk({"tool_calls": calls}), chunk(finish="tool_calls"), DONE)
     assert [one.name for one in reply.tool_calls] == ["a", "b"]
@@ -324,12 +324,12 @@ def test_deltas_are_the_same_under_every_split(pieces, cuts):
 @given(st.lists(st.tuples(st.integers(0, 2), WORDS), max_size=20))
 def test_concatenating_a_choices_deltas_gives_its_text(parts):
     reply = reply_of(*(text(word, index=index) for index, word in parts), chunk(finish="stop"), DONE)
-    whole = {0: "", **{index: "" for index, word in parts if word}}
+    full = {0: "", **{index: "" for index, word in parts if word}}
     for index, word in parts:
         if word:
-            whole[index] += word
+            full[index] += word
     first = {parts[0][0]: ""} if parts else {}
-    assert [choice.content for choice in reply.choices] == [text for _, text in sorted({**first, **whole}.items())]
+    assert [choice.content for choice in reply.choices] == [text for _, text in sorted({**first, **full}.items())]
 
 
 def test_folding_nothing_gives_one_empty_answer():

@@ -95,7 +95,7 @@ def test_a_thought_and_text_in_one_event_become_two_deltas():
     assert (second.reasoning_content, second.content, second.start) == ("", "Hello", None)
 
 
-def test_a_server_that_tells_them_apart_is_believed():
+def test_a_server_that_separates_them_is_believed():
     deltas = decode(chunk({"reasoning_content": "Hm"}), text("<think>x</think>"), chunk(finish="stop"), DONE)
     assert (fold_chat(deltas).reasoning_content, fold_chat(deltas).content) == ("Hm", "<think>x</think>")
 
@@ -119,7 +119,7 @@ def test_who_asks_for_the_raw_text_gets_it():
     assert (raw.reasoning_content, raw.content) == ("", "<think>Hm</think>Hello")
 
 
-def test_a_whole_reply_is_told_apart_too():
+def test_an_unstreamed_reply_is_separated_too():
     body = (
         b'{"choices": [{"message": {"content": "<think>Hm</think>\\n\\nHello"}, "finish_reason": "stop"}], "id": "x"}'
     )
@@ -129,7 +129,7 @@ def test_a_whole_reply_is_told_apart_too():
     assert (reply.reasoning_content, reply.content, reply.finish_reason, reply.start.id) == ("Hm", "Hello", "stop", "x")
 
 
-def test_what_had_come_before_a_cut_is_told_apart():
+def test_what_had_come_before_a_cut_is_separated():
     decoder = decoder_of(stream_chat(ServerSettings(), ChatRequest(messages=MESSAGES)))
     decoder.feed(text("<think>Hm</think>Hel"))
     with pytest.raises(StreamCutOffError) as caught:

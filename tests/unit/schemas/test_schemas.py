@@ -220,7 +220,7 @@ def test_a_condition_lets_its_properties_be_given():
     assert cleaned(schema)["properties"] == {"k": TEXT, "more": TEXT}
 
 
-def test_repairs_tell_the_tool_and_the_path():
+def test_repairs_name_the_tool_and_the_path():
     _, repairs = clean_tools(
         [tool("find", {"type": "object", "properties": {"q": {"type": "string", "pattern": "a"}}})]
     )
@@ -358,10 +358,10 @@ _VALUES = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(_SCHEMAS, _VALUES)
 def test_a_cleaned_schema_takes_what_the_original_takes(schema, value):
-    whole = {"allOf": [schema], "$defs": {"D": {"type": "object", "properties": {"d": TEXT}}}}
-    if jsonschema.Draft202012Validator(whole).is_valid(value):
+    full = {"allOf": [schema], "$defs": {"D": {"type": "object", "properties": {"d": TEXT}}}}
+    if jsonschema.Draft202012Validator(full).is_valid(value):
         # A pattern in the cleaned schema is one over JSON text: compared in the tests of patterns.
-        jsonschema.Draft202012Validator(without_patterns(cleaned(whole))).validate(value)
+        jsonschema.Draft202012Validator(without_patterns(cleaned(full))).validate(value)
 
 
 def without_patterns(schema):

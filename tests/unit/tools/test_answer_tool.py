@@ -43,7 +43,7 @@ def test_without_a_choice_of_tools_the_server_holds_the_answer_itself():
 
 
 @pytest.mark.parametrize("choice", ["any", "Weather"])
-def test_where_a_call_is_required_the_form_is_left_out_and_that_is_told(choice):
+def test_where_a_call_is_required_the_form_is_left_out_and_a_repair_says_so(choice):
     request, chosen, repairs = asked(choice=choice)
     assert (request.params, request.tools, chosen.answer) == ({"temperature": 0}, [TOOL], None)
     assert [repair.name for repair in repairs] == ["answer_tool"]

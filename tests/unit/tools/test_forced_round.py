@@ -132,7 +132,7 @@ def test_the_model_goes_on_from_its_text_and_the_roles_alternate():
     assert [message["role"] for message in after.messages] == ["user", "tool", "user"]
 
 
-def test_a_template_without_tools_is_told_of_them_in_words():
+def test_a_template_without_tools_gets_them_in_words():
     request = ChatRequest(messages=[USER])
     text_ = forced_request(request, [tool("add"), tool("sub")], tools_in_text=True).messages[-1]["content"]
     assert '{"name": "add", "parameters": {"type": "object"}}' in text_

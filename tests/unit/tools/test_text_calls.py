@@ -108,16 +108,16 @@ def passed(pieces, *, take, thinking=(), calls=(), finish="stop"):
 @pytest.mark.parametrize("text", FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_a_call_in_the_text_becomes_a_call_however_the_stream_is_split(text, size):
-    whole = f"Let me look.\n{text}" if not text.startswith(("{", "```")) else text
-    _, reply = passed([whole[at : at + size] for at in range(0, len(whole), size)], take=True)
+    full = f"Let me look.\n{text}" if not text.startswith(("{", "```")) else text
+    _, reply = passed([full[at : at + size] for at in range(0, len(full), size)], take=True)
     assert [(c.name, json.loads(c.arguments)) for c in reply.tool_calls] == [("get_weather", ARGS)]
-    assert reply.content.strip() == ("Let me look." if whole != text else "")
+    assert reply.content.strip() == ("Let me look." if full != text else "")
     assert (reply.finish_reason, reply.start.repairs[0].name) == ("tool_calls", "text_call")
     assert len({call.id for call in reply.tool_calls} - {""}) == 1
 
 
 @pytest.mark.parametrize("text", FORMATS.values(), ids=FORMATS)
-def test_a_call_in_the_text_is_told_and_left_as_it_is_by_default(text):
+def test_a_call_in_the_text_is_reported_and_left_as_it_is_by_default(text):
     pieces = list(text)
     deltas, reply = passed(pieces, take=False)
     assert (reply.content, reply.tool_calls, reply.finish_reason) == (text, (), "stop")

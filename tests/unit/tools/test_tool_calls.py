@@ -63,7 +63,7 @@ def test_a_name_that_grows_is_waited_for():
     assert names(reply) == []
 
 
-def test_an_unknown_tool_is_told_and_left_for_the_agent():
+def test_an_unknown_tool_is_reported_and_left_for_the_agent():
     reply = checked(role(), call(0, "", id="A", name="rm"), *ends())
     assert [c.name for c in reply.tool_calls] == ["rm"]
     assert names(reply) == ["unknown_tool"]
@@ -102,7 +102,7 @@ def test_a_call_without_an_id_has_one_that_is_legal_everywhere(given):
     assert again.id != made.id, "though the server gives every reply the same id"
 
 
-def test_calls_that_all_have_the_number_0_are_told_apart_by_their_ids():
+def test_calls_that_all_have_the_number_0_are_separated_by_their_ids():
     events = [
         role(), call(0, '{"a"', id="A", name="add"), call(0, ":1}"), call(0, '{"b"', id="B", name="get_weather"),
         call(0, ":2}"), call(0, "{}", id="C", name="add"), *ends(),
@@ -132,7 +132,7 @@ def test_a_demanded_call_that_did_not_come_is_an_error_with_the_text_and_the_rea
     assert isinstance(error, ValueError)
 
 
-def test_the_end_is_not_told_before_it_is_known_to_be_the_end():
+def test_the_finish_reason_is_held_back_until_it_is_known_to_be_the_end():
     """Another round may follow, and its end is the end of the reply."""
     decoder = Pipeline(ChatStreamDecoder(), [ToolCallFilter(CallRules(names=frozenset(), forced="required"))])
     deltas = [delta for event in (role(), text("Hm."), *ends("stop")) for delta in decoder.feed(event)]

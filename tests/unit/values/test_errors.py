@@ -34,7 +34,7 @@ OWN = {
 }
 
 
-def whole(cls):
+def with_details(cls):
     error = cls("it failed", **DETAILS, **OWN.get(cls, {}))
     error.earlier = (ServerLoadingError("first"), ServerBusyError("then", retry_after=1))
     error.partial = ChatReply((ChatChoice("so far"),))
@@ -44,7 +44,7 @@ def whole(cls):
 @pytest.mark.parametrize("cls", CLASSES)
 @pytest.mark.parametrize("again", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
 def test_every_error_survives_a_pickle_and_a_copy(cls, again):
-    error = whole(cls)
+    error = with_details(cls)
     other = again(error)
     assert type(other) is cls
     assert str(other) == str(error)
@@ -55,7 +55,7 @@ def test_every_error_survives_a_pickle_and_a_copy(cls, again):
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_the_text_has_what_where_and_the_way_out(cls):
-    text = str(whole(cls))
+    text = str(with_details(cls))
     for part in ("it failed", "HTTP 418", "http://host/v1", "do that", "2 earlier", "first"):
         assert part in text
     assert str(cls("only this")) == "only this"
@@ -98,7 +98,7 @@ def test_recast_gives_the_same_error_as_a_class_that_a_framework_knows(cls):
         try:
             raise OSError("below")
         except OSError as below:
-            raise whole(cls) from below
+            raise with_details(cls) from below
     except LlamaServerError as error:
         other = error.recast(theirs)
         assert isinstance(other, theirs)

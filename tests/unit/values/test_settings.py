@@ -117,12 +117,12 @@ def test_shown_addresses_have_no_credentials(url, shown):
 def test_the_error_for_a_bad_base_url_shows_no_password(bad):
     with pytest.raises(ValueError, match="base_url") as caught:
         ServerSettings(base_url=bad)
-    told = []
+    messages = []
     error: BaseException | None = caught.value
     while error is not None:
-        told.append(str(error))
+        messages.append(str(error))
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    assert "secret" not in " ".join(told)
+    assert "secret" not in " ".join(messages)
 
 
 @given(*[st.text(max_size=6)] * 4, st.sampled_from(["http://", "https://", ""]))

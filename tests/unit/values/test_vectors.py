@@ -77,7 +77,7 @@ class TestShorten:
         assert shorten([[0.3, 0.4, 0.5]], 2, normalize=False) == [[0.3, 0.4]]
 
     @pytest.mark.parametrize("dimensions", [None, 3])
-    def test_whole_vectors_are_not_copied(self, dimensions):
+    def test_full_vectors_are_not_copied(self, dimensions):
         vectors = [[0.3, 0.4, 0.5]]
         assert shorten(vectors, dimensions, normalize=True) is vectors
 

@@ -39,7 +39,7 @@ PLAIN = payload(text("Hi"))
         (call(0, "1", id="x"), piece_of_call("1"), call(0, "2", id="x"), piece_of_call("2")),
     ],
 )  # fmt: skip
-def test_an_event_like_another_is_read(model, delta, other, expected):
+def test_an_event_that_fits_the_template_is_read(model, delta, other, expected):
     assert reader_like(payload(model), delta)(payload(other)) == expected
 
 
@@ -51,7 +51,7 @@ def test_an_event_like_another_is_read(model, delta, other, expected):
      PLAIN[:-2], PLAIN[1:]],
     ids=range(15),
 )  # fmt: skip
-def test_what_is_not_like_it_is_left_to_the_parser(other):
+def test_what_does_not_fit_the_template_is_left_to_the_parser(other):
     assert reader_like(PLAIN, ChatDelta("Hi"))(payload(other)) is None
 
 
@@ -70,7 +70,7 @@ def test_what_is_not_like_it_is_left_to_the_parser(other):
         (event({**TOP, "choices": [{"index": 1, "delta": {}}, *json.loads(PLAIN)["choices"]]}), ChatDelta("Hi")),
     ],
 )
-def test_what_says_more_than_a_text_is_no_model(model, delta):
+def test_what_says_more_than_a_text_is_no_template(model, delta):
     assert reader_like(payload(model), delta) is None
 
 
@@ -115,7 +115,7 @@ runs = st.lists(pieces_of_text | pieces_of_calls | odd, max_size=6).flatmap(
 
 
 @given(runs | st.lists(pieces_of_text | odd, max_size=30))
-def test_the_whole_stream_means_the_same(pieces):
+def test_a_stream_means_the_same_with_and_without_the_fast_path(pieces):
     assert outcome(ChatStreamDecoder(), pieces) == outcome(Parsing(), pieces)
 
 
