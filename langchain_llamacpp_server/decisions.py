@@ -48,7 +48,7 @@ class LlamaServerDecisions(OpenAINames, DecisionFields, BaseDecisionModel):
         >>> model.invoke({"state": "My parcel is late.", "questions": {"team": team}}).choices["team"]  # doctest: +SKIP
 
     Works with `ModelRouterMiddleware`, `AutoModeMiddleware` and anything else that takes a `BaseDecisionModel`. A state
-    may hold messages at any depth; images in it are sent as images (engine `logits`). `Box` questions are refused.
+    may hold messages at any depth; images in it are sent as images. `Box` questions are refused.
     Awaited calls are native. Several questions about one state belong into one call: they share its prompt in the
     server's cache.
     """

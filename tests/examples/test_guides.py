@@ -25,7 +25,9 @@ def test_llamaindex(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert "4711" in names["response"].source_nodes[0].text
     assert 0 <= names["response"].source_nodes[0].score <= 1
     assert "Ada" in capsys.readouterr().out
-    for ours in ("llm", "embed_model", "rerank"):
+    assert 0 < names["chosen"].selections[0].score <= 1
+    assert 0 <= names["graded"][0].score <= 1
+    for ours in ("llm", "embed_model", "rerank", "selector", "grade", "judge"):
         names[ours].close()
     names["reacting"].llm.close()
 
@@ -42,6 +44,7 @@ def test_langchain(run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert isinstance(names["person"], names["Person"])
     assert "4711" in names["best"][0].page_content
     assert 0 <= names["best"][0].metadata["relevance_score"] <= 1
+    assert sum(names["decided"].choices["team"].probabilities.values()) == pytest.approx(1)
     assert names["text"].strip()
     assert isinstance(names["made"], names["ChatLlamaServer"])
 

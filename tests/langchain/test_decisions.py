@@ -109,6 +109,26 @@ def test_what_can_not_be_asked_is_langchains_error_and_ours(model: LlamaServerDe
         model.invoke({"state": "word " * 3000, "questions": QUESTIONS})
 
 
+async def test_one_input_of_a_batch_that_fails_leaves_the_others_their_answers(model: LlamaServerDecisions) -> None:
+    good: Any = {"state": "x", "questions": QUESTIONS}
+    inputs: list[Any] = [
+        good,
+        {"state": "word " * 20000, "questions": QUESTIONS},
+        {"state": "x", "questions": {}},
+        good,
+    ]
+    expected = model.invoke(good).answers
+    for found in (
+        model.batch(inputs, return_exceptions=True),
+        await model.abatch(inputs, return_exceptions=True),
+    ):
+        assert [found[0].answers, found[3].answers] == [expected] * 2
+        assert isinstance(found[1], core.ContextOverflowError)
+        assert isinstance(found[2], core.ModelInvalidRequestError)
+    with pytest.raises(core.ModelInvalidRequestError):
+        model.batch([good, inputs[2]])
+
+
 def test_a_misspelt_argument_is_an_error() -> None:
     with pytest.raises(ValueError, match="did you mean"):
         LlamaServerDecisions(rotation=2)  # type: ignore[call-arg]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from llama_index.core.base.response.schema import Response
-from llama_index.core.evaluation import FaithfulnessEvaluator
+from llama_index.core.evaluation import FaithfulnessEvaluator, RelevancyEvaluator
 from llama_index.core.query_engine import CustomQueryEngine, RouterQueryEngine
 from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.core.tools import QueryEngineTool
@@ -82,11 +82,12 @@ async def test_passages_are_scored_by_the_probability_of_yes(server: LocalServer
     assert rerank.postprocess_nodes([], query_str="q") == []
 
 
+@pytest.mark.parametrize("kind", [FaithfulnessEvaluator, RelevancyEvaluator])
 @pytest.mark.parametrize(("no", "passes"), [(0.02, True), (0.2, False)])
-async def test_an_evaluator_of_the_core_asks_yes_or_no(tmp_path: Any, no: float, passes: bool) -> None:
+async def test_an_evaluator_of_the_core_asks_yes_or_no(tmp_path: Any, no: float, passes: bool, kind: Any) -> None:
     path = build_table(tmp_path / "table.gguf", {"\n": {**FIRST, "n": no}})
     with LocalServer(path, ctx_size=8192, parallel=1, threads=1, warmup=False) as server:
-        evaluator = FaithfulnessEvaluator(llm=LlamaServerYesNo(base_url=server.base_url))
+        evaluator = kind(llm=LlamaServerYesNo(base_url=server.base_url))
         found = await evaluator.aevaluate_response(
             query="q", response=Response("It is late.", source_nodes=[NodeWithScore(node=TextNode(text="It is late."))])
         )

@@ -77,6 +77,14 @@ SAID = {
         "context window: 4096",
     ],
     "08-performance": ["predicted_per_second", "Figure", "of 4"],
+    "09-decisions": [
+        "sum over the teams: 1.000",
+        "tokens generated: 3",
+        "of 9 before",
+        "Hm.                                      ->",
+        "The passage that answers is number",
+        "Figure",
+    ],
 }
 
 

@@ -57,6 +57,8 @@ QUESTIONS = {
     "api key": "security/",
     "timeout": "waiting-and-faults/",
     "architecture": "architecture/",
+    "probabilities": "decisions/",
+    "route an agent": "decisions/",
 }
 
 
