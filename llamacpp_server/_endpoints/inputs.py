@@ -105,19 +105,22 @@ def _check_value(value: object, place: str, wanted: tuple[str, ...]) -> None:
                 if not isinstance(key, str):
                     raise wrong(f"a key of {place}", "a text", key)
             check_depth(value, place)
-        if isinstance(value, list | tuple):
-            inner = kind.partition("[")[2].removesuffix("]") if _lists(wanted) == 1 else ""
-            if _head(inner) in _OBJECTS:
-                _list_of_objects(value, place)
-            elif inner == "str":
-                check_list(value, place, (str,))
-            else:
-                check_depth(value, place)
+        if isinstance(value, list | tuple | set | frozenset):
+            _check_items(list(value), place, kind.partition("[")[2].removesuffix("]") if _lists(wanted) == 1 else "")
         return
     if any(_head(kind) == "Sequence" and _head(kind[9:-1]) in _OBJECTS for kind in wanted):
         raise wrong(place, "a list of objects", value)
     words = dict.fromkeys(_ANNOTATED[_head(kind)][1] for kind in wanted if kind != "None")
     raise wrong(place, " or ".join(words), value)
+
+
+def _check_items(values: list[Any], place: str, wanted: str) -> None:
+    if _head(wanted) in _OBJECTS:
+        _list_of_objects(values, place)
+    elif wanted == "str":
+        check_list(values, place, (str,))
+    else:
+        check_depth(values, place)
 
 
 def check_mapping(value: object, place: str) -> None:
@@ -137,17 +140,28 @@ def check_chat(request: ChatRequest) -> None:
     """
     check_request(request, ChatRequest)
     _list_of_objects(request.messages, "messages")
-    for number, message in enumerate(request.messages):
-        if not _is_text(message):
-            _check_message(message, f"messages[{number}]")
-    if not request.tools:
-        return
-    _list_of_objects(request.tools, "tools")
-    for number, tool in enumerate(request.tools):
+    for at, said in enumerate(request.messages):
+        if not _is_text(said):
+            _check_message(said, f"messages[{at}]")
+    if request.tools:
+        _check_tools(request.tools, "tools")
+    # Sent as they are, over those of the request, and read by our own code as those are.
+    if "messages" in request.extra_body:
+        messages: Any = request.extra_body["messages"]
+        _list_of_objects(messages, "extra_body.messages")
+        for number, message in enumerate(messages):
+            _check_message(message, f"extra_body.messages[{number}]")
+    if request.extra_body.get("tools"):
+        _check_tools(request.extra_body["tools"], "extra_body.tools")
+
+
+def _check_tools(tools: Any, place: str) -> None:
+    _list_of_objects(tools, place)
+    for number, tool in enumerate(tools):
         if not isinstance(tool.get("function"), Mapping):
-            raise wrong(f"tools[{number}].function", "an object", tool.get("function"))
-        check_text(tool["function"].get("name"), f"tools[{number}].function.name")
-        check_depth(tool, f"tools[{number}]")
+            raise wrong(f"{place}[{number}].function", "an object", tool.get("function"))
+        check_text(tool["function"].get("name"), f"{place}[{number}].function.name")
+        check_depth(tool, f"{place}[{number}]")
 
 
 def _is_text(message: Mapping[str, Any]) -> bool:
@@ -186,6 +200,9 @@ def check_completion(request: CompletionRequest | InfillRequest) -> None:
         for name in ("prefix", "suffix"):
             if not isinstance(getattr(request, name), str):
                 raise wrong(name, "a text", getattr(request, name))
+        for number, pair in enumerate(request.extra):
+            if not isinstance(pair, tuple | list) or [type(text) for text in pair] != [str, str]:
+                raise wrong(f"extra[{number}]", "a pair of a file's name and its text", pair)
 
 
 def check_list(values: Any, what: str, kinds: tuple[type, ...]) -> None:

@@ -45,8 +45,6 @@ REQUESTS = {
     "MessagesRequest": MessagesRequest(messages=[USER]), "EmbedRequest": EmbedRequest(inputs=["x"]),
     "RankRequest": RankRequest(query="q", documents=["x"]),
 }  # fmt: skip
-# Methods of which not all arguments are checked yet.
-UNCHECKED = {"chat", "create_message", "infill", "stream_infill", "choice_probabilities"}
 # What decides whether anything is sent at all, or is a callable.
 LEFT_OUT = {"timeout"}
 NESTED = {
@@ -135,7 +133,7 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr("llamacpp_server.transport.shells.time.sleep", lambda seconds: None)
 
 
-@pytest.mark.parametrize("name", sorted(public_methods() - {"batch_file", "close", "with_settings"} - UNCHECKED))
+@pytest.mark.parametrize("name", sorted(public_methods() - {"batch_file", "close", "with_settings"}))
 def test_any_value_of_a_caller_is_sent_or_refused_by_a_typed_error(name):
     server, faults = StandIn(), {}
     replies = CALLS[name][1]
