@@ -13,7 +13,9 @@ from llamacpp_server import ChatRequest, ServerInfo
 from llamacpp_server.info import media_of
 from llamacpp_server.integration import (
     Thinking,
+    object_of,
     read_timeouts,
+    stop_texts,
     thinking_params,
 )
 from llamacpp_server.sampling import SAMPLING_FIELDS, merged_params
@@ -87,13 +89,13 @@ def prepare(
     given = CHAT_CALLS.call(kwargs)
     given.pop("stream", None)
     if stop is not None:
-        given["stop"] = list(stop)
+        given["stop"] = stop_texts(stop)
     stream_usage, own_class = _stream_usage(given, defaults), answer_class(given.get("response_format"))
     check, schema_shown = given.pop("check_forced_call", True), given.pop("schema_in_prompt", False)
     tools = wire_tools(given.pop("tools", None) or (), given.pop("strict", None))
     choice = given.pop("tool_choice", None)
     parallel, model = given.pop("parallel_tool_calls", None), given.pop("model", None)
-    extra_body = {**defaults.extra_body, **(given.pop("extra_body", None) or {})}
+    extra_body = {**defaults.extra_body, **object_of(given.pop("extra_body", None), "extra_body")}
     settings = call_settings(given)
     thinking = given.pop("thinking", defaults.thinking)
     params = thinking_params(thinking, info or ServerInfo(), _params(given, defaults, extra_body))

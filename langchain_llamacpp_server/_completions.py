@@ -17,6 +17,7 @@ from llamacpp_server import (
     Timings,
     Usage,
 )
+from llamacpp_server.integration import object_of, stop_texts
 from llamacpp_server.sampling import merged_params
 
 from ._arguments import LLM_CALLS
@@ -90,10 +91,10 @@ def read_call(
     given = LLM_CALLS.call(kwargs)
     given.pop("stream", None)
     if stop is not None:
-        given["stop"] = list(stop)
+        given["stop"] = stop_texts(stop)
     return CompletionCall(
         model=given.pop("model", None) or model,
-        extra_body={**extra_body, **(given.pop("extra_body", None) or {})},
+        extra_body={**extra_body, **object_of(given.pop("extra_body", None), "extra_body")},
         suffix=given.pop("suffix", suffix),
         input_extra=given.pop("input_extra", None) or (),
         settings=call_settings(given),

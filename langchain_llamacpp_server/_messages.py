@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from langchain_core.messages import (
 )
 
 from llamacpp_server import BadRequestError
+from llamacpp_server.integration import as_json
 from llamacpp_server.wire import MessageDict
 
 from ._content import STRUCTURAL, Part, part, result_part, text_part
@@ -151,7 +151,7 @@ def _calls(message: AIMessage) -> Iterator[dict[str, Any]]:
 
 
 def _call(call_id: str | None, name: str, args: Any) -> dict[str, Any]:
-    arguments = args if isinstance(args, str) else json.dumps(args, ensure_ascii=False)
+    arguments = args if isinstance(args, str) else as_json(args, f"the arguments of a call of {name}")
     call: dict[str, Any] = {"type": "function", "function": {"name": name, "arguments": arguments}}
     if call_id:
         call["id"] = call_id

@@ -12,6 +12,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.json import parse_partial_json
 
 from llamacpp_server import BadRequestError
+from llamacpp_server.integration import list_of
 from llamacpp_server.wire import ToolDict
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def wire_tools(tools: Sequence[ToolLike], strict: bool | None = None) -> list[To
     Raises:
         BadRequestError: For a tool that only another provider's servers have.
     """
-    return [_wire_tool(tool, strict) for tool in tools]
+    return [_wire_tool(tool, strict) for tool in list_of(tools, "tools")]
 
 
 def _wire_tool(tool: ToolLike, strict: bool | None) -> ToolDict:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from llamacpp_server.integration import (
     RankFields,
+    list_of,
 )
 
 from ._argument_names import OpenAINames
@@ -87,7 +88,9 @@ class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
             NotSupportedError: When the server runs without `--reranking`.
         """
         manager = CallbackManager.configure(inheritable_callbacks=callbacks)
-        run = manager.on_chain_start(None, {"query": query, "documents": list(documents)}, name=type(self).__name__)
+        run = manager.on_chain_start(
+            None, {"query": query, "documents": list_of(documents, "documents", Document)}, name=type(self).__name__
+        )
         try:
             found = _ranked(documents, self.rerank(documents, query))
         except BaseException as error:
@@ -101,7 +104,7 @@ class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
     ) -> list[Document]:
         """Async version of `compress_documents`."""
         manager = AsyncCallbackManager.configure(inheritable_callbacks=callbacks)
-        inputs = {"query": query, "documents": list(documents)}
+        inputs = {"query": query, "documents": list_of(documents, "documents", Document)}
         run = await manager.on_chain_start(None, inputs, name=type(self).__name__)
         try:
             found = _ranked(documents, await self.arerank(documents, query))
@@ -113,7 +116,8 @@ class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
 
 
 def _texts(documents: Sequence[str | Document]) -> list[str]:
-    return [document.page_content if isinstance(document, Document) else document for document in documents]
+    given = list_of(documents, "documents", (str, Document))
+    return [document.page_content if isinstance(document, Document) else document for document in given]
 
 
 def _as_dict(ranking: Ranking) -> dict[str, Any]:

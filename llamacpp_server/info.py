@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Literal, Self
@@ -191,4 +191,5 @@ def media_of(messages: Iterable[MessageDict]) -> set[Medium]:
     """Which media the messages hold, but for tool results: a model that can't read those gets notes in their place."""
     contents = (message.get("content") for message in messages if message.get("role") not in ("tool", "function"))
     parts = (part for content in contents if isinstance(content, list) for part in content)
-    return {_PART_MEDIA[kind] for part in parts if (kind := part.get("type", "")) in _PART_MEDIA and part.get(kind)}
+    known = (part for part in parts if isinstance(part, Mapping) and isinstance(part.get("type", ""), str))
+    return {_PART_MEDIA[kind] for part in known if (kind := part.get("type", "")) in _PART_MEDIA and part.get(kind)}

@@ -29,6 +29,7 @@ from llama_index.core.base.llms.types import (
 )
 
 from llamacpp_server import BadRequestError
+from llamacpp_server.integration import list_of
 from llamacpp_server.wire import AudioSourceDict, ContentPartDict, MessageDict, ToolCallDict
 
 __all__ = ["to_wire"]
@@ -58,7 +59,7 @@ def to_wire(messages: Sequence[ChatMessage], *, replay_thinking: bool) -> list[M
     """
     wire: list[MessageDict] = []
     unanswered: list[str] = []
-    for number, message in enumerate(messages):
+    for number, message in enumerate(list_of(messages, "messages", ChatMessage)):
         role = _ROLES.get(message.role, message.role.value)
         converted: MessageDict = {"role": role, "content": _content(message.blocks, result=role == "tool")}
         if role == "assistant":

@@ -10,7 +10,8 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools.types import BaseTool
 from pydantic_core import from_json
 
-from llamacpp_server import ToolCall
+from llamacpp_server import BadRequestError, ToolCall
+from llamacpp_server.integration import list_of
 from llamacpp_server.wire import ToolDict
 
 from ._errors import UnusableReplyError, why_it_ended
@@ -31,6 +32,8 @@ def tool_dict(tool: BaseTool | Mapping[str, Any]) -> ToolDict:
     """A tool as the server takes it. The name stays as it is: `tool_by_name` lookups of the core use that one."""
     if isinstance(tool, Mapping):
         return cast(ToolDict, tool)
+    if not isinstance(tool, BaseTool):
+        raise BadRequestError(f"a tool must be a BaseTool or an object, not {type(tool).__name__}")
     converted = tool.metadata.to_openai_tool(skip_length_check=True)
     converted["function"]["name"] = tool.metadata.get_name()
     return cast(ToolDict, converted)
@@ -40,7 +43,7 @@ def with_user_message(
     user_msg: str | ChatMessage | None, chat_history: Sequence[ChatMessage] | None
 ) -> list[ChatMessage]:
     """The history and the new message behind it, in a list of its own."""
-    messages = list(chat_history or [])
+    messages = list_of(chat_history or [], "chat_history", ChatMessage)
     if isinstance(user_msg, str):
         messages.append(ChatMessage(role="user", content=user_msg))
     elif user_msg is not None:

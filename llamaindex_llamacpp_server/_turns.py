@@ -12,6 +12,8 @@ from llamacpp_server import ChatRequest, CompletionRequest, InfillRequest, Serve
 from llamacpp_server.info import media_of
 from llamacpp_server.integration import (
     Thinking,
+    list_of,
+    object_of,
     thinking_params,
     with_schema,
 )
@@ -51,7 +53,7 @@ class Defaults:
         """
         call = LLM_CALLS.call(kwargs)
         info = info or ServerInfo()
-        tools = [tool_dict(tool) for tool in call.pop("tools", None) or ()]
+        tools = [tool_dict(tool) for tool in list_of(call.pop("tools", None) or (), "tools")]
         choice, required = call.pop("tool_choice", None), call.pop("tool_required", False)
         choice = "required" if required and choice in (None, "auto") else choice
         parallel = call.pop("parallel_tool_calls", None)
@@ -82,7 +84,7 @@ class Defaults:
 
     def _common(self, call: dict[str, Any]) -> dict[str, Any]:
         model = call.pop("model", None)
-        extra_body = {**self.extra_body, **(call.pop("extra_body", None) or {})}
+        extra_body = {**self.extra_body, **object_of(call.pop("extra_body", None), "extra_body")}
         # A None of the call takes a field's value back: the server decides.
         params = {name: value for name, value in merged_params(self.params, call).items() if value is not None}
         return {"model": model, "extra_body": extra_body, "params": params}

@@ -20,6 +20,7 @@ from llamacpp_server import ChatRequest, Fit, InfillRequest, PromptRead, ServerS
 from llamacpp_server.integration import (
     ChatFields,
     ContextBudget,
+    list_of,
     on_event_loop,
 )
 
@@ -268,7 +269,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     ) -> dict[str, Any]:
         return {
             "messages": with_user_message(user_msg, chat_history),
-            "tools": [tool_dict(tool) for tool in tools],
+            "tools": [tool_dict(tool) for tool in list_of(tools, "tools")],
             "tool_choice": tool_choice,
             "tool_required": tool_required,
             "parallel_tool_calls": allow_parallel_tool_calls,

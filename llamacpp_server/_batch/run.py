@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -193,6 +194,9 @@ def _job(
 ) -> _Job:
     if concurrency is not None and concurrency < 1:
         raise BadRequestError(f"concurrency must be at least 1, not {concurrency}")
+    for name, path in (("source", source), ("output", output)):
+        if not isinstance(path, str | PathLike):
+            raise BadRequestError(f"{name} must be the path of a file, not {type(path).__name__}")
     if Path(source).resolve() == Path(output).resolve():
         raise BadRequestError("the output of a batch job must be another file than its input")
     job = _Job(Path(source), Journal(output, retry_errors=retry_errors), on_progress)

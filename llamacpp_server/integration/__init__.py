@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from .thinking import Thinking, thinking_params
     from .tokenizer import LlamaServerTokenizer
+    from .values import as_json, list_of, object_of, stop_texts
     from .vector_fields import EmbeddingFields, RankFields
 
 __all__ = [
@@ -82,12 +83,15 @@ __all__ = [
     "Thinking",
     "Way",
     "arun_compaction",
+    "as_json",
     "compaction",
     "find_json",
     "json_checker",
     "lazy",
+    "list_of",
     "logger",
     "named_tools",
+    "object_of",
     "on_event_loop",
     "read_timeouts",
     "require_extra",
@@ -97,6 +101,7 @@ __all__ = [
     "schema_grammar",
     "schema_of",
     "shortened",
+    "stop_texts",
     "thinking_params",
     "warn_once",
     "with_schema",
@@ -147,6 +152,7 @@ __getattr__, __dir__ = lazy(
         ),
         "thinking": ("Thinking", "thinking_params"),
         "tokenizer": ("LlamaServerTokenizer",),
+        "values": ("as_json", "list_of", "object_of", "stop_texts"),
         "vector_fields": ("EmbeddingFields", "RankFields"),
     },
 )

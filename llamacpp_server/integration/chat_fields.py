@@ -89,8 +89,8 @@ class ChatFields(SamplingFields, MediaFields, ConnectionFields):
 
     def _thinking_limits(self, call: dict[str, Any]) -> dict[str, Any]:
         seconds = call.pop("max_thinking_seconds", self.max_thinking_seconds)
-        if seconds is not None and not seconds >= 0:
-            raise BadRequestError(f"max_thinking_seconds must not be negative, got {seconds!r}")
+        if seconds is not None and not (type(seconds) in (int, float) and seconds >= 0):
+            raise BadRequestError(f"max_thinking_seconds must be a number that is not negative, got {seconds!r:.50}")
         limits: dict[str, Any] = {"max_thinking_seconds": seconds}
         if call.get("reasoning_control", self.reasoning_control):
             limits["thinking_control"] = control = ThinkingControl()

@@ -36,6 +36,7 @@ from ..errors import (
 )
 from ..settings import normalize_base_url
 from ..wire import MessageDict
+from .values import as_json
 
 __all__ = [
     "CONSTRAINTS",
@@ -102,7 +103,7 @@ def with_schema(messages: Sequence[MessageDict], schema: Mapping[str, Any] | Non
     """
     if not schema:
         return list(messages)
-    text = f"Answer with a JSON object that follows this schema:\n{json.dumps(schema, ensure_ascii=False)}"
+    text = f"Answer with a JSON object that follows this schema:\n{as_json(schema, 'the schema')}"
     first: MessageDict = messages[0] if messages else {}
     said = first.get("content")
     if first.get("role") != "system" or not isinstance(said, str):
@@ -325,7 +326,11 @@ class Attempts(Generic[T]):
         return True
 
     def _correction(self, problem: ValueError) -> str:
-        schema = "" if self._schema is None else f" It has to follow this JSON schema:\n{json.dumps(self._schema)}"
+        schema = (
+            ""
+            if self._schema is None
+            else f" It has to follow this JSON schema:\n{as_json(self._schema, 'the schema')}"
+        )
         again = "Give the whole answer again, corrected, as JSON and nothing else."
         if self.ask.way == "tool":  # words that ask for text would speak against the forced call
             again = f"Call {self._name} again, with all of its arguments, corrected."

@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from ..errors import BadRequestError
+
 if TYPE_CHECKING:
     from ..client import LlamaServerClient
 
@@ -34,6 +36,8 @@ class LlamaServerTokenizer:
 
     def __call__(self, text: str) -> list[int]:
         """Token ids of the text, without those that a prompt begins or ends with."""
+        if not isinstance(text, str):
+            raise BadRequestError(f"text must be a text, not {type(text).__name__}")
         known = self._known.get(text)
         if known is None:
             known = self._client.tokenize(text)
