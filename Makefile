@@ -85,6 +85,7 @@ lint: $(VENV)/.dev ## style, types and the placement rules
 	$(BIN)/ruff format --check .
 	$(BIN)/python scripts/generate_client.py --check
 	$(BIN)/mypy
+	$(BIN)/mypy tests
 	$(BIN)/lint-imports
 
 format: $(VENV)/.dev

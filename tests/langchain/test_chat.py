@@ -72,8 +72,8 @@ async def test_calls_are_the_same_in_all_ways(llm: ChatLlamaServer) -> None:
 def test_every_chunk_is_tagged_and_only_the_last_is_last(llm: ChatLlamaServer, text: str) -> None:
     *chunks, last = llm.bind_tools([get_weather]).stream(text)
     assert {chunk.response_metadata["model_provider"] for chunk in [*chunks, last]} == {"llamacpp-server"}
-    assert {chunk.chunk_position for chunk in chunks} == {None}
-    assert last.chunk_position == "last"
+    assert {chunk.chunk_position for chunk in chunks} == {None}  # type: ignore[attr-defined]
+    assert last.chunk_position == "last"  # type: ignore[attr-defined]
     assert last.usage_metadata
     assert last.response_metadata["timings"]
 

@@ -143,6 +143,6 @@ def test_a_streamed_call_that_was_cut_off_is_not_carried_out(writer: LocalServer
 def test_a_cut_off_call_in_the_events_of_version_3(writer: LocalServer) -> None:
     llm = ChatLlamaServer(base_url=writer.base_url, thinking=False)
     stream = llm.bind_tools([get_weather]).stream_events("Go.", version="v3", max_tokens=6)  # type: ignore[call-overload]
-    output = stream.output
+    output = stream.output  # type: ignore[attr-defined]
     assert output.tool_calls == []
     assert len(output.invalid_tool_calls) == 1

@@ -75,7 +75,7 @@ class TestRequests:
         with pytest.raises(core.ModelInvalidRequestError, match="did you mean 'temperature'"):
             make().invoke("once", temprature=1)
         with pytest.raises(ValueError, match="did you mean 'temperature'"):
-            LlamaServerLLM(temprature=1)
+            LlamaServerLLM(temprature=1)  # type: ignore[call-arg]
 
 
 class TestAnswers:

@@ -41,7 +41,7 @@ async def test_function_agent_with_two_tools_in_one_turn_and_a_follow_up(make_ll
     assert str(output) == "It is 3 and sunny."
     results = [event.tool_output.content for event in events if isinstance(event, ToolCallResult)]
     assert sorted(results) == ["3", "sunny in Oslo"]
-    assert [call.tool_name for call in output.tool_calls] == ["add", "weather"]
+    assert [call.tool_name for call in output.tool_calls] == ["add", "weather"]  # type: ignore[attr-defined]
     streamed = [event for event in events if isinstance(event, AgentStream)]
     if streaming:
         assert "".join(event.delta for event in streamed) == "It is 3 and sunny."
@@ -94,7 +94,7 @@ async def test_the_first_tool_can_be_chosen(make_llm, caller):
     llm = make_llm(caller)
     agent = FunctionAgent(tools=TOOLS, llm=llm, initial_tool_choice="add", allow_parallel_tool_calls=False)
     output = await agent.run("go")
-    assert [call.tool_name for call in output.tool_calls] == ["add"]
+    assert [call.tool_name for call in output.tool_calls] == ["add"]  # type: ignore[attr-defined]
     assert str(output) == "It is 3 and sunny."
     await llm.aclose()
 
@@ -132,7 +132,7 @@ async def test_agent_workflow_with_a_handoff(make_llm, scripted_server):
     assert str(output) == "Sunny it is."
     assert agents[0] == "host"
     assert agents[-1] == "reporter"
-    assert [call.tool_name for call in output.tool_calls] == ["handoff", "weather"]
+    assert [call.tool_name for call in output.tool_calls] == ["handoff", "weather"]  # type: ignore[attr-defined]
     for llm in (first, second):
         await llm.aclose()
 
@@ -179,7 +179,7 @@ async def test_an_agent_with_structured_output(make_llm, scripted_server):
     says = {"JSON schema": Script(says='{"city": "Oslo"}'), "user": "Sunny in Oslo."}
     llm = make_llm(scripted_server(says), thinking=False)
     output = await FunctionAgent(tools=[weather], llm=llm, output_cls=Report).run("Where?")
-    assert output.get_pydantic_model(Report) == Report(city="Oslo")
+    assert output.get_pydantic_model(Report) == Report(city="Oslo")  # type: ignore[attr-defined]
     await llm.aclose()
 
 

@@ -114,7 +114,7 @@ def test_unknown_names_are_refused_with_the_nearest_known_one(llm):
     with pytest.raises(BadRequestError, match=r"did you mean 'temperature'"):
         llm.chat(HELLO, temprature=1)
     with pytest.raises(ValueError, match=r"did you mean 'temperature'"):
-        LlamaServer(temprature=1)
+        LlamaServer(temprature=1)  # type: ignore[call-arg]
 
 
 def test_errors_in_the_request_are_raised_before_the_first_item(llm):

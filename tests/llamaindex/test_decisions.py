@@ -97,4 +97,4 @@ async def test_an_evaluator_of_the_core_asks_yes_or_no(tmp_path: Any, no: float,
 def test_misspelt_arguments_are_errors() -> None:
     for made in (LlamaServerSelector, LlamaServerDecisionRerank, LlamaServerYesNo):
         with pytest.raises(ValueError, match="did you mean"):
-            made(rotation=2)
+            made(rotation=2)  # type: ignore[call-arg]

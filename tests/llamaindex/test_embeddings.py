@@ -198,7 +198,7 @@ class TestErrors:
 
     def test_misspelt_field(self) -> None:
         with pytest.raises(ValueError, match="did you mean 'query_instruction'"):
-            LlamaServerEmbedding(query_instuction="x")
+            LlamaServerEmbedding(query_instuction="x")  # type: ignore[call-arg]
 
 
 class TestImages:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from llama_index.core.instrumentation import get_dispatcher
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMChatStartEvent
 from llama_index.core.llms import ChatMessage
@@ -90,9 +90,9 @@ def test_events_see_speed_cache_first_token_and_build(make_llm, chat_server):
         assert event.model_dict["temperature"] == 0.25
         assert SECRET not in event.model_dump_json()
     for event in ends:
-        details = event.response.additional_kwargs
+        details = event.response.additional_kwargs  # type: ignore[attr-defined]
         assert details["timings"]["first_token_ms"] > 0
         assert details["timings"]["predicted_per_second"] > 0
         assert details["finish_reason"] == "length"
-        assert details["build"] == event.response.raw["system_fingerprint"] != ""
+        assert details["build"] == event.response.raw["system_fingerprint"] != ""  # type: ignore[attr-defined]
     assert ends[1].response.additional_kwargs["cached_tokens"] > 0

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage
-from llama_index.core.instrumentation import get_dispatcher
-from llama_index.core.instrumentation.dispatcher import instrument_tags
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from llama_index.core.instrumentation.dispatcher import instrument_tags  # type: ignore[attr-defined]
 from llama_index.core.memory import ChatMemoryBuffer, Memory
 
 from llamacpp_server import LocalServer
@@ -76,7 +76,7 @@ async def test_the_memory_of_today(roomy: LocalServer, chat_server: LocalServer,
     memory = Memory.from_defaults(session_id="1", token_limit=40000, tokenizer_fn=llm.tokenizer)
     for question in QUESTIONS:
         await agent.run(question, memory=memory)
-    await memory.sql_store._async_engine.dispose()
+    await memory.sql_store._async_engine.dispose()  # type: ignore[attr-defined]
     assert_grow(chat_server.client(), tap.bodies("/v1/chat/completions"))
 
 
@@ -101,8 +101,8 @@ def test_a_clock_is_found_in_streams_too(roomy: LocalServer, make_llm: Any) -> N
     report.stop()
     llm.chat([ChatMessage(content="just chat")])
     _, turn = report.turns
-    assert turn.change is not None
-    assert (turn.change.kind, turn.change.where) == ("clock", "messages[0]")
+    assert turn.change is not None  # type: ignore[attr-defined]
+    assert (turn.change.kind, turn.change.where) == ("clock", "messages[0]")  # type: ignore[attr-defined]
 
 
 def test_a_turn_that_cannot_be_added_is_logged(

@@ -121,7 +121,7 @@ class TestErrors:
 
     def test_misspelt_field(self) -> None:
         with pytest.raises(ValueError, match="did you mean 'min_score'"):
-            LlamaServerRerank(min_scor=1)
+            LlamaServerRerank(min_scor=1)  # type: ignore[call-arg]
 
 
 class TestObservability:

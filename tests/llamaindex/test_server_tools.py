@@ -27,7 +27,7 @@ async def test_only_the_named_tools_are_offered_and_they_run_on_the_server(tool_
 async def test_without_an_async_client_a_tool_can_be_awaited_too(tool_server, tmp_path):
     (tmp_path / "note.txt").write_text("hi")
     (tool,) = server_tools(tool_server.client(), ["read_file"])
-    assert (await tool.acall(path=str(tmp_path / "note.txt"))).content.strip() == "hi"
+    assert (await tool.acall(path=str(tmp_path / "note.txt"))).content.strip() == "hi"  # type: ignore[call-arg]
 
 
 def test_its_schema_is_that_of_the_server(tool_server):
@@ -39,7 +39,7 @@ def test_its_schema_is_that_of_the_server(tool_server):
 
 def test_a_tool_that_fails_is_an_error_with_the_reason_for_the_model(tool_server, tmp_path):
     (tool,) = server_tools(tool_server.client(), ["read_file"])
-    output = tool.call(path=str(tmp_path / "missing"))
+    output = tool.call(path=str(tmp_path / "missing"))  # type: ignore[call-arg]
     assert output.is_error
     assert "missing" in output.content
 

@@ -81,7 +81,7 @@ def test_leaving_a_stream_frees_the_slot_behind_the_proxy(
         stream = llm.astream("hello")
         await anext(stream)
         busy = sum(slot.is_processing for server in pair for slot in server.client().slots())
-        await stream.aclose()
+        await stream.aclose()  # type: ignore[attr-defined]
         return busy
 
     assert asyncio.run(leave()) == 1

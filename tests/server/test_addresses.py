@@ -388,16 +388,16 @@ def test_a_proxy_of_the_environment_tunnels_tls_and_no_proxy_is_honoured(
 ) -> None:
     port = urlsplit(front.base_url).port
     with Tunnel(("127.0.0.1", port)) as tunnel:
-        monkeypatch.setenv("HTTPS_PROXY", tunnel.address)
+        monkeypatch.setenv("HTTPS_PROXY", tunnel.address)  # type: ignore[attr-defined]
         context = trusting(authority)
         context.check_hostname = False
         for way in ("blocking", "asyncio"):
             assert asked("https://llama.example", way, verify=context) == 3
-        assert tunnel.asked == [b"CONNECT llama.example:443 HTTP/1.1"] * 2
+        assert tunnel.asked == [b"CONNECT llama.example:443 HTTP/1.1"] * 2  # type: ignore[attr-defined]
         monkeypatch.setenv("NO_PROXY", "llama.example")
         with pytest.raises(ConnectionFailedError):
             asked("https://llama.example", "blocking", verify=context, max_retries=0)
-        assert len(tunnel.asked) == 2
+        assert len(tunnel.asked) == 2  # type: ignore[attr-defined]
 
 
 class Tunnel(Front):

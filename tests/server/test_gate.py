@@ -89,7 +89,7 @@ def test_a_reader_that_pauses_does_not_hold_up_others(slow_server: LocalServer, 
         next(stream)
         request = ChatRequest(messages=ENDLESS.messages, params={"max_tokens": 2})
         assert client.chat(request).finish_reason == "length"
-        stream.close()
+        stream.close()  # type: ignore[attr-defined]
     idle(slow_server)
     assert not gate_for(slow_server.base_url).state().held
 
@@ -153,7 +153,7 @@ def test_a_background_request_is_answered_after_those_that_came_later(scripted_s
             threads[-1].start()
             while len(gate.state().queue) < number:
                 time.sleep(0.001)
-        stream.close()
+        stream.close()  # type: ignore[attr-defined]
         for thread in threads:
             thread.join()
     assert answered == ["a", "b", "title"]

@@ -117,13 +117,13 @@ def test_a_sampling_default_of_the_server_reaches_its_replies(models_dir: Path) 
 
 def test_a_flag_can_be_given_under_each_of_its_long_names(models_dir: Path) -> None:
     model = models_dir / "random.gguf"
-    assert LocalServer(model, n_predict=5)._options["predict"] == 5
+    assert LocalServer(model, n_predict=5)._options["predict"] == 5  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="the same option"):
-        LocalServer(model, n_predict=5, predict=6)
+        LocalServer(model, n_predict=5, predict=6)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="hides the line with the address"):
         LocalServer(model, verbosity=1)
     with pytest.raises(TypeError, match="reads the address from the log"):
-        LocalServer(model, log_disable=True)
+        LocalServer(model, log_disable=True)  # type: ignore[call-arg]
 
 
 def test_lists_json_and_modes_become_arguments() -> None:

@@ -80,7 +80,7 @@ def test_the_server_mixes_two_sessions_when_a_second_request_names_a_busy_slot(
     second = threading.Thread(target=lambda: list(raw(url, BOB, SHORT, 0)))
     second.start()
     swapped = any("bob" in text for text in stream)
-    stream.close()
+    stream.close()  # type: ignore[attr-defined]
     second.join()
     assert swapped, "the server swaps the context of a running request no more: the lock can go"
     idle(twofaced)
@@ -149,7 +149,7 @@ def test_requests_that_name_different_slots_run_together(twofaced: LocalServer) 
         next(stream)
         assert names_in(client.chat(request(BOB, SHORT, id_slot=1)).content) == {"bob"}
         assert gate_for(twofaced.base_url).state().held, "the first one still runs"
-        stream.close()
+        stream.close()  # type: ignore[attr-defined]
 
 
 def test_a_text_completion_waits_too(twofaced: LocalServer) -> None:
@@ -159,7 +159,7 @@ def test_a_text_completion_waits_too(twofaced: LocalServer) -> None:
         asked = CompletionRequest(prompt="Bob", params={"max_tokens": 1, "id_slot": 0})
         with pytest.raises(RequestTimeoutError):
             client.with_settings(total_timeout=0.3).complete(asked)
-        stream.close()
+        stream.close()  # type: ignore[attr-defined]
 
 
 def test_within_a_stream_that_has_ended_on_the_server_its_slot_can_be_named(twofaced: LocalServer) -> None:

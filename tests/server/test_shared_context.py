@@ -39,7 +39,7 @@ def texts(shared: LlamaServerClient) -> list[str]:
 
 
 @pytest.fixture(params=["known", "unknown"])
-def reports(shared: LlamaServerClient, request: pytest.FixtureRequest) -> bool:
+def is_known(shared: LlamaServerClient, request: pytest.FixtureRequest) -> bool:
     """Whether the client knows that the slots share a context, as it does of a LocalServer, before it is full."""
     note_context(shared.settings.base_url, shared=request.param == "known")
     return bool(request.param == "known")

@@ -42,7 +42,7 @@ def test_a_running_request_is_seen_in_its_slot(server: LocalServer, idle: Any) -
         before = take_snapshot(client)
         time.sleep(0.2)
         now = take_snapshot(client)
-        stream.close()
+        stream.close()  # type: ignore[attr-defined]
     (model,) = now.models
     assert model.slots is not None
     (busy,) = [slot for slot in model.slots if slot.busy]

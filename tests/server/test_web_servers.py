@@ -107,7 +107,7 @@ def test_a_stream_that_is_garbage_frees_its_slot_though_nobody_waits(
         lost: list[object] = [stream]
         lost.append(lost)
         del lost, stream
-        idle(slow_server, 20)
+        idle(slow_server, 20)  # type: ignore[call-arg]
 
 
 def test_a_slow_reader_costs_few_collections(slow_server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ class Standard(ChatModelIntegrationTests):
     def _server(
         self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, scripted_server: Any
     ) -> Iterator[None]:
-        type(self).base_url = self.server_for(request, scripted_server).base_url
+        type(self).base_url = self.server_for(request, scripted_server).base_url  # type: ignore[attr-defined]
         monkeypatch.setattr(httpx, "get", download)
         monkeypatch.setenv("LANGCHAIN_TESTS_USER_AGENT", "none is asked")
         with web_server() as web:
@@ -90,7 +90,7 @@ class Standard(ChatModelIntegrationTests):
     @property
     def chat_model_params(self) -> dict[str, Any]:
         return {
-            "base_url": self.base_url,
+            "base_url": self.base_url,  # type: ignore[attr-defined]
             "fetch_urls": ["raw.githubusercontent.com"],
             "temperature": 0,
             "max_tokens": 1500 if self.thinking else 400,

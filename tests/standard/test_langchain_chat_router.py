@@ -26,12 +26,12 @@ class TestRouter(Standard):
     def server_for(self, request: pytest.FixtureRequest, scripted_server: Any) -> LocalServer:
         usual: LocalServer = super().server_for(request, scripted_server)
         self.routed = usual.model is not None and Path(usual.model) == MODEL
-        type(self).own = {"model": "first"} if self.routed else {}
+        type(self).own = {"model": "first"} if self.routed else {}  # type: ignore[attr-defined]
         return request.getfixturevalue("router") if self.routed else usual
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {**super().chat_model_params, **self.own}
+        return {**super().chat_model_params, **self.own}  # type: ignore[attr-defined]
 
     @property
     def model_override_value(self) -> str:

@@ -132,7 +132,7 @@ def test_a_stream_that_is_left_frees_the_slot_behind_the_proxy(idle: Callable[..
         async def leave() -> None:
             stream = ChatLlamaServer(base_url=server.base_url).astream("Hi")
             await anext(stream)
-            await stream.aclose()
+            await stream.aclose()  # type: ignore[attr-defined]
 
         asyncio.run(leave())
         idle(server.server)

@@ -47,7 +47,7 @@ class Conversation:
                     self.sent.append(effect)
                     result = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
                 elif isinstance(effect, Read):
-                    result = effect.reply.content
+                    result = effect.reply.content  # type: ignore[attr-defined]
                 elif isinstance(effect, Enter):
                     effect.ticket.enter(effect.gate, effect.place)
                 elif isinstance(effect, Relay):

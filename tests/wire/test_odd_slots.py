@@ -29,5 +29,5 @@ def test_odd_entries_of_slots_hold_nobody_up(entries):
         client = LlamaServerClient(server.url, total_timeout=20)
         first = client.stream_chat(ChatRequest(messages=CHAT.messages, params={"id_slot": 0}))
         next(first)
-        first.close()
+        first.close()  # type: ignore[attr-defined]
         assert client.chat(ChatRequest(messages=CHAT.messages, params={"id_slot": 0})).content == "Hello"

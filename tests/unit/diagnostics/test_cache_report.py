@@ -32,7 +32,7 @@ def change(before: Any, now: Any, render: Any = lambda request: None, others: in
     requests = [
         ChatRequest(**given) if isinstance(given, dict) else ChatRequest(messages=given) for given in (before, now)
     ]
-    return compare(*requests, render, others)
+    return compare(*requests, render, others)  # type: ignore[call-arg]
 
 
 def edited(at: int, message: Any) -> list[Any]:

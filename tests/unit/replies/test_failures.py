@@ -143,7 +143,7 @@ def test_only_what_a_repeat_can_help_is_called_retryable():
 def test_a_shared_context_that_is_full_means_busy():
     body = {"error": {"message": "Context size has been exceeded."}}
     error = failure(500, {}, json.dumps(body).encode(), URL)
-    assert (type(error), error.shared_context, "-np N" in error.remedy) == (ServerBusyError, True, True)
+    assert (type(error), error.shared_context, "-np N" in error.remedy) == (ServerBusyError, True, True)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -238,13 +238,13 @@ def test_retry_after_is_read_as_seconds(status, text, seconds):
 
 def test_retry_after_is_read_as_a_date_by_the_clock_of_the_server():
     at = {"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}
-    assert failure(429, at, b"busy", URL).retry_after == 30.0
-    assert failure(429, {"retry-after": at["retry-after"]}, b"busy", URL).retry_after == 0.0  # long gone
-    assert failure(429, {"retry-after": "Wed, 99 Oct 2015 07:28:30 GMT"}, b"busy", URL).retry_after is None
+    assert failure(429, at, b"busy", URL).retry_after == 30.0  # type: ignore[attr-defined]
+    assert failure(429, {"retry-after": at["retry-after"]}, b"busy", URL).retry_after == 0.0  # type: ignore[attr-defined]  # long gone
+    assert failure(429, {"retry-after": "Wed, 99 Oct 2015 07:28:30 GMT"}, b"busy", URL).retry_after is None  # type: ignore[attr-defined]
 
 
 def test_retry_after_in_milliseconds_is_read_first():
-    assert failure(429, {"retry-after-ms": "1500", "retry-after": "9"}, b"busy", URL).retry_after == 1.5
+    assert failure(429, {"retry-after-ms": "1500", "retry-after": "9"}, b"busy", URL).retry_after == 1.5  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

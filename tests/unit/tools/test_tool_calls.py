@@ -126,7 +126,7 @@ def test_a_demanded_call_that_did_not_come_is_an_error_with_the_text_and_the_rea
     with pytest.raises(MissingToolCallError, match=wanted) as caught:
         decoder.close()
     error = decoder.with_partial(caught.value)
-    assert error.finish_reason == "stop"
+    assert error.finish_reason == "stop"  # type: ignore[attr-defined]
     assert error.partial.content == "I would rather talk."
     assert "its text is 'I would rather talk.'" in str(error)
     assert isinstance(error, ValueError)
