@@ -193,7 +193,7 @@ def chat_peers(base_url: str) -> dict[str, Peer]:
     peers.append(LlamaIndexPeer(LlamaServer(base_url=base_url, **common)))
     if peer := attribute("llama_index.llms.openai_like", "OpenAILike"):
         openai = {"api_base": f"{base_url}/v1", "api_key": "none", "model": "m", "context_window": 4096}
-        kinds = {"is_chat_model": True, "is_function_calling_model": True, "should_use_structured_outputs": True}
+        kinds = {"is_chat_model": True, "is_function_calling_model": True}
         peers.append(LlamaIndexPeer(peer(**openai, **kinds, **common)))
     return {peer.name: peer for peer in peers}
 

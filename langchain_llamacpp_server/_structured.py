@@ -21,6 +21,7 @@ from llamacpp_server.integration import (
     Attempts,
     Way,
     json_checker,
+    require_all,
     says_thinking,
     schema_grammar,
 )
@@ -42,7 +43,7 @@ def json_schema(schema: Schema, strict: bool | None = None) -> dict[str, Any]:
 
     Args:
         schema: A pydantic class (v1 or v2), a TypedDict, a JSON schema, an OpenAI function, tool or response format.
-        strict: Passed on; the server holds every answer to its schema.
+        strict: True requires every property, as OpenAI does; passed on.
     """
     if isinstance(schema, dict) and schema.get("type") == "json_schema" and "json_schema" in schema:
         return schema
@@ -57,6 +58,8 @@ def json_schema(schema: Schema, strict: bool | None = None) -> dict[str, Any]:
     else:
         function = convert_to_openai_tool(schema)["function"]
         inner = {"name": function["name"], "schema": function["parameters"]}
+    if strict:
+        inner["schema"] = require_all(inner["schema"])
     if strict is not None:
         inner["strict"] = strict
     return {"type": "json_schema", "json_schema": inner}
@@ -83,7 +86,7 @@ class Goal:
         model: The chat model.
         given: The schema as the caller gave it; None for any JSON.
         ways: How the answer may be held to it, in order.
-        strict: As given.
+        strict: Whether every property is required; None as in the schema.
         kwargs: Parameters of every call.
         repair_rounds: How often an answer that does not fit is asked for again.
         schema_in_prompt: Whether the model is shown the schema.
@@ -100,7 +103,7 @@ class Goal:
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
-        inner = json_schema(self.given)["json_schema"] if self.given is not None else {}
+        inner = json_schema(self.given, self.strict)["json_schema"] if self.given is not None else {}
         object.__setattr__(self, "schema", inner.get("schema"))
         object.__setattr__(self, "name", inner.get("name") or ("answer" if self.given is not None else "JSON"))
 

@@ -362,7 +362,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
             method: `json_schema` (the server's grammar enforces it), `function_calling` (a forced call of one tool),
                 `json_mode` (as `json_schema`; without a schema, any JSON), or `auto`: what this server and model take.
             include_raw: Return `{"raw", "parsed", "parsing_error"}` and raise no parsing error.
-            strict: Passed on; the server enforces the schema anyway.
+            strict: True requires every property, as OpenAI does. The server enforces the schema anyway.
             **kwargs: Parameters of every call. `schema_in_prompt=True` shows the model the schema, in the system
                 message: the grammar alone forces the form and leaves the model to guess the meaning.
                 `repair_rounds` (1) is how often an answer that does not fit is asked for again.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .grammars import regex_grammar as regex_grammar
     from .regex import server_pattern as server_pattern
     from .simplify import plain_tools as plain_tools
+    from .strict import require_all as require_all
     from .to_gbnf import schema_grammar as schema_grammar
     from .validate import SchemaError as SchemaError
     from .validate import known_names as known_names
@@ -37,6 +38,7 @@ __getattr__, __dir__ = lazy(
         "grammars": ("choices_grammar", "regex_grammar"),
         "regex": ("server_pattern",),
         "simplify": ("plain_tools",),
+        "strict": ("require_all",),
         "to_gbnf": ("schema_grammar",),
         "validate": ("SchemaError", "known_names", "validation_errors"),
     },

@@ -1,5 +1,6 @@
 """Structured output on a real server: every schema, every method, and what can go wrong."""
 
+import json
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Optional
@@ -216,6 +217,23 @@ ANTHROPIC = {
     "description": "A reading.",
     "input_schema": {"type": "object", "properties": {"value": {"type": "integer"}}, "required": ["value"]},
 }
+
+
+def test_strict_requires_every_property_of_every_object(nonsense: ChatLlamaServer) -> None:
+    class Place(BaseModel):
+        north: bool | None = None
+
+    class Guess(BaseModel):
+        sure: bool | None = None
+        place: Place | None = None
+
+    llm = nonsense.model_copy(update={"max_tokens": 300, "seed": 3, "logit_bias": {"<think>": False}})
+    for given in (Guess, Guess.model_json_schema()):
+        answer = llm.with_structured_output(given, strict=True, include_raw=True).invoke("Hi")
+        guess = json.loads(answer["raw"].text)
+        assert guess.keys() == {"sure", "place"}
+        assert guess["place"] is None or guess["place"].keys() == {"north"}
+    assert "required" not in json_schema(Guess)["json_schema"]["schema"]
 
 
 @pytest.mark.parametrize("strict", [None, False, True])
