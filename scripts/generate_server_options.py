@@ -1,4 +1,4 @@
-"""Writes `local/flags.py` from `llama-server --help`: `python scripts/generate_server_options.py [PROGRAM]`.
+"""Writes `local/flags.py` from `llama-server --help`: `python scripts/generate_server_options.py [PROGRAM [BUILD]]`.
 
 Options that `local/options.py` describes by hand are left out. `missing` names flags of a build that neither knows;
 a test asks it of the installed program, so that a new build shows what is to be added.
@@ -135,7 +135,8 @@ def main() -> None:
     if program is None:
         raise SystemExit("name a llama-server program")
     text = subprocess.run([program, "--help"], capture_output=True, text=True, check=True).stdout
-    TARGET.write_text(written(text, "llama.cpp b11434"), encoding="utf-8")
+    build = sys.argv[2] if len(sys.argv) > 2 else "of an unknown build"
+    TARGET.write_text(written(text, f"llama.cpp {build}"), encoding="utf-8")
     subprocess.run([sys.executable, "-m", "ruff", "format", "-q", TARGET], check=True)
 
 

@@ -1,4 +1,4 @@
-"""Options of llama-server that need no conversion, from llama.cpp b11434. Generated, see scripts/."""
+"""Options of llama-server that need no conversion, from llama.cpp b11549. Generated, see scripts/."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ FLAGS: Final[Mapping[str, Row]] = {
     "override_tensor": ("--override-tensor", "list", ()),
     "cpu_moe": ("--cpu-moe", "switch", ()),
     "n_cpu_moe": ("--n-cpu-moe", "value", ()),
+    "moe_cache_mib": ("--moe-cache-mib", "value", ()),
     "n_cpu_ffn": ("--n-cpu-ffn", "value", ()),
     "split_mode": ("--split-mode", "value", ()),
     "tensor_split": ("--tensor-split", "list", ()),
@@ -233,6 +234,7 @@ class ServerFlags(TypedDict, total=False):
         override_tensor: Override tensor buffer type.
         cpu_moe: Keep all Mixture of Experts weights in the CPU.
         n_cpu_moe: Keep the Mixture of Experts weights of the first N layers in the CPU.
+        moe_cache_mib: GPU cache size in MiB for the MoE experts kept in the CPU.
         n_cpu_ffn: Keep the dense FFN weights of the first N layers in the CPU.
         split_mode: How to split the model across multiple GPUs.
         tensor_split: Fraction of the model to offload to each GPU, comma-separated list of proportions.
@@ -415,6 +417,7 @@ class ServerFlags(TypedDict, total=False):
     override_tensor: str | Sequence[Any] | None
     cpu_moe: bool | None
     n_cpu_moe: int | None
+    moe_cache_mib: int | None
     n_cpu_ffn: int | None
     split_mode: str | None
     tensor_split: str | Sequence[Any] | None

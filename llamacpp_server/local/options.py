@@ -425,6 +425,10 @@ def _generated(name: str) -> Option:
     """The option of a row of `FLAGS`."""
     flag, kind, _ = FLAGS[name]
     attribute = _IN_WHEEL.get(name)
+    if name == "moe_cache_mib":
+        return Option(
+            flag, "moe_cache_size", _KINDS[kind], _set("moe_cache_size", lambda mib: mib << 20), generated=True
+        )
     if attribute is None:
         return Option(flag, None, _KINDS[kind], generated=True)
     prefix, _, enum = attribute.rpartition(":")
