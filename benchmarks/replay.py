@@ -53,11 +53,17 @@ def _events(deltas: list[dict[str, Any]], finish: str) -> list[bytes]:
 
 
 @contextmanager
-def replaying(events: list[bytes]) -> Iterator[str]:
-    """The address of a server that answers each POST with a stream of events, each sent by itself."""
+def replaying(events: list[bytes], *, at_once: bool = False) -> Iterator[str]:
+    """The address of a server that answers each POST with a stream of events.
+
+    Args:
+        events: What it sends, each in a chunk of its own.
+        at_once: Whether all chunks are sent with one call, so that what a reader does for them is always the same.
+    """
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     framed = [b"%x\r\n%s\r\n" % (len(event), event) for event in events]
-    with _running([head, *framed, b"0\r\n\r\n"]) as base_url:
+    pieces = [head, *framed, b"0\r\n\r\n"]
+    with _running([b"".join(pieces)] if at_once else pieces) as base_url:
         yield base_url
 
 

@@ -189,7 +189,11 @@ def _late_system(template: str) -> bool:
 
 def media_of(messages: Iterable[MessageDict]) -> set[Medium]:
     """Which media the messages hold, but for tool results: a model that can't read those gets notes in their place."""
-    contents = (message.get("content") for message in messages if message.get("role") not in ("tool", "function"))
-    parts = (part for content in contents if isinstance(content, list) for part in content)
+    parts = (
+        part
+        for message in messages
+        if isinstance(content := message.get("content"), list) and message.get("role") not in ("tool", "function")
+        for part in content
+    )
     known = (part for part in parts if isinstance(part, Mapping) and isinstance(part.get("type", ""), str))
     return {_PART_MEDIA[kind] for part in known if (kind := part.get("type", "")) in _PART_MEDIA and part.get(kind)}

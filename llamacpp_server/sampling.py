@@ -253,6 +253,8 @@ def merged_params(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict
 
     A None of the call takes the model's value back: the server decides.
     """
+    if not given:
+        return dict(defaults)
     constrained = any(given.get(name) is not None for name in CONSTRAINTS)
     kept = {name: value for name, value in defaults.items() if not (constrained and name in CONSTRAINTS)}
     return {**kept, **given}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from .._notices import warn_once
 from .._schemas import (
@@ -18,6 +18,9 @@ from ..errors import BadRequestError
 from ..sampling import check_params
 from ..wire import MessageDict, ToolDict
 from .completion_forms import with_held_form
+
+# Types of values that are no null and hold none.
+_LEAVES: Final = frozenset({str, bool, int, float})
 
 
 def chat_body(request: ChatRequest) -> dict[str, Any]:
@@ -208,6 +211,8 @@ def _refuse_constraint_with_tools(body: Mapping[str, Any]) -> None:
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message without nulls: `name: null` and the like are answered with 500, `content: null` by old builds."""
+    if type(message) is dict and "content" in message and _LEAVES.issuperset(map(type, message.values())):
+        return message.copy()
     if "text" in message and not message.keys() & {"content", "tool_calls"}:
         raise BadRequestError("a message has `text` instead of `content`", remedy="rename it to `content`")
     clean: dict[str, Any] = _without_nulls(message)

@@ -141,13 +141,13 @@ def _fields(messages: list[Message], note: Note) -> list[Message]:
             note(f"messages[{at}]", "replaced the old role `function` by `tool`")
             clean["role"] = "tool"
         call = clean.pop("function_call", None)
-        if isinstance(call, Mapping) and not clean.get("tool_calls"):
+        if call is not None and isinstance(call, Mapping) and not clean.get("tool_calls"):
             note(f"messages[{at}]", "replaced the old `function_call` by `tool_calls`")
             clean["tool_calls"] = [{"type": "function", "function": dict(call)}]
         if "tool_calls" in clean and not clean["tool_calls"]:
             del clean["tool_calls"]
-        calls = clean.get("tool_calls", [])
-        if not isinstance(calls, list | tuple) or not all(isinstance(one, Mapping) for one in calls):
+        calls = clean.get("tool_calls", ())
+        if calls and not (isinstance(calls, list | tuple) and all(isinstance(one, Mapping) for one in calls)):
             raise BadRequestError(f"messages[{at}]: tool_calls must be a list of objects, not {calls!r:.80}")
         if isinstance(clean.get("content"), list):
             clean["content"] = [part for part in clean["content"] if part]

@@ -41,6 +41,10 @@ _UNFINISHED: Final = (
 )
 # Each with a sign without which a text need not be searched.
 _FORMS: Final = (("<", _ANGLED), ("[", _SQUARE), *_ODD)
+# Without any of their signs a text holds no candidate, finished or not.
+_SIGNS: Final = re.compile(r"[<\[~]|>>|\|\|\|")
+# Of a message that is nothing but a text, as most are.
+_TEXT_ONLY: Final = frozenset({"role", "content"})
 # In a template square brackets are mostly Jinja's.
 _SQUARE_TAG: Final = re.compile(r"\[(?:/?[A-Z_]{3,}|\|[^\s\[\]|]+\|)\]")
 _OPEN_TAG: Final = re.compile(r"<[A-Za-z_]{2,40}=")
@@ -73,9 +77,17 @@ def holds_candidates(messages: Sequence[MessageDict]) -> bool:
     return any(
         any(sign in text and form.search(text) for sign, form in _FORMS) or _unfinished(text)
         for at, message in enumerate(messages)
-        if not _is_own(messages, at)
+        if not ((content := _only_text(message)) is not None and _SIGNS.search(content) is None)
+        and not _is_own(messages, at)
         for text in _texts(message)
     )
+
+
+def _only_text(message: object) -> str | None:
+    """The text of a message that is nothing else; None for others. On the path of each message of each request."""
+    if type(message) is dict and message.keys() <= _TEXT_ONLY and type(content := message.get("content")) is str:
+        return content
+    return None
 
 
 def candidates_in(messages: Sequence[MessageDict]) -> set[str]:
@@ -150,7 +162,13 @@ def joined_again(text: str, before: str = "") -> str:
 
 def holds_broken(messages: Sequence[Mapping[str, Any]]) -> bool:
     """Whether any message has broken tokens in it, which the model may repeat."""
-    return any(_BROKEN.search(text) for message in messages for text in _texts(message) if JOINER in text)
+    return any(
+        _BROKEN.search(text)
+        for message in messages
+        if not ((content := _only_text(message)) is not None and JOINER not in content)
+        for text in _texts(message)
+        if JOINER in text
+    )
 
 
 def _is_own(messages: Sequence[Any], at: int) -> bool:

@@ -33,7 +33,10 @@ _JSON: Final = ("json", "value", "data")
 
 def readable_results(messages: list[Message], note: Note) -> list[Message]:
     """JSON and other providers' blocks in tool results as text."""
-    return [_readable(at, message, note) for at, message in enumerate(messages)]
+    return [
+        _readable(at, message, note) if isinstance(message.get("content"), list) else message
+        for at, message in enumerate(messages)
+    ]
 
 
 def _readable(at: int, message: Message, note: Note) -> Message:

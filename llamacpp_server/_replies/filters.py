@@ -46,6 +46,8 @@ class Pipeline(Generic[D]):
     def __init__(self, decoder: StreamDecoder[D], filters: Sequence[DeltaFilter[D]]) -> None:
         self._decoder = decoder
         self._filters = tuple(filters)
+        if isinstance(decoder, Pipeline):  # one list instead of one within another, as each chunk passes all of it
+            self._decoder, self._filters = decoder._decoder, (*decoder._filters, *self._filters)
 
     @property
     def is_done(self) -> bool:

@@ -17,6 +17,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from ..chat import Repair
@@ -50,6 +51,8 @@ _MOST_DEPTH: Final = 40
 # From here on references are kept, and from there on any value is taken.
 _MANY_NODES: Final = 300
 _MOST_NODES: Final = 5000
+# Characters of the JSON of a schema beyond which it is cleaned anew for each request, rather than kept.
+_LONGEST_KEPT: Final = 20_000
 
 
 def clean_schema(schema: object, *, name: str = "", arguments: bool = False) -> tuple[Node, tuple[Repair, ...]]:
@@ -60,6 +63,20 @@ def clean_schema(schema: object, *, name: str = "", arguments: bool = False) -> 
         name: What it belongs to, for the paths of the repairs.
         arguments: Whether it describes the arguments of a tool, which are always one object with properties.
     """
+    try:
+        text = json.dumps(schema)
+    except (TypeError, ValueError, RecursionError):
+        text = ""
+    # An agent sends the same tools with each of its calls, as new objects or changed ones for all we know.
+    return _kept(text, name, arguments) if 0 < len(text) < _LONGEST_KEPT else _cleaned(schema, name, arguments)
+
+
+@lru_cache(maxsize=128)
+def _kept(text: str, name: str, arguments: bool) -> tuple[Node, tuple[Repair, ...]]:
+    return _cleaned(json.loads(text), name, arguments)
+
+
+def _cleaned(schema: object, name: str, arguments: bool) -> tuple[Node, tuple[Repair, ...]]:
     cleaner = _Cleaner(schema, name)
     schema = cleaner.flattener.root
     root = schema if isinstance(schema, Mapping) else {} if schema in (None, True) or arguments else schema

@@ -10,7 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -25,6 +32,8 @@ _END: Final[Any] = object()
 _SHORTEST: Final = 0.001
 _MOMENT: Final = 0.05
 _NONE: Final = (None,)
+# Most requests have no deadline, and a generator as a context takes as long as some of their steps.
+_NOTHING: Final = nullcontext()
 
 
 class _Until(threading.local):
@@ -57,8 +66,9 @@ def too_late(url: str | None = None, limit: TimeLimit = "total_timeout") -> Requ
     return RequestTimeoutError(words, url=url, remedy=remedy, limit=limit)
 
 
-@contextmanager
-def until(deadline: float | None, url: str | None = None, limit: TimeLimit = "total_timeout") -> Iterator[None]:
+def until(
+    deadline: float | None, url: str | None = None, limit: TimeLimit = "total_timeout"
+) -> AbstractContextManager[None]:
     """Bound the network work of this thread by a deadline, and by those that hold already.
 
     Args:
@@ -66,8 +76,13 @@ def until(deadline: float | None, url: str | None = None, limit: TimeLimit = "to
         url: For the error.
         limit: The setting that the deadline comes from.
     """
+    return _NOTHING if deadline is None else _until_then(deadline, url, limit)
+
+
+@contextmanager
+def _until_then(deadline: float, url: str | None, limit: TimeLimit) -> Iterator[None]:
     before = _until.deadline, _until.url, _until.limit
-    if deadline is not None and (before[0] is None or deadline < before[0]):
+    if before[0] is None or deadline < before[0]:
         _until.deadline, _until.url, _until.limit = deadline, url, limit
     try:
         yield
@@ -75,18 +90,19 @@ def until(deadline: float | None, url: str | None = None, limit: TimeLimit = "to
         _until.deadline, _until.url, _until.limit = before
 
 
-@asynccontextmanager
-async def auntil(
+def auntil(
     deadline: float | None, url: str | None = None, limit: TimeLimit = "total_timeout"
-) -> AsyncIterator[None]:
+) -> AbstractAsyncContextManager[None]:
     """`until` for awaited work.
 
     Raises:
         RequestTimeoutError: When the work was not done by then.
     """
-    if deadline is None:
-        yield
-        return
+    return _NOTHING if deadline is None else _auntil_then(deadline, url, limit)
+
+
+@asynccontextmanager
+async def _auntil_then(deadline: float, url: str | None, limit: TimeLimit) -> AsyncIterator[None]:
     with anyio.move_on_after(max(deadline - time.monotonic(), 0.0)) as scope:
         yield
     if scope.cancelled_caught:

@@ -53,6 +53,7 @@ import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from operator import itemgetter
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -301,7 +302,9 @@ class Gate:
             if old.next.setdefault(None, new) is new:
                 break
         self._state = new
-        _wake(place for place in new.held if place not in old.held)
+        if new.held is not old.held:
+            before = set(old.held)
+            _wake(place for place in new.held if place not in before)
         if self.router is not None and (old.held or old.queue) and not _has_foreground(new):
             for other in _models_of(self.router):
                 if other is not self and _waits_in_background(other.state()):
@@ -312,11 +315,20 @@ def _with_waiting(state: _State, place: Place) -> _State:
     """The state with one more at the end of its queue."""
     place.entered = state.grants
     added = replace(state, queue=(*state.queue, place), next={})
+    if _has_plenty(state, place):
+        return _granted(added, [place])
     first = state.queue[0] if state.queue else None
     may_pass = first is None or first.slot is not None or (first.background and not place.background)
     if not may_pass and not _may_be_stuck(place, state.held):
         return added  # there is no room; looking at thousands in front for each new one would take long
     return _settled(added)
+
+
+def _has_plenty(state: _State, place: Place) -> bool:
+    """Whether a place may run, whatever the others do: nobody waits, and they do not fill the limit."""
+    if state.queue or place.slot is not None or place.background or len(state.held) >= (place.limit or state.size or 1):
+        return False
+    return not [other for other in state.held if other.alone]
 
 
 def _with_running(state: _State, place: Place) -> _State:
@@ -332,9 +344,14 @@ def _without_running(state: _State, moved: Collection[Place]) -> _State:
 
 def _settled(state: _State) -> _State:
     """The state without places that were left, and with those granted that may run."""
-    if any(place.is_gone() for place in state.held):
-        state = replace(state, held=tuple(place for place in state.held if not place.is_gone()), next={})
-    if any(place.left for place in state.queue):
+    # Each change looks at all of a crowd, so what can be is done without a call for each.
+    if not state.queue:  # nobody needs the places of loops that were closed
+        kept = [place for place in state.held if not place.left]
+    else:
+        kept = [place for place in state.held if not (place.left or (place.loop is not None and place.is_gone()))]
+    if len(kept) < len(state.held):
+        state = replace(state, held=tuple(kept), next={})
+    if [place for place in state.queue if place.left]:
         state = replace(state, queue=tuple(place for place in state.queue if not place.left), next={})
     if not state.held and not state.queue:
         # The server may be another one, or have other flags, when the next burst comes.
@@ -345,7 +362,8 @@ def _settled(state: _State) -> _State:
 
 
 def _granted(state: _State, places: list[Place]) -> _State:
-    queue = tuple(place for place in state.queue if place not in places)
+    granted = set(places)
+    queue = tuple([place for place in state.queue if place not in granted])
     ran = [place.session for place in reversed(places) if place.session is not None]
     warm = (*dict.fromkeys((*ran, *state.warm)),)[:_MOST_WARM] if ran else state.warm
     grants = state.grants + len(places)
@@ -359,19 +377,24 @@ def _ordered(state: _State) -> Sequence[Place]:
     slots = state.size or max(1, len(state.held))
     warm = set(state.warm[:slots])
 
-    def rank(place: Place) -> int:
-        rounds = _MANY_ROUNDS if place.background else _FEW_ROUNDS
-        if place.alone or state.grants - place.entered > rounds * slots:
-            return 0
-        if place.background:
-            return 3
-        return 1 if place.session in warm else 2
-
-    return sorted(state.queue, key=rank)
+    few, many = _FEW_ROUNDS * slots, _MANY_ROUNDS * slots
+    ranks = [
+        0
+        if place.alone or state.grants - place.entered > (many if place.background else few)
+        else 3
+        if place.background
+        else 1
+        if place.session in warm
+        else 2
+        for place in state.queue
+    ]
+    if min(ranks) == max(ranks):
+        return state.queue
+    return [place for _, place in sorted(zip(ranks, state.queue, strict=True), key=itemgetter(0))]
 
 
 def _has_foreground(state: _State) -> bool:
-    return any(not place.background and not place.left for place in (*state.held, *state.queue))
+    return any(not place.background and not place.is_gone() for place in (*state.held, *state.queue))
 
 
 def _waits_in_background(state: _State) -> bool:
@@ -394,7 +417,10 @@ def _grants(state: _State) -> Iterable[Place]:
     # What comes behind one that waits must not take from it what it waits for; beside one that is idle, only one that
     # names a slot waits, and it has to wait for more than room.
     waiting, unnamed_waits = set[int | None](), False
+    threads = {place.thread for place in held}
     for place in _ordered(state):
+        if unnamed_waits and (place.slot is not None or place.loop is not None or place.thread not in threads):
+            continue  # of thousands that wait, nearly all
         stuck = _may_be_stuck(place, held)
         if place.slot is None:
             waits = (unnamed_waits or (bool(waiting) and not has_idle)) and not stuck
@@ -408,6 +434,7 @@ def _grants(state: _State) -> Iterable[Place]:
             unnamed_waits = unnamed_waits or place.slot is None
             continue
         held.append(place)
+        threads.add(place.thread)
         active += [place] if place.counted else []
         yield place
 
@@ -418,7 +445,8 @@ def _may_be_stuck(place: Place, held: Iterable[Place]) -> bool:
 
 
 def _has_room(state: _State, place: Place, active: list[Place], stuck: bool) -> bool:
-    if any(other.alone and not other.is_blocked_by(place) for other in active) or _is_held_back(place, state):
+    alone = [other for other in active if other.alone]
+    if any(not other.is_blocked_by(place) for other in alone) or _is_held_back(place, state):
         return False
     if not place.counted:
         return True

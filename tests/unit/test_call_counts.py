@@ -1,0 +1,163 @@
+"""How many Python functions a request and a chunk take: the cost, counted, since times are noise on shared machines.
+
+Functions of this package and of httpx count; those of the frameworks, and how they are built, are not ours. The bounds
+are what was measured and ten percent: whoever adds a call for each chunk, or for each message, sees it here.
+"""
+
+import asyncio
+import gc
+import sys
+from collections import deque
+from contextlib import contextmanager
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from llama_index.core.llms import ChatMessage
+
+from benchmarks.replay import replaying, text_events
+from langchain_llamacpp_server import ChatLlamaServer
+from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient
+from llamaindex_llamacpp_server import LlamaServer
+
+COUNTED = ("llamacpp_server/", "langchain_llamacpp_server/", "llamaindex_llamacpp_server/", "httpx/")
+FEW, MANY = 20, 120
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": f"tool_{number}",
+            "description": "Forecast for a city.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "city": {"type": "string", "description": "Its name."},
+                    "days": {"type": "integer", "minimum": 1, "default": 3},
+                    "units": {"enum": ["c", "f"]},
+                },
+                "required": ["city"],
+            },
+        },
+    }
+    for number in range(10)
+]
+HISTORY = [
+    message for turn in range(20) for message in (HumanMessage(f"question {turn}"), AIMessage(f"answer {turn}"))
+][:-1]
+
+
+@pytest.fixture(scope="module")
+def servers():
+    with replaying(text_events(FEW), at_once=True) as few, replaying(text_events(MANY), at_once=True) as many:
+        yield {FEW: few, MANY: many}
+
+
+@contextmanager
+def counting():
+    """A list whose first entry is how many functions were called meanwhile."""
+    count = [0]
+
+    def note(frame, event, _):
+        if event == "call" and any(part in frame.f_code.co_filename for part in COUNTED):
+            count[0] += 1
+
+    gc.collect()
+    gc.disable()  # finalisers of others
+    sys.setprofile(note)
+    try:
+        yield count
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+
+
+def core(url):
+    client = LlamaServerClient(url)
+    return lambda: client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}]))
+
+
+def langchain(url):
+    model = ChatLlamaServer(base_url=url)
+    return lambda: model.stream("Hello")
+
+
+def langchain_tools(url):
+    model = ChatLlamaServer(base_url=url).bind_tools(TOOLS)
+    return lambda: model.stream("Hello")
+
+
+def langchain_history(url):
+    model = ChatLlamaServer(base_url=url)
+    return lambda: model.stream(HISTORY)
+
+
+def llamaindex(url):
+    model = LlamaServer(base_url=url, context_window=4096)
+    messages = [ChatMessage(role="user", content="Hello")]
+    return lambda: model.stream_chat(messages)
+
+
+def to_the_first_chunk(stream):
+    for _ in range(3):  # connections, caches and what is imported late
+        deque(stream(), maxlen=0)
+    with counting() as count:
+        chunks = iter(stream())
+        next(chunks)
+    deque(chunks, maxlen=0)
+    return count[0]
+
+
+def of_all_chunks(stream):
+    for _ in range(3):
+        deque(stream(), maxlen=0)
+    with counting() as count:
+        deque(stream(), maxlen=0)
+    return count[0]
+
+
+@pytest.mark.parametrize(
+    ("way", "most"),
+    [(core, 335), (langchain, 431), (langchain_tools, 645), (langchain_history, 833), (llamaindex, 445)],
+)
+def test_a_request_takes_few_functions_up_to_its_first_chunk(servers, way, most):
+    assert to_the_first_chunk(way(servers[FEW])) <= most * 1.1
+
+
+@pytest.mark.parametrize(("way", "most"), [(core, 19), (langchain, 23), (llamaindex, 28)])
+def test_a_chunk_takes_few_functions(servers, way, most):
+    counts = {number: of_all_chunks(way(url)) for number, url in servers.items()}
+    assert (counts[MANY] - counts[FEW]) / (MANY - FEW) <= most * 1.1
+
+
+def acore(url):
+    client = AsyncLlamaServerClient(url)
+    return client, lambda: client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}]))
+
+
+def alangchain(url):
+    model = ChatLlamaServer(base_url=url)
+    return model, lambda: model.astream("Hello")
+
+
+def in_a_crowd(way, url, streams):
+    """Functions for each chunk of so many streams at once in one event loop."""
+
+    async def read(stream):
+        return [None async for _ in stream()]
+
+    async def main():
+        owner, stream = way(url)
+        await asyncio.gather(*(read(stream) for _ in range(streams)))
+        with counting() as count:
+            await asyncio.gather(*(read(stream) for _ in range(streams)))
+        await owner.aclose()
+        await asyncio.sleep(0)  # asyncio closes sockets one step later
+        return count[0] / streams / MANY
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("way", [acore, alangchain])
+def test_a_chunk_takes_as_many_functions_in_a_crowd_as_alone(servers, way):
+    alone, crowd = in_a_crowd(way, servers[MANY], 1), in_a_crowd(way, servers[MANY], 48)
+    assert crowd <= alone * 1.15
