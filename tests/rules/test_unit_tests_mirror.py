@@ -20,5 +20,6 @@ def test_only_tests_of_every_entry_point_stand_beside_the_directories() -> None:
     assert {path.name for path in UNIT.glob("test_*.py")} == {
         "test_any_input.py",
         "test_any_reply.py",
+        "test_call_counts.py",
         "test_secrets.py",
     }

@@ -7,6 +7,7 @@ are what was measured and ten percent: whoever adds a call for each chunk, or fo
 import asyncio
 import gc
 import sys
+import weakref
 from collections import deque
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from llama_index.core.llms import ChatMessage
 from benchmarks.replay import replaying, text_events
 from langchain_llamacpp_server import ChatLlamaServer
 from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient
+from llamacpp_server.transport import Gate, Place, Ticket
 from llamaindex_llamacpp_server import LlamaServer
 
 COUNTED = ("llamacpp_server/", "langchain_llamacpp_server/", "llamaindex_llamacpp_server/", "httpx/")
@@ -161,3 +163,33 @@ def in_a_crowd(way, url, streams):
 def test_a_chunk_takes_as_many_functions_in_a_crowd_as_alone(servers, way):
     alone, crowd = in_a_crowd(way, servers[MANY], 1), in_a_crowd(way, servers[MANY], 48)
     assert crowd <= alone * 1.15
+
+
+class Loop:
+    """Stands for an event loop: without one, a request waits for the thread of others."""
+
+
+def in_a_gate(size, requests):
+    """Functions for each request of so many that come at once and run as there is room."""
+    loop, gate = Loop(), Gate()
+    first = Ticket()
+    first.enter(gate, Place())
+    gate.resize(size)
+    tickets = []
+    with counting() as count:
+        for session in range(requests):
+            place = Place(session=session % 7)
+            place.loop = weakref.ref(loop)
+            tickets.append(Ticket())
+            tickets[-1].enter(gate, place)
+        first.leave()
+        for _ in tickets:
+            gate.state().held[0].left = True
+            gate.settle()
+    assert not gate.state().held
+    return count[0] / requests
+
+
+@pytest.mark.parametrize("size", [4, 1 << 30])
+def test_a_request_costs_the_same_however_many_wait_or_run(size):
+    assert in_a_gate(size, 400) <= in_a_gate(size, 40) * 1.15
