@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 MEASUREMENTS = (
-    "stream_cpu",
     "first_chunk",
+    "agents",
+    "stream_cpu",
     "concurrency",
     "embedding_cpu",
     "rerank_cpu",

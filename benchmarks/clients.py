@@ -14,6 +14,21 @@ from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClie
 RAW = "raw read (httpx, JSON)"
 PATH = "/v1/chat/completions"
 QUESTION = "Hello"
+TOOLS: Any = [
+    {
+        "type": "function",
+        "function": {
+            "name": f"search_{number}",
+            "description": "Searches a catalogue for books, their authors and the shelves they stand on.",
+            "parameters": {
+                "type": "object",
+                "properties": {"text": {"type": "string", "description": "Words."}, "most": {"type": "integer"}},
+                "required": ["text"],
+            },
+        },
+    }
+    for number in range(10)
+]
 
 
 class Client(NamedTuple):
@@ -69,14 +84,21 @@ def _own(base_url: str) -> Client:
     return Client("llamacpp_server", "", lambda: client.stream_chat(request), lambda: aclient.stream_chat(request))
 
 
-def _langchain(base_url: str) -> list[Client]:
+def langchain_models(base_url: str, **options: Any) -> dict[str, Any]:
+    """LangChain's chat models by name, ours first, with options that all of them know."""
     from langchain_llamacpp_server import ChatLlamaServer
 
-    models = {"ChatLlamaServer": ChatLlamaServer(base_url=base_url)}
+    models: dict[str, Any] = {"ChatLlamaServer": ChatLlamaServer(base_url=base_url, **options)}
     if peer := attribute("langchain_openai", "ChatOpenAI"):
-        models["ChatOpenAI"] = peer(base_url=base_url + "/v1", api_key="none", model="m", stream_usage=True)
+        named = {"base_url": base_url + "/v1", "api_key": "none", "model": "m"}
+        models["ChatOpenAI"] = peer(**named, stream_usage=True, **options)
     if peer := attribute("langchain_llama_cpp", "ChatLlama"):
-        models["ChatLlama (langchain-llama-cpp)"] = peer(base_url=base_url, model="m")
+        models["ChatLlama (langchain-llama-cpp)"] = peer(base_url=base_url, model="m", **options)
+    return models
+
+
+def _langchain(base_url: str) -> list[Client]:
+    models = langchain_models(base_url)
 
     def client(name: str, model: Any) -> Client:
         return Client(name, "LangChain", lambda: model.stream(QUESTION), lambda: model.astream(QUESTION))

@@ -1,25 +1,58 @@
 """From the call to the first chunk, on a warm connection to a server that answers at once: what a client adds to the
 time to the first token. The CPU time is the least of all rounds, the time on the clock their median.
+
+The request is one short message, but for the rows with ten tools bound and with a history of 40 messages. The floor of
+an adapter is LangChain's own stream around a ready chunk, or LlamaIndex's, beside the raw read.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import AsyncIterator
 from statistics import median
 from typing import Any
 
-from .clients import RAW, chat_clients
+from langchain_core.messages import AIMessage, HumanMessage
+
+from .clients import QUESTION, RAW, TOOLS, Client, chat_clients, langchain_models
+from .floors import floors
 from .replay import replaying, text_events
 
 TITLE = "Time to the first chunk"
+
+
+HISTORY = [message for turn in range(20) for message in (AIMessage(f"answer {turn}"), HumanMessage(f"question {turn}"))]
+
+
+def _larger(base_url: str) -> list[Client]:
+    """LangChain's models with more to send."""
+    clients = []
+    for name, model in langchain_models(base_url).items():
+        bound = model.bind_tools(TOOLS)
+        for what, stream in {
+            "10 tools": lambda bound=bound: bound.stream(QUESTION),
+            "40 messages": lambda model=model: model.stream(HISTORY),
+        }.items():
+            clients.append(Client(f"{name}, {what}", "LangChain", stream, model.astream))
+    return clients
+
+
+def _floors() -> list[Client]:
+    ways = floors("text", 5).items()
+    return [Client(f"{framework} alone", framework, stream, _none) for framework, stream in ways]
+
+
+async def _none() -> AsyncIterator[Any]:
+    raise AssertionError("only blocking streams are measured here")
+    yield
 
 
 def run(quick: bool = False) -> list[dict[str, Any]]:
     """Rows of the table: client, CPU, time on the clock, ratio to the raw read."""
     rounds = 2 if quick else 60
     with replaying(text_events(3)) as base_url:
-        clients = chat_clients(base_url)
+        clients = [*chat_clients(base_url), *_larger(base_url), *_floors()]
         cpu: dict[str, list[float]] = {client.name: [] for client in clients}
         clock: dict[str, list[float]] = {client.name: [] for client in clients}
         for _ in range(rounds + 1):

@@ -13,6 +13,7 @@ from tests.rules.packages import ROOT
 OURS = {
     "stream_cpu": ("ChatLlamaServer", "LlamaServer", "LangChain alone", "LlamaIndex alone"),
     "first_chunk": ("llamacpp_server", "ChatLlamaServer", "LlamaServer"),
+    "agents": ("raw", "ChatLlamaServer"),
     "concurrency": ("llamacpp_server", "ChatLlamaServer", "LlamaServer"),
     "embedding_cpu": ("bare decode", "LlamaServerEmbeddings (LangChain)", "LlamaServerEmbedding (LlamaIndex)"),
     "rerank_cpu": ("bare request", "LlamaServerReranker (LangChain)", "LlamaServerRerank (LlamaIndex)"),
