@@ -79,7 +79,7 @@ SAID = {
     "08-performance": ["predicted_per_second", "Figure", "of 4"],
     "09-decisions": [
         "sum over the teams: 1.000",
-        "tokens generated: 3",
+        "tokens generated: ",
         "of 9 before",
         "Hm.                                      ->",
         "The passage that answers is number",
