@@ -29,7 +29,7 @@ Environment variables that configure clients (`LLAMACPP_*`) and proxies are take
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +48,7 @@ from tests.models import (
     build_random_encoder,
     build_scripted,
 )
+from tests.wiretap import Wiretap
 
 ScriptLike = str | Script | Mapping[str, str | Script]
 
@@ -116,6 +117,20 @@ def serve(models_dir: Path) -> Iterator[Serve]:
     yield started
     for server in servers.values():
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def tool_server(serve: Serve) -> LocalServer:
+    """Offers the server's own tools; needs the binary."""
+    return serve("random.gguf", tools=["all"], parallel=2, ctx_size=1024)
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[Wiretap]:
+    """HTTP clients for a model, with a record of what they sent."""
+    tap = Wiretap()
+    yield tap
+    await tap.aclose()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import math
 import pickle
 import struct
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,13 +32,6 @@ def png(red: int, green: int, blue: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", 32, 32, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-@pytest.fixture
-async def wire() -> AsyncIterator[Wiretap]:
-    tap = Wiretap()
-    yield tap
-    await tap.aclose()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import json
 import pickle
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,13 +21,6 @@ from tests.models import Script
 from tests.wiretap import Wiretap
 
 PATH = "/v1/completions"
-
-
-@pytest.fixture
-async def wire() -> AsyncIterator[Wiretap]:
-    tap = Wiretap()
-    yield tap
-    await tap.aclose()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Long runs of LangGraph agents: each turn's prompt starts with that of the turn before, so the cache holds."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -41,50 +40,43 @@ def worker(scripted_server: Any) -> LocalServer:
     )
 
 
-@pytest.fixture
-async def tap() -> AsyncIterator[Wiretap]:
-    tap = Wiretap()
-    yield tap
-    await tap.aclose()
-
-
 QUESTIONS = ["weather?", "time?", "thanks", "weather again?", "thanks", "time again?"]
 
 
 @pytest.mark.parametrize("thinking", [None, True, False])
 def test_an_agent_with_tools_thinking_and_a_checkpointer(
-    worker: LocalServer, chat_server: LocalServer, tap: Wiretap, thinking: Any
+    worker: LocalServer, chat_server: LocalServer, wire: Wiretap, thinking: Any
 ) -> None:
-    llm = ChatLlamaServer(base_url=worker.base_url, thinking=thinking, temperature=0, **tap.clients)
+    llm = ChatLlamaServer(base_url=worker.base_url, thinking=thinking, temperature=0, **wire.clients)
     saver = InMemorySaver(serde=JsonPlusSerializer())
     agent = create_agent(llm, [get_weather, get_time], system_prompt="Use the tools.", checkpointer=saver)
     for question in QUESTIONS:
         agent.invoke({"messages": [HumanMessage(question)]}, {"configurable": {"thread_id": "1"}})
-    bodies = tap.bodies("/v1/chat/completions")
+    bodies = wire.bodies("/v1/chat/completions")
     assert len({len(body["messages"]) for body in bodies}) == 10
     assert any("reasoning_content" in message for message in bodies[-1]["messages"]) == (thinking is not False)
     assert_grow(chat_server.client(), bodies)
 
 
 async def test_awaited_streamed_and_with_another_agent_object_each_turn(
-    worker: LocalServer, chat_server: LocalServer, tap: Wiretap
+    worker: LocalServer, chat_server: LocalServer, wire: Wiretap
 ) -> None:
     """As in a web service: nothing but the checkpointer lives on."""
     saver = InMemorySaver(serde=JsonPlusSerializer())
     for question in QUESTIONS:
-        llm = ChatLlamaServer(base_url=worker.base_url, streaming=True, **tap.clients)
+        llm = ChatLlamaServer(base_url=worker.base_url, streaming=True, **wire.clients)
         agent = create_agent(llm, [get_weather, get_time], system_prompt="Use the tools.", checkpointer=saver)
         config: Any = {"configurable": {"thread_id": "1"}}
         async for _ in agent.astream({"messages": [HumanMessage(question)]}, config, stream_mode="messages"):
             pass
-    assert_grow(chat_server.client(), tap.bodies("/v1/chat/completions"))
+    assert_grow(chat_server.client(), wire.bodies("/v1/chat/completions"))
 
 
 def test_what_is_repaired_stays_repaired_the_same_way(
-    worker: LocalServer, chat_server: LocalServer, tap: Wiretap
+    worker: LocalServer, chat_server: LocalServer, wire: Wiretap
 ) -> None:
     """Arguments that are no JSON, a call without an id and without a result, and answers without a word."""
-    llm = ChatLlamaServer(base_url=worker.base_url, thinking=False, **tap.clients).bind_tools([get_weather, get_time])
+    llm = ChatLlamaServer(base_url=worker.base_url, thinking=False, **wire.clients).bind_tools([get_weather, get_time])
     broken: Any = {"type": "invalid_tool_call", "name": "get_time", "args": '{"city": ', "id": "1", "error": None}
     nameless: Any = {"type": "tool_call", "name": "get_time", "args": {}, "id": None}
     history: list[Any] = [
@@ -97,7 +89,7 @@ def test_what_is_repaired_stays_repaired_the_same_way(
         history.append(HumanMessage(question))
         reply = llm.invoke(history)
         history += [reply, *(ToolMessage("noon", tool_call_id=call["id"]) for call in reply.tool_calls)]
-    bodies = tap.bodies("/v1/chat/completions")
+    bodies = wire.bodies("/v1/chat/completions")
     sent = json.dumps(bodies[-1]["messages"])
     assert "invalid_arguments" in sent
     assert NO_RESULT not in sent

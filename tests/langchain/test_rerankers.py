@@ -3,7 +3,7 @@
 import asyncio
 import math
 import pickle
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,13 +22,6 @@ PATH = "/v1/rerank"
 QUERY = "q"
 TEXTS = [f"doc {i}" for i in range(10)]
 TOO_LONG = "a b " * 600
-
-
-@pytest.fixture
-async def wire() -> AsyncIterator[Wiretap]:
-    tap = Wiretap()
-    yield tap
-    await tap.aclose()
 
 
 @pytest.fixture

@@ -8,11 +8,6 @@ from llamacpp_server import BadRequestError, NotSupportedError
 pytestmark = pytest.mark.binary  # the wheel's server has no tools
 
 
-@pytest.fixture(scope="module")
-def tool_server(serve):
-    return serve("random.gguf", tools=["all"], parallel=2, ctx_size=1024)
-
-
 async def test_only_the_named_tools_are_offered_and_they_run_on_the_server(tool_server, tmp_path):
     (tmp_path / "note.txt").write_text("hi")
     path = {"path": str(tmp_path / "note.txt")}

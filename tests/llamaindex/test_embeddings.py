@@ -3,7 +3,7 @@
 import asyncio
 import math
 import pickle
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,13 +23,6 @@ from tests.langchain.test_embeddings import TOO_LONG, png
 from tests.wiretap import Wiretap
 
 PATH = "/v1/embeddings"
-
-
-@pytest.fixture
-async def wire() -> AsyncIterator[Wiretap]:
-    tap = Wiretap()
-    yield tap
-    await tap.aclose()
 
 
 @pytest.fixture

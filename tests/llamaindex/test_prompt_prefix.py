@@ -1,6 +1,5 @@
 """Long runs of LlamaIndex agents: each turn's prompt starts with that of the turn before; and what the report says."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -30,13 +29,6 @@ QUESTIONS = ["What is 1 + 2?", "just chat", "Once more?", "only weather", "just 
 
 
 @pytest.fixture
-async def tap() -> AsyncIterator[Wiretap]:
-    tap = Wiretap()
-    yield tap
-    await tap.aclose()
-
-
-@pytest.fixture
 def roomy(caller: LocalServer, serve: Any) -> LocalServer:
     """The scripted model of `caller` with one slot and room for long runs."""
     return serve(caller.model, parallel=1, ctx_size=16384, slot_prompt_similarity=0.0)
@@ -44,15 +36,15 @@ def roomy(caller: LocalServer, serve: Any) -> LocalServer:
 
 @pytest.mark.parametrize("streaming", [True, False])
 async def test_a_function_agent_with_a_memory(
-    roomy: LocalServer, chat_server: LocalServer, tap: Wiretap, streaming: bool
+    roomy: LocalServer, chat_server: LocalServer, wire: Wiretap, streaming: bool
 ) -> None:
-    llm = LlamaServer(base_url=roomy.base_url, **tap.clients)
+    llm = LlamaServer(base_url=roomy.base_url, **wire.clients)
     agent = FunctionAgent(tools=TOOLS, llm=llm, system_prompt=SYSTEM, streaming=streaming)
     memory = ChatMemoryBuffer.from_defaults(token_limit=12000, tokenizer_fn=llm.tokenizer)
     with CacheReport(llm) as report:
         for question in QUESTIONS:
             await agent.run(question, memory=memory)
-    bodies = tap.bodies("/v1/chat/completions")
+    bodies = wire.bodies("/v1/chat/completions")
     assert len({len(body["messages"]) for body in bodies}) == 8
     assert_grow(chat_server.client(), bodies)
     assert [turn.session for turn in report.turns] == ["#1"] * 8
@@ -61,23 +53,23 @@ async def test_a_function_agent_with_a_memory(
     assert report._handler not in get_dispatcher().event_handlers
 
 
-async def test_a_workflow_of_agents(roomy: LocalServer, chat_server: LocalServer, tap: Wiretap) -> None:
-    llm = LlamaServer(base_url=roomy.base_url, **tap.clients)
+async def test_a_workflow_of_agents(roomy: LocalServer, chat_server: LocalServer, wire: Wiretap) -> None:
+    llm = LlamaServer(base_url=roomy.base_url, **wire.clients)
     workflow = AgentWorkflow(agents=[FunctionAgent(name="it", tools=TOOLS, llm=llm, system_prompt=SYSTEM)])
     memory = ChatMemoryBuffer.from_defaults(token_limit=12000, tokenizer_fn=llm.tokenizer)
     for question in QUESTIONS:
         await workflow.run(question, memory=memory)
-    assert_grow(chat_server.client(), tap.bodies("/v1/chat/completions"))
+    assert_grow(chat_server.client(), wire.bodies("/v1/chat/completions"))
 
 
-async def test_the_memory_of_today(roomy: LocalServer, chat_server: LocalServer, tap: Wiretap) -> None:
-    llm = LlamaServer(base_url=roomy.base_url, **tap.clients)
+async def test_the_memory_of_today(roomy: LocalServer, chat_server: LocalServer, wire: Wiretap) -> None:
+    llm = LlamaServer(base_url=roomy.base_url, **wire.clients)
     agent = FunctionAgent(tools=TOOLS, llm=llm, system_prompt=SYSTEM)
     memory = Memory.from_defaults(session_id="1", token_limit=40000, tokenizer_fn=llm.tokenizer)
     for question in QUESTIONS:
         await agent.run(question, memory=memory)
     await memory.sql_store._async_engine.dispose()  # type: ignore[attr-defined]
-    assert_grow(chat_server.client(), tap.bodies("/v1/chat/completions"))
+    assert_grow(chat_server.client(), wire.bodies("/v1/chat/completions"))
 
 
 async def test_tags_name_the_sessions_of_a_report(roomy: LocalServer, make_llm: Any) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import pickle
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,13 +23,6 @@ from tests.wiretap import Wiretap
 PATH = "/v1/rerank"
 QUERY = "q"
 TEXTS = [f"doc {i}" for i in range(10)]
-
-
-@pytest.fixture
-async def wire() -> AsyncIterator[Wiretap]:
-    tap = Wiretap()
-    yield tap
-    await tap.aclose()
 
 
 @pytest.fixture

@@ -79,11 +79,6 @@ def test_an_id_that_no_header_can_hold_is_refused(connect, thinker, name):
 # -- tools of the server
 
 
-@pytest.fixture(scope="module")
-def tool_server(serve):
-    return serve("random.gguf", tools=["all"], parallel=2, ctx_size=1024)
-
-
 @pytest.mark.binary
 def test_the_tools_of_a_server_are_listed_with_their_schemas(connect, tool_server):
     tools = {tool.name: tool for tool in connect(tool_server).server_tools()}
