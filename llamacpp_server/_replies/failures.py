@@ -63,13 +63,18 @@ _SHARED: Final = (
 _RULES: Final = (
     # Without numbers: the prompt fits, but not beside what runs in the other slots (b11434).
     _rule(r"context size has been exceeded", ServerBusyError, _SHARED),
+    # Of a text to embed or rank, which may fit into a physical batch and still not into the context.
+    _rule(r"input \(\d+ tokens\) is larger than the max context size", ContextOverflowError,
+          "shorten the text, or start the server with more context per slot (-c / -np); no -c goes beyond the context "
+          "that the model was trained for"),
     _rule(r"exceeds? the available context|context shift is disabled"
           r"|exceeds the context size|prompt is too long", ContextOverflowError, _SHORTEN),
     # vLLM, OpenAI and what passes their words on, such as LiteLLM.
     _rule(r"context_length_exceeded|ContextWindowExceeded|(?:maximum|max) context length"
           r"|exceeds? (?:the )?(?:model's )?(?:maximum|max)\w* (?:context|model) len", ContextOverflowError, _SHORTEN),
     _rule(r"too large to process", ContextOverflowError,
-          "shorten the text, or start the server with a larger -ub (and -b) than the longest input"),
+          "shorten the text, or start the server with a larger -ub (and -b) than the longest input, and a context per "
+          "slot (-c / -np) that holds it"),
     _rule(r"(?:image|audio|video)s? input is not supported|does not support (?:multimodal|image|audio|vision)",
           NotSupportedError, "start the server with --mmproj and the projector made for this model"),
     _rule(r"failed to load (?:image|audio|video)", BadRequestError,
