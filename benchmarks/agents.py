@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,21 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
             best = dict.fromkeys(agents, float("inf"))
             for _ in range(rounds + 1):  # the first one opens connections and fills caches
                 for name, agent in agents.items():
-                    used = time.process_time()
-                    agent(turns)
-                    best[name] = min(best[name], (time.process_time() - used) * 1000 / turns)
+                    best[name] = min(best[name], _used(agent, turns) * 1000 / turns)
     return [
         {"client": name, "CPU ms for each turn": round(ms, 2), "times raw": round(ms / best["raw"], 1)}
         for name, ms in best.items()
     ]
+
+
+def _used(agent: Callable[[int], None], turns: int) -> float:
+    """Seconds of CPU. A client may find the connection of its last round closed by the server, and not repeat that."""
+    for _ in range(3):
+        used = time.process_time()
+        with suppress(httpx.RemoteProtocolError):
+            agent(turns)
+            return time.process_time() - used
+    return float("inf")
 
 
 def _agents(url: str) -> dict[str, Callable[[int], None]]:
