@@ -61,7 +61,10 @@ defaults, retries included, and sees the same server. A request that raises an e
   {SHARED_CONTEXT} (the server's default), which are answered.
 - **tokens read**: prompt tokens that the server has to process in a conversation of {len(CONVERSATION)} turns.
 - **found**: searches whose best result is the right one. **long texts**: texts beyond the model's 512 tokens that get a
-  vector (ours with `on_oversize="truncate"`)."""
+  vector (ours with `on_oversize="truncate"`).
+
+Where a peer has more: ChatOpenAI requires every property of a class, so more fields are right and every field is
+filled, invented or not. `strict=True` does the same in ours."""
 
 
 def say(text: str) -> None:
