@@ -95,6 +95,7 @@ def langchain_history(url):
 
 def llamaindex(url):
     model = LlamaServer(base_url=url, context_window=4096)
+    model._rests = model._info_key(), float("inf")  # this server tells nothing of itself, and is asked now and then
     messages = [ChatMessage(role="user", content="Hello")]
     return lambda: model.stream_chat(messages)
 
