@@ -205,9 +205,13 @@ def _looked_up(wanted: _Chat) -> Program[_Chat]:
         yield from look_at_template(settings, request.model)
     request, converted = (yield from with_media(request)) if holds_media(request.messages) else (request, ())
     request, broken = yield from break_special_tokens(settings, request)
+    choice = wanted.choice
+    if choice is not None:
+        sent = {tool["function"]["name"]: tool for tool in request.tools}
+        choice = choice._replace(tools=[sent[tool["function"]["name"]] for tool in choice.tools])
     if _asks_for_template(wanted):
         yield from look_at_template(settings, request.model)
-    return replace(wanted, request=request, repairs=(*converted, *broken, *wanted.repairs))
+    return replace(wanted, request=request, choice=choice, repairs=(*converted, *broken, *wanted.repairs))
 
 
 def _relay(delivery: Delivery, ready: _Round) -> Program[None]:
@@ -337,7 +341,7 @@ def _filters(fitted: ChatRequest, body: Mapping[str, Any], answers: int) -> Filt
     if body.get("continue_final_message") and not body.get("echo") and not body.get("stream"):
         begun = fitted.messages[-1].get("content")
         filters.append(partial(WithoutPrefill, begun if isinstance(begun, str) else ""))
-    if holds_broken(fitted.messages):
+    if holds_broken(fitted.messages, fitted.tools):
         filters.append(BrokenTokenFilter)
     if fitted.params.get("top_logprobs") == 0 and body.get("logprobs"):
         filters.append(WithoutTopLogprobs)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from .._history import (
     break_tokens,
+    break_tools,
     candidates_in,
     holds_candidates,
     is_tag,
@@ -56,7 +57,7 @@ _USUAL_TAGS: Final = template_tags("<think></think><tool_call></tool_call><tool_
 def may_hold_tokens(request: ChatRequest) -> bool:
     """Whether `break_special_tokens` has anything to look up for a request."""
     try:
-        return request.break_special_tokens and holds_candidates(request.messages)
+        return request.break_special_tokens and holds_candidates(request.messages, request.tools)
     except RecursionError:
         return False  # it can't be sent either
 
@@ -67,12 +68,15 @@ def break_special_tokens(
     """The request with the model's special tokens broken up in what others say, and what was; see `_history`."""
     if not may_hold_tokens(request):
         return request, ()
-    candidates = candidates_in(request.messages)
+    candidates = candidates_in(request.messages, request.tools)
     special = yield from _special(settings, request.model, candidates)
     tags = yield from _tags(settings, request.model)
-    messages, repairs = break_tokens(request.messages, special, {token for token in candidates if is_tag(token, tags)})
+    tags = frozenset(token for token in candidates if is_tag(token, tags))
+    messages, repairs = break_tokens(request.messages, special, tags)
+    tools, of_tools = break_tools(request.tools, special, tags)
+    repairs += of_tools
     log_repairs(repairs)
-    return replace(request, messages=messages), repairs
+    return replace(request, messages=messages, tools=tools), repairs
 
 
 def _special(settings: ServerSettings, model: str | None, candidates: Collection[str]) -> Program[set[str]]:

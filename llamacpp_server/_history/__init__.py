@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .always import well_formed as well_formed
     from .special_tokens import JOINER as JOINER
     from .special_tokens import break_tokens as break_tokens
+    from .special_tokens import break_tools as break_tools
     from .special_tokens import candidates_in as candidates_in
     from .special_tokens import holds_broken as holds_broken
     from .special_tokens import holds_candidates as holds_candidates
@@ -36,6 +37,7 @@ __getattr__, __dir__ = lazy(
         "special_tokens": (
             "JOINER",
             "break_tokens",
+            "break_tools",
             "candidates_in",
             "holds_broken",
             "holds_candidates",

@@ -8,6 +8,8 @@ tokenized as text. System messages, and an answer that the server is to continue
 Candidates are found by their form, since no endpoint lists a vocabulary; which of them are special is asked of the
 server. Tags that only the template writes (`<tool_call>`) count too. Tags of thinking in the text of an earlier reply
 are left alone: a framework may keep its thoughts there, and they end no turn.
+
+Tools are words of others too, as servers of tools (MCP) write them: all but their names, by which calls are known.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ..chat import Repair
-from ..wire import MessageDict
+from ..wire import MessageDict, ToolDict
 
 Message = dict[str, Any]
 
@@ -72,14 +74,11 @@ def _unfinished(text: str) -> set[str]:
     return {begun[0] + closing for sign, form, closing in _UNFINISHED if sign in end and (begun := form.search(end))}
 
 
-def holds_candidates(messages: Sequence[MessageDict]) -> bool:
+def holds_candidates(messages: Sequence[MessageDict], tools: Sequence[ToolDict] = ()) -> bool:
     """Whether anything in what users, tools and earlier replies say has the form of a special token."""
     return any(
         any(sign in text and form.search(text) for sign, form in _FORMS) or _unfinished(text)
-        for at, message in enumerate(messages)
-        if not ((content := _only_text(message)) is not None and _SIGNS.search(content) is None)
-        and not _is_own(messages, at)
-        for text in _texts(message)
+        for text in _of_others(messages, tools)
     )
 
 
@@ -90,14 +89,21 @@ def _only_text(message: object) -> str | None:
     return None
 
 
-def candidates_in(messages: Sequence[MessageDict]) -> set[str]:
+def candidates_in(messages: Sequence[MessageDict], tools: Sequence[ToolDict] = ()) -> set[str]:
     """All that has the form of a special token in what users, tools and earlier replies say."""
     found = set[str]()
-    for at, message in enumerate(messages):
-        if not _is_own(messages, at):
-            for text in _texts(message):
-                found |= candidates_of(text)
+    for text in _of_others(messages, tools):
+        found |= candidates_of(text)
     return found
+
+
+def _of_others(messages: Sequence[MessageDict], tools: Sequence[ToolDict]) -> Iterator[str]:
+    for at, message in enumerate(messages):
+        plain = (content := _only_text(message)) is not None and _SIGNS.search(content) is None
+        if not plain and not _is_own(messages, at):
+            yield from _texts(message)
+    for tool in tools:
+        yield from _strings(tool)
 
 
 def template_tags(template: str) -> frozenset[str]:
@@ -155,20 +161,37 @@ def break_tokens(
     return broken, tuple(repairs)
 
 
+def break_tools(
+    tools: Sequence[ToolDict], special: Collection[str], tags: Collection[str]
+) -> tuple[list[Any], tuple[Repair, ...]]:
+    """The tools with special tokens broken up in all but their names, as `break_tokens` does it."""
+    tokens, broken = {*special, *tags}, list[Any]()
+    repairs: list[Repair] = []
+    for at, tool in enumerate(tools):
+        function = tool["function"]
+        done = {key: value if key == "name" else _values(value, tokens) for key, value in function.items()}
+        broken.append(tool if done == function else {**tool, "function": done})
+        if done != function:
+            what = "broke special tokens of the model in the tool's description, so that it can't end its turn"
+            repairs.append(Repair(NAME, f"tools[{at}]", what))
+    return broken, tuple(repairs)
+
+
 def joined_again(text: str, before: str = "") -> str:
     """A text in which broken tokens are whole again; `before` is what came before it."""
     return _BROKEN.sub("", before[-1:] + text)[len(before[-1:]) :] if JOINER in text else text
 
 
-def holds_broken(messages: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether any message has broken tokens in it, which the model may repeat."""
-    return any(
+def holds_broken(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> bool:
+    """Whether any message or tool has broken tokens in it, which the model may repeat."""
+    said = any(
         _BROKEN.search(text)
         for message in messages
         if not ((content := _only_text(message)) is not None and JOINER not in content)
         for text in _texts(message)
         if JOINER in text
     )
+    return said or any(_BROKEN.search(text) for tool in tools for text in _strings(tool) if JOINER in text)
 
 
 def _is_own(messages: Sequence[Any], at: int) -> bool:
