@@ -179,7 +179,7 @@ def test_a_foreign_stream_can_not_keep_the_binary_alive(tmp_path: Path) -> None:
             pid = server.pid
             started = time.monotonic()
             server.stop()
-            assert time.monotonic() - started < 4
+            assert time.monotonic() - started < 9  # after 10 s its guard would have been killed
             assert pid is not None
             assert is_gone(pid)
             with pytest.raises(StreamCutOffError):
