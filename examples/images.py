@@ -1,4 +1,4 @@
-"""Images from files and addresses, in both frameworks. Give a server with --mmproj, and pictures:
+"""Images from files and addresses, in both frameworks. Needs a server with --mmproj, and pictures:
 
 python -m examples.images http://localhost:8080 cat.webp https://host.name/dog.jpg
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 from langchain_core.messages import HumanMessage
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 
+from examples.servers import needs
 from langchain_llamacpp_server import ChatLlamaServer
 from llamaindex_llamacpp_server import LlamaServer
 
@@ -34,4 +35,6 @@ def main(base_url: str, *pictures: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        needs("a server with --mmproj and a picture: python -m examples.images http://localhost:8080 cat.webp")
     main(*sys.argv[1:])

@@ -1,10 +1,11 @@
-"""Code for a gap, in both frameworks. Give a server with a code model that has the tokens for it:
+"""Fill-in-the-middle for code, in both frameworks. Needs a server with a code model that supports it:
 
 python -m examples.infill http://localhost:8080
 """
 
 import sys
 
+from examples.servers import needs
 from langchain_llamacpp_server import LlamaServerLLM
 from llamaindex_llamacpp_server import LlamaServer
 
@@ -24,4 +25,6 @@ def main(base_url: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        needs("a server with a fill-in-the-middle model: python -m examples.infill http://localhost:8080")
     main(*sys.argv[1:])

@@ -1,13 +1,10 @@
-"""How sure the model is of each word, and what else it could have said, in both frameworks.
+"""Log probabilities: how likely each token was, and its alternatives, in both frameworks."""
 
-python -m examples.logprobs http://localhost:8080
-"""
-
-import sys
 from math import exp
 
 from llama_index.core.llms import ChatMessage
 
+from examples.servers import chat_server
 from langchain_llamacpp_server import ChatLlamaServer
 from llamaindex_llamacpp_server import LlamaServer
 
@@ -28,4 +25,5 @@ def main(base_url: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with chat_server() as server:
+        main(server)

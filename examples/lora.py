@@ -1,10 +1,11 @@
-"""LoRA adapters by name, for one request and for all. Give a model and its adapters:
+"""LoRA adapters by name, for one request and for all. Needs a model and its adapters:
 
 python -m examples.lora model.gguf poet.gguf pirate.gguf
 """
 
 import sys
 
+from examples.servers import needs
 from langchain_llamacpp_server import ChatLlamaServer
 from llamacpp_server import LocalServer
 from llamaindex_llamacpp_server import LlamaServer
@@ -23,4 +24,6 @@ def main(model: str, *adapters: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        needs("a model and its adapters: python -m examples.lora model.gguf poet.gguf pirate.gguf")
     main(*sys.argv[1:])

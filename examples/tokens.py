@@ -1,13 +1,17 @@
 """Exact tokens: whether a request fits, trimming a conversation, and splitting text; in both frameworks."""
 
 from langchain_core.messages import HumanMessage, trim_messages
-from langchain_text_splitters import RecursiveCharacterTextSplitter
 from llama_index.core.llms import ChatMessage
 from llama_index.core.node_parser import SentenceSplitter
 
-from examples.servers import chat_server
+from examples.servers import chat_server, needs
 from langchain_llamacpp_server import ChatLlamaServer
 from llamaindex_llamacpp_server import LlamaServer
+
+try:
+    from langchain_text_splitters import RecursiveCharacterTextSplitter
+except ImportError:
+    needs("LangChain's splitters: pip install langchain-text-splitters")
 
 TEXT = "The key to the cellar is in the kitchen. " * 40
 
