@@ -32,7 +32,8 @@ test-long: $(VENV)/.dev ## crowds of 2,000 requests, 200 clients that leave, 1,0
 
 test-wheel: | $(VENV)/bin/python ## the daily tests on the built wheel, in an environment of its own
 	rm -rf build/dist build/wheel && mkdir -p build/wheel
-	$(PIP) build twine && $(BIN)/python -m build --outdir build/dist . && $(BIN)/python -m twine check --strict build/dist/*
+	$(PIP) build twine && $(BIN)/python -m build --outdir build/dist .
+	$(BIN)/python -m twine check --strict build/dist/*
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/python -m pip install --quiet --upgrade pip
 	build/wheel/venv/bin/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK)) "$$(echo build/dist/*.whl)[all,testing]" --group test

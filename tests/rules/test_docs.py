@@ -40,6 +40,13 @@ def test_links_of_the_readme_lead_somewhere() -> None:
     assert [target for target in targets if not (readme.parent / target).exists()] == []
 
 
+def test_headings_that_links_of_the_readme_name_exist() -> None:
+    readme = DOCS.parent / "README.md"
+    for page, anchor in re.findall(r"\]\((?!http)([^)#]+)#([^)]+)\)", readme.read_text()):
+        headings = re.findall(r"^#+ (.*)$", (readme.parent / page).read_text(), re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w]+", "-", re.sub(r"[`']", "", one)).strip("-").lower() for one in headings]
+
+
 def test_the_page_of_request_fields_is_that_of_the_code() -> None:
     assert request_fields() == PATH.read_text(encoding="utf-8")
     assert all(f"| `{name}` |" in request_fields() for name in SAMPLING_FIELDS)
