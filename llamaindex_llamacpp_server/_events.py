@@ -33,7 +33,7 @@ class LlamaServerProgressEvent(BaseEvent):
 
 def announcing(report: Callable[[Progress], None] | None) -> Callable[[Progress], None] | None:
     """`report`, and an event for each step where some handler is there to get it."""
-    if not _has_listeners():
+    if not has_listeners():
         return report
 
     def announce(progress: Progress) -> None:
@@ -44,7 +44,8 @@ def announcing(report: Callable[[Progress], None] | None) -> Callable[[Progress]
     return announce
 
 
-def _has_listeners() -> bool:
+def has_listeners() -> bool:
+    """Whether some handler is there to get events."""
     at: Any = dispatcher
     while at is not None:
         # The core's root has one that does nothing.

@@ -26,7 +26,7 @@ from llamacpp_server.integration import (
 
 from ._arguments import LLM, LLMNames, constructor_arguments
 from ._context import Transcripts
-from ._events import announcing
+from ._events import announcing, has_listeners
 from ._metadata import aprobe, described, info_at_once, probe
 from ._responses import (
     ChatState,
@@ -124,6 +124,9 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         settings = super().server_settings()
         report = announcing(settings.on_progress)
         return settings if report is settings.on_progress else settings.replace(on_progress=report)
+
+    def _settings_key(self) -> object:
+        return super()._settings_key(), has_listeners()
 
     # -- what LlamaIndex asks about a model
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from ..chat import Repair
@@ -102,8 +103,31 @@ def _of_others(messages: Sequence[MessageDict], tools: Sequence[ToolDict]) -> It
         plain = (content := _only_text(message)) is not None and _SIGNS.search(content) is None
         if not plain and not _is_own(messages, at):
             yield from _texts(message)
-    for tool in tools:
-        yield from _strings(tool)
+    yield from _texts_to_search(tools)
+
+
+def _texts_to_search(tools: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """The texts of tools that may hold a token; most programs send the same tools with each request."""
+    if not tools:
+        return ()
+    try:
+        return _texts_of_tools(json.dumps(tools, ensure_ascii=False))
+    except (TypeError, ValueError):  # no JSON; what sends it says so
+        return [text for tool in tools for text in _strings(_without_name(tool))]
+
+
+@lru_cache(maxsize=64)
+def _texts_of_tools(written: str) -> tuple[str, ...]:
+    texts = (text for tool in json.loads(written) for text in _strings(_without_name(tool)))
+    return tuple(text for text in texts if JOINER in text or _SIGNS.search(text))
+
+
+def _without_name(tool: Any) -> Any:
+    """A tool without the name of its function, which stays as it is."""
+    function = tool.get("function") if isinstance(tool, Mapping) else None
+    if not isinstance(function, Mapping):
+        return tool
+    return {**tool, "function": {key: value for key, value in function.items() if key != "name"}}
 
 
 def template_tags(template: str) -> frozenset[str]:
@@ -191,7 +215,7 @@ def holds_broken(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[
         for text in _texts(message)
         if JOINER in text
     )
-    return said or any(_BROKEN.search(text) for tool in tools for text in _strings(tool) if JOINER in text)
+    return said or any(_BROKEN.search(text) for text in _texts_to_search(tools) if JOINER in text)
 
 
 def _is_own(messages: Sequence[Any], at: int) -> bool:

@@ -186,6 +186,10 @@ class ConnectionFields(BaseModel):
             on_progress=self.on_progress,
         )
 
+    def _settings_key(self) -> object:
+        """What `server_settings` depends on; a class whose settings depend on more than its fields adds that."""
+        return settings_key(self.__dict__)
+
     @property
     def client(self) -> LlamaServerClient:
         """The server, with all that it can do, over this model's connections; calls block."""
@@ -197,7 +201,7 @@ class ConnectionFields(BaseModel):
         if self._transport is None or not self._transport.uses(self.http_client):
             self._transport = Transport(self.http_client)
         return self._client.get(
-            (settings_key(self.__dict__), transport := self._transport),
+            (self._settings_key(), transport := self._transport),
             lambda: LlamaServerClient(settings=self.server_settings(), transport=transport),
         )
 
@@ -212,7 +216,7 @@ class ConnectionFields(BaseModel):
         if self._async_transport is None or not self._async_transport.uses(self.http_async_client):
             self._async_transport = AsyncTransport(self.http_async_client)
         return self._async_client.get(
-            (settings_key(self.__dict__), transport := self._async_transport),
+            (self._settings_key(), transport := self._async_transport),
             lambda: AsyncLlamaServerClient(settings=self.server_settings(), transport=transport),
         )
 

@@ -325,10 +325,13 @@ def _with_waiting(state: _State, place: Place) -> _State:
 
 
 def _has_plenty(state: _State, place: Place) -> bool:
-    """Whether a place may run, whatever the others do: nobody waits, and they do not fill the limit."""
+    """Whether a place may run at a glance: nobody waits, and those that run leave room, in a shared context too."""
     if state.queue or place.slot is not None or place.background or len(state.held) >= (place.limit or state.size or 1):
         return False
-    return not [other for other in state.held if other.alone]
+    if not state.held:
+        return True
+    shares = place.gate is not None and place.gate.shares_context
+    return not (shares or place.alone or [other for other in state.held if other.alone])
 
 
 def _with_running(state: _State, place: Place) -> _State:

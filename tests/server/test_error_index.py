@@ -80,6 +80,15 @@ def raw(server: LocalServer, **body: Any) -> str:
 # -- reaching the server
 
 
+@shows("Context size has been exceeded.")
+def test_shared_context() -> None:
+    busy = error(500, "Context size has been exceeded.", "server_error")
+    with ScriptedServer(busy) as server:
+        client = LlamaServerClient(server.url, max_retries=0)
+        failed = refused(LlamaServerError, "Context size has been exceeded", lambda: client.chat(asked()))
+    assert "it does not fit with nothing else running" in str(failed)
+
+
 @shows("Connection error.")
 def test_refused() -> None:
     client = LlamaServerClient("http://127.0.0.1:9", max_retries=0)

@@ -58,7 +58,7 @@ def at_once(texts: list[str], number: int, ask: Callable[[str], object]) -> list
         return list(threads.map(one, texts))
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("is_known")
 @pytest.mark.parametrize("number", [2, 6])
 def test_unstreamed_replies_to_long_prompts_all_come(shared: LlamaServerClient, texts: list[str], number: int) -> None:
     def chat(text: str) -> object:
@@ -112,7 +112,7 @@ def test_short_prompts_still_run_at_once(shared: LlamaServerClient) -> None:
     assert most == 4
 
 
-@pytest.mark.usefixtures("told")
+@pytest.mark.usefixtures("is_known")
 def test_batches_and_gathers_of_both_frameworks_all_come(shared: LlamaServerClient, texts: list[str]) -> None:
     from llama_index.core.llms import ChatMessage
 

@@ -143,7 +143,7 @@ class ScriptedServer:
     left: list[int] = field(default_factory=list)
     """Connections that the client closed while something was still to be sent."""
     spans: list[tuple[Request, float, float]] = field(default_factory=list)
-    """Requests with the times when they came and when all was sent."""
+    """Requests with the times when they came and when their last piece went out."""
 
     def __init__(self, *answers, port=0, lacks=("/apply-template",), routes=None, tls=None):
         self._tls = tls
@@ -215,8 +215,7 @@ class ScriptedServer:
                 while (found := self._receive(connection, data, number)) is not None:
                     answer, data = found
                     begin, request = time.monotonic(), self._last[number]
-                    full = self._send(connection, answer, number)
-                    self.spans.append((request, begin, time.monotonic()))
+                    full = self._send(connection, answer, number, lambda: self._note(request, begin))
                     if not full or answer.then == "close":
                         return
                     if answer.then == "reset":
@@ -260,12 +259,22 @@ class ScriptedServer:
             answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
         return answer, data[length:]
 
-    def _send(self, connection, answer, number):
-        """Whether all was sent before the client left or the test ended."""
-        for part in answer.parts:
+    def _note(self, request, begin):
+        """Note a request before its end is sent: the client may go on with the next one at once."""
+        self.spans.append((request, begin, time.monotonic()))
+
+    def _send(self, connection, answer, number, note):
+        """Whether all was sent before the client left or the test ended; `note` is called before the end is sent."""
+        ends = [at for at, part in enumerate(answer.parts) if isinstance(part, bytes) and b"[DONE]" in part]
+        last = ends[0] if ends else len(answer.parts) - 1
+        for at, part in enumerate(answer.parts):
+            if at == last:
+                note()
             if isinstance(part, bytes):
                 connection.sendall(part)
             elif not self._silence(connection, part, number):
+                if at < last:
+                    note()
                 return False
         return True
 
