@@ -36,7 +36,13 @@ def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
     """
     other = sys.modules.get("httpx2")
     theirs = () if other is None else (other.HTTPError, other.InvalidURL, other.StreamError)
-    return (*_FAILURES, *theirs, *more)
+    return (*_FAILURES, *theirs, *_not_recorded(), *more)
+
+
+def _not_recorded() -> tuple[type[Exception], ...]:
+    """What vcrpy raises for a request that a cassette lacks; it stands between httpx and the network."""
+    errors = sys.modules.get("vcr.errors")
+    return () if errors is None else (errors.CannotOverwriteExistingCassetteException,)
 
 
 def _of_httpx(failed: Exception) -> Exception:
@@ -58,6 +64,9 @@ def translate(failed: Exception, url: str | None, *, before_reply: bool) -> Llam
         url: What was asked, without credentials.
         before_reply: Whether the head of an answer had not come yet.
     """
+    if isinstance(failed, _not_recorded()):
+        words = str(failed).partition("\n")[0]
+        return BadRequestError(f"the request is not in the cassette: {words}", url=url, remedy="record it again")
     failed = _of_httpx(failed)
     error = _proxy_error(failed) or _error_of(failed, url, before_reply=before_reply)
     error.url = url

@@ -29,9 +29,10 @@ _DEPTH: Final = 8
 def drop_if_more_came(reply: Any) -> None:
     """Have a reply check, when it is closed, that its connection holds nothing more; else nobody uses that again."""
     library = library_of(type(reply))
-    base = library.SyncByteStream if isinstance(reply.stream, library.SyncByteStream) else library.AsyncByteStream
+    # Recorders such as vcrpy put a stream there that is of both kinds.
+    bases = tuple(base for base in (library.SyncByteStream, library.AsyncByteStream) if isinstance(reply.stream, base))
     if (network := reply.extensions.get("network_stream")) is not None:
-        reply.stream = _checked(base)(reply.stream, network, reply.http_version)
+        reply.stream = _checked(bases)(reply.stream, network, reply.http_version)
 
 
 class _Checked:
@@ -61,8 +62,8 @@ class _Checked:
 
 
 @lru_cache(maxsize=8)
-def _checked(base: type[Any]) -> type[Any]:
-    return type("_Checked", (_Checked, base), {})
+def _checked(bases: tuple[type[Any], ...]) -> type[Any]:
+    return type("_Checked", (_Checked, *bases), {})
 
 
 def _has_more(stream: Any, network: Any) -> bool:
