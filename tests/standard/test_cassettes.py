@@ -148,7 +148,7 @@ def test_a_cassette_of_another_client_need_not_hold_what_this_one_asks_besides(
     from langchain_openai import ChatOpenAI
 
     with cassette("once"):
-        peer = ChatOpenAI(base_url=talker.base_url + "/v1", api_key="none", model="tiny", temperature=0, max_tokens=12)
+        peer = ChatOpenAI(base_url=talker.base_url + "/v1", api_key="none", model="tiny", temperature=0, max_tokens=12)  # type: ignore[call-arg]  # its alias
         first = peer.bind_tools([get_weather]).invoke("Hi").text
     _gone(monkeypatch)
     with cassette("none"):

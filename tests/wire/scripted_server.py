@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 CRLF = b"\r\n"
@@ -215,7 +216,7 @@ class ScriptedServer:
                 while (found := self._receive(connection, data, number)) is not None:
                     answer, data = found
                     begin, request = time.monotonic(), self._last[number]
-                    full = self._send(connection, answer, number, lambda: self._note(request, begin))
+                    full = self._send(connection, answer, number, partial(self._note, request, begin))
                     if not full or answer.then == "close":
                         return
                     if answer.then == "reset":

@@ -1,10 +1,15 @@
 """Who may run beside whom where the slots of a server share one context."""
 
+from itertools import count
+
 from llamacpp_server.transport import Gate, Place, PromptSize, Ticket
+
+THREADS = count(1)
 
 
 def entered(gate, size, *, alone=False):
-    place = Place()
+    place = Place(limit=1 if alone else None)
+    place.thread = next(THREADS)
     place.alone, place.prompt = alone, PromptSize({"prompt": "a" * size, "max_tokens": 0})
     ticket = Ticket()
     ticket.enter(gate, place)
