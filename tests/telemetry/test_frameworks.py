@@ -9,7 +9,6 @@ from langchain_core.documents import Document
 from llama_index.core.llms import ChatMessage
 from openinference.instrumentation.langchain import LangChainInstrumentor as OpenInferenceLangChain
 from openinference.instrumentation.llama_index import LlamaIndexInstrumentor as OpenInferenceLlamaIndex
-from opentelemetry import context
 from opentelemetry.instrumentation.langchain import LangchainInstrumentor as GenAI
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -58,12 +57,9 @@ def instrumented(*, genai: bool = True) -> Iterator[Ours]:
     tracers.add_span_processor(SimpleSpanProcessor(exporter))
     meters = MeterProvider([reader])
     instrument(tracers, meters, genai=genai)
-    # Instrumentations of others, in other tests of this process, leave their marks in the context.
-    mark = context.attach(context.Context())
     try:
         yield Ours(exporter, reader)
     finally:
-        context.detach(mark)
         uninstrument()
         tracers.shutdown()
         meters.shutdown()
