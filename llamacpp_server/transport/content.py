@@ -60,29 +60,32 @@ class Unpacker:
 
 
 def pieces(reply: Any) -> Iterator[bytes]:
-    """The plain bytes of a response of httpx as they come, or of one that was read already, such as a recorded one."""
+    """The plain bytes of a response of httpx as they come, or of one that was read already, such as a recorded one.
+
+    A coding that can't be read is refused with the first piece: by then someone holds the reply and closes it.
+    """
     if reply.is_stream_consumed:
         return iter((reply.content,))
-    unpacker = _unpacker(reply)
-    return reply.iter_raw() if unpacker is None else _unpacked(reply.iter_raw(), unpacker)
+    return _unpacked(reply) if "content-encoding" in reply.headers else reply.iter_raw()
 
 
 def apieces(reply: Any) -> AsyncIterator[bytes]:
     """Async version of `pieces`."""
     if reply.is_stream_consumed:
         return _at_once(reply.content)
+    return _aunpacked(reply) if "content-encoding" in reply.headers else reply.aiter_raw()
+
+
+def _unpacked(reply: Any) -> Iterator[bytes]:
     unpacker = _unpacker(reply)
-    return reply.aiter_raw() if unpacker is None else _aunpacked(reply.aiter_raw(), unpacker)
+    for data in reply.iter_raw():
+        yield from (data,) if unpacker is None else unpacker.feed(data)
 
 
-def _unpacked(packed: Iterator[bytes], unpacker: Unpacker) -> Iterator[bytes]:
-    for data in packed:
-        yield from unpacker.feed(data)
-
-
-async def _aunpacked(packed: AsyncIterator[bytes], unpacker: Unpacker) -> AsyncIterator[bytes]:
-    async for data in packed:
-        for piece in unpacker.feed(data):
+async def _aunpacked(reply: Any) -> AsyncIterator[bytes]:
+    unpacker = _unpacker(reply)
+    async for data in reply.aiter_raw():
+        for piece in (data,) if unpacker is None else unpacker.feed(data):
             yield piece
 
 

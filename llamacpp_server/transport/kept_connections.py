@@ -76,9 +76,10 @@ class _Kept:
     def has_expired(self) -> bool:
         """Whether the pool must close it; if so, no request begins on it any more."""
         with self._lock:
-            if not self._beginning and self._inner.has_expired():
-                self._retired = True
-            return self._retired
+            if self._beginning or not (self._inner.has_expired() or (self._retired and self._inner.is_idle())):
+                return False
+            self._retired = True
+            return True
 
     def is_available(self) -> bool:
         """Whether another request may begin on it; never where no connection is kept."""
@@ -86,18 +87,24 @@ class _Kept:
         return kept and not self._retired and self._inner.is_available()
 
     def close(self) -> None:
-        """Close it; or give it back to the pool if a request has begun since the pool found it idle."""
+        """Close it; or give it back to the pool if a request has begun since the pool found it idle.
+
+        When the pool itself ends, so do the requests; the pool closes what becomes idle after that.
+        """
         pool = self._pool()
-        with self._lock:
-            # It is the pool's end that ends requests too.
-            busy = self._beginning or not (self._inner.is_idle() or self._inner.is_closed())
-            if not busy or self._retired or pool is None or pool._ends:
-                self._retired, pool = True, None
-        if pool is not None:
+        if pool is not None and self._is_busy():
+            if pool._ends:
+                self._retired = True
+                shut_down(self._inner)
             with pool._optional_thread_lock:
                 pool._connections.append(self)
-            return
-        if busy:
-            shut_down(self._inner)
-        else:
-            self._inner.close()
+            if not (pool._ends and self._inner.is_idle()):  # otherwise it became so before the pool could see it
+                return
+        self._inner.close()
+
+    def _is_busy(self) -> bool:
+        """Whether a request is on it; if not, none begins any more."""
+        with self._lock:
+            busy = self._beginning > 0 or not (self._inner.is_idle() or self._inner.is_closed())
+            self._retired = self._retired or not busy
+            return busy

@@ -201,3 +201,13 @@ def test_two_gzip_members_are_one_answer(connect):
     body = gzip.compress(b'{"tokens": ') + gzip.compress(b"[1, 2]}")
     with ScriptedServer(reply(body, headers=["Content-Encoding: gzip"])) as server:
         assert connect(server.url).tokenize("x") == [1, 2]
+
+
+def test_a_stream_that_is_refused_before_its_first_byte_is_closed(connect):
+    """Or the server would go on until the client is closed."""
+    top = head().replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip, gzip\r\n\r\n")
+    with ScriptedServer(Answer((top, 20.0))) as server:
+        client = connect(server.url)
+        with pytest.raises(MalformedReplyError, match="compressed 2 times"):
+            client.chat(CHAT)
+        assert server.wait_until_left(10)

@@ -115,6 +115,20 @@ def test_the_end_of_a_client_ends_the_requests_of_other_threads(library):
         assert kept.connection.is_closed()
 
 
+def test_a_connection_that_becomes_idle_after_the_end_of_its_client_is_closed(library):
+    module, core = library
+    with ScriptedServer(ANSWER) as server, module.Client() as client:
+        bound(client)
+        kept = Kept(client, server.url, core)
+        found = kept.pool.handle_request(kept.request())
+        assert b"".join(found.stream)
+        kept.pool.close()
+        assert not kept.connection.is_closed()
+        found.close()
+        assert kept.connection.is_closed()
+        assert kept.pool.connections == []
+
+
 def test_a_connection_that_has_expired_gets_no_further_request(library):
     module, core = library
     with ScriptedServer(ANSWER) as server, module.Client() as client:
