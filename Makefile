@@ -38,7 +38,7 @@ test-wheel: | $(VENV)/bin/python ## the daily tests on the built wheel, in an en
 	build/wheel/venv/bin/python -m pip install --quiet --upgrade pip
 	build/wheel/venv/bin/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK)) "$$(echo build/dist/*.whl)[all,testing]" --group test
 	cp -R tests models docs examples notebooks benchmarks scripts README.md CHANGELOG.md pyproject.toml build/wheel/
-	cd build/wheel && venv/bin/python -m pytest -m "not (binary or notebook or scaling or site or long or ecosystem)" --ignore tests/rules -n auto --maxprocesses 4 --dist loadfile
+	cd build/wheel && env -u PYTHONPATH venv/bin/python -m pytest -m "not (binary or notebook or scaling or site or long or ecosystem)" --ignore tests/rules -n auto --maxprocesses 4 --dist loadfile
 
 lock: ## writes dev.lock: the newest versions that fit together
 	$(BIN)/python -m pip install --quiet uv
