@@ -40,6 +40,8 @@ class TestWithCassettes(Standard):
     def enable_vcr_tests(self) -> bool:
         return True
 
+    # The call that is recorded is not timed.
+    @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used:pytest_benchmark.logger.PytestBenchmarkWarning")
     @pytest.mark.benchmark
     @pytest.mark.vcr
     @pytest.mark.default_cassette("stream_time")
