@@ -188,7 +188,8 @@ class Ticket:
             place.gate.settle()
 
     def __del__(self) -> None:
-        if not self.place.left:
+        place = getattr(self, "place", None)  # an interrupt may come before there is one
+        if place is not None and not place.left:
             self.leave()
 
 

@@ -53,7 +53,7 @@ class _Kept:
     def __init__(self, inner: Any, pool: Any, refused: type[Exception]) -> None:
         self._inner, self._pool, self._refused = inner, weakref.ref(pool), refused
         self._lock = threading.Lock()
-        self._beginning, self._retired = 0, False
+        self._beginning, self._retired = set[object](), False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -63,15 +63,22 @@ class _Kept:
 
     def handle_request(self, request: Any) -> Any:
         """Send a request and receive the head of its reply; the pool looks for another connection if this can't."""
-        with self._lock:
-            if self._retired:
-                raise self._refused
-            self._beginning += 1
+        mark = object()
         try:
-            return self._inner.handle_request(request)
-        finally:
-            with self._lock:
-                self._beginning -= 1
+            try:
+                with self._lock:
+                    if self._retired:
+                        raise self._refused
+                    self._beginning.add(mark)
+                return self._inner.handle_request(request)
+            finally:
+                self._beginning.discard(mark)  # in one step: an interrupt leaves no request behind
+        except Exception:
+            raise
+        except BaseException:
+            # An interrupt may come when the reply is there, and the pool forgets the request: nobody would end it.
+            shut_down(self._inner)
+            raise
 
     def has_expired(self) -> bool:
         """Whether the pool must close it; if so, no request begins on it any more."""
@@ -105,6 +112,6 @@ class _Kept:
     def _is_busy(self) -> bool:
         """Whether a request is on it; if not, none begins any more."""
         with self._lock:
-            busy = self._beginning > 0 or not (self._inner.is_idle() or self._inner.is_closed())
+            busy = bool(self._beginning) or not (self._inner.is_idle() or self._inner.is_closed())
             self._retired = self._retired or not busy
             return busy

@@ -86,7 +86,7 @@ def test_langchain_rag(run: Run) -> None:
 def test_llamaindex(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     names = run("as_query_engine")
     assert [block.block_type for block in of(names, "blocks")] == ["thinking", "text"]
-    assert isinstance(of(names, "as_structured_llm").raw, names["Person"])
+    assert isinstance(of(names, "as_structured_llm").raw, names["Guest"])
     assert capsys.readouterr().out.strip()
     for model in ("llm", "embed_model", "rerank"):
         names[model].close()
