@@ -22,7 +22,7 @@ import httpx
 
 from .helper_thread import HelperThread
 
-_OPEN: Final[dict[Scope, tuple[httpx.Response, Iterator[bytes] | None]]] = {}
+_OPEN: Final[dict[Scope, tuple[httpx.Response, Iterator[bytes]]]] = {}
 _LEFT: Final[deque[Callable[[], object]]] = deque()
 # What belongs to the parent of a forked process: to close it would end the parent's requests or wait for its locks.
 _OF_PARENTS: Final[list[object]] = []
@@ -56,12 +56,10 @@ class StoppedError(BaseException):
     """Ends the thread of a request whose caller was interrupted; nobody sees it."""
 
 
-def keep(scope: Scope, reply: httpx.Response, pieces: Callable[[httpx.Response], Iterator[bytes]]) -> Iterator[bytes]:
-    """The pieces of a reply; both are referred to from here until `leave`, the reply also where it can't be decoded."""
-    _OPEN[scope] = reply, None
-    found = pieces(reply)
-    _OPEN[scope] = reply, found
-    return found
+def keep(scope: Scope, reply: httpx.Response, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces of a reply, which are referred to from here until `leave`."""
+    _OPEN[scope] = reply, pieces
+    return pieces
 
 
 def leave(scope: Scope) -> None:
@@ -139,8 +137,7 @@ def shut(stream: Any, version: str) -> None:
 
 def _finish(reply: httpx.Response, pieces: Any) -> None:
     try:
-        if pieces is not None:
-            pieces.close()
+        pieces.close()
     finally:
         reply.close()
 

@@ -118,7 +118,7 @@ class Transport:
                 feed, aside_of, collected = decoder.feed, effect.watch, effect.collected
                 watch(place)
                 try:
-                    chunks = pieces_until(keep(scope, reply, pieces), effect.deadline, effect.first_token)
+                    chunks = pieces_until(keep(scope, reply, pieces(reply)), effect.deadline, effect.first_token)
                     try:
                         for data in chunks:
                             deltas = feed(data)
