@@ -71,7 +71,7 @@ def members(module, node, public):
     for base in reversed(node.bases):
         known = definition(module, ast.unparse(base).partition("[")[0])
         if known is not None and isinstance(known[1], ast.ClassDef) and known not in public:
-            found.update(members(*known, public))
+            found.update(members(known[0], known[1], public))
     for part in node.body:
         if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
             default = "" if part.value is None else f" = {ast.unparse(part.value)}"
