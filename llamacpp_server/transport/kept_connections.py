@@ -26,6 +26,9 @@ def guard(pool: Any) -> None:
     """
     if not isinstance(pool, _Guarded):
         pool.__class__ = _guarded(cast(Any, type(pool)))
+        if not pool._requests and not pool._connections:  # nobody holds it yet
+            # httpcore takes its lock in Python code, and an interrupt behind that line would leave it held for good.
+            pool._optional_thread_lock = threading.Lock()
 
 
 class _Guarded:
@@ -77,6 +80,8 @@ class _Kept:
             raise
         except BaseException:
             # An interrupt may come when the reply is there, and the pool forgets the request: nobody would end it.
+            # And it may leave a lock of the connection held, so no other request begins on that.
+            self._retired = True
             shut_down(self._inner)
             raise
 

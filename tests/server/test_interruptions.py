@@ -172,6 +172,6 @@ _SCALE = int(os.environ.get("LONG_RUN_SCALE", "1"))
 
 @pytest.mark.long
 @pytest.mark.timeout(600 * _SCALE)
-@pytest.mark.parametrize(("program", "number"), [(INTERRUPTS, 1_000), (LOOPS_AND_FORKS, 300)])
-def test_a_thousand_leave_nothing_behind(slow_server: LocalServer, program: str, number: int) -> None:
+@pytest.mark.parametrize(("program", "number"), [(INTERRUPTS, 10_000), (LOOPS_AND_FORKS, 300)])
+def test_interrupts_forks_and_loops_leave_nothing_behind(slow_server: LocalServer, program: str, number: int) -> None:
     run(slow_server, program, number * _SCALE, 550 * _SCALE)
