@@ -28,7 +28,6 @@ Environment variables that configure clients (`LLAMACPP_*`) and proxies are take
 """
 
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -78,17 +77,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("binary"):
                 item.add_marker(pytest.mark.skip(reason=reason))
-
-
-@pytest.fixture(autouse=True)
-def _own_trace_context() -> Iterator[None]:
-    """Instrumentations of frameworks leave marks in OpenTelemetry's context, such as one that no call is traced."""
-    if (context := sys.modules.get("opentelemetry.context")) is None:
-        yield
-        return
-    mark = context.attach(context.Context())
-    yield
-    context.detach(mark)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,6 +11,7 @@ from llamacpp_server import LocalServer
 from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding, LlamaServerRerank
 from tests.examples.pages import DOCS, PAGES, ROOT, blocks, needs
 from tests.media import picture
+from tests.spans import undone
 
 Run = Callable[..., dict[str, Any]]
 
@@ -118,10 +119,11 @@ def test_models_behind_a_router(models_dir: Path, tmp_path: Path, run: Run) -> N
 def test_spans_of_an_instrumentation(run: Run, uninstrumented: None) -> None:
     from opentelemetry.instrumentation.langchain import LangchainInstrumentor
 
-    try:
-        assert run("observability.md", "opentelemetry")["provider"]
-    finally:
-        LangchainInstrumentor().uninstrument()
+    with undone():
+        try:
+            assert run("observability.md", "opentelemetry")["provider"]
+        finally:
+            LangchainInstrumentor().uninstrument()
 
 
 def test_both_halves_of_the_migration_run(run: Run) -> None:
