@@ -13,7 +13,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 
 from llamacpp_server import ChatRequest, LlamaServerError, Timings, Usage
 from llamacpp_server.diagnostics import CacheReport as CoreCacheReport
-from llamacpp_server.diagnostics import Recording, recording_of
+from llamacpp_server.diagnostics import Recording, recording_of, with_thinking
 
 from ._messages import to_wire
 from ._tools import wire_tools
@@ -101,4 +101,6 @@ def _usage(reply: AIMessage) -> Usage | None:
     if usage is None:
         return None
     thought = usage.get("output_token_details", {}).get("reasoning")
-    return Usage(usage["input_tokens"], usage["output_tokens"], reasoning_tokens=thought)
+    said = len(reply.text) + sum(len(str(call["args"])) for call in reply.tool_calls)
+    found = Usage(usage["input_tokens"], usage["output_tokens"], reasoning_tokens=thought)
+    return with_thinking(found, len(reply.additional_kwargs.get("reasoning_content") or ""), said)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ThinkingBlock, ToolCallBlock
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]  # it is their public name
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.instrumentation.events.exception import ExceptionEvent
 from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMChatStartEvent
+from llama_index.core.instrumentation.events.span import (  # type: ignore[attr-defined]
+    SpanDropEvent,
+)
 from pydantic import PrivateAttr
 
 from llamacpp_server import ChatRequest, LlamaServerError, Timings, Usage
 from llamacpp_server.diagnostics import CacheReport as CoreCacheReport
-from llamacpp_server.diagnostics import Recording, recording_of
+from llamacpp_server.diagnostics import Recording, recording_of, with_thinking
 from llamacpp_server.integration import warn_once
 
 from ._messages import to_wire
@@ -73,10 +77,12 @@ class CacheReport(CoreCacheReport):
     def _note(self, event: BaseEvent) -> None:
         if isinstance(event, LLMChatStartEvent):
             self._running[event.span_id] = event.additional_kwargs
-        elif isinstance(event, ExceptionEvent):
+        elif isinstance(event, ExceptionEvent | SpanDropEvent):
             began = self._running.pop(event.span_id, None) is not None
-            if began and self.recording is not None and isinstance(event.exception, LlamaServerError):
-                self.recording.error(event.exception)
+            # A span that is dropped has only the text of its error, which is being handled just now.
+            error = event.exception if isinstance(event, ExceptionEvent) else sys.exc_info()[1]
+            if began and self.recording is not None and isinstance(error, LlamaServerError):
+                self.recording.error(error)
         elif isinstance(event, LLMChatEndEvent):
             given = self._running.pop(event.span_id, {})
             details = event.response.additional_kwargs if event.response is not None else {}
@@ -85,6 +91,7 @@ class CacheReport(CoreCacheReport):
                 usage = Usage(tokens, written) if (tokens := details.get("prompt_tokens")) is not None else None
                 session = event.tags.get("session")
                 request = self._request(event.messages, given)
+                usage = _with_thinking(usage, event.response)
                 self.add_counts(request, usage, Timings(**timings), None if session is None else str(session))
 
     def _request(self, messages: Sequence[ChatMessage], given: Mapping[str, Any]) -> ChatRequest:
@@ -96,7 +103,15 @@ class CacheReport(CoreCacheReport):
         return ChatRequest(messages=to_wire(messages, replay_thinking=True), tools=tools)
 
 
-_HEARD = (LLMChatStartEvent, LLMChatEndEvent, ExceptionEvent)
+def _with_thinking(usage: Usage | None, response: ChatResponse | None) -> Usage | None:
+    blocks = response.message.blocks if response is not None else []
+    thought = sum(len(block.content or "") for block in blocks if isinstance(block, ThinkingBlock))
+    calls = sum(len(str(block.tool_kwargs)) for block in blocks if isinstance(block, ToolCallBlock))
+    said = len(response.message.content or "") if response is not None else 0
+    return with_thinking(usage, thought, said + calls)
+
+
+_HEARD = (LLMChatStartEvent, LLMChatEndEvent, ExceptionEvent, SpanDropEvent)
 
 
 class _Handler(BaseEventHandler):

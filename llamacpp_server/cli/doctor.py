@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any, Final
 from .._printable import printable
 from ..diagnostics import Cost, Recorded, Replay, diagnose, doctor_html, read_recording, replay
 from ..local import LocalServer
+from ..transport import RECORD
 from .shared import Progress
 
 __all__ = ["add_to"]
@@ -24,7 +26,9 @@ _WATCH_SECONDS: Final = 2.0
 def add_to(commands: Any) -> None:
     """Add the command."""
     doctor = commands.add_parser("doctor", help="show why a recorded program was slow and which flag or line helps")
-    doctor.add_argument("recording", help="file written by CacheReport(recording=...)")
+    doctor.add_argument(
+        "recording", help="file written by a program with LLAMACPP_RECORD=FILE, or by CacheReport(recording=...)"
+    )
     doctor.add_argument("--html", metavar="FILE", help="write a page with plots")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.add_argument("--watch", action="store_true", help="keep watching while the program runs, until ^C")
@@ -35,6 +39,7 @@ def add_to(commands: Any) -> None:
 
 
 def _doctor(arguments: argparse.Namespace, _progress: Progress) -> int:
+    os.environ.pop(RECORD, None)  # a replay is not part of the recording
     server, calls = read_recording(arguments.recording)
     costs = diagnose(server, calls)
     replays = _replayed(arguments.apply, server, calls, costs) if arguments.apply else None

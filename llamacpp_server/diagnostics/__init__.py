@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .doctor import Cost, Replay, diagnose, replay
     from .doctor_page import doctor_html
     from .recording import Recorded, Recording, read_recording, recording_of
+    from .recording import with_thinking as with_thinking
 
 __all__ = [
     "CAPABILITIES",
@@ -42,6 +43,6 @@ __getattr__, __dir__ = lazy(
         "checks": ("CAPABILITIES", "Finding", "preflight"),
         "doctor": ("Cost", "Replay", "diagnose", "replay"),
         "doctor_page": ("doctor_html",),
-        "recording": ("Recorded", "Recording", "read_recording", "recording_of"),
+        "recording": ("Recorded", "Recording", "read_recording", "recording_of", "with_thinking"),
     },
 )

@@ -23,6 +23,12 @@ _FEW: Final = 8
 _TEXTS_A_REQUEST: Final = 32
 # A part of the generated tokens above which thinking is worth a word.
 _MUCH_THINKING: Final = 0.5
+# What the server computes as one batch, and so can't be longer than that.
+_IN_ONE_BATCH: Final = ("embeddings", "rerank")
+_ONE_BY_ONE: Final = (
+    ("embeddings", "embedded", "embed_documents(texts) or batch_size="),
+    ("rerank", "ranked", "rerank(query, documents) with all documents"),
+)
 _MOST_REPLAYED: Final = 1000
 
 
@@ -59,13 +65,25 @@ def diagnose(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]
     """Find the causes of slowness: failures first, then by the time lost.
 
     Args:
-        server: `slots`, `n_ctx` and `is_router` of it, as far as they are known.
+        server: `slots`, `n_ctx` and `is_router` of it, as far as they are known, for calls that have no server of their
+            own.
         calls: A recording.
     """
+    servers = defaultdict[str, list[Recorded]](list)
+    for call in calls:
+        servers[str(call.server.get("id", ""))].append(call)
+    costs = list[Cost]()
+    for mine in servers.values():
+        known = next((call.server for call in reversed(mine) if len(call.server) > 1), server)
+        costs += _costs_of(known, mine)
+    return sorted(costs, key=lambda cost: (-cost.failed, -cost.seconds))
+
+
+def _costs_of(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]:
+    """The causes of one server."""
     looks: tuple[Callable[[Mapping[str, Any], Sequence[Recorded]], list[Cost]], ...]
     looks = (_overflows, _read_again, _waits, _batches, _swaps, _thinking)
-    costs = [cost for look in looks for cost in look(server, calls)]
-    return sorted(costs, key=lambda cost: (-cost.failed, -cost.seconds))
+    return [cost for look in looks for cost in look(server, calls)]
 
 
 def _chats(calls: Sequence[Recorded]) -> list[Recorded]:
@@ -73,38 +91,58 @@ def _chats(calls: Sequence[Recorded]) -> list[Recorded]:
 
 
 def _in_order(calls: Sequence[Recorded]) -> list[Recorded]:
-    """The chats as they began."""
-    return sorted(_chats(calls), key=lambda call: call.ended - call.seconds)
+    """The calls that ran, as they began."""
+    return sorted((call for call in calls if call.kind != "error"), key=lambda call: call.ended - call.seconds)
 
 
 def _switches(chats: Sequence[Recorded]) -> list[int]:
-    """Positions of the chats that ask another model than the one before."""
-    models = [call.request.model for call in chats if call.request is not None]
+    """Positions of the calls that ask another model than the one before."""
+    models = [call.model for call in chats]
     return [n for n in range(1, len(models)) if models[n] != models[n - 1]]
 
 
 def _overflows(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]:
     failed = [call for call in calls if call.error == "ContextOverflowError"]
-    slots, costs = server.get("slots") or 1, list[Cost]()
-    for kind in ("chat", "embeddings"):
-        mine = [call for call in failed if call.of == kind]
-        if not mine:
-            continue
-        need = max((call.n_prompt_tokens or 0 for call in mine), default=0)
-        fits = next((call.n_ctx for call in mine if call.n_ctx), server.get("n_ctx") or 0)
-        if kind == "embeddings":
-            what = f"texts of up to {need} tokens do not fit into a batch of {fits}"
-            remedy = f"-ub {_round(need)} -b {_round(need)}, or split texts into chunks of fewer than {fits} tokens"
-            options = {"ubatch_size": _round(need), "batch_size": _round(need)}
-            costs.append(Cost("ubatch", what, remedy, failed=len(mine), options=options))
-            continue
-        room = _round(need * 5 // 4)
-        what = f"prompts of up to {need} tokens do not fit into the {fits} of a slot"
-        if slots > 1:
-            what += f": {slots} slots divide a context of {fits * slots}"
-        remedy = f"-c {room * slots}" + (f", or fewer slots (-np {max(1, fits * slots // room)})" if slots > 1 else "")
-        costs.append(Cost("context", what, remedy, failed=len(mine), options={"ctx_size": room * slots}))
+    batches = [call for call in failed if call.of in _IN_ONE_BATCH]
+    # A text that is longer than the batch may be longer than the context as well; the server names what it met first.
+    above = [call for call in batches if call.n_ctx and call.n_ctx >= (server.get("n_ctx") or call.n_ctx + 1)]
+    chats, batches = [call for call in failed if call not in batches], [call for call in batches if call not in above]
+    costs = [_context(server, mine, in_batch=mine is above) for mine in (chats, above) if mine]
+    if batches:
+        need, fits = _needed(batches), next((call.n_ctx for call in batches if call.n_ctx), 0)
+        room = _round(need)
+        what = f"texts of up to {need} tokens do not fit into a batch of {fits}"
+        remedy = f"-ub {room} -b {room}, or split texts into chunks of fewer than {fits} tokens"
+        options = {"ubatch_size": room, "batch_size": room}
+        costs.append(Cost("ubatch", what, remedy, failed=len(batches), options=options))
     return costs
+
+
+def _needed(calls: Sequence[Recorded]) -> int:
+    return max((call.n_prompt_tokens or 0 for call in calls), default=0)
+
+
+def _context(server: Mapping[str, Any], calls: Sequence[Recorded], *, in_batch: bool) -> Cost:
+    """What did not fit into the context of a slot.
+
+    Args:
+        server: Of these calls.
+        calls: They failed.
+        in_batch: Whether the server reads their texts as one batch, which has to be as large.
+    """
+    need, slots = _needed(calls), server.get("slots") or 1
+    fits = next((call.n_ctx for call in calls if call.n_ctx), server.get("n_ctx") or 0)
+    room = _round(need * 5 // 4)
+    what = f"prompts of up to {need} tokens do not fit into the {fits} of a slot"
+    if slots > 1:
+        what += f": {slots} slots divide a context of {fits * slots}"
+    remedy, options = f"-c {room * slots}", {"ctx_size": room * slots}
+    if in_batch:
+        remedy, options = f"{remedy} -ub {room} -b {room}", options | {"ubatch_size": room, "batch_size": room}
+    fewer = fits * slots // room
+    if slots > 1 and fewer:
+        remedy += f", or fewer slots (-np {fewer})"
+    return Cost("context", what, remedy, failed=len(calls), options=options)
 
 
 def _round(tokens: int) -> int:
@@ -133,15 +171,17 @@ def _read_again(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Co
 
 
 def _waits(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]:
-    chats = _in_order(calls)
-    swapped = set(_switches(chats)) if server.get("is_router") else set()
+    ran, is_router = _in_order(calls), bool(server.get("is_router"))
+    swapped = set(_switches(ran)) if is_router else set()
     waited = [
         (call.timings.first_token_ms - call.timings.prompt_ms - _NO_WAIT_MS) / 1000
-        for number, call in enumerate(chats)
+        for number, call in enumerate(ran)
         if number not in swapped and call.timings is not None and call.timings.first_token_ms is not None
     ]
     lost = [seconds for seconds in waited if seconds > 0]
-    slots, most = server.get("slots") or 1, _most_at_once(chats)
+    models = {call.model for call in ran} if is_router else {""}  # each model of a router has slots of its own
+    most = max((_most_at_once([c for c in ran if not is_router or c.model == model]) for model in models), default=0)
+    slots = server.get("slots") or 1
     if not lost or most <= slots:
         return []
     what = f"{len(lost)} calls waited for a slot: up to {most} ran at once on {slots}"
@@ -162,24 +202,30 @@ def _most_at_once(calls: Sequence[Recorded]) -> int:
 
 
 def _batches(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]:
-    single = [call for call in calls if call.kind == "embeddings" and call.texts == 1]
-    if len(single) <= _FEW:
-        return []
-    each = statistics.median(call.seconds for call in single)
-    saved = each * (len(single) - -(-len(single) // _TEXTS_A_REQUEST)) / 2
-    what = f"{len(single)} texts were embedded one at a time"
-    remedy = "embed_documents(texts) or batch_size=: many texts in one request fill the server's batch (-b, -ub)"
-    return [Cost("batch_size", what, remedy, seconds=saved)]
+    costs = list[Cost]()
+    for kind, did, how in _ONE_BY_ONE:
+        single = [call for call in calls if call.kind == kind and call.texts == 1]
+        if len(single) <= _FEW:
+            continue
+        each = statistics.median(call.seconds for call in single)
+        saved = each * (len(single) - -(-len(single) // _TEXTS_A_REQUEST)) / 2
+        remedy = f"{how}: many texts in one request fill the server's batch (-b, -ub)"
+        costs.append(Cost("batch_size", f"{len(single)} texts were {did} one at a time", remedy, seconds=saved))
+    return costs
 
 
 def _swaps(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]:
-    chats = _in_order(calls)
-    at, models = _switches(chats), {call.request.model for call in chats if call.request is not None}
+    ran = _in_order(calls)
+    at, models = _switches(ran), {call.model for call in ran}
     if not server.get("is_router") or len(at) <= len(models):
         return []
-    firsts = [(c.timings.first_token_ms or 0.0) / 1000 if c.timings is not None else 0.0 for c in chats]
+    known = [call.timings.first_token_ms if call.timings is not None else None for call in ran]
+    firsts = [call.seconds if ms is None else ms / 1000 for call, ms in zip(ran, known, strict=True)]
     usual = statistics.median([firsts[n] for n in range(len(firsts)) if n not in at] or [0.0])
-    lost = sum(max(0.0, firsts[n] - usual) for n in at)
+    # Where all models stay loaded, the first call of another one takes no longer than the next.
+    lost = sum(firsts[n] - usual for n in at if firsts[n] > 2 * usual)
+    if not lost:
+        return []
     what = f"the model was swapped {len(at)} times between {len(models)} models"
     remedy = "--models-max above the number of models, or ask one model's questions together"
     return [Cost("swapped_models", what, remedy, seconds=lost, options={"models_max": len(models)})]
@@ -221,13 +267,19 @@ class Replay:
 def replay(client: LlamaServerClient, calls: Sequence[Recorded]) -> Replay:
     """Send a recording's chats again: each session in its order, the sessions side by side, answers of equal length.
 
+    Calls without a session run side by side where they did so before. Images are not in a recording, so chats with
+    images are left out.
+
     Args:
         client: Of the server; its own keys and address are used, the recording has none.
         calls: The first 1,000 chats of them are sent.
     """
-    sessions = defaultdict[str | None, list[Recorded]](list)
-    for call in _chats(calls)[:_MOST_REPLAYED]:
-        sessions[call.session].append(call)
+    chats = [call for call in _chats(calls) if not _had_media(call)][:_MOST_REPLAYED]
+    sessions = defaultdict[str, list[Recorded]](list)
+    for call in chats:
+        if call.session is not None:
+            sessions[call.session].append(call)
+    lanes = [*sessions.values(), *_lanes([call for call in chats if call.session is None])]
     results, lock = list[Replay](), threading.Lock()
 
     def run(mine: Sequence[Recorded]) -> None:
@@ -237,7 +289,7 @@ def replay(client: LlamaServerClient, calls: Sequence[Recorded]) -> Replay:
         with lock:
             results.append(found)
 
-    threads = [threading.Thread(target=run, args=(mine,), daemon=True) for mine in sessions.values()]
+    threads = [threading.Thread(target=run, args=(mine,), daemon=True) for mine in lanes]
     begun = time.monotonic()
     for thread in threads:
         thread.start()
@@ -252,6 +304,30 @@ def replay(client: LlamaServerClient, calls: Sequence[Recorded]) -> Replay:
             tokens_read=total.tokens_read + found.tokens_read,
         )
     return total
+
+
+def _had_media(call: Recorded) -> bool:
+    contents = [message.get("content") for message in call.request.messages] if call.request is not None else []
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return any(isinstance(part, Mapping) and part.get("type") != "text" for part in parts)
+
+
+def _lanes(chats: Sequence[Recorded]) -> list[list[Recorded]]:
+    """The chats in as few rows as ran side by side, each after one that had ended, if possible of its conversation."""
+    lanes = list[list[Recorded]]()
+    for call in _in_order(chats):
+        free = [lane for lane in lanes if lane[-1].ended <= call.ended - call.seconds]
+        if not free:
+            lanes.append([call])
+            continue
+        max(free, key=lambda lane: _in_common(lane[-1], call)).append(call)
+    return lanes
+
+
+def _in_common(one: Recorded, other: Recorded) -> int:
+    """How many messages two chats begin with in common."""
+    pair = (one.request.messages if one.request else (), other.request.messages if other.request else ())
+    return next((n for n, (left, right) in enumerate(zip(*pair, strict=False)) if left != right), min(map(len, pair)))
 
 
 def _again(client: LlamaServerClient, call: Recorded, found: Replay) -> Replay:

@@ -1,33 +1,45 @@
 """A program's calls as lines of JSON, for `llamacpp-server doctor`: texts are in it, keys and addresses are not.
 
-The first line tells of the server, each further one of a call:
+`LLAMACPP_RECORD=calls.jsonl` has all calls of a process and of its children recorded, `CacheReport(recording=...)` the
+chats that it hears of. A first line may tell of the server, each further one is a call:
 
     {"server": {"model": "qwen", "slots": 4, "n_ctx": 8192, "is_router": false}}
     {"kind": "chat", "ended": 1795900000.5, "session": "1", "request": {...}, "usage": {...}, "timings": {...}}
+    {"kind": "completion", "ended": 1795900000.5, "seconds": 2.5, "usage": {...}, "timings": {...}}
     {"kind": "embeddings", "ended": 1795900001.5, "texts": 1, "tokens": 12, "seconds": 0.01}
+    {"kind": "rerank", "ended": 1795900001.5, "texts": 20, "tokens": 900, "seconds": 0.01}
     {"kind": "error", "ended": 1795900002.5, "error": "ContextOverflowError", "n_prompt_tokens": 9000, "n_ctx": 8192}
+
+Calls that were recorded by `LLAMACPP_RECORD` have a `server` of their own, with an `id` that tells servers apart.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
+import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from ..chat import ChatRequest, Timings, Usage
 from ..errors import BadRequestError, ContextOverflowError, LlamaServerError
 from ..info import ServerInfo
 from ..integration import on_event_loop
+from ..transport import MOST_BYTES, RECORD, append_line, is_recorded_to, json_line, known_fields
+from ..transport import with_thinking as with_thinking
 
 __all__ = ["Recorded", "Recording", "read_recording", "recording_of"]
 
-_REQUEST_FIELDS: Final = ("messages", "tools", "tool_choice", "model", "params")
-_KINDS: Final = ("chat", "embeddings", "error")
+_REQUEST_FIELDS: Final = ("messages", "tools", "tool_choice", "model", "params", "extra_body")
+_KINDS: Final = ("chat", "completion", "embeddings", "rerank", "error")
+
+T = TypeVar("T", Usage, Timings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +47,21 @@ class Recorded:
     """One call of a recording.
 
     Attributes:
-        kind: `chat`, `embeddings` or `error`.
+        kind: `chat`, `completion` (also by the other APIs), `embeddings`, `rerank` or `error`.
         ended: When it ended, in seconds since 1970.
         seconds: How long it took, waiting included; 0 where that is not known.
         session: Its name, where it had one.
         request: The chat; None for other calls.
         usage: Tokens of a chat.
         timings: The server's measurements of a chat.
-        texts: Texts of an embedding request.
+        texts: Texts of an embedding or ranking request.
         tokens: Their tokens.
         error: Name of the error's class.
-        of: What failed: `chat` or `embeddings`.
+        of: What failed: one of the other kinds.
         n_prompt_tokens: Tokens of a prompt that did not fit.
         n_ctx: Tokens that would have fitted.
+        model: The model that was named; empty where none was.
+        server: What is known of its server: `id`, `slots`, `n_ctx` and `is_router`; empty where it has none of its own.
     """
 
     kind: str
@@ -63,25 +77,30 @@ class Recorded:
     of: str = "chat"
     n_prompt_tokens: int | None = None
     n_ctx: int | None = None
+    model: str = ""
+    server: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
 class Recording:
     """Writes calls to a file, each as one line at once, so that threads and processes can share it.
 
+    A file that has reached its size gets no further lines, and what can't be written is logged once.
+
     Args:
         path: The file; what is there stays.
         server: What is known of the server; written once, at the head of a new file.
+        most_bytes: Size of the file.
     """
 
     path: str | os.PathLike[str]
     server: ServerInfo | None = None
-    _file: int | None = field(default=None, init=False, repr=False)
+    most_bytes: int = MOST_BYTES
 
     def chat(self, request: ChatRequest, usage: Usage | None, timings: Timings | None, session: str | None) -> None:
         """Record a chat that was answered."""
         fields = {name: getattr(request, name) for name in _REQUEST_FIELDS if getattr(request, name)}
-        counts = {"usage": _known_fields(usage), "timings": _known_fields(timings)}
+        counts = {"usage": known_fields(usage), "timings": known_fields(timings)}
         seconds = 0.0
         if timings is not None:
             seconds = ((timings.first_token_ms or timings.prompt_ms or 0) + (timings.predicted_ms or 0)) / 1000
@@ -99,17 +118,16 @@ class Recording:
         self._write(line)
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        if self._file is None:
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            if self.server is not None and os.fstat(self._file).st_size == 0:
-                os.write(self._file, _line({"server": _of_server(self.server)}))
-        os.write(self._file, _line({"ended": time.time(), **line}))
+        if self.server is not None and not _has_text(self.path):
+            append_line(self.path, json_line({"server": _of_server(self.server)}), self.most_bytes)
+        append_line(self.path, json_line({"ended": time.time(), **line}), self.most_bytes)
 
-    def close(self) -> None:
-        """Close the file; a later call opens it again."""
-        file, self._file = self._file, None
-        if file is not None:
-            os.close(file)
+
+def _has_text(path: str | os.PathLike[str]) -> bool:
+    try:
+        return os.stat(path).st_size > 0
+    except OSError:
+        return False
 
 
 class _Model(Protocol):
@@ -121,6 +139,8 @@ def recording_of(given: str | os.PathLike[str] | Recording | None, llm: _Model |
     """A recording for a report: the given one, or one in the given file, which begins with the model's server."""
     if given is None or isinstance(given, Recording):
         return given
+    if is_recorded_to(given):
+        return None  # each call has its line already
     info = None
     if llm is not None and not on_event_loop():  # there, nothing may wait
         with contextlib.suppress(LlamaServerError):
@@ -139,59 +159,95 @@ def read_recording(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[R
     for number, line in _lines(path):
         try:
             wire = json.loads(line)
-            if "server" in wire:
-                server |= wire["server"]
-            else:
+            if "kind" in wire:
                 calls.append(_recorded(wire))
+            else:
+                server |= _checked_server(wire["server"])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            if not line.endswith(b"\n"):  # a program is writing it
+                break
             raise BadRequestError(
                 f"{os.fspath(path)}, line {number}: not a line of a recording ({type(error).__name__})",
-                remedy="record with CacheReport(recording=Recording(path))",
+                remedy=f"record with {RECORD}=calls.jsonl, or with CacheReport(recording=...)",
             ) from None
-    return server, sorted(calls, key=lambda call: call.ended)
+    return server or _most_used(calls), sorted(calls, key=lambda call: call.ended)
 
 
-def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    with Path(path).open(encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
+def _most_used(calls: Sequence[Recorded]) -> dict[str, Any]:
+    """The server of most calls, where no line tells of one."""
+    servers = {str(call.server.get("id")): call.server for call in calls if call.server}
+    counts = Counter(str(call.server.get("id")) for call in calls if call.server)
+    return (
+        {name: value for name, value in servers[counts.most_common(1)[0][0]].items() if name != "id"} if counts else {}
+    )
+
+
+def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    with Path(path).open("rb") as file:
+        while line := file.readline(MOST_BYTES + 1):
+            number += 1
             if line.strip():
-                yield number, line
+                yield number, line.removeprefix(codecs.BOM_UTF8)
 
 
 def _recorded(wire: Mapping[str, Any]) -> Recorded:
     if wire["kind"] not in _KINDS:
         raise ValueError(wire["kind"])
-    request = wire.get("request")
+    ended, seconds, session = float(wire["ended"]), float(wire.get("seconds") or 0), wire.get("session")
+    if not (math.isfinite(ended) and math.isfinite(seconds)):
+        raise ValueError("a time must be a number")
+    request = _checked_request(wire["request"]) if wire.get("request") else None
     return Recorded(
         kind=wire["kind"],
-        ended=float(wire["ended"]),
-        seconds=float(wire.get("seconds") or 0),
-        session=wire.get("session"),
-        request=ChatRequest(**{name: request[name] for name in _REQUEST_FIELDS if name in request})
-        if request
-        else None,
-        usage=Usage(**wire["usage"]) if wire.get("usage") else None,
-        timings=Timings(**wire["timings"]) if wire.get("timings") else None,
+        ended=ended,
+        seconds=seconds,
+        session=None if session is None else str(session),
+        request=request,
+        usage=_numbers(Usage, wire.get("usage")),
+        timings=_numbers(Timings, wire.get("timings")),
         texts=int(wire.get("texts") or 0),
         tokens=int(wire.get("tokens") or 0),
         error=str(wire.get("error") or ""),
         of=str(wire.get("of") or "chat"),
-        n_prompt_tokens=wire.get("n_prompt_tokens"),
-        n_ctx=wire.get("n_ctx"),
+        n_prompt_tokens=_count(wire.get("n_prompt_tokens")),
+        n_ctx=_count(wire.get("n_ctx")),
+        model=str(wire.get("model") or (request.model if request is not None else "") or ""),
+        server=_checked_server(wire.get("server") or {}),
     )
 
 
-def _known_fields(value: Usage | Timings | None) -> dict[str, Any] | None:
-    """The fields of a value that are known."""
-    if value is None:
+def _checked_request(wire: Mapping[str, Any]) -> ChatRequest:
+    fields = {name: wire[name] for name in _REQUEST_FIELDS if name in wire}
+    if not all(isinstance(part, Mapping) for part in (*fields["messages"], *fields.get("tools", ()))):
+        raise TypeError("messages and tools must be objects")
+    if not isinstance(fields.get("model"), str | None):
+        raise TypeError("a model must be a name")
+    return ChatRequest(**fields)
+
+
+def _checked_server(wire: Mapping[str, Any]) -> dict[str, Any]:
+    known = {
+        name: wire.get(name) for name in ("id", "model", "slots", "n_ctx", "is_router") if wire.get(name) is not None
+    }
+    return known | {name: _count(known[name]) for name in ("slots", "n_ctx") if name in known}
+
+
+def _numbers(kind: type[T], wire: Mapping[str, Any] | None) -> T | None:
+    """Usage or timings; what a newer release has more is left out."""
+    if wire is None:
         return None
-    fields = {name: getattr(value, name) for name in type(value).__dataclass_fields__}
-    return {name: found for name, found in fields.items() if isinstance(found, int | float)}
+    known = {name: wire[name] for name in kind.__dataclass_fields__ if wire.get(name) is not None}
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in known.values()):
+        raise TypeError("counts and times must be numbers")
+    return kind(**known)
+
+
+def _count(wire: Any) -> int | None:
+    if not (wire is None or type(wire) is int):
+        raise TypeError("a count must be a number")
+    return wire
 
 
 def _of_server(info: ServerInfo) -> dict[str, Any]:
     return {"model": info.model, "slots": info.total_slots, "n_ctx": info.n_ctx, "is_router": info.is_router}
-
-
-def _line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"

@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
+    from .call_log import MOST_BYTES as MOST_BYTES
+    from .call_log import RECORD as RECORD
+    from .call_log import append_line as append_line
+    from .call_log import is_recorded_to as is_recorded_to
+    from .call_log import json_line as json_line
+    from .call_log import known_fields as known_fields
+    from .call_log import with_thinking as with_thinking
     from .concurrency import atogether as atogether
     from .concurrency import together as together
     from .deadlines import bound as bound
@@ -61,6 +68,15 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "call_log": (
+            "MOST_BYTES",
+            "RECORD",
+            "append_line",
+            "is_recorded_to",
+            "json_line",
+            "known_fields",
+            "with_thinking",
+        ),
         "concurrency": ("atogether", "together"),
         "deadlines": ("bound",),
         "effects": ("Admit", "Bound", "Enter", "Program", "Read", "Relay", "Send", "Sleep", "Together", "Work"),

@@ -33,6 +33,7 @@ from ..errors import (
 )
 from ..progress import Progress
 from ..settings import ServerSettings, WaitState, redact_url
+from .call_log import CallNote, note_call, recorded
 from .content import ACCEPTED
 from .deadlines import FirstToken
 from .effects import Admit, Enter, OpenReply, Program, Read, Send, Sleep, Together
@@ -257,6 +258,13 @@ def ask(
     Raises:
         MalformedReplyError: When it is no JSON, or of a shape that `read` does not know.
     """
+    note = note_of(settings, call)
+    return (yield from recorded(note, _asked(settings, call, read, parse, note)))
+
+
+def _asked(
+    settings: ServerSettings, call: Call, read: Callable[[Any], T], parse: Callable[[bytes], Any], note: CallNote | None
+) -> Program[T]:
     deadline = deadline_in(settings.total_timeout)
     ticket = Ticket()
     try:
@@ -270,10 +278,33 @@ def ask(
         ticket.place.left = True
         ticket.leave()
     try:
-        return read(parse(body))
+        wire = parse(body)
+        if note is not None:
+            note.read_answer(wire)
+        return read(wire)
     except (AttributeError, LookupError, TypeError, ArithmeticError, RecursionError, ValueError):
         shown = redact_url(settings.base_url + call.path)
         raise not_this_api(body, reply.headers.get("content-type", ""), shown, reply.status_code) from None
+
+
+def note_of(settings: ServerSettings, call: Call, begun: float | None = None) -> CallNote | None:
+    """A note of a call for `recorded`; None where it takes no slot, or nothing is recorded.
+
+    Args:
+        settings: Where the call goes.
+        call: It.
+        begun: When it was made, in seconds since 1970; None is now.
+    """
+    return note_call(settings, call.path, call.body, begun, _described) if call.takes_slot else None
+
+
+def _described(settings: ServerSettings, model: str) -> Program[dict[str, Any]]:
+    """What a recording says of a server."""
+    size, context = yield from _slots_and_context(settings, None)
+    is_router = size == _ROUTER
+    if is_router:
+        size, context = yield from _slots_and_context(settings, model)
+    return {"is_router": is_router, "slots": size if is_count(size) else None, "n_ctx": context}
 
 
 def admission(ticket: Ticket, settings: ServerSettings, call: Call) -> Program[None]:

@@ -35,9 +35,10 @@ from .._replies import (
 from ..chat import ChatReply, CompletionReply
 from ..errors import NotFoundError, ServerBusyError
 from ..settings import ServerSettings, redact_url
+from .call_log import CallNote, NotedDeltas, recorded
 from .deadlines import FirstToken, just_after
 from .effects import Bound, OpenReply, Program, Read, Relay
-from .exchange import Call, admission, deadline_in, note_crowded, placed_reply, run_alone, within
+from .exchange import Call, admission, deadline_in, note_crowded, note_of, placed_reply, run_alone, within
 from .gate import Ticket
 
 # How often an answer that was crowded out in its middle is begun anew.
@@ -79,6 +80,8 @@ class Delivery:
         self._crowded: list[ServerBusyError] = []
         self._relayed = self._start_shown = False
         self._first_token: FirstToken | None = None
+        self._begun = time.time()
+        self._note: CallNote | None = None
 
     def next_round(self) -> Delivery:
         """The delivery of another round that goes on from this one."""
@@ -99,6 +102,10 @@ class Delivery:
         """
         self._first_token = _first_token(self._settings, call)
         call = replace(call, first_token=self._first_token)
+        self._note = note_of(self._settings, call, self._begun)
+        return (yield from recorded(self._note, self._opened(ticket, call), is_all=False))
+
+    def _opened(self, ticket: Ticket, call: Call) -> Program[OpenReply]:
         reply = yield from placed_reply(ticket, within(self._settings, self._deadline), call)
         kind = reply.headers.get("content-type", "")
         if "html" in kind:
@@ -115,6 +122,11 @@ class Delivery:
         watch: Watch | None = None,
     ) -> Program[None]:
         """Pass the answer on, as `Relay` does; `decoder` is a new one."""
+        yield from recorded(self._note, self._relayed_answer(ticket, reply, call, decoder, watch))
+
+    def _relayed_answer(
+        self, ticket: Ticket, reply: OpenReply, call: Call, decoder: StreamDecoder[Any], watch: Watch | None
+    ) -> Program[None]:
         if _is_streamed(call) and "json" in reply.headers.get("content-type", ""):
             decoder = BodyAsStream(decoder)
         filters: list[DeltaFilter[Any]] = [] if self._started is None else [FirstTokenTimer(self._started)]
@@ -122,6 +134,8 @@ class Delivery:
             filters.append(_StartOnce())
         if self._first_token is not None:
             filters.append(self._first_token)
+        if self._note is not None:
+            filters.append(NotedDeltas(self._note))
         self._relayed = True
         try:
             yield Relay(reply, Pipeline(decoder, filters) if filters else decoder, ticket, self._deadline, watch,

@@ -98,10 +98,20 @@ def test_thinking_that_nobody_needs_is_found(server: Any, path: Path) -> None:
         timings = Timings(prompt_n=10, prompt_ms=5, predicted_n=100, predicted_ms=900)
         request = ChatRequest(messages=[{"role": "user", "content": "Think"}])
         recording.chat(request, Usage(10, 100, reasoning_tokens=90), timings, None)
-    recording.close()
     (first,) = causes(path)
     assert first.kind == "thinking"
     assert first.seconds == pytest.approx(4 * 0.81)
+
+
+def test_thinking_is_counted_where_the_server_does_not_count_it(server: Any, path: Path) -> None:
+    llm = ChatLlamaServer(base_url=server.base_url, max_tokens=300)
+    report = CacheReport(llm, recording=path)
+    for turn in range(4):
+        reply = llm.invoke(f"Think: is it {turn}?", {"callbacks": [report]})
+        assert reply.text == "Yes."
+    first = causes(path)[0]
+    assert first.kind == "thinking"
+    assert first.seconds > 0
 
 
 def test_embeddings_one_by_one_are_found(path: Path) -> None:

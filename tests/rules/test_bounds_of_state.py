@@ -13,6 +13,7 @@ WEAK = ("Weak",)
 # Bounded by what they hold.
 BOUNDED_ELSEWHERE = {
     "transport/gate.py:_gates",  # one entry for each server and model
+    "transport/call_log.py:_ASIDE",  # a deque with a greatest length
     "transport/leaving.py:_OPEN",  # one for each stream that is open
     "transport/leaving.py:_LEFT",  # emptied by the next request or the closing thread
     "transport/leaving.py:_OF_PARENTS",  # streams that a fork inherited
