@@ -9,9 +9,12 @@ from .._lazy import lazy
 if TYPE_CHECKING:
     from .always import ALWAYS as ALWAYS
     from .always import REPAIRS as REPAIRS
+    from .always import TOOL_ROLES as TOOL_ROLES
     from .always import find_needs as find_needs
     from .always import repair_history as repair_history
+    from .always import unreadable as unreadable
     from .always import well_formed as well_formed
+    from .always import without_media as without_media
     from .special_tokens import JOINER as JOINER
     from .special_tokens import break_tokens as break_tokens
     from .special_tokens import break_tools as break_tools
@@ -26,14 +29,20 @@ if TYPE_CHECKING:
     from .templates import MEDIA_PARTS as MEDIA_PARTS
     from .templates import NO_RESULT as NO_RESULT
     from .templates import TEMPLATE_REPAIRS as TEMPLATE_REPAIRS
-    from .tool_results import TOOL_ROLES as TOOL_ROLES
-    from .tool_results import unreadable as unreadable
-    from .tool_results import without_media as without_media
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "always": ("ALWAYS", "REPAIRS", "find_needs", "repair_history", "well_formed"),
+        "always": (
+            "ALWAYS",
+            "REPAIRS",
+            "TOOL_ROLES",
+            "find_needs",
+            "repair_history",
+            "unreadable",
+            "well_formed",
+            "without_media",
+        ),
         "special_tokens": (
             "JOINER",
             "break_tokens",
@@ -48,6 +57,5 @@ __getattr__, __dir__ = lazy(
             "template_tags",
         ),
         "templates": ("MEDIA_PARTS", "NO_RESULT", "TEMPLATE_REPAIRS"),
-        "tool_results": ("TOOL_ROLES", "unreadable", "without_media"),
     },
 )

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from .failures import not_this_api as not_this_api
     from .fast_path import reader_like as reader_like
     from .filters import DeltaFilter as DeltaFilter
+    from .filters import FirstTokenTimer as FirstTokenTimer
+    from .filters import LoopFilter as LoopFilter
     from .filters import Pipeline as Pipeline
+    from .filters import ProgressFilter as ProgressFilter
+    from .filters import WithoutPrefill as WithoutPrefill
+    from .filters import WithoutTopLogprobs as WithoutTopLogprobs
+    from .filters import has_token as has_token
     from .filters import pipeline as pipeline
-    from .first_token import FirstTokenTimer as FirstTokenTimer
-    from .first_token import has_token as has_token
+    from .filters import repeated_unit as repeated_unit
     from .fold import fold_chat as fold_chat
     from .fold import fold_completion as fold_completion
-    from .logprobs_filter import WithoutTopLogprobs as WithoutTopLogprobs
-    from .loop_filter import LoopFilter as LoopFilter
-    from .loop_filter import repeated_unit as repeated_unit
     from .parse import chat_reply as chat_reply
     from .parse import completion_reply as completion_reply
     from .parse import fallback_call_id as fallback_call_id
     from .parse import parse_embeddings as parse_embeddings
     from .parse import usage_from_wire as usage_from_wire
     from .parse import usage_or_none as usage_or_none
-    from .prefill_filter import WithoutPrefill as WithoutPrefill
-    from .progress_filter import ProgressFilter as ProgressFilter
     from .single_body import BodyAsStream as BodyAsStream
     from .single_body import ChatBodyDecoder as ChatBodyDecoder
     from .single_body import CompletionBodyDecoder as CompletionBodyDecoder
@@ -55,11 +55,19 @@ __getattr__, __dir__ = lazy(
     {
         "failures": ("START_HINT", "event_failure", "failure", "is_web_page", "not_this_api"),
         "fast_path": ("reader_like",),
-        "filters": ("DeltaFilter", "Pipeline", "pipeline"),
-        "first_token": ("FirstTokenTimer", "has_token"),
+        "filters": (
+            "DeltaFilter",
+            "FirstTokenTimer",
+            "LoopFilter",
+            "Pipeline",
+            "ProgressFilter",
+            "WithoutPrefill",
+            "WithoutTopLogprobs",
+            "has_token",
+            "pipeline",
+            "repeated_unit",
+        ),
         "fold": ("fold_chat", "fold_completion"),
-        "logprobs_filter": ("WithoutTopLogprobs",),
-        "loop_filter": ("LoopFilter", "repeated_unit"),
         "parse": (
             "chat_reply",
             "completion_reply",
@@ -68,8 +76,6 @@ __getattr__, __dir__ = lazy(
             "usage_from_wire",
             "usage_or_none",
         ),
-        "prefill_filter": ("WithoutPrefill",),
-        "progress_filter": ("ProgressFilter",),
         "single_body": ("BodyAsStream", "ChatBodyDecoder", "CompletionBodyDecoder"),
         "special_tokens_filter": ("BrokenTokenFilter",),
         "sse": ("MAX_EVENT_BYTES", "SSEDecoder"),

@@ -2,18 +2,26 @@
 
 A decoder makes deltas of bytes. A `Pipeline` is a decoder too: it passes each batch of them through a list of filters,
 in order. So what happens to a reply, and in which order, is one list.
+
+The filters that look at one delta at a time are here. Those with rules of their own (reasoning, tool calls, special
+tokens) have modules of their own.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any, Final, Generic, TypeVar, cast
 
-from ..errors import LlamaServerError
+from ..chat import ChatDelta, CompletionDelta
+from ..errors import LlamaServerError, UnfitAnswerError
+from ..progress import Progress
 from .stream import StreamDecoder
 
 D = TypeVar("D")
+OfText = TypeVar("OfText", ChatDelta, CompletionDelta)
 
 
 class DeltaFilter(Generic[D]):
@@ -93,4 +101,187 @@ def pipeline(
     return (lambda: Pipeline(decoder(), [make() for make in filters])) if filters else decoder
 
 
-__all__ = ["DeltaFilter", "Pipeline", "pipeline"]
+class FirstTokenTimer(DeltaFilter[D]):
+    """Adds `first_token_ms` to the timings: as the caller saw it, since the server knows of no wait and no queue.
+
+    Args:
+        elapsed: Gives the seconds since the request was made.
+    """
+
+    def __init__(self, elapsed: Callable[[], float]) -> None:
+        self._elapsed = elapsed
+        self._first: float | None = None
+
+    def add(self, deltas: list[D]) -> list[D]:
+        """The deltas; those with timings have that of the first token, too."""
+        if self._first is None:
+            if not any(map(has_token, deltas)):
+                return deltas
+            self._first = round(self._elapsed() * 1000, 3)
+        # On every token's path: most have no timings.
+        for delta in deltas:
+            if getattr(delta, "timings", None) is not None:
+                return [self._timed(one) for one in deltas]
+        return deltas
+
+    def _timed(self, delta: D) -> D:
+        timings = getattr(delta, "timings", None)
+        if timings is None:
+            return delta
+        timings = replace(timings, first_token_ms=self._first)
+        if isinstance(delta, ChatDelta | CompletionDelta):
+            return cast(D, delta._replace(timings=timings))
+        event = cast(Any, delta)  # of another API; its last one has the whole reply
+        reply = getattr(event, "reply", None)
+        return cast(D, replace(event, timings=timings, **({"reply": replace(reply, timings=timings)} if reply else {})))
+
+
+_SPOKEN: Final = attrgetter("content", "reasoning_content", "tool_calls")
+# Of completions, and of the typed events of other APIs.
+_SPOKEN_ELSEWHERE: Final = ("text", "tokens", "reasoning", "thinking", "arguments")
+
+
+def has_token(delta: object) -> bool:
+    """Whether a delta holds something that the model wrote."""
+    if isinstance(delta, ChatDelta):
+        return any(_SPOKEN(delta))
+    return any(getattr(delta, name, None) for name in _SPOKEN_ELSEWHERE)
+
+
+class WithoutTopLogprobs(DeltaFilter[ChatDelta]):
+    """Keeps the log probabilities of the reply's own tokens only.
+
+    The server gives none at all for `top_logprobs: 0` (b11434), so it was asked for one.
+    """
+
+    def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
+        """The deltas, without alternatives to their tokens."""
+        return [_own_token(delta) for delta in deltas]
+
+
+def _own_token(delta: ChatDelta) -> ChatDelta:
+    if not delta.logprobs:
+        return delta
+    return delta._replace(logprobs={"content": [{**token, "top_logprobs": []} for token in delta.logprobs["content"]]})
+
+
+class WithoutPrefill(DeltaFilter[ChatDelta]):
+    """Removes the text that was to be continued from the head of each answer of a whole reply.
+
+    A stream leaves it out where `echo` is false; a whole reply can't.
+
+    Args:
+        begun: That text.
+    """
+
+    def __init__(self, begun: str) -> None:
+        self._begun = begun
+        self._done: set[int] = set()
+
+    def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
+        """The deltas of a whole reply, of which the first with a text has all of it."""
+        return [self._cut(delta) for delta in deltas]
+
+    def _cut(self, delta: ChatDelta) -> ChatDelta:
+        if not delta.content or delta.choice in self._done:
+            return delta
+        self._done.add(delta.choice)
+        return delta._replace(content=delta.content.removeprefix(self._begun))
+
+
+class ProgressFilter(DeltaFilter[OfText]):
+    """Tells the progress, and keeps it out of the deltas where it was asked for on that account only.
+
+    Args:
+        report: Called for each step.
+        keep: Whether deltas hold the progress as well.
+    """
+
+    def __init__(self, report: Callable[[Progress], None], *, keep: bool) -> None:
+        self._report = report
+        self._keep = keep
+
+    def add(self, deltas: list[OfText]) -> list[OfText]:
+        """The deltas, whose progress is told."""
+        if not any(delta.progress for delta in deltas):
+            return deltas
+        kept: list[OfText] = []
+        for delta in deltas:
+            if delta.progress is not None:
+                self._report(Progress.of_prompt(delta.progress))
+            rest = delta if self._keep or delta.progress is None else delta._replace(progress=None)
+            if rest != type(delta)():
+                kept.append(rest)
+        return kept
+
+
+_EACH: Final = 64
+# A unit longer than this is text of its own; entries of a list that differ in one word are not a loop.
+_LONGEST_UNIT: Final = 400
+_LEAST_TIMES: Final = 8
+_SHOWN: Final = 200
+
+
+class LoopFilter(DeltaFilter[ChatDelta]):
+    """Raises when the last tokens of an answer's text are one unit, again and again.
+
+    A grammar keeps a model from ending an answer before its last brace. A small model then writes the same entry, digit
+    or white space over and over, and without `max_tokens` the server lets it, to the end of the context.
+
+    Args:
+        limit: How many tokens have to be. The server sends about one event for each token.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._pieces: dict[int, list[str]] = {}
+        self._loop = ""
+
+    def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
+        """The deltas as they are.
+
+        Raises:
+            UnfitAnswerError: When the text before them was a loop; that text was passed on.
+        """
+        if self._loop:
+            raise UnfitAnswerError(
+                f"stopped a repetitive answer: it repeated {self._loop!r} for {self._limit} tokens",
+                reason="cut_off",
+                text="".join(self._pieces.get(0, ())),
+                remedy="set max_tokens or repeat_penalty, or change the prompt or model; loop_limit=None disables this",
+            )
+        for delta in deltas:
+            if not delta.content:
+                continue
+            pieces = self._pieces.setdefault(delta.choice, [])
+            pieces.append(delta.content)
+            if len(pieces) >= self._limit and len(pieces) % _EACH == 0:
+                self._loop = self._loop or repeated_unit("".join(pieces[-self._limit :]))[:_SHOWN]
+        return deltas
+
+
+def repeated_unit(text: str) -> str:
+    """The unit that a text consists of, again and again; "" where it is no such text."""
+    end = text[-_LONGEST_UNIT:]
+    for size in range(1, min(_LONGEST_UNIT, len(text) // _LEAST_TIMES) + 1):
+        if end[-size:] * 2 != text[-2 * size :]:
+            continue
+        unit = end[-size:]
+        repeated = unit * (len(text) // size + 2)
+        if repeated.endswith(text):
+            return unit
+    return ""
+
+
+__all__ = [
+    "DeltaFilter",
+    "FirstTokenTimer",
+    "LoopFilter",
+    "Pipeline",
+    "ProgressFilter",
+    "WithoutPrefill",
+    "WithoutTopLogprobs",
+    "has_token",
+    "pipeline",
+    "repeated_unit",
+]

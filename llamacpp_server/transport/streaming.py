@@ -129,7 +129,9 @@ class Delivery:
     ) -> Program[None]:
         if _is_streamed(call) and "json" in reply.headers.get("content-type", ""):
             decoder = BodyAsStream(decoder)
-        filters: list[DeltaFilter[Any]] = [] if self._started is None else [FirstTokenTimer(self._started)]
+        started, filters = self._started, list[DeltaFilter[Any]]()
+        if started is not None:
+            filters.append(FirstTokenTimer(lambda: time.monotonic() - started))
         if self._start_shown:
             filters.append(_StartOnce())
         if self._first_token is not None:
