@@ -8,18 +8,16 @@ keeps a second job from the same file.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
+from .._notices import warn_once
 from ..errors import BadRequestError
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such lock; two jobs with one file are the user's to avoid there
-    fcntl = None  # type: ignore[assignment]
 
 _BEGINNING: Final = b'{"custom_id": '
 
@@ -88,8 +86,14 @@ class Journal:
     def _opened(self) -> int:
         """The file, locked. It is opened anew where another job has put a new file in its place meanwhile."""
         while True:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            # Not a pipe: opening one would wait for its reader.
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
             try:
+                if not stat.S_ISREG(os.fstat(file).st_mode):
+                    raise BadRequestError(
+                        f"{self.path} is not a file: the output of a batch job is read again when it is resumed",
+                        remedy="name a file",
+                    )
                 self._lock(file)
                 if os.path.sameopenfile(file, (other := os.open(self.path, os.O_RDONLY))):
                     os.close(other)
@@ -101,14 +105,14 @@ class Journal:
             os.close(file)
 
     def _lock(self, file: int) -> None:
-        if fcntl is None:
-            return
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadRequestError(
                 f"another batch job is writing {self.path}", remedy="wait for it, or name another output file"
             ) from None
+        except OSError as error:  # some network file systems have no locks
+            warn_once(f"{self.path} can't be locked ({error.strerror}): run only one batch job with it")
 
     def _read(self, retry_errors: bool) -> None:
         """What is done already. The file is changed only when all of it was found to be a job's."""

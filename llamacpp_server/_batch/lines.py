@@ -11,8 +11,8 @@ A line without an id has the number of its line.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, Literal
 
@@ -58,22 +58,46 @@ class BatchLine:
     def key(self) -> bytes:
         """Sorts lines with a common beginning next to each other; a few bytes, as there is one for each line."""
         beginning = self.body.get("messages") or self.body.get("prompt") or ""
+        if self.kind == "embeddings":  # those that one request can ask
+            beginning = sorted((name, str(value)) for name, value in self.body.items() if name != "input")
         tools = self.body.get("tools") or ""
         text = json.dumps([self.kind, self.body.get("model") or "", tools, beginning], ensure_ascii=False)
         return b"".join(_digest(text[:length]) for length in _BEGINNINGS)
 
+    def mark(self) -> bytes:
+        """Tells whether it is the line that was checked when the job began."""
+        return _digest(self.id + self.digest())
+
     def digest(self) -> str:
         """Tells whether a line is the one that was answered before."""
         return _digest(json.dumps([self.kind, self.body], sort_keys=True)).hex()
+
+    def texts(self) -> Any:
+        """What is to be embedded: a list, unless the line is wrong."""
+        inputs = self.body["input"]
+        return [inputs] if isinstance(inputs, str | Mapping) else inputs
+
+    def joins(self, other: BatchLine) -> bool:
+        """Whether one request can ask both: for texts that are embedded in the same way."""
+        if not self.kind == other.kind == "embeddings":
+            return False
+        mine, others = ({**line.body, "input": None} for line in (self, other))
+        return mine == others and all(_are_texts(line.texts()) for line in (self, other))
 
     def request(self) -> Request:
         """The request as the client takes it; fields that it does not know are sent as they are."""
         body = {name: value for name, value in self.body.items() if name not in _LEFT_OUT}
         model = body.pop("model", None)
         if self.kind == "embeddings":
-            inputs = body.pop("input")
-            inputs = [inputs] if isinstance(inputs, str | Mapping) else inputs
-            return EmbedRequest(inputs=inputs, model=model, **{n: body[n] for n in ("dimensions",) if n in body})
+            dimensions = body.pop("dimensions", None)
+            body.pop("input")
+            return EmbedRequest(
+                inputs=self.texts(),
+                model=model,
+                dimensions=dimensions,
+                normalize="embd_normalize" not in body,  # the server does as the line says
+                extra_body=body,
+            )
         given = {name: body.pop(name) for name in _CHAT_FIELDS if name in body} if self.kind == "chat" else {}
         subject = body.pop("messages" if self.kind == "chat" else "prompt")
         known = SamplingFields.model_fields
@@ -81,6 +105,27 @@ class BatchLine:
         if self.kind == "chat":
             return ChatRequest(messages=subject, model=model, params=params, extra_body=body, **given)
         return CompletionRequest(prompt=subject, model=model, params=params, extra_body=body)
+
+
+def _are_texts(inputs: Any) -> bool:
+    return isinstance(inputs, list) and bool(inputs) and all(isinstance(text, str) and text for text in inputs)
+
+
+def together(lines: Sequence[BatchLine]) -> EmbedRequest:
+    """One request for lines that join."""
+    request = lines[0].request()
+    assert isinstance(request, EmbedRequest)  # noqa: S101 (for the type checker)
+    return replace(request, inputs=[text for line in lines for text in line.texts()])
+
+
+def parted(lines: Sequence[BatchLine], found: Embeddings) -> list[Embeddings]:
+    """Each line's vectors of an answer to them all. The server counts the tokens of all; those of one are unknown."""
+    parts, first = list[Embeddings](), 0
+    for line in lines:
+        count = len(line.texts())
+        parts.append(Embeddings(found.vectors[first : first + count], found.model))
+        first += count
+    return parts
 
 
 def _digest(text: str) -> bytes:
@@ -102,7 +147,7 @@ def read_line(raw: bytes, number: int) -> BatchLine:
     if not isinstance(wire, Mapping):
         raise _bad(number, "not an object")
     name = wire.get("custom_id", wire.get("id"))
-    if name is not None and not isinstance(name, str | int):
+    if name is not None and (not isinstance(name, str | int) or isinstance(name, bool)):
         raise _bad(number, "the id must be a string")
     body: Any = wire
     url = wire.get("url")

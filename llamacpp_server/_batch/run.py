@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, BinaryIO, Final, Protocol
 
 import anyio
 import anyio.abc
@@ -22,16 +22,20 @@ from ..errors import (
     BadRequestError,
     ConnectionFailedError,
     LlamaServerError,
+    RequestTimeoutError,
     ServerLoadingError,
 )
 from ..settings import ServerSettings
 from ..vectors import EmbedRequest
 from .journal import Journal
-from .lines import BatchLine, answered, failed, read_line
+from .lines import BatchLine, answered, failed, parted, read_line, together
 
 FilePath = str | os.PathLike[str]
 
 _MOST_AT_ONCE: Final = 256
+# Texts, and their characters, of lines that are embedded by one request.
+_MOST_TEXTS: Final = 32
+_MOST_CHARACTERS: Final = 1 << 17
 # Seconds for the threads to end after an interrupt; they look after each token.
 _PATIENCE: Final = 0.5
 _LOOK: Final = 0.2
@@ -112,12 +116,14 @@ class _Job:
     source: Path
     journal: Journal
     on_progress: Callable[[BatchProgress], None] | None
-    places: list[tuple[bytes, int, int]] = field(default_factory=list)
+    places: list[tuple[bytes, int, int, bytes]] = field(default_factory=list)
     total: int = 0
     resumed: int = 0
     answered: int = 0
+    most_texts: int = _MOST_TEXTS
     begun: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    file: BinaryIO = field(init=False)
 
     def open(self) -> None:
         """Check the whole input before anything is sent.
@@ -125,6 +131,7 @@ class _Job:
         Raises:
             BadRequestError: For a line that is no request, ids that occur twice, or an output of another input.
         """
+        self.file = self.source.open("rb")
         seen = set[str]()
         for line, offset in self._read_all():
             if line.id in seen:
@@ -132,7 +139,7 @@ class _Job:
             seen.add(line.id)
             before = self.journal.done.get(line.id)
             if before is None:
-                self.places.append((line.key(), line.number, offset))
+                self.places.append((line.key(), line.number, offset, line.mark()))
             elif before not in ("", line.digest()):
                 raise BadRequestError(
                     f"line {line.number} of the batch file: {self.journal.path} has an answer to another request with "
@@ -149,40 +156,66 @@ class _Job:
         self.places.sort()
         self.places.reverse()  # taken from the end
 
-    def next(self) -> BatchLine | None:
-        """The next line to send; None when there is none."""
+    def close(self) -> None:
+        """Close both files."""
         with self.lock:
-            if not self.places:
-                return None
-            _, number, offset = self.places.pop()
-        with self.source.open("rb") as file:
-            file.seek(offset)
-            return read_line(file.readline(), number)
+            self.journal.close()
+            if hasattr(self, "file"):
+                self.file.close()
 
-    def note(self, result: dict[str, Any]) -> None:
-        """Write an answer, and report progress."""
+    def share(self, workers: int) -> None:
+        """Have each of the workers get some of the texts, where there are few."""
+        self.most_texts = min(_MOST_TEXTS, max(1, -(-len(self.places) // workers)))
+
+    def next(self) -> list[BatchLine]:
+        """The next lines to send as one request; none when there are none."""
+        lines, texts, size = list[BatchLine](), 0, 0
         with self.lock:
-            if not self.journal.is_open:
-                return  # the job was stopped meanwhile; the line is sent again when it is resumed
-            self.journal.write(result)
-            self.answered += 1
-            self.journal.errors += result["error"] is not None
-            done, errors = self.resumed + self.answered, self.journal.errors
-        if self.on_progress is not None:
-            self.on_progress(BatchProgress(done, self.total, errors, time.monotonic() - self.begun))
+            while self.places and not self.file.closed:
+                line = self._read_at(*self.places[-1])
+                if lines and not line.joins(lines[0]):
+                    break
+                if line.kind == "embeddings" and isinstance(inputs := line.texts(), list):
+                    texts, size = texts + len(inputs), size + sum(map(len, filter(_is_text, inputs)))
+                    if lines and (texts > self.most_texts or size > _MOST_CHARACTERS):
+                        break
+                self.places.pop()
+                lines.append(line)
+                if line.kind != "embeddings":
+                    break
+        return lines
+
+    def note(self, results: Sequence[dict[str, Any]]) -> None:
+        """Write answers, and report progress."""
+        for result in results:
+            with self.lock:
+                if not self.journal.is_open:
+                    return  # the job was stopped meanwhile; the line is sent again when it is resumed
+                self.journal.write(result)
+                self.answered += 1
+                self.journal.errors += result["error"] is not None
+                done, errors = self.resumed + self.answered, self.journal.errors
+            if self.on_progress is not None:
+                self.on_progress(BatchProgress(done, self.total, errors, time.monotonic() - self.begun))
 
     def summary(self) -> BatchSummary:
         """What was done so far."""
         seconds = time.monotonic() - self.begun
         return BatchSummary(self.total, self.answered, self.resumed, self.journal.errors, seconds)
 
+    def _read_at(self, _key: bytes, number: int, offset: int, mark: bytes) -> BatchLine:
+        self.file.seek(offset)
+        line = read_line(self.file.readline(), number)
+        if line.mark() != mark:
+            raise BadRequestError(f"line {number} of the batch file was changed while the job ran")
+        return line
+
     def _read_all(self) -> Iterator[tuple[BatchLine, int]]:
         offset = 0
-        with self.source.open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                if raw.strip():
-                    yield read_line(raw, number), offset
-                offset += len(raw)
+        for number, raw in enumerate(self.file, 1):
+            if raw.strip():
+                yield read_line(raw, number), offset
+            offset += len(raw)
 
 
 def _job(
@@ -199,11 +232,15 @@ def _job(
             raise BadRequestError(f"{name} must be the path of a file, not {type(path).__name__}")
     if Path(source).resolve() == Path(output).resolve():
         raise BadRequestError("the output of a batch job must be another file than its input")
+    if Path(source).exists() and not Path(source).is_file():
+        raise BadRequestError(
+            f"{source} is not a file: the input of a batch job is read more than once", remedy="write it to a file"
+        )
     job = _Job(Path(source), Journal(output, retry_errors=retry_errors), on_progress)
     try:
         job.open()
     except BaseException:
-        job.journal.close()
+        job.close()
         raise
     return job
 
@@ -219,9 +256,11 @@ def run_batch(
 ) -> BatchSummary:
     """`LlamaServerClient.batch_file`."""
     job = _job(source, output, concurrency, retry_errors, on_progress)
-    with job.journal:
+    with closing(job):
         if job.places:
-            _on_threads(client, job, concurrency or _slots(client))
+            most = concurrency or _slots(client)
+            job.share(most)
+            _on_threads(client, job, most)
         return job.summary()
 
 
@@ -230,9 +269,8 @@ def _on_threads(client: _Client, job: _Job, most: int) -> None:
 
     def work() -> None:
         try:
-            while not stopped.is_set() and (line := job.next()) is not None:
-                if (result := _sent(client, line, stopped.is_set)) is not None:
-                    job.note(result)
+            while not stopped.is_set() and (lines := job.next()):
+                job.note(_sent(client, lines, stopped.is_set))
         except BaseException as error:  # noqa: BLE001 (raised by the thread that waits)
             errors.append(error)
             stopped.set()
@@ -270,15 +308,16 @@ async def arun_batch(
 
     async def work(group: anyio.abc.TaskGroup) -> None:
         try:
-            while (line := await anyio.to_thread.run_sync(job.next)) is not None:
-                await anyio.to_thread.run_sync(job.note, await _asent(client, line))
+            while lines := await anyio.to_thread.run_sync(job.next):
+                await anyio.to_thread.run_sync(job.note, await _asent(client, lines))
         except (LlamaServerError, OSError) as error:
             errors.append(error)  # not through the group, which would wrap it
             group.cancel_scope.cancel()
 
-    with job.journal:
+    with closing(job):
         if job.places:
             most = concurrency or await _aslots(client)
+            job.share(most)
             async with anyio.create_task_group() as group:
                 for _ in range(most):
                     group.start_soon(work, group)
@@ -287,12 +326,26 @@ async def arun_batch(
         return job.summary()
 
 
-def _sent(client: _Client, line: BatchLine, is_stopped: Callable[[], bool]) -> dict[str, Any] | None:
-    """The output line; None when the job was stopped within the answer."""
+def _sent(client: _Client, lines: list[BatchLine], is_stopped: Callable[[], bool]) -> list[dict[str, Any]]:
+    """The output lines; none when the job was stopped within the answer."""
+    if len(lines) == 1:
+        return _sent_alone(client, lines[0], is_stopped)
+    try:
+        found = client.embed_texts(together(lines))
+        return [answered(*pair) for pair in zip(lines, parted(lines, found), strict=True)]
+    except _ENDS_THE_JOB:
+        raise
+    except RequestTimeoutError as error:
+        return [failed(line, error) for line in lines]
+    except LlamaServerError:  # one of them is to blame, and has its error when it is alone
+        return [result for line in lines if not is_stopped() for result in _sent_alone(client, line, is_stopped)]
+
+
+def _sent_alone(client: _Client, line: BatchLine, is_stopped: Callable[[], bool]) -> list[dict[str, Any]]:
     try:
         request = line.request()
         if isinstance(request, EmbedRequest):
-            return answered(line, client.embed_texts(request))
+            return [answered(line, client.embed_texts(request))]
         chat = isinstance(request, ChatRequest)
         stream: Any = client.stream_chat(request) if chat else client.stream_complete(request)
         deltas = list[Any]()
@@ -300,15 +353,29 @@ def _sent(client: _Client, line: BatchLine, is_stopped: Callable[[], bool]) -> d
             for delta in stream:
                 deltas.append(delta)
                 if is_stopped():
-                    return None
-        return answered(line, fold_chat(deltas) if chat else fold_completion(deltas))
+                    return []
+        return [answered(line, fold_chat(deltas) if chat else fold_completion(deltas))]
     except _ENDS_THE_JOB:
         raise
     except LlamaServerError as error:
-        return failed(line, error)
+        return [failed(line, error)]
 
 
-async def _asent(client: _Client, line: BatchLine) -> dict[str, Any]:
+async def _asent(client: _Client, lines: list[BatchLine]) -> list[dict[str, Any]]:
+    if len(lines) == 1:
+        return [await _asent_alone(client, lines[0])]
+    try:
+        found = await client.embed_texts(together(lines))
+        return [answered(*pair) for pair in zip(lines, parted(lines, found), strict=True)]
+    except _ENDS_THE_JOB:
+        raise
+    except RequestTimeoutError as error:
+        return [failed(line, error) for line in lines]
+    except LlamaServerError:  # as in `_sent`
+        return [await _asent_alone(client, line) for line in lines]
+
+
+async def _asent_alone(client: _Client, line: BatchLine) -> dict[str, Any]:
     try:
         request = line.request()
         if isinstance(request, EmbedRequest):
@@ -320,6 +387,10 @@ async def _asent(client: _Client, line: BatchLine) -> dict[str, Any]:
         raise
     except LlamaServerError as error:
         return failed(line, error)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _slots(client: _Client) -> int:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shutil
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from typing import Any, Final
 
 from .._batch import BatchProgress
@@ -18,7 +22,7 @@ _BAR_WIDTH: Final = 30
 def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
     """Add the command."""
     batch = commands.add_parser("batch", parents=[where], help="process a file of requests; resumes where it stopped")
-    batch.add_argument("input", help="JSON lines: OpenAI's batch format, or an id and the request's fields")
+    batch.add_argument("input", help="JSON lines: OpenAI's batch format, or an id and the request's fields; - is stdin")
     batch.add_argument("output", help="output file; one line per answer")
     batch.add_argument("--concurrency", type=int, metavar="N", help="concurrent requests (default: the server's slots)")
     batch.add_argument("--retry-errors", action="store_true", help="retry requests that failed before")
@@ -27,10 +31,10 @@ def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
 
 def _batch(arguments: argparse.Namespace, progress: Progress) -> int:
     bar = _Bar()
-    with connect(arguments, progress) as client:
+    with connect(arguments, progress) as client, _readable(arguments.input) as source:
         try:
             found = client.batch_file(
-                arguments.input,
+                source,
                 arguments.output,
                 concurrency=arguments.concurrency,
                 retry_errors=arguments.retry_errors,
@@ -43,6 +47,18 @@ def _batch(arguments: argparse.Namespace, progress: Progress) -> int:
         f"{found.seconds:.1f} s"
     )
     return 1 if found.errors else 0
+
+
+@contextlib.contextmanager
+def _readable(source: str) -> Iterator[str]:
+    """The input as a file: a job reads it more than once, and in another order."""
+    if source != "-":
+        yield source
+        return
+    with tempfile.NamedTemporaryFile(prefix="llamacpp-server-batch-") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        copy.flush()
+        yield copy.name
 
 
 class _Bar:
