@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
+    from .bodies import encode as encode
     from .call_log import MOST_BYTES as MOST_BYTES
     from .call_log import RECORD as RECORD
     from .call_log import append_line as append_line
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from .effects import Sleep as Sleep
     from .effects import Together as Together
     from .effects import Work as Work
-    from .encoding import encode as encode
     from .exchange import Call as Call
     from .exchange import admission as admission
     from .exchange import ask as ask
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .own_clients import OwnClient as OwnClient
     from .own_clients import plain_request as plain_request
     from .prompt_size import PromptSize as PromptSize
+    from .recent_failures import address_in_use as address_in_use
     from .recent_failures import note_refusal as note_refusal
     from .recent_failures import refused_at as refused_at
     from .retry import MAX_RETRY_AFTER as MAX_RETRY_AFTER
@@ -63,11 +64,11 @@ if TYPE_CHECKING:
     from .streaming import begin as begin
     from .streaming import stream_call as stream_call
     from .streaming import stream_reply as stream_reply
-    from .unnamed import address_in_use as address_in_use
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "bodies": ("encode",),
         "call_log": (
             "MOST_BYTES",
             "RECORD",
@@ -80,7 +81,6 @@ __getattr__, __dir__ = lazy(
         "concurrency": ("atogether", "together"),
         "deadlines": ("bound",),
         "effects": ("Admit", "Bound", "Enter", "Program", "Read", "Relay", "Send", "Sleep", "Together", "Work"),
-        "encoding": ("encode",),
         "exchange": (
             "Call",
             "admission",
@@ -99,10 +99,9 @@ __getattr__, __dir__ = lazy(
         "kept_connections": ("guard",),
         "own_clients": ("OwnAsyncClient", "OwnClient", "plain_request"),
         "prompt_size": ("PromptSize",),
-        "recent_failures": ("note_refusal", "refused_at"),
+        "recent_failures": ("address_in_use", "note_refusal", "refused_at"),
         "retry": ("MAX_RETRY_AFTER", "Attempts", "Wait", "next_wait"),
         "shells": ("AsyncTransport", "Transport"),
         "streaming": ("Delivery", "begin", "stream_call", "stream_reply"),
-        "unnamed": ("address_in_use",),
     },
 )

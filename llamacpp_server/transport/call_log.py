@@ -27,8 +27,8 @@ from ..chat import Timings, Usage
 from ..errors import BadRequestError, ContextOverflowError, LlamaServerError
 from ..sampling import SamplingFields
 from ..settings import ServerSettings, redact_url
+from .bodies import encode
 from .effects import Program, Work
-from .encoding import encode
 
 D = TypeVar("D")
 T = TypeVar("T")

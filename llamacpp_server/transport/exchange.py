@@ -33,16 +33,14 @@ from ..errors import (
 )
 from ..progress import Progress
 from ..settings import ServerSettings, WaitState, redact_url
+from .bodies import ACCEPTED, encode
 from .call_log import CallNote, note_call, recorded
-from .content import ACCEPTED
 from .deadlines import FirstToken
 from .effects import Admit, Enter, OpenReply, Program, Read, Send, Sleep, Together
-from .encoding import encode
 from .gate import UNLIMITED, Gate, Place, Ticket, forget_contexts, gate_for
 from .prompt_size import PromptSize
-from .recent_failures import Repeats, note_refusal
+from .recent_failures import Repeats, address_in_use, note_answer, note_refusal, other_address
 from .retry import Attempts, Wait, crowded_pause, next_wait
-from .unnamed import address_in_use, note_answer, other_address
 
 T = TypeVar("T")
 D = TypeVar("D")

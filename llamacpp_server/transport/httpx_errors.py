@@ -23,8 +23,9 @@ from ..errors import (
 from ..settings import redact_url
 from .deadlines import too_late
 from .effects import Effect, Read, Send
-from .httpx_setup import library_of, proxy_of, shown
-from .unnamed import NEW_PORT
+from .httpx_setup import proxy_of, shown
+from .own_clients import library_of
+from .recent_failures import NEW_PORT
 
 _FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import sys
 import urllib.request
 from collections import OrderedDict
 from functools import cache, lru_cache
@@ -24,7 +23,7 @@ from ..errors import BadRequestError
 from ..settings import is_loopback, redact_url, split_unix
 from .deadlines import bound
 from .effects import Send
-from .own_clients import OwnAsyncClient, OwnClient, plain_request
+from .own_clients import OwnAsyncClient, OwnClient, library_of, plain_request
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
@@ -208,12 +207,6 @@ class SeparateCookies:
     def _user(send: Send) -> bytes:
         sent = sorted((name, text) for name, text in send.headers.items() if name != "Content-Type")
         return sha256(repr(sent).encode()).digest()
-
-
-def library_of(client: type[Any]) -> Any:
-    """The library that a class of clients or errors is from: httpx, or httpx2, which has the same names."""
-    roots = [cls.__module__.partition(".")[0] for cls in client.__mro__]
-    return httpx2 if "httpx2" in roots and (httpx2 := sys.modules.get("httpx2")) is not None else httpx
 
 
 class _Quiet:

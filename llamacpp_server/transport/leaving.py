@@ -7,12 +7,23 @@ close and ends when there is nothing left.
 
 What is open is referred to from here, not only from the generator that reads it. The collector finalises all that
 is garbage in an order of its own, and httpcore's own generators take the pool's lock when they are finalised.
+
+Streams that nobody can read any more are found as well, while they still hold slots. A web framework leaves a blocking
+iterator when its client goes, but does not close it. What keeps it alive is garbage in a cycle: the exception that
+ended the response, whose traceback refers to its frames (Starlette 1.10, anyio 4.16). Python's collector finds it, but
+it comes after a number of allocations, and an app whose slots are all held by such streams allocates nothing. So a
+helper thread runs the collector when a stream is not read for a while. A stream that survives may pause for twice as
+long before it is looked at again, so a slow reader costs a collection or two. After a collection that freed nothing,
+the thread rests for twice as long as it took. Where the program has switched the collector off, it stays off.
 """
 
 from __future__ import annotations
 
+import _thread
+import gc
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,7 +31,57 @@ from typing import Any, Final
 
 import httpx
 
-from .helper_thread import HelperThread
+from .gate import Place
+
+
+class HelperThread:
+    """Starts when there is work, and ends when there is none left. Safe to start in finalisers and signal handlers.
+
+    Args:
+        has_work: Whether there is something to do.
+        work: Does some of it; must not raise.
+    """
+
+    __slots__ = ("_has_work", "_turn", "_work")
+
+    def __init__(self, has_work: Callable[[], object], work: Callable[[], None]) -> None:
+        self._has_work, self._work = has_work, work
+        # Whoever pops this starts the thread; it is put back when the thread ends.
+        self._turn = deque[None]([None])
+
+    def start(self) -> None:
+        """Start the thread, unless it runs or there is no work."""
+        if not self._has_work() or not self._is_my_turn():
+            return
+        try:
+            # Not a `threading.Thread`, whose start takes locks.
+            _thread.start_new_thread(self._run, ())
+        except RuntimeError:  # the interpreter ends, or there are too many threads: the next time
+            self._turn.append(None)
+
+    def after_fork(self) -> None:
+        """Forget the parent's thread, which a forked child does not have."""
+        self._turn.clear()
+        self._turn.append(None)
+
+    def _is_my_turn(self) -> bool:
+        try:
+            self._turn.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _run(self) -> None:
+        while True:
+            try:
+                while self._has_work():
+                    self._work()
+            finally:
+                self._turn.append(None)
+            # What came after the last look found the turn taken.
+            if not self._has_work() or not self._is_my_turn():
+                return
+
 
 _OPEN: Final[dict[Scope, tuple[httpx.Response, Iterator[bytes]]]] = {}
 _LEFT: Final[deque[Callable[[], object]]] = deque()
@@ -142,11 +203,65 @@ def _finish(reply: httpx.Response, pieces: Any) -> None:
         reply.close()
 
 
+# Seconds between two looks, and of a stream's first pause that counts.
+_LOOK: Final = 0.1
+_FIRST_PAUSE: Final = 0.15
+_REST: Final = 2
+
+
+class _Watched:
+    """How long a stream may pause, in seconds, until it is looked at."""
+
+    __slots__ = ("patience",)
+
+    def __init__(self) -> None:
+        self.patience = _FIRST_PAUSE
+
+
+_WATCHED: Final[dict[Place, _Watched]] = {}
+
+
+def watch(place: Place) -> None:
+    """Have the stream of a place collected soon after it was lost."""
+    _WATCHED[place] = _Watched()
+    _COLLECTOR.start()
+
+
+def unwatch(place: Place) -> None:
+    """End that; does nothing for what was not watched. Safe in finalisers."""
+    _WATCHED.pop(place, None)
+
+
+def _look_for_lost() -> None:
+    time.sleep(_LOOK)
+    now = time.monotonic()
+    # A copy in one step: others come and go meanwhile.
+    paused = {place: watched for place, watched in _WATCHED.copy().items() if _has_paused(place, watched, now)}
+    if not paused or not gc.isenabled():
+        return
+    gc.collect()
+    took = time.monotonic() - now
+    for watched in paused.values():
+        watched.patience *= 2
+    if all(place in _WATCHED for place in paused):
+        time.sleep(_REST * took)
+
+
+def _has_paused(place: Place, watched: _Watched, now: float) -> bool:
+    since = place.paused
+    return since is not None and now - since >= watched.patience
+
+
+_COLLECTOR: Final = HelperThread(lambda: _WATCHED, _look_for_lost)
+
+
 def _after_fork() -> None:
     keep_for_parent((dict(_OPEN), list(_LEFT)))
     _OPEN.clear()
     _LEFT.clear()
     _CLOSER.after_fork()
+    _WATCHED.clear()
+    _COLLECTOR.after_fork()
 
 
 os.register_at_fork(after_in_child=_after_fork)

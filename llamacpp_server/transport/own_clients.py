@@ -9,6 +9,7 @@ Where a tool has replaced a method of httpx's clients, such as `send`, requests 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
 from types import FunctionType
 from typing import Any, Final, NamedTuple
@@ -139,3 +140,9 @@ def _is_untouched(cls: type[httpx.Client | httpx.AsyncClient]) -> bool:
         if type(method) is not FunctionType or method.__code__.co_filename != _SOURCE:
             return False
     return True
+
+
+def library_of(client: type[Any]) -> Any:
+    """The library that a class of clients or errors is from: httpx, or httpx2, which has the same names."""
+    roots = [cls.__module__.partition(".")[0] for cls in client.__mro__]
+    return httpx2 if "httpx2" in roots and (httpx2 := sys.modules.get("httpx2")) is not None else httpx

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AbstractContextManager, suppress
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Final, Self, TypeVar, cast
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -24,12 +25,13 @@ import httpx
 
 from ..errors import LlamaServerError, RequestTimeoutError
 from ..settings import split_unix
-from .bodies import abounded, bounded
+from .bodies import abounded, apieces, bounded, pieces
 from .concurrency import atogether, awork, together, work
-from .content import apieces, pieces
-from .deadlines import apieces_until, auntil, pieces_until, until
+from .deadlines import apieces_until, auntil, pieces_until, too_late, until
 from .effects import Admit, Effect, Enter, Program, Read, Relay, Running, Send, Together, Work, passed, relayed
 from .event_loops import current_loop
+from .exchange import deadline_in
+from .gate import PATIENCE, Ticket
 from .httpx_errors import asked, error_for, failures, stream_error
 from .httpx_setup import (
     SCOPE,
@@ -43,12 +45,10 @@ from .httpx_setup import (
     options,
     way,
 )
-from .leaving import Scope, cut, hand_over, keep, keep_for_parent, leave
+from .kept_connections import drop_if_more_came
+from .leaving import Scope, cut, hand_over, keep, keep_for_parent, leave, unwatch, watch
 from .leaving import start as close_what_was_left
-from .leftovers import drop_if_more_came
-from .lost_streams import unwatch, watch
 from .own_clients import OwnAsyncClient, OwnClient
-from .places import aadmit, admit
 
 __all__ = ["AsyncTransport", "Transport"]
 
@@ -439,3 +439,60 @@ def _keeper(clients: _Clients, transport: weakref.ref[AsyncTransport]) -> AsyncG
     with suppress(StopIteration):
         started.__anext__().send(None)  # runs up to its yield; that is when the loop takes note of it
     return started
+
+
+# Seconds after which a request that waits for a place looks whether those in front can't go on.
+_LOOK: Final = 0.25
+
+
+def admit(effect: Enter | Admit, scope: Scope) -> None:
+    """Enters a gate; or waits for a place, and looks now and then whether those in front can't go on."""
+    if isinstance(effect, Enter):
+        return effect.ticket.enter(effect.gate, effect.place)
+    # Unlike an Event, this is set without a lock: a finaliser in this very thread may do it.
+    ticket, bell = effect.ticket, SimpleQueue[None]()
+    deadline = deadline_in(effect.timeout)
+    ticket.place.wake = partial(bell.put, None)
+    while not ticket.granted:
+        try:
+            bell.get(timeout=_next_look(ticket, deadline))
+        except Empty:
+            scope.check()
+            ticket.gate.settle()
+            if not ticket.granted:
+                _check_wait(deadline)
+                if ticket.place.slot is not None:
+                    break
+    return None
+
+
+async def aadmit(effect: Enter | Admit) -> None:
+    """Async version of `admit`; the one who leaves may run in another thread."""
+    if isinstance(effect, Enter):
+        effect.place.loop = weakref.ref(current_loop())
+        return effect.ticket.enter(effect.gate, effect.place)
+    ticket, event = effect.ticket, anyio.Event()
+    deadline = deadline_in(effect.timeout)
+    loop = current_loop()
+    ticket.place.wake = partial(getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon, event.set)
+    while not ticket.granted:
+        with anyio.move_on_after(_next_look(ticket, deadline)) as scope:
+            await event.wait()
+        if scope.cancelled_caught:
+            ticket.gate.settle()
+            if not ticket.granted:
+                _check_wait(deadline)
+                if ticket.place.slot is not None:
+                    break
+    return None
+
+
+def _check_wait(deadline: float | None) -> None:
+    if deadline is not None and time.monotonic() >= deadline:
+        raise too_late()
+
+
+def _next_look(ticket: Ticket, deadline: float | None) -> float:
+    """Seconds until a waiting request looks again. For one that names a slot, that asks the server."""
+    seconds = _LOOK if ticket.place.slot is None else PATIENCE
+    return seconds if deadline is None else max(min(seconds, deadline - time.monotonic()), 0.0)

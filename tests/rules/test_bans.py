@@ -17,7 +17,7 @@ ALLOWED = {
     ("llamacpp_server.transport.own_clients", "httpx"): "to spare its clients the steps that ours have no use for",
     ("llamacpp_server.transport.leaving", "httpx"): "for its types",
     ("llamacpp_server.transport.leaving", "socket"): "to shut down the connection of a reply that is left",
-    ("llamacpp_server.transport.leftovers", "socket"): "to know a socket with a timeout",
+    ("llamacpp_server.transport.kept_connections", "socket"): "to know a socket with a timeout",
     ("llamacpp_server.transport.httpx_errors", "httpx"): "for its exceptions",
     ("llamacpp_server.transport.httpx_errors", "socket"): "to know an unknown host's error",
     ("llamacpp_server.transport.httpx_setup", "httpx"): "to set its clients up",

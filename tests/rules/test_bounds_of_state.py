@@ -18,7 +18,7 @@ BOUNDED_ELSEWHERE = {
     "transport/leaving.py:_LEFT",  # emptied by the next request or the closing thread
     "transport/leaving.py:_OF_PARENTS",  # streams that a fork inherited
     "transport/leaving.py:_TURN",  # one turn
-    "transport/lost_streams.py:_WATCHED",  # one for each stream that is not being read
+    "transport/leaving.py:_WATCHED",  # one for each stream that is not being read
     "telemetry/wrapping.py:_ORIGINALS",  # one for each wrapped method
     "telemetry/wrapping.py:_LOST",  # one
     "_progress.py:_tasks",  # running tasks, which remove themselves

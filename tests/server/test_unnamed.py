@@ -21,7 +21,7 @@ from llamacpp_server import (
     ServerSettings,
 )
 from llamacpp_server.settings import UnnamedAddress
-from llamacpp_server.transport import unnamed
+from llamacpp_server.transport import recent_failures
 
 HELLO = ChatRequest(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 1})
 
@@ -39,8 +39,8 @@ def newer(chat_server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> int:
     """The port of a real server, as if it were the default one of newer builds."""
     port = urlsplit(chat_server.base_url).port
     assert port is not None
-    monkeypatch.setattr(unnamed, "NEW_PORT", port)
-    monkeypatch.setattr(unnamed, "_FOUND", unnamed._Found())
+    monkeypatch.setattr(recent_failures, "NEW_PORT", port)
+    monkeypatch.setattr(recent_failures, "_FOUND", recent_failures._Found())
     monkeypatch.setattr("llamacpp_server._notices._said", set())
     return port
 
@@ -56,7 +56,7 @@ def test_where_nothing_listens_the_newer_port_is_tried_and_said_once(
     assert [record.message for record in caplog.records if "no address was given" in record.message] == [
         f"no address was given, and nothing listens at {closed}: using http://localhost:{newer}"
     ]
-    assert unnamed.address_in_use(settings) == f"http://localhost:{newer}"
+    assert recent_failures.address_in_use(settings) == f"http://localhost:{newer}"
 
 
 def test_awaited_calls_try_it_too(closed: str, newer: int) -> None:
@@ -70,12 +70,12 @@ def test_awaited_calls_try_it_too(closed: str, newer: int) -> None:
 
 
 def test_a_server_that_moved_back_is_found(closed: str, newer: int, chat_server: LocalServer) -> None:
-    unnamed._FOUND.at_new_port = True
-    unnamed.NEW_PORT = urlsplit(closed).port  # type: ignore[misc, assignment]  # put back by the fixture
+    recent_failures._FOUND.at_new_port = True
+    recent_failures.NEW_PORT = urlsplit(closed).port  # type: ignore[misc, assignment]  # put back by the fixture
     old = UnnamedAddress(f"http://localhost:{newer}")
     with LlamaServerClient(settings=ServerSettings(base_url=old, max_retries=0)) as client:
         assert client.chat(HELLO).choices
-    assert not unnamed._FOUND.at_new_port
+    assert not recent_failures._FOUND.at_new_port
 
 
 def test_a_server_that_was_named_is_not_looked_for_elsewhere(closed: str, newer: int) -> None:
@@ -88,8 +88,8 @@ def test_a_server_that_was_named_is_not_looked_for_elsewhere(closed: str, newer:
 def test_where_nothing_listens_at_either_the_error_is_of_the_first(
     closed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unnamed, "_FOUND", unnamed._Found())
-    monkeypatch.setattr(unnamed, "NEW_PORT", urlsplit(closed).port)
+    monkeypatch.setattr(recent_failures, "_FOUND", recent_failures._Found())
+    monkeypatch.setattr(recent_failures, "NEW_PORT", urlsplit(closed).port)
     settings = ServerSettings(base_url=UnnamedAddress(closed), max_retries=1)
     with LlamaServerClient(settings=settings) as client, pytest.raises(ConnectionFailedError) as raised:
         client.chat(HELLO)

@@ -120,7 +120,7 @@ def test_a_slow_reader_costs_few_collections(slow_server: LocalServer, monkeypat
         collected.release()
         return 0
 
-    monkeypatch.setattr("llamacpp_server.transport.lost_streams.gc.collect", collect)
+    monkeypatch.setattr("llamacpp_server.transport.leaving.gc.collect", collect)
     with slow_server.client() as client:
         stream = client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hi"}]))
         for _ in range(20):
