@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .integration import (
-    lazy,
-)
+from ._lazy import lazy
 
 if TYPE_CHECKING:
     from ._batch import BatchProgress, BatchSummary
@@ -199,19 +197,10 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "_replies.fold": (
-            "fold_chat",
-            "fold_completion",
-        ),
-        "_batch.run": (
-            "BatchProgress",
-            "BatchSummary",
-        ),
+        "_batch.run": ("BatchProgress", "BatchSummary"),
+        "_replies.fold": ("fold_chat", "fold_completion"),
         "async_client": ("AsyncLlamaServerClient",),
-        "diagnostics.cache_report": (
-            "CacheReport",
-            "CacheTurn",
-        ),
+        "calibration": ("Calibration", "CalibrationReport", "Example"),
         "chat": (
             "ChatChoice",
             "ChatDelta",
@@ -231,10 +220,10 @@ __getattr__, __dir__ = lazy(
             "ToolCallFragment",
             "Usage",
         ),
-        "calibration": ("Calibration", "CalibrationReport", "Example"),
         "client": ("LlamaServerClient",),
         "controls": ("ThinkingControl",),
         "decisions": ("Choice", "Decisions", "Noul", "Score"),
+        "diagnostics.cache_report": ("CacheReport", "CacheTurn"),
         "errors": (
             "AuthenticationFailedError",
             "BadRequestError",
@@ -255,18 +244,10 @@ __getattr__, __dir__ = lazy(
             "UnreadableOutputError",
         ),
         "info": ("ServerInfo",),
-        "local.server": (
-            "LocalModel",
-            "LocalServer",
-            "LocalServerError",
-            "find_models",
-        ),
+        "integration.tokenizer": ("LlamaServerTokenizer",),
+        "local.server": ("LocalModel", "LocalServer", "LocalServerError", "find_models"),
         "messages": ("MessagesEvent", "MessagesReply", "MessagesRequest"),
-        "progress": (
-            "ModelEvent",
-            "Progress",
-            "ProgressBar",
-        ),
+        "progress": ("ModelEvent", "Progress", "ProgressBar"),
         "responses": ("ResponsesEvent", "ResponsesReply", "ResponsesRequest"),
         "results": (
             "Embeddings",
@@ -287,18 +268,8 @@ __getattr__, __dir__ = lazy(
         ),
         "sampling": ("SamplingFields",),
         "server_tools": ("ServerTool", "ServerToolChunk", "ServerToolOutput"),
-        "settings": (
-            "DEFAULT_BASE_URL",
-            "ServerSettings",
-            "WaitState",
-        ),
+        "settings": ("DEFAULT_BASE_URL", "ServerSettings", "WaitState"),
         "transcription": ("Transcription", "TranscriptionEvent"),
-        "integration.tokenizer": ("LlamaServerTokenizer",),
-        "vectors": (
-            "EmbedRequest",
-            "RankRequest",
-            "ScoreScale",
-            "late_interaction",
-        ),
+        "vectors": ("EmbedRequest", "RankRequest", "ScoreScale", "late_interaction"),
     },
 )

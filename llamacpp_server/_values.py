@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any, Final
@@ -45,3 +46,8 @@ def objects(wire: object) -> list[Mapping[str, Any]]:
 def flags(wire: object) -> dict[str, bool]:
     """The fields of an object that are true or false."""
     return {name: value for name, value in fields(wire).items() if isinstance(value, bool)}
+
+
+def short_id(text: str) -> str:
+    """Nine letters and digits, as some templates demand of a call's id, that are the same for the same text."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:9]

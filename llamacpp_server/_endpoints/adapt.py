@@ -20,7 +20,7 @@ from .._history import (
     well_formed,
     without_media,
 )
-from .._repairs import enabled, log_repairs
+from .._notices import enabled, log_repairs
 from .._schemas import (
     bisect_refused_tools,
     clean_schema,

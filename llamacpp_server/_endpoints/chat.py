@@ -19,8 +19,7 @@ from .._media import (
     holds_media,
     with_media,
 )
-from .._notices import warn_once
-from .._repairs import log_repairs
+from .._notices import log_repairs, warn_once
 from .._replies import (
     BrokenTokenFilter,
     ChatBodyDecoder,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._repairs import log_repairs
+from .._notices import log_repairs
 from .._schemas import (
     clean_schema,
     schema_grammar,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from .._repairs import log_repairs
+from .._notices import log_repairs
 from .._replies import DeltaFilter
 from ..chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest, Repair, Usage
 from ..errors import BadRequestError, LlamaServerError

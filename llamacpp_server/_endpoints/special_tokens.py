@@ -20,7 +20,7 @@ from .._history import (
     special_among,
     template_tags,
 )
-from .._repairs import log_repairs
+from .._notices import log_repairs
 from ..chat import ChatRequest, Repair
 from ..errors import (
     AuthenticationFailedError,

@@ -20,7 +20,8 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from functools import partial
 from typing import Any, Final, NoReturn, cast
 
-from .._repairs import enabled, short_id
+from .._notices import enabled
+from .._values import short_id
 from ..chat import Repair
 from ..errors import BadRequestError
 from ..wire import MessageDict

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from .._repairs import short_id
+from .._values import short_id
 
 Message = dict[str, Any]
 Note = Callable[[str, str], None]

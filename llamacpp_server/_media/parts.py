@@ -22,7 +22,7 @@ from .._history import (
     TOOL_ROLES,
     unreadable,
 )
-from .._repairs import enabled, log_repairs
+from .._notices import enabled, log_repairs
 from ..chat import ChatRequest, MediaPolicy, Repair
 from ..errors import (
     BadRequestError,

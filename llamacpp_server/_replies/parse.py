@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic_core import CoreConfig, SchemaValidator, core_schema
 
-from .._repairs import short_id
-from .._values import fields, figure, integer
+from .._values import fields, figure, integer, short_id
 from ..chat import (
     ChatChoice,
     ChatReply,

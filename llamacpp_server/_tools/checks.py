@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from .._repairs import log_repairs, short_id
+from .._notices import log_repairs
 from .._replies import (
     DeltaFilter,
 )
+from .._values import short_id
 from ..chat import ChatDelta, ChatReply, Repair, ToolCallFragment
 from ..errors import LlamaServerError, MissingToolCallError
 

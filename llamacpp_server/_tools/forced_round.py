@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from .._repairs import log_repairs
+from .._notices import log_repairs
 from .._replies import (
     DeltaFilter,
     fallback_call_id,

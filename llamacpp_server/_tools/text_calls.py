@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from .._repairs import log_repairs
+from .._notices import log_repairs
 from .._replies import (
     DeltaFilter,
     fallback_call_id,

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 from pydantic_core import from_json
 
 from .._endpoints import ServerMemory, memory_of
-from .._repairs import log_repairs
+from .._notices import log_repairs
 from .._schemas import (
     CONSTRAINTS,
     SchemaError,
