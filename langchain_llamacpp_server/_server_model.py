@@ -22,7 +22,7 @@ class ServerModel(ConnectionFields):
     """A model on a llama-server, which can be checked at construction."""
 
     validate_model_on_init: bool = False
-    """Whether making the model asks the server for it, and fails where it can't be had. Not on an event loop."""
+    """Whether the constructor checks that the server has the model. Not on an event loop."""
 
     @model_validator(mode="after")
     def _check_server(self) -> Self:

@@ -24,7 +24,7 @@ def server_tools(
     them, so name the few that it may call; with `exec_shell_command`, `write_file` or `edit_file` it can do anything
     there.
 
-    Example:
+    Examples:
         >>> tools = server_tools(llm.client, ["grep_search"], async_client=llm.async_client)  # doctest: +SKIP
 
     Args:

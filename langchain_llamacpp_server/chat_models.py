@@ -69,18 +69,18 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
 
     Examples:
         >>> from langchain_llamacpp_server import ChatLlamaServer
-        >>> llm = ChatLlamaServer(base_url="http://localhost:8080", temperature=0)  # no key or model name is needed
+        >>> llm = ChatLlamaServer(base_url="http://localhost:8080", temperature=0)
         >>> llm.invoke("Hello").text  # doctest: +SKIP
 
-    Each field of `SamplingFields` can be given here and with each call; a call's value wins, and None in a call leaves
-    it to the server. Everything streams between server and client, `invoke` too: leaving a call early, in whatever
-    way, frees the server's slot.
+    Each field of `SamplingFields` is a field of this class and a keyword of each call; the call's value overrides the
+    field, and None in a call uses the server default. Every request streams internally, `invoke` too, so cancelling a
+    call releases the server's slot.
 
-    Thinking is in `message.additional_kwargs["reasoning_content"]` and in the content blocks; it is sent back on later
-    turns. `message.response_metadata` holds the model's name, the finish reason, the server's `timings`, and where
-    asked for `logprobs`, `token_timings` and `prompt_progress`.
+    Reasoning is in `message.additional_kwargs["reasoning_content"]` and in the content blocks; it is sent back on later
+    turns. `message.response_metadata` has the model name, the finish reason, the server's `timings`, and if requested
+    `logprobs`, `token_timings` and `prompt_progress`.
 
-    Errors are of `llamacpp_server`'s classes and LangChain's `ModelError` classes at once.
+    Errors belong to the classes of both `llamacpp_server` and LangChain (`ModelError`).
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=False)
@@ -90,9 +90,9 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
     stream_usage: bool = True
     """Whether a stream's last chunk has the token counts."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """More request fields, as with ChatOpenAI."""
+    """More request fields, as in ChatOpenAI."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Sent as it is, over everything else."""
+    """Request fields that are sent unchanged and override all others."""
     disabled_params: dict[str, Any] = Field(default_factory=dict)
     """Parameters never to send: None for all values, or a list of values."""
 

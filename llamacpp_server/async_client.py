@@ -79,7 +79,7 @@ __all__ = ["AsyncLlamaServerClient"]
 class AsyncLlamaServerClient:
     """An async client of llama-server, for asyncio and trio. Works in one event loop after another.
 
-    Example:
+    Examples:
         >>> async with AsyncLlamaServerClient("http://localhost:8080") as client:  # doctest: +SKIP
         ...     async for delta in client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])):
         ...         print(delta.content, end="")
@@ -499,7 +499,7 @@ class AsyncLlamaServerClient:
     ) -> Decisions:
         """Answer typed questions about a state, with a probability for every option and without generating text.
 
-        Example:
+        Examples:
             >>> question = Choice("Which team?", ["billing", "shipping"])  # doctest: +SKIP
             >>> client.decide("My parcel is late.", {"team": question}).choices["team"].choice  # doctest: +SKIP
             'shipping'

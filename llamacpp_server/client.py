@@ -79,7 +79,7 @@ __all__ = ["LlamaServerClient"]
 class LlamaServerClient:
     """A client of llama-server. Safe to use from several threads, after a fork, and pickled.
 
-    Example:
+    Examples:
         >>> with LlamaServerClient("http://localhost:8080") as client:  # doctest: +SKIP
         ...     for delta in client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])):
         ...         print(delta.content, end="")
@@ -495,7 +495,7 @@ class LlamaServerClient:
     def decide(self, state: Any, questions: Mapping[str, Question | Mapping[str, Any]], **options: Any) -> Decisions:
         """Answer typed questions about a state, with a probability for every option and without generating text.
 
-        Example:
+        Examples:
             >>> question = Choice("Which team?", ["billing", "shipping"])  # doctest: +SKIP
             >>> client.decide("My parcel is late.", {"team": question}).choices["team"].choice  # doctest: +SKIP
             'shipping'

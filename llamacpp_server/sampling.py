@@ -37,45 +37,45 @@ def read_grammar(given: Any) -> Any:
 
 
 class SamplingFields(BaseModel):
-    """Request parameters of llama-server; None means "not given: the server decides"."""
+    """Request parameters of llama-server; None leaves them to the server."""
 
     model_config = ConfigDict(defer_build=True)  # nearly always, only a subclass is made
 
     # -- length
     max_tokens: int | None = Field(default=None, ge=-1)
-    """Most tokens to generate; -1 until the end of the context. 0 still yields one token."""
+    """Maximum tokens to generate; -1 continues to the end of the context. 0 still yields one token."""
     n_predict: int | None = Field(default=None, ge=-1)
-    """The native name of `max_tokens`; wins over it."""
+    """The native name of `max_tokens`; overrides it."""
     stop: list[str] | str | None = None
     """Texts that end the answer; they are not part of it. Empty texts are dropped."""
     ignore_eos: bool | None = None
-    """Generate on after the end-of-text token."""
+    """Continue generating after the end-of-text token."""
     n_indent: int | None = None
-    """Least indentation of a line in characters (native endpoint)."""
+    """Minimum indentation of a line in characters (native endpoint)."""
     t_max_predict_ms: int | None = None
-    """Time limit for generating, in milliseconds; looked at only when a line ends."""
+    """Time limit for generating, in milliseconds; checked only at the end of a line."""
 
     # -- sampling
     temperature: float | None = None
-    """Randomness; 0 is greedy. Server's default 0.8."""
+    """Sampling temperature; 0 is greedy. Server default: 0.8."""
     dynatemp_range: float | None = None
     """Dynamic temperature: temperature ± range; 0 is off."""
     dynatemp_exponent: float | None = None
     """Exponent of the dynamic temperature."""
     top_k: int | None = None
-    """Keep the k likeliest tokens; 0 is off. Server's default 40."""
+    """Keep the k most likely tokens; 0 is off. Server default: 40."""
     top_p: float | None = None
-    """Keep the likeliest tokens up to this sum. Server's default 0.95."""
+    """Keep the most likely tokens up to this total probability. Server default: 0.95."""
     min_p: float | None = None
-    """Drop tokens below this share of the likeliest. Default 0.05."""
+    """Drop tokens below this share of the most likely one's probability. Server default: 0.05."""
     top_n_sigma: float | None = None
     """Keep tokens within n standard deviations; -1 is off."""
     typical_p: float | None = None
     """Locally typical sampling; 1 is off."""
     xtc_probability: float | None = None
-    """Chance of dropping the top tokens (XTC); 0 is off."""
+    """Probability of dropping the top tokens (XTC); 0 is off."""
     xtc_threshold: float | None = None
-    """Probability from which XTC drops; over 0.5 is off."""
+    """Minimum probability of tokens that XTC drops; above 0.5 is off."""
     mirostat: Literal[0, 1, 2] | None = None
     """Mirostat version; 0 is off."""
     mirostat_tau: float | None = None
@@ -89,17 +89,17 @@ class SamplingFields(BaseModel):
     samplers: list[str] | str | None = None
     """Order of the samplers, by name or as one letter each; unknown names are ignored."""
     seed: int | None = None
-    """Random seed; -1 takes a new one each time."""
+    """Random seed; -1 picks a new one each time."""
     min_keep: int | None = Field(default=None, ge=0)
-    """Least number of tokens that samplers must leave."""
+    """Minimum number of tokens that samplers keep."""
     backend_sampling: bool | None = None
-    """Sample on the accelerator, where the build can."""
+    """Sample on the accelerator, if the build supports it."""
 
     # -- penalties
     repeat_penalty: float | None = None
     """Penalty for repeated tokens; 1 is off."""
     repeat_last_n: int | None = Field(default=None, ge=0)
-    """Tokens looked back on for it; 0 is off."""
+    """Number of recent tokens that `repeat_penalty` considers; 0 is off."""
     presence_penalty: float | None = None
     """Flat penalty for tokens already used; 0 is off."""
     frequency_penalty: float | None = None
@@ -109,11 +109,11 @@ class SamplingFields(BaseModel):
     dry_base: float | None = None
     """Base of the DRY penalty."""
     dry_allowed_length: int | None = None
-    """Length of repeats that DRY lets pass."""
+    """Length of repetitions that DRY allows."""
     dry_penalty_last_n: int | None = Field(default=None, ge=0)
-    """Tokens that DRY looks back on."""
+    """Number of recent tokens that DRY considers."""
     dry_sequence_breakers: list[str] | None = Field(default=None, min_length=1)
-    """Texts that end a DRY repeat."""
+    """Texts that end a repetition for DRY."""
     logit_bias: dict[str | int, float | bool] | list[list[Any]] | None = None
     """Bias by token id or text; False bans a token."""
 
@@ -123,44 +123,44 @@ class SamplingFields(BaseModel):
     regex: str | None = None
     """Regular expression that the whole answer must match; sent as a grammar. Not with tools."""
     choices: list[str] | None = None
-    """Texts of which the answer must be one; sent as a grammar. Not with tools."""
+    """Allowed answers; sent as a grammar. Not with tools."""
     json_schema: dict[str, Any] | None = None
     """JSON schema the answer must follow; {} is any JSON."""
     response_format: dict[str, Any] | None = None
-    """The OpenAI form of a constraint: `json_object` or `json_schema`."""
+    """A constraint in OpenAI's format: `json_object` or `json_schema`."""
 
     # -- template and thinking
     chat_template_kwargs: dict[str, Any] | None = None
     """Variables for the chat template, such as `enable_thinking` (a bool)."""
     reasoning_format: Literal["none", "auto", "deepseek", "deepseek-legacy"] | None = None
-    """Whether thinking is separated from the text; `none` leaves it in the text."""
+    """How reasoning is separated from the text; `none` leaves it in the text."""
     reasoning_effort: str | None = None
-    """`none` turns thinking off; else given to the template."""
+    """`none` turns reasoning off; other levels are passed to the template."""
     reasoning_budget_tokens: int | None = Field(default=None, ge=-1)
-    """Most tokens of thinking, then its end is forced; -1 sets no limit."""
+    """Maximum reasoning tokens, after which its end is forced; -1 sets no limit."""
     reasoning_budget_message: str | None = None
-    """Text put before a forced end of thinking."""
+    """Text inserted before a forced end of reasoning."""
     reasoning_budget_start_tag: str | None = None
-    """Text that begins the thinking of a completion; a chat has it from its template."""
+    """Text that starts the reasoning of a completion; for chats the template defines it."""
     reasoning_budget_end_tags: list[str] | None = None
-    """Texts that end the thinking of a completion; `reasoning_budget_tokens` forces the first one.
+    """Texts that end the reasoning of a completion; `reasoning_budget_tokens` forces the first one.
 
     That needs a `reasoning_budget_message` as well, which may be empty (b11549).
     """
     reasoning_control: bool | None = None
-    """Lets `end_reasoning` stop the thinking while it runs."""
+    """Allows `end_reasoning` to end the reasoning while it runs."""
     add_generation_prompt: bool | None = None
-    """Whether the template opens an assistant's turn."""
+    """Whether the template starts an assistant turn."""
     continue_final_message: bool | Literal["content", "reasoning_content"] | None = None
-    """Continue the last message; `echo=True` to have it in the answer as well."""
+    """Continue the last message; `echo=True` includes it in the answer."""
     echo: bool | None = None
-    """Whether a stream begins with the text that is continued."""
+    """Whether a stream starts with the text that is continued."""
     parse_tool_calls: bool | None = None
     """Whether tool calls in the text are parsed."""
 
     # -- what comes back
     n: int | None = Field(default=None, ge=1)
-    """Number of answers; more than the server has slots are split into several requests."""
+    """Number of answers; if the server has fewer slots, they are split into several requests."""
     logprobs: bool | int | None = None
     """Return log probabilities."""
     top_logprobs: int | None = Field(default=None, ge=0)
@@ -168,38 +168,38 @@ class SamplingFields(BaseModel):
     n_probs: int | None = Field(default=None, ge=0)
     """The native name of `top_logprobs`."""
     post_sampling_probs: bool | None = None
-    """Probabilities after the samplers, not before."""
+    """Return probabilities after the samplers instead of before."""
     timings_per_token: bool | None = None
-    """Timings on every delta of a stream."""
+    """Return timings with every delta of a stream."""
     return_progress: bool | None = None
-    """Events that tell how much of the prompt is read."""
+    """Return events with the progress of prompt processing."""
     return_tokens: bool | None = None
-    """Token ids of a completion beside its text. A stream lacks those of tokens that are part of a character only."""
+    """Return the token IDs of a completion. Streams lack those of tokens that are only part of a character."""
     response_fields: list[str] | None = None
     """Which fields to return (native endpoint)."""
     sse_ping_interval: int | None = Field(default=None, ge=-1)
-    """Seconds between signs of life; -1 is off."""
+    """Seconds between keep-alive events; -1 is off."""
 
     # -- slot and cache
     cache_prompt: bool | None = None
-    """Reuse what the slot has of this prompt. Default on."""
+    """Reuse the cached part of this prompt. Server default: on."""
     n_cache_reuse: int | None = Field(default=None, ge=0)
-    """Least length in tokens of a chunk that is reused after it moved, as when a history was trimmed; 0 is off.
+    """Minimum length in tokens of a chunk that is reused after it moved, such as after trimming a history; 0 is off.
 
-    The chunk keeps what it knew of the text that is gone, so answers may differ from those of a fresh reading. Not with
-    every model or cache type.
+    The chunk was computed with the removed text in view, so answers may differ from a full run. Not supported by every
+    model and cache type.
     """
     n_keep: int | None = Field(default=None, ge=-1)
     """Tokens of the prompt kept when the context shifts."""
     n_discard: int | None = Field(default=None, ge=0)
     """Tokens dropped when the context shifts; 0 is half."""
     id_slot: int | None = Field(default=None, ge=-1)
-    """Slot to run in, modulo the server's slots; -1 any.
+    """Slot to run in, modulo the number of slots; -1 selects any.
 
-    Dangerous on builds with a RAM cache (`--cache-ram`, on by default; b11434 and the 2026.10 wheel): a request that
-    names a busy slot makes the stream in it go on with the other session's text. Requests of this process wait for each
-    other; those of other processes can't. It seldom helps either: an emptied slot that is named skips the RAM cache, so
-    more is read than without. See docs/prompt-cache.md.
+    Dangerous on builds with a RAM cache (`--cache-ram`, on by default; b11434 and the 2026.10 wheel): if the slot is
+    busy, the stream that runs in it continues with the text of this request. Requests of this process wait for each
+    other; those of other processes can't. It rarely helps either: a named slot that was emptied skips the RAM cache, so
+    more tokens are processed. See docs/prompt-cache.md.
     """
     lora: dict[int | str, float] | list[dict[str, Any]] | None = None
     """Scales of LoRA adapters for this request, by name (the file's, without its ending) or number: `{"poet": 0.5}`;

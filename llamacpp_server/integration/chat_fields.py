@@ -23,38 +23,38 @@ _REPAIRS: Final = (
 
 
 class ChatFields(SamplingFields, MediaFields, ConnectionFields):
-    """A chat model's request fields, how it thinks, and what of a chat may be repaired.
+    """The fields of a chat model: request fields, reasoning and repairs.
 
-    What is given with a call wins. Each repair is logged once and listed in the reply.
+    Values of a call override them. Each repair is logged once and listed in the reply.
     """
 
     thinking: Thinking | None = None
-    """One switch for every model: True, False, an effort such as `low`, or a budget in tokens."""
+    """Turns reasoning on (True) or off (False), or sets its effort (such as `low`) or its limit in tokens."""
     max_thinking_seconds: float | None = Field(default=None, ge=0)
-    """Ends the thinking after this time, from its first token on; the answer follows."""
+    """Ends the reasoning this many seconds after its first token; the answer follows."""
     history_repair: bool | list[str] = True
-    """Repairs of messages that would wedge the chat template: True, False, names of those to do, or names with a minus
-    before them of those to leave out.
+    """Repairs of messages that the chat template would reject: True, False, a list of names to enable, or of names with
+    a leading minus to disable.
     """
     clean_schemas: bool = True
-    """Whether schemas are rewritten where the server's grammar converter would refuse them."""
+    """Whether to rewrite schemas that the server's grammar converter would refuse."""
     check_calls: bool = True
-    """Whether tool calls are held to what was asked: names, ids, one call, and a demanded call."""
+    """Whether to check tool calls: names, IDs, a single call, and a required call."""
     forced_round: bool = True
-    """Whether a demanded call that did not come is asked for once more, held to a JSON schema."""
+    """Whether a missing required tool call is requested once more, constrained by a JSON schema."""
     forced_call_within: int | None = Field(default=FORCED_CALL_WITHIN, ge=1)
-    """Tokens after which a demanded call has to have begun, without `max_tokens`; None: no limit."""
+    """Maximum tokens before a required tool call begins, if `max_tokens` is not set; None sets no limit."""
     break_special_tokens: bool = True
-    """Whether the model's special tokens are broken up in what users, tools and earlier replies say, so that no text
-    can forge a turn. Switch it off for a conversation that you wrote yourself, token by token.
+    """Whether to break up special tokens in messages of users and tools and in earlier replies, so that no text can
+    forge a turn. Disable it if you write special tokens yourself.
     """
     parse_text_calls: bool = False
-    """Whether a call of a bound tool that the server left in the text is taken as a call; reported either way."""
+    """Whether to parse calls of a bound tool that the server left in the text; they are reported either way."""
     loop_limit: int | None = Field(default=LOOP_LIMIT, ge=64)
-    """Tokens of one unit over and over that stop structured output without `max_tokens`; None: no limit."""
+    """Stops structured output without `max_tokens` that repeats itself for this many tokens; None sets no limit."""
     cache_salt: str | None = None
-    """Put in brackets at the head of the system message, to keep the prompts of sessions apart in the server's cache.
-    The model sees it, and it can make things worse: see docs/prompt-cache.md.
+    """Text added to the start of the system message in brackets, so that sessions share no prefix in the server's
+    cache. The model sees it, and it can make caching worse: see docs/prompt-cache.md.
     """
 
     _controls: RunningReplies = PrivateAttr(default_factory=RunningReplies)

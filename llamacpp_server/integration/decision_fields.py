@@ -14,18 +14,18 @@ __all__ = ["DecisionFields"]
 
 
 class DecisionFields(ConnectionFields, MediaFields):
-    """How questions are decided. See `DecisionRequest` and docs/decisions.md."""
+    """The fields of classes that decide. See docs/decisions.md."""
 
     engine: DecisionEngine = "auto"
     """`native` for `/v1/systemone`, `logits` for a chat model's next token; `auto` chooses by the model."""
     rotations: int = Field(default=1, ge=1)
-    """In how many orders the options are shown; the answers are averaged."""
+    """Number of orders in which the options are shown; the probabilities are averaged."""
     labels: LabelStyle = "auto"
     """What the model answers with: `letters`, or the options' own names (`words`)."""
     thinking: int = Field(default=0, ge=0)
-    """Tokens for reasoning before an answer; 0 has none."""
+    """Maximum reasoning tokens before an answer; 0 turns reasoning off."""
     calibration: Calibration | None = None
-    """A fit of `client.calibrate`."""
+    """Calibration fitted by `client.calibrate`."""
 
     def decision_options(self) -> dict[str, Any]:
         """Keyword arguments for `client.decide`."""

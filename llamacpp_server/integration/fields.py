@@ -81,7 +81,7 @@ def _secret_from_env() -> Any:
 
 
 class ConnectionFields(BaseModel):
-    """Where the server is and how patient to be with it; times in seconds. See `ServerSettings` for each.
+    """Connection fields: address, API key, timeouts (in seconds) and retries. See `ServerSettings` for each.
 
     Constructing touches no network. Connections are opened on first use, shared by copies of a model, and left out
     of pickles. Fields may be changed at any time: the next request follows them. Dumps (`model_dump`) hold no secret:
@@ -98,41 +98,41 @@ class ConnectionFields(BaseModel):
     model: str | None = Field(default_factory=lambda: os.environ.get("LLAMACPP_MODEL") or None)
     """Name of the model. Only routers need it. From LLAMACPP_MODEL."""
     connect_timeout: float | None = Field(default=DEFAULT_CONNECT_TIMEOUT, ge=0)
-    """Longest wait for a connection."""
+    """Timeout for opening a connection, in seconds."""
     read_timeout: float | None = Field(default=DEFAULT_READ_TIMEOUT, ge=0)
-    """Longest silence between two bytes; None waits forever."""
+    """Maximum gap between two bytes, in seconds; None waits forever."""
     first_token_timeout: float | None = Field(default=None, ge=0)
-    """Longest wait for the first token of a stream, prompt and server's queue included; None: `read_timeout`."""
+    """Maximum seconds to a stream's first token, including the server's queue and the prompt; None: `read_timeout`."""
     total_timeout: float | None = Field(default=None, ge=0)
-    """Most time for a whole request, with its waits and retries; None sets no limit."""
+    """Maximum seconds for a whole request, including waits and retries; None sets no limit."""
     max_retries: int = Field(default=DEFAULT_MAX_RETRIES, ge=0)
-    """Most retries of a request, where a retry can help."""
+    """Maximum retries of a request, for failures where a retry can help."""
     retry_read_timeout: bool = False
-    """Whether a request that met silence (`read_timeout`) is retried as well."""
+    """Whether to retry after a `read_timeout` too."""
     load_timeout: float = Field(default=DEFAULT_LOAD_TIMEOUT, ge=0)
-    """Longest wait for a server that is loading."""
+    """Maximum seconds to wait for a model to load."""
     wait_while_loading: bool = True
-    """Whether requests wait for a server that is loading."""
+    """Whether requests wait while the server loads its model."""
     wait_while_refused: bool = False
-    """Whether requests wait for a server that starts up."""
+    """Whether requests wait for a server that is not listening yet."""
     max_concurrency: Annotated[int, Field(ge=1)] | Literal["slots"] | None = "slots"
-    """Most requests of this process at once on the server: a number, its `slots`, or None for no limit."""
+    """Maximum concurrent requests of this process: a number, the server's `slots`, or None for no limit."""
     priority: Literal["normal", "background"] = "normal"
-    """`background` requests (titles, summaries) wait until no other of this process waits for the server."""
+    """`background` requests (titles, summaries) are sent only when no other request of this process is waiting."""
     default_headers: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
     """Headers of each request."""
     default_query: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
     """Query parameters of each request."""
     verify: Any = Field(default=True, exclude=True, repr=False)
-    """How certificates are checked: True, False, or an `ssl.SSLContext` of your own."""
+    """Certificate checks: True, False, or a custom `ssl.SSLContext`."""
     on_wait: Callable[[WaitState], None] | None = Field(default=None, exclude=True, repr=False)
     """Called before each wait."""
     on_progress: Callable[[Progress], None] | None = Field(default=None, exclude=True, repr=False)
-    """Called while a model loads, a server is waited for, and a prompt is read: `ProgressBar()`, say."""
+    """Called with the progress of waiting, loading and prompt processing, such as `ProgressBar()`."""
     http_client: httpx.Client | None = Field(default=None, exclude=True, repr=False)
-    """Your own connections for blocking calls; never closed by us."""
+    """Custom client for blocking calls; never closed by this package."""
     http_async_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
-    """Your own connections for awaited calls; never closed by us."""
+    """Custom client for async calls; never closed by this package."""
 
     _transport: Transport | None = PrivateAttr(default_factory=_load_client)
     _async_transport: AsyncTransport | None = PrivateAttr(default=None)

@@ -22,18 +22,18 @@ __all__ = ["EmbeddingFields", "RankFields"]
 
 
 class EmbeddingFields(ConnectionFields, MediaFields):
-    """What becomes of texts before they are embedded, and of vectors before they are returned."""
+    """The fields of an embedding class: prefixes, dimensions, normalization and limits."""
 
     preset: PrefixFamily | None = None
-    """Family of the model: sets both prefixes, where they are not given. `none` wants no prefix."""
+    """Model family: sets the query and document prefixes, unless they are given. `none` uses no prefix."""
     dimensions: int | None = Field(default=None, ge=1)
-    """Keep the first so many numbers (models trained for it); of length 1 again."""
+    """Truncates vectors to this many dimensions and renormalizes them, for models trained for it."""
     normalize: bool = True
-    """Vectors of length 1; False gives the model's own numbers."""
+    """Whether to normalize vectors to length 1."""
     on_oversize: OnOversize = "error"
-    """Of a text longer than the server's physical batch: an error, or only its beginning."""
+    """For a text longer than the server's physical batch: `error`, or `truncate` to embed its beginning."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Request fields sent as they are, over all others."""
+    """Request fields that are sent unchanged and override all others."""
 
     def query_text(self, own: str | None) -> str | None:
         """What is put in front of a query: `own` where it is given, else the preset's; None where neither is."""
@@ -64,18 +64,18 @@ class EmbeddingFields(ConnectionFields, MediaFields):
 
 
 class RankFields(ConnectionFields):
-    """Which documents come back from a reranker, and with which scores."""
+    """The fields of a reranker: which documents are returned, and how scores are normalized."""
 
     top_n: int | None = Field(default=None, ge=1)
-    """How many come back; None returns all."""
+    """Number of documents to return; None returns all."""
     min_score: float | None = None
-    """What scores less (after `normalize`) is left out."""
+    """Documents with a lower score (after `normalize`) are dropped."""
     normalize: ScoreNormalization = "auto"
-    """`auto` gives 0...1: a sigmoid where the model gives logits. `sigmoid` always, `none` never."""
+    """Scores from 0 to 1: `auto` applies a sigmoid if the model returns logits, `sigmoid` always, `none` never."""
     on_oversize: OnOversize = "truncate"
-    """Of a document that does not fit beside the query: its beginning, or an error."""
+    """For a document that does not fit next to the query: `truncate` ranks its beginning, or `error`."""
     rank_batch_size: int = Field(default=DEFAULT_BATCH_SIZE, ge=1)
-    """Most documents of one request."""
+    """Maximum documents per request."""
 
     _scale: ScoreScale = PrivateAttr(default_factory=ScoreScale)
 

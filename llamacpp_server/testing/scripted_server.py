@@ -42,7 +42,7 @@ _NO_TURN_LEFT: Final = "the script has {} turns, and this is call {}"
 class ScriptedServer:
     """A real llama-server that says what a test wrote, counts its calls and fails on demand.
 
-    Example:
+    Examples:
         >>> rules = {"weather": tool_call("get_weather", {"city": "Rome"}), "tool": "Sunny.", "user": "Hello!"}
         >>> with ScriptedServer(rules) as server:  # doctest: +SKIP
         ...     ChatLlamaServer(base_url=server.base_url).invoke("Hi").text

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from langchain_llamacpp_server import ChatLlamaServer
 from llamacpp_server._history import (
     REPAIRS,
 )
 from llamacpp_server.sampling import SAMPLING_FIELDS
-from tests.rules import architecture
+from llamaindex_llamacpp_server import LlamaServer
+from tests.rules import architecture, reference
 from tests.rules.tables import PATH, argument_pages, request_fields
 
 CALL_MODULES = ("_endpoints/chat", "_tools/forced_round", "_tools/checks", "_tools/text_calls")
@@ -65,3 +67,14 @@ def test_the_architecture_page_describes_every_package() -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     packages = {path.parent.name for path in (DOCS.parent / "llamacpp_server").glob("*/__init__.py")}
     assert packages == set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
+
+
+def test_the_reference_is_that_of_the_code() -> None:
+    written = {path: path.read_text(encoding="utf-8") for path in reference.FOLDER.glob("*.md")}
+    assert written == reference.pages(), "python -m tests.rules.reference"
+
+
+def test_every_field_of_a_chat_class_is_on_its_page_of_the_reference() -> None:
+    for page, model in (("chat-llama-server", ChatLlamaServer), ("llama-server", LlamaServer)):
+        text = (reference.FOLDER / f"{page}.md").read_text(encoding="utf-8")
+        assert [name for name in model.model_fields if f"`{name}`" not in text] == []

@@ -1,5 +1,6 @@
 """A reader finds each page by one search: run on the built site, after `make docs`."""
 
+import importlib
 import json
 import re
 from collections.abc import Iterator
@@ -7,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.rules import reference
 from tests.rules.packages import ROOT
+
+SITE = ROOT / "build" / "site"
 
 pytestmark = pytest.mark.site
 
@@ -66,7 +70,7 @@ QUESTIONS = {
 def index() -> Any:
     """The index of the site, searched as the browser does: titles count more, and a word may be a prefix."""
     lunr = pytest.importorskip("lunr", reason="lunr is installed by `make docs`")
-    built = json.loads((ROOT / "build" / "site" / "search" / "search_index.json").read_text(encoding="utf-8"))
+    built = json.loads((SITE / "search" / "search_index.json").read_text(encoding="utf-8"))
     separator = re.compile(built["config"]["separator"])
     documents: list[Any] = [
         (
@@ -98,3 +102,11 @@ def pages(index: Any, query: str) -> Iterator[str]:
 @pytest.mark.parametrize(("query", "page"), QUESTIONS.items())
 def test_one_search_finds_the_page(index: Any, query: str, page: str) -> None:
     assert page in list(pages(index, query))[:3]
+
+
+@pytest.mark.parametrize("package", reference.PACKAGES)
+def test_every_public_name_is_in_the_built_reference(package: str) -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in SITE.glob("reference/*/index.html"))
+    headings = set(re.findall(r'<h[2-4] id="[^"]*?(\w+)"', pages)) | set(re.findall(r"<code>(\w+)</code>", pages))
+    module = importlib.import_module(package)
+    assert [name for name in module.__all__ if not {name, name.lower()} & headings] == []
