@@ -21,7 +21,6 @@ from llamacpp_server import (
     ChatChoice,
     ChatDelta,
     ChatReply,
-    PromptProgress,
     Repair,
     ReplyStart,
     Timings,
@@ -108,7 +107,7 @@ class StreamConverter:
         if delta.timings is not None and (delta.content or delta.reasoning_content or delta.tool_calls):
             metadata["token_timings"] = [delta.timings.as_dict()]
         if delta.progress is not None:
-            metadata["prompt_progress"] = [progress_dict(delta.progress)]
+            metadata["prompt_progress"] = [delta.progress.as_dict()]
         if delta.logprobs is not None:
             metadata["logprobs"] = delta.logprobs
         if delta.tool_calls:
@@ -198,7 +197,7 @@ def result(reply: ChatReply) -> ChatResult:
     if reply.start.id:
         output["id"] = reply.start.id  # where instrumentations look for it
     if reply.usage:
-        output["token_usage"] = token_usage(reply.usage)
+        output["token_usage"] = reply.usage.as_dict()
     return ChatResult(generations=generations, llm_output=output)
 
 
@@ -274,27 +273,3 @@ def usage_metadata(usage: Usage) -> UsageMetadata:
     if usage.reasoning_tokens is not None:
         counts["output_token_details"] = OutputTokenDetails(reasoning=usage.reasoning_tokens)
     return counts
-
-
-def token_usage(usage: Usage) -> dict[str, Any]:
-    """Token counts under OpenAI's names, as `response_metadata["token_usage"]` of ChatOpenAI has them."""
-    counts: dict[str, Any] = {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-    }
-    if usage.cached_tokens is not None:
-        counts["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
-    if usage.reasoning_tokens is not None:
-        counts["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
-    return counts
-
-
-def progress_dict(progress: PromptProgress) -> dict[str, Any]:
-    """How much of the prompt is read."""
-    return {
-        "total": progress.total,
-        "cache": progress.cache,
-        "processed": progress.processed,
-        "time_ms": progress.time_ms,
-    }

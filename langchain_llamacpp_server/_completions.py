@@ -125,8 +125,7 @@ def _info(choice: CompletionChoice) -> dict[str, Any]:
 
 def _usage(replies: Sequence[CompletionReply]) -> dict[str, int]:
     usages = [reply.usage for reply in replies if reply.usage is not None]
-    prompt, completion = sum(u.prompt_tokens for u in usages), sum(u.completion_tokens for u in usages)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return Usage(sum(u.prompt_tokens for u in usages), sum(u.completion_tokens for u in usages)).as_dict()
 
 
 class ChunkConverter:
@@ -158,12 +157,7 @@ class ChunkConverter:
         if self.id:
             info["id"] = self.id
         if self._usage is not None:
-            prompt, completion = self._usage.prompt_tokens, self._usage.completion_tokens
-            info["token_usage"] = {
-                "prompt_tokens": prompt,
-                "completion_tokens": completion,
-                "total_tokens": prompt + completion,
-            }
+            info["token_usage"] = Usage(self._usage.prompt_tokens, self._usage.completion_tokens).as_dict()
         if self._timings is not None:
             info["timings"] = self._timings.as_dict()
         return GenerationChunk(text="", generation_info=info)

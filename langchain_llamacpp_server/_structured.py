@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
@@ -13,16 +12,16 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
-from pydantic_core import from_json
 
 from llamacpp_server.integration import (
     CONSTRAINTS,
     LADDER,
     Attempts,
+    PartialReader,
     Way,
+    attempts_of,
     json_checker,
     require_all,
-    says_thinking,
     schema_grammar,
 )
 
@@ -109,18 +108,16 @@ class Goal:
 
     def attempts(self, *, repair_rounds: int | None = None) -> Attempts[Any]:
         """A fresh answer to be asked for."""
-        model, given = self.model, {**self.model.given(), **self.kwargs}
-        thinking = given.get("thinking", model.thinking) is not None
-        info = model.known_server_info()  # never asked for: a server that drops tools silently is noticed by its answer
+        info = self.model.known_server_info()  # never asked for: a server that drops tools is noticed by its answer
         ways = [way for way in self.ways if way != "tool" or info is None or info.tools is not False]
-        return Attempts(
+        return attempts_of(
+            self.model,
             self.name,
             ways or self.ways,
             self._check(),
+            call=self.kwargs,
             schema=self.schema,
             repair_rounds=self.repair_rounds if repair_rounds is None else repair_rounds,
-            thinking_is_given=thinking or says_thinking(given),
-            key=(model.base_url, model.model, json.dumps(self.schema, default=str)),
             schema_in_prompt=self.schema_in_prompt,
         )
 
@@ -168,7 +165,7 @@ class Goal:
 
 
 class Reader:
-    """JSON as far as it has come -> an object, whenever there is more of it than before.
+    """A message that still grows -> an object, whenever it is another one than before.
 
     Args:
         make: Makes the object of the data, and raises a ValueError where they are not enough yet; None gives the data.
@@ -176,10 +173,10 @@ class Reader:
     """
 
     def __init__(self, make: Callable[[Any], Any] | None, *, of_call: bool) -> None:
-        self._make = make
+        self._reader: PartialReader[Any] = PartialReader(make or (lambda data: data))
         self._of_call = of_call
         self._text = ""
-        self._last: Any = None
+        self.gave = self._reader.gave
 
     def read(self, chunk: AIMessage) -> Any:
         """The object after one more chunk; None where it is as before, or none yet."""
@@ -188,20 +185,7 @@ class Reader:
         if not more:
             return None
         self._text += more
-        try:
-            data = from_json(self._text, allow_partial="trailing-strings")
-            found = data if self._make is None else self._make(data)
-        except ValueError:
-            return None
-        return None if self.gave(found) else self._keep(found)
-
-    def gave(self, found: Any) -> bool:
-        """Whether this was the last that was given."""
-        return bool(self._last == found)
-
-    def _keep(self, found: Any) -> Any:
-        self._last = found
-        return found
+        return self._reader.read(self._text)
 
 
 def goal(model: Any, schema: Schema | None, method: str, strict: bool | None, kwargs: Mapping[str, Any]) -> Goal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -19,11 +19,16 @@ from llamacpp_server import ChatChoice, LlamaServerError, ToolCall, UnfitAnswerE
 from llamacpp_server.integration import (
     Ask,
     Attempts,
+    aread_answer,
+    arun_steps,
+    object_steps,
+    read_answer,
+    run_steps,
 )
 
 from ._errors import unfit
 from ._registration import let_load_find
-from ._structured import Goal, Reader, goal
+from ._structured import Goal, goal
 
 
 class _Part(AddableDict):
@@ -160,22 +165,13 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Iterator[Any]:
-        # Not a sequence of runnables: LangChain reads the model's stream to its end when one is left early.
         (input,) = inputs
-        attempts, seen = self._goal.attempts(repair_rounds=0), list[AIMessage]()
-        while True:
-            reader = self._goal.reader(attempts.ask.way)
-            try:
-                with closing(cast(Any, self._model(attempts.ask).stream(input, config, **kwargs))) as chunks:
-                    for chunk in chunks:
-                        seen.append(chunk)
-                        yield from self._parts(chunk, reader.read(chunk))
-                break
-            except LlamaServerError as error:
-                if seen:
-                    raise
-                attempts.refused(error)
-        yield from self._last(attempts, seen, reader)
+
+        def ask(step: Ask) -> Any:
+            return self._model(step).stream(input, config, **kwargs)
+
+        # Not a sequence of runnables: LangChain reads the model's stream to its end when one is left early.
+        yield from read_answer(_StreamedObject(self), ask)
 
     async def _agrown(
         self,
@@ -185,41 +181,30 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
         **kwargs: Any,
     ) -> AsyncIterator[Any]:
         input = await anext(inputs)
-        attempts, seen = self._goal.attempts(repair_rounds=0), list[AIMessage]()
-        while True:
-            reader = self._goal.reader(attempts.ask.way)
-            try:
-                async with aclosing(cast(Any, self._model(attempts.ask).astream(input, config, **kwargs))) as chunks:
-                    async for chunk in chunks:
-                        seen.append(chunk)
-                        for part in self._parts(chunk, reader.read(chunk)):
-                            yield part
-                break
-            except LlamaServerError as error:
-                if seen:
-                    raise
-                attempts.refused(error)
-        for part in self._last(attempts, seen, reader):
-            yield part
+
+        async def ask(step: Ask) -> Any:
+            return self._model(step).astream(input, config, **kwargs)
+
+        async with aclosing(aread_answer(_StreamedObject(self), ask)) as parts:
+            async for part in parts:
+                yield part
 
     # -- whole answers
 
     def _ask(
         self, given: LanguageModelInput, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Any:
-        attempts, message = self._goal.attempts(), None
+        answer = _Answer(self._goal.attempts())
         config = patch_config(config, callbacks=run_manager.get_child())
-        while not attempts.done:
-            try:
-                answer = self._model(attempts.ask).invoke(self._messages(given, attempts.ask), config, **kwargs)
-            except LlamaServerError as error:
-                failed = self._judged(attempts, message, error)
-            else:
-                message = answer
-                failed = self._judged(attempts, message)
-            if failed:
-                return failed
-        return self._given(attempts, message)
+
+        def ask(step: Ask) -> Any:
+            return self._model(step).invoke(self._messages(given, step), config, **kwargs)
+
+        try:
+            run_steps(object_steps(answer.attempts, answer.record), ask)
+        except UnfitAnswerError as error:
+            return self._unfit(answer, error)
+        return self._given(answer)
 
     async def _aask(
         self,
@@ -228,19 +213,17 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
         config: RunnableConfig,
         **kwargs: Any,
     ) -> Any:
-        attempts, message = self._goal.attempts(), None
+        answer = _Answer(self._goal.attempts())
         config = patch_config(config, callbacks=run_manager.get_child())
-        while not attempts.done:
-            try:
-                answer = await self._model(attempts.ask).ainvoke(self._messages(given, attempts.ask), config, **kwargs)
-            except LlamaServerError as error:
-                failed = self._judged(attempts, message, error)
-            else:
-                message = answer
-                failed = self._judged(attempts, message)
-            if failed:
-                return failed
-        return self._given(attempts, message)
+
+        async def ask(step: Ask) -> Any:
+            return await self._model(step).ainvoke(self._messages(given, step), config, **kwargs)
+
+        try:
+            await arun_steps(object_steps(answer.attempts, answer.record), ask)
+        except UnfitAnswerError as error:
+            return self._unfit(answer, error)
+        return self._given(answer)
 
     def _model(self, ask: Ask) -> Runnable[Any, Any]:
         bound = self._goal.bound(ask.way, schema_in_prompt=ask.schema_in_prompt)
@@ -253,48 +236,78 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
         asked: list[BaseMessage] = self._goal.model._convert_input(given).to_messages()
         return [*asked, AIMessage(before), HumanMessage(words)]
 
-    def _judged(
-        self, attempts: Attempts[Any], message: AIMessage | None, refusal: LlamaServerError | None = None
-    ) -> dict[str, Any] | None:
-        """Tells how it went; gives what to return where there is no object, and the error is to stand beside it."""
-        try:
-            if refusal is not None:
-                attempts.refused(refusal)
-            elif message is not None:
-                _record_answer(attempts, [message])
-        except UnfitAnswerError as error:
-            own = unfit(error, message.response_metadata.get("finish_reason") if message is not None else None)
-            if self.include_raw and message is not None:
-                return {"raw": _with_repairs(message, attempts), "parsed": None, "parsing_error": own}
-            raise own from error.__cause__
-        return None
+    def _unfit(self, answer: _Answer, error: UnfitAnswerError) -> dict[str, Any]:
+        """What to return where there is no object; raises unless the error is to stand beside the message."""
+        message = answer.message
+        own = unfit(error, message.response_metadata.get("finish_reason") if message is not None else None)
+        if self.include_raw and message is not None:
+            return {"raw": _with_repairs(message, answer.attempts), "parsed": None, "parsing_error": own}
+        raise own from error.__cause__
 
-    def _given(self, attempts: Attempts[Any], message: AIMessage | None) -> Any:
-        if not self.include_raw or message is None:
-            return attempts.value
-        return {"raw": _with_repairs(message, attempts), "parsed": attempts.value, "parsing_error": None}
+    def _given(self, answer: _Answer) -> Any:
+        if not self.include_raw or answer.message is None:
+            return answer.attempts.value
+        raw = _with_repairs(answer.message, answer.attempts)
+        return {"raw": raw, "parsed": answer.attempts.value, "parsing_error": None}
 
-    def _parts(self, chunk: AIMessage, found: Any) -> Iterator[Any]:
-        """What to give for one chunk of the model."""
-        if self.include_raw:
+
+class _Answer:
+    """A whole answer that is asked for until it is an object.
+
+    Attributes:
+        attempts: What to ask.
+        message: The last that came; None before.
+    """
+
+    def __init__(self, attempts: Attempts[Any]) -> None:
+        self.attempts = attempts
+        self.message: AIMessage | None = None
+
+    def record(self, message: AIMessage) -> None:
+        """Take a message."""
+        self.message = message
+        _record_answer(self.attempts, [message])
+
+
+class _StreamedObject:
+    """An object that is read while it comes, as a `StreamedAnswer`."""
+
+    def __init__(self, chain: StructuredChain) -> None:
+        self._goal, self._with_raw = chain._goal, chain.include_raw
+        self._attempts, self._seen = self._goal.attempts(repair_rounds=0), list[AIMessage]()
+
+    def begin(self) -> Ask:
+        self._reader = self._goal.reader(self._attempts.ask.way)
+        return self._attempts.ask
+
+    def add(self, chunk: AIMessage) -> Iterator[Any]:
+        self._seen.append(chunk)
+        found = self._reader.read(chunk)
+        if self._with_raw:
             yield _Part(raw=chunk)
         if found is not None:
-            yield _Part(parsed=found) if self.include_raw else found
+            yield _Part(parsed=found) if self._with_raw else found
 
-    def _last(self, attempts: Attempts[Any], seen: list[AIMessage], reader: Reader) -> Iterator[Any]:
-        """The end of a stream: the object as it was checked, where it is not what was given before."""
+    def failed(self, error: LlamaServerError) -> None:
+        if self._seen:
+            raise error
+        self._attempts.refused(error)
+
+    def end(self) -> Iterator[Any]:
+        """The object as it was checked, where it is not what was given before."""
         try:
-            _record_answer(attempts, seen, complete=False)
+            _record_answer(self._attempts, self._seen, complete=False)
         except UnfitAnswerError as error:
-            reasons = [message.response_metadata.get("finish_reason") for message in seen]
+            reasons = [message.response_metadata.get("finish_reason") for message in self._seen]
             own = unfit(error, next((reason for reason in reasons if reason), None))
-            if not self.include_raw:
+            if not self._with_raw:
                 raise own from error.__cause__
             yield _Part(parsed=None, parsing_error=own)
             return
-        if not reader.gave(attempts.value):
-            yield _Part(parsed=attempts.value) if self.include_raw else attempts.value
-        if self.include_raw:
+        value = self._attempts.value
+        if not self._reader.gave(value):
+            yield _Part(parsed=value) if self._with_raw else value
+        if self._with_raw:
             yield _Part(parsing_error=None)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired, TypedDict, cast
 
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, RemoveMessage, ToolMessage
@@ -15,11 +16,12 @@ from llamacpp_server.integration import (
     Compacted,
     Compaction,
     ContextBudget,
+    Count,
     Steps,
     Summarize,
-    arun_compaction,
+    arun_steps,
     compaction,
-    run_compaction,
+    run_steps,
     shortened,
 )
 
@@ -127,17 +129,13 @@ class LlamaServerMiddleware(AgentMiddleware[LlamaServerState, Any, Any]):
             return handler(request)
         thread = _Thread.of(request)
 
-        def count(messages: Sequence[AnyMessage]) -> Fit:
-            return model.fits(**_prompt(request, messages))
-
-        def summarize(step: Summarize) -> list[AnyMessage]:
-            parts = self._parts(model, thread, step)
-            while (shorter := parts.shorter_than(model.fits(parts.prompt()))) is not None:
-                parts = shorter
-            return _written(parts.middleware().before_model(parts.state(), request.runtime))
+        def carry_out(step: Count[BaseMessage] | _Parts) -> Any:
+            if isinstance(step, Count):
+                return model.fits(**_counted(request, step))
+            return step.middleware().before_model(step.state(), request.runtime)
 
         with langchain_errors:
-            sent = run_compaction(thread.steps(self.budget), count, summarize)
+            sent = run_steps(thread.steps(self.budget, partial(self._summarize, model, thread)), carry_out)
         return _answered(handler(request.override(messages=sent.messages)), sent, thread)
 
     async def awrap_model_call(self, request: ModelRequest[Any], handler: AsyncHandler) -> ModelResponse[Any]:
@@ -147,18 +145,22 @@ class LlamaServerMiddleware(AgentMiddleware[LlamaServerState, Any, Any]):
             return await handler(request)
         thread = _Thread.of(request)
 
-        async def count(messages: Sequence[AnyMessage]) -> Fit:
-            return await model.afits(**_prompt(request, messages))
-
-        async def summarize(step: Summarize) -> list[AnyMessage]:
-            parts = self._parts(model, thread, step)
-            while (shorter := parts.shorter_than(await model.afits(parts.prompt()))) is not None:
-                parts = shorter
-            return _written(await parts.middleware().abefore_model(parts.state(), request.runtime))
+        async def carry_out(step: Count[BaseMessage] | _Parts) -> Any:
+            if isinstance(step, Count):
+                return await model.afits(**_counted(request, step))
+            return await step.middleware().abefore_model(step.state(), request.runtime)
 
         with langchain_errors:
-            sent = await arun_compaction(thread.steps(self.budget), count, summarize)
+            sent = await arun_steps(thread.steps(self.budget, partial(self._summarize, model, thread)), carry_out)
         return _answered(await handler(request.override(messages=sent.messages)), sent, thread)
+
+    def _summarize(
+        self, model: ChatLlamaServer, thread: _Thread, step: Summarize
+    ) -> Generator[Count[BaseMessage] | _Parts, Any, list[AnyMessage]]:
+        parts = self._parts(model, thread, step)
+        while (shorter := parts.shorter_than((yield Count(parts.prompt(), {})))) is not None:
+            parts = shorter
+        return _written((yield parts))
 
     def _parts(self, model: ChatLlamaServer, thread: _Thread, step: Summarize) -> _Parts:
         messages = [*thread.summary, *thread.messages[step.start : step.end]]
@@ -181,10 +183,12 @@ class _Thread:
         record, form = _recalled(cast("Record | None", request.state.get("llama_server_context")), request.messages)
         return cls(request.messages, form, record["summary"])
 
-    def steps(self, budget: ContextBudget) -> Steps[AnyMessage, list[AnyMessage]]:
+    def steps(
+        self, budget: ContextBudget, summarize: Callable[[Summarize], Generator[Any, Any, list[AnyMessage]]]
+    ) -> Steps[AnyMessage, list[AnyMessage]]:
         """What to count and summarize, and what to send in the end."""
         roles = [_ROLES.get(message.type, "user") for message in self.messages]
-        return compaction(roles, (self.form, self.summary), budget, self.formed, [_STAND_IN])
+        return compaction(roles, (self.form, self.summary), budget, self.formed, [_STAND_IN], summarize)
 
     def formed(self, form: Compaction, summary: Sequence[AnyMessage]) -> list[AnyMessage]:
         """The thread in the form in which it is sent."""
@@ -249,13 +253,18 @@ def _shortened(message: AnyMessage, most: int) -> AnyMessage:
     return message if text == message.text else message.model_copy(update={"content": text})
 
 
-def _prompt(request: ModelRequest[Any], messages: Sequence[AnyMessage]) -> dict[str, Any]:
-    """The request as `fits` takes it; `create_agent` adds the tools of a structured answer only later."""
+def _counted(request: ModelRequest[Any], step: Count[BaseMessage]) -> dict[str, Any]:
+    """What `fits` is given: for the prompt of a request, with its system message and tools.
+
+    `create_agent` adds the tools of a structured answer only later.
+    """
+    if step.options is not None:
+        return {"messages": step.messages, **step.options}
     system = [] if request.system_message is None else [request.system_message]
     tools: list[Any] = list(request.tools)
     if isinstance(request.response_format, ToolStrategy):
         tools += [OutputToolBinding.from_schema_spec(spec).tool for spec in request.response_format.schema_specs]
-    return {"messages": [*system, *messages], "tools": tools, **request.model_settings}
+    return {"messages": [*system, *step.messages], "tools": tools, **request.model_settings}
 
 
 def _recalled(record: Record | None, thread: Sequence[AnyMessage]) -> tuple[Record, Compaction]:

@@ -178,6 +178,19 @@ class Usage:
         """Prompt and completion tokens together."""
         return self.prompt_tokens + self.completion_tokens
 
+    def as_dict(self) -> dict[str, Any]:
+        """The counts under OpenAI's names, as the server writes them; details only where it gave them."""
+        counts: dict[str, Any] = {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.total_tokens,
+        }
+        if self.cached_tokens is not None:
+            counts["prompt_tokens_details"] = {"cached_tokens": self.cached_tokens}
+        if self.reasoning_tokens is not None:
+            counts["completion_tokens_details"] = {"reasoning_tokens": self.reasoning_tokens}
+        return counts
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
@@ -232,6 +245,10 @@ class PromptProgress:
     cache: int
     processed: int
     time_ms: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures under the server's own names."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,28 +8,26 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
 
-from llamacpp_server import Fit
+from llamacpp_server import ChatReply
 from llamacpp_server.integration import (
     TRIMMED,
     Compacted,
     Compaction,
     ContextBudget,
-    Steps,
+    Count,
     Summarize,
-    arun_compaction,
+    arun_steps,
     compaction,
-    run_compaction,
+    run_steps,
     shortened,
 )
-
-from ._responses import chat_response
 
 if TYPE_CHECKING:
     from .llms import LlamaServer
@@ -52,6 +50,14 @@ class _Record:
     summary: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """Asks for the reply to a prompt."""
+
+    messages: list[ChatMessage]
+    options: Mapping[str, Any]
+
+
 class Transcripts:
     """In which form each conversation was last sent; of the newest 256."""
 
@@ -66,39 +72,44 @@ class Transcripts:
         Raises:
             ContextOverflowError: When no compaction helps.
         """
-        digests = _digests(messages)
-        record = self._recalled(digests)
 
-        def count(form: Sequence[ChatMessage]) -> Fit:
-            return llm.fits(form, **kwargs)
+        def carry_out(step: Count[ChatMessage] | _Ask) -> Any:
+            if isinstance(step, Count):
+                return llm.fits(step.messages, **(kwargs if step.options is None else step.options))
+            return llm.client.chat(llm._request(step.messages, step.options))
 
-        def summarize(step: Summarize) -> str:
-            prompts = _prompts(messages, record, step)
-            prompt = next((p for p in prompts if llm.fits(p, max_tokens=step.tokens)), prompts[-1])
-            return _summary(chat_response(llm.client.chat(llm._request(prompt, {"max_tokens": step.tokens}))))
-
-        return self._remembered(digests, run_compaction(_steps(messages, record, budget), count, summarize))
+        return run_steps(self._program(messages, budget), carry_out)
 
     async def awithin(
         self, llm: LlamaServer, messages: Sequence[ChatMessage], budget: ContextBudget, kwargs: Mapping[str, Any]
     ) -> list[ChatMessage]:
         """Async version of `within`."""
+
+        async def carry_out(step: Count[ChatMessage] | _Ask) -> Any:
+            if isinstance(step, Count):
+                return await llm.afits(step.messages, **(kwargs if step.options is None else step.options))
+            return await llm.async_client.chat(await llm._arequest(step.messages, step.options))
+
+        return await arun_steps(self._program(messages, budget), carry_out)
+
+    def _program(
+        self, messages: Sequence[ChatMessage], budget: ContextBudget
+    ) -> Generator[Count[ChatMessage] | _Ask, Any, list[ChatMessage]]:
         digests = _digests(messages)
         record = self._recalled(digests)
 
-        async def count(form: Sequence[ChatMessage]) -> Fit:
-            return await llm.afits(form, **kwargs)
-
-        async def summarize(step: Summarize) -> str:
-            prompts = _prompts(messages, record, step)
-            prompt = prompts[-1]
-            for prompt in prompts:
-                if await llm.afits(prompt, max_tokens=step.tokens):
+        def summarize(step: Summarize) -> Generator[Count[ChatMessage] | _Ask, Any, str]:
+            options, prompt = {"max_tokens": step.tokens}, list[ChatMessage]()
+            for prompt in _prompts(messages, record, step):
+                if (yield Count(prompt, options)):
                     break
-            request = await llm._arequest(prompt, {"max_tokens": step.tokens})
-            return _summary(chat_response(await llm.async_client.chat(request)))
+            reply: ChatReply = yield _Ask(prompt, options)
+            return f"{_STAND_IN}\n\n{reply.content}"
 
-        return self._remembered(digests, await arun_compaction(_steps(messages, record, budget), count, summarize))
+        roles = [_ROLES.get(message.role, "user") for message in messages]
+        now = record.form, record.summary
+        sent = yield from compaction(roles, now, budget, partial(_formed, messages), _STAND_IN, summarize)
+        return self._remembered(digests, sent)
 
     def _recalled(self, digests: Sequence[str]) -> _Record:
         """The newest form of the longest beginning that is known."""
@@ -115,11 +126,6 @@ class Transcripts:
             while len(self._records) > _MOST_CONVERSATIONS:
                 self._records.popitem(last=False)
         return sent.messages
-
-
-def _steps(messages: Sequence[ChatMessage], record: _Record, budget: ContextBudget) -> Steps[ChatMessage, str]:
-    roles = [_ROLES.get(message.role, "user") for message in messages]
-    return compaction(roles, (record.form, record.summary), budget, partial(_formed, messages), _STAND_IN)
 
 
 def _digests(messages: Sequence[ChatMessage]) -> list[str]:
@@ -154,10 +160,6 @@ def _prompts(messages: Sequence[ChatMessage], record: _Record, step: Summarize) 
         prompts.append([ChatMessage(role=MessageRole.USER, content=f"{_INSTRUCTION}\n\n{text}")])
         longest //= 2
     return prompts
-
-
-def _summary(response: ChatResponse) -> str:
-    return f"{_STAND_IN}\n\n{response.message.content}"
 
 
 def _line(message: ChatMessage) -> str:

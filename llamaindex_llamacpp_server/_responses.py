@@ -99,7 +99,7 @@ class ChatState:
         if timings is not None:
             details["timings"] = timings.as_dict()
         if progress is not None:
-            details["prompt_progress"] = {name: getattr(progress, name) for name in progress.__slots__}
+            details["prompt_progress"] = progress.as_dict()
         text = quick_text(self._text)
         blocks = [*self._thought, text, *self._blocks.values()] if self._thought or self._blocks else [text]
         calls = {"tool_calls": list(self._dicts.values())} if self._dicts else {}
@@ -311,15 +311,7 @@ def _raw_completion(reply: CompletionReply) -> dict[str, Any]:
 def _measured(usage: Usage | None, timings: Timings | None) -> dict[str, Any]:
     measured: dict[str, Any] = {}
     if usage is not None:
-        measured["usage"] = {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.total_tokens,
-        }
-        if usage.cached_tokens is not None:
-            measured["usage"]["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
-        if usage.reasoning_tokens is not None:
-            measured["usage"]["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+        measured["usage"] = usage.as_dict()
     if timings is not None:
         measured["timings"] = timings.as_dict()
     return measured

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
-from contextlib import aclosing, closing, contextmanager
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ from llama_index.core.program.utils import FlexibleModel, create_flexible_model
 from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate
 from llama_index.core.types import Model, PydanticProgramMode
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
 
 from llamacpp_server import BadRequestError, ChatChoice, LlamaServerError, ToolCall, UnfitAnswerError
 from llamacpp_server.integration import (
@@ -23,7 +23,13 @@ from llamacpp_server.integration import (
     LADDER,
     Ask,
     Attempts,
-    says_thinking,
+    PartialReader,
+    aread_answer,
+    arun_steps,
+    attempts_of,
+    object_steps,
+    read_answer,
+    run_steps,
     schema_grammar,
 )
 
@@ -60,18 +66,12 @@ def predicted(
     Raises:
         UnusableReplyError: When the reply was cut off, or does not validate.
     """
-    _started(output_cls, prompt, prompt_args)
-    messages = llm._get_messages(prompt, **prompt_args)
-    attempts = _attempts(llm, output_cls, llm_kwargs, llm.repair_rounds)
-    with _naming(output_cls):
-        while not attempts.done:
-            try:
-                response = llm.chat(_asked(messages, attempts.ask), **_held(output_cls, attempts.ask, llm_kwargs))
-            except LlamaServerError as error:
-                with _as_unusable:
-                    attempts.refused(error)
-            else:
-                _record_answer(attempts, response)
+    messages, attempts = _begun(llm, output_cls, prompt, llm_kwargs, prompt_args)
+
+    def ask(step: Ask) -> ChatResponse:
+        return llm.chat(_asked(messages, step), **_held(output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
+
+    run_steps(_object_steps(output_cls, attempts), ask)
     return _ended(attempts.value)
 
 
@@ -83,19 +83,12 @@ async def apredicted(
     prompt_args: Mapping[str, Any],
 ) -> Model:
     """Async version of `predicted`."""
-    _started(output_cls, prompt, prompt_args)
-    messages = llm._get_messages(prompt, **prompt_args)
-    attempts = _attempts(llm, output_cls, llm_kwargs, llm.repair_rounds)
-    with _naming(output_cls):
-        while not attempts.done:
-            try:
-                held = _held(output_cls, attempts.ask, llm_kwargs)
-                response = await llm.achat(_asked(messages, attempts.ask), **held)
-            except LlamaServerError as error:
-                with _as_unusable:
-                    attempts.refused(error)
-            else:
-                _record_answer(attempts, response)
+    messages, attempts = _begun(llm, output_cls, prompt, llm_kwargs, prompt_args)
+
+    async def ask(step: Ask) -> ChatResponse:
+        return await llm.achat(_asked(messages, step), **_held(output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
+
+    await arun_steps(_object_steps(output_cls, attempts), ask)
     return _ended(attempts.value)
 
 
@@ -108,12 +101,11 @@ def partials(
 ) -> Generator[Partial, None, None]:
     """The object as it grows."""
     messages = llm._get_messages(prompt, **prompt_args)
-    attempts = _attempts(llm, output_cls, llm_kwargs, 0)
 
-    def ask() -> Generator[ChatResponse, None, None]:
-        return llm.stream_chat(messages, **_held(output_cls, attempts.ask, llm_kwargs))  # type: ignore[no-any-return]  # decorated
+    def ask(step: Ask) -> Generator[ChatResponse, None, None]:
+        return llm.stream_chat(messages, **_held(output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
-    return _partials(ask, attempts, output_cls)
+    return read_answer(_StreamedObject(output_cls, _attempts(llm, output_cls, llm_kwargs, 0)), ask)
 
 
 def apartials(
@@ -125,30 +117,49 @@ def apartials(
 ) -> AsyncGenerator[Partial, None]:
     """Async version of `partials`."""
     messages = llm._get_messages(prompt, **prompt_args)
-    attempts = _attempts(llm, output_cls, llm_kwargs, 0)
 
-    async def ask() -> AsyncGenerator[ChatResponse, None]:
-        held = _held(output_cls, attempts.ask, llm_kwargs)
-        return await llm.astream_chat(messages, **held)  # type: ignore[no-any-return]  # decorated
+    async def ask(step: Ask) -> AsyncGenerator[ChatResponse, None]:
+        return await llm.astream_chat(messages, **_held(output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
-    return _apartials(ask, attempts, output_cls)
+    return aread_answer(_StreamedObject(output_cls, _attempts(llm, output_cls, llm_kwargs, 0)), ask)
+
+
+def _begun(
+    llm: LlamaServer,
+    output_cls: type[Model],
+    prompt: BasePromptTemplate,
+    llm_kwargs: Mapping[str, Any] | None,
+    prompt_args: Mapping[str, Any],
+) -> tuple[list[ChatMessage], Attempts[Model]]:
+    dispatcher.event(
+        LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=dict(prompt_args))
+    )
+    messages = llm._get_messages(prompt, **prompt_args)
+    return messages, _attempts(llm, output_cls, llm_kwargs, llm.repair_rounds)
 
 
 def _attempts(
     llm: LlamaServer, output_cls: type[Model], llm_kwargs: Mapping[str, Any] | None, repair_rounds: int
 ) -> Attempts[Model]:
-    given = {**llm.given(), **(llm_kwargs or {})}
-    schema = output_cls.model_json_schema()
-    return Attempts(
+    return attempts_of(
+        llm,
         output_cls.__name__,
         LADDER if llm.metadata.is_function_calling_model else LADDER[:-1],
         output_cls.model_validate_json,
-        schema=schema,
+        call=llm_kwargs or {},
+        schema=output_cls.model_json_schema(),
         repair_rounds=repair_rounds,
-        thinking_is_given=given.get("thinking", llm.thinking) is not None or says_thinking(given),
-        key=(llm.base_url, llm.model, json.dumps(schema)),
         schema_in_prompt=llm.schema_in_prompt,
     )
+
+
+def _object_steps(output_cls: type[Model], attempts: Attempts[Model]) -> Generator[Ask, ChatResponse, None]:
+    def refused(error: LlamaServerError) -> None:
+        with _as_unusable:
+            attempts.refused(error)
+
+    with _naming(output_cls):
+        yield from object_steps(attempts, partial(_record_answer, attempts), refused)
 
 
 def program_options(llm: LlamaServer) -> dict[str, Any]:
@@ -236,66 +247,39 @@ def _arguments(given: Any) -> str:
     return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
 
 
-def _partials(
-    ask: Callable[[], Generator[ChatResponse, None, None]], attempts: Attempts[Model], output_cls: type[Model]
-) -> Generator[Partial, None, None]:
-    reader, response = _PartialReader(output_cls), None
-    with _naming(output_cls):
-        while response is None:
-            try:
-                with closing(ask()) as responses:
-                    for response in responses:
-                        if (partial := reader.read(response)) is not None:
-                            yield partial
-                break
-            except LlamaServerError as error:
-                if response is not None:
-                    raise
-                attempts.refused(error)
-        if response is not None:
-            _record_answer(attempts, response, complete=False)
-            yield attempts.value
+class _StreamedObject:
+    """An object that is read while it comes, as a `StreamedAnswer`."""
 
-
-async def _apartials(
-    ask: Callable[[], Awaitable[AsyncGenerator[ChatResponse, None]]], attempts: Attempts[Model], output_cls: type[Model]
-) -> AsyncGenerator[Partial, None]:
-    reader, response = _PartialReader(output_cls), None
-    with _naming(output_cls):
-        while response is None:
-            try:
-                async with aclosing(await ask()) as responses:
-                    async for response in responses:
-                        if (partial := reader.read(response)) is not None:
-                            yield partial
-                break
-            except LlamaServerError as error:
-                if response is not None:
-                    raise
-                attempts.refused(error)
-        if response is not None:
-            _record_answer(attempts, response, complete=False)
-            yield attempts.value
-
-
-class _PartialReader:
-    """JSON as far as it has come -> an object, whenever there is more of it than before."""
-
-    def __init__(self, output_cls: type[BaseModel]) -> None:
-        self._output_cls = output_cls
+    def __init__(self, output_cls: type[Model], attempts: Attempts[Model]) -> None:
+        self._output_cls, self._attempts = output_cls, attempts
         self._flexible: type[FlexibleModel] = create_flexible_model(output_cls)
-        self._last: Any = None
+        self._reader: PartialReader[BaseModel] = PartialReader(self._made)
+        self._last: ChatResponse | None = None
 
-    def read(self, response: ChatResponse) -> BaseModel | None:
-        if not response.delta and not response.message.additional_kwargs.get("tool_calls"):
-            return None
-        try:
-            data = from_json(_said(response.message), allow_partial="trailing-strings")
-        except ValueError:
-            return None
-        if not isinstance(data, dict) or data == self._last:
-            return None
-        self._last = data
+    def begin(self) -> Ask:
+        return self._attempts.ask
+
+    def add(self, response: ChatResponse) -> Iterator[Partial]:
+        self._last = response
+        if response.delta or response.message.additional_kwargs.get("tool_calls"):
+            found = self._reader.read(_said(response.message))
+            if found is not None:
+                yield found
+
+    def failed(self, error: LlamaServerError) -> None:
+        with _naming(self._output_cls):
+            if self._last is not None:
+                raise error
+            self._attempts.refused(error)
+
+    def end(self) -> Iterator[Partial]:
+        if self._last is not None:
+            _record_answer(self._attempts, self._last, complete=False)
+            yield self._attempts.value
+
+    def _made(self, data: Any) -> BaseModel:
+        if not isinstance(data, dict):
+            raise ValueError("not an object")
         try:
             return self._output_cls.model_validate(data)
         except ValidationError:
@@ -308,12 +292,6 @@ def _said(message: ChatMessage) -> str:
         if isinstance(block, ToolCallBlock):
             return _arguments(block.tool_kwargs)
     return message.content or ""
-
-
-def _started(output_cls: type[BaseModel], prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]) -> None:
-    dispatcher.event(
-        LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=dict(prompt_args))
-    )
 
 
 def _ended(output: Model) -> Model:

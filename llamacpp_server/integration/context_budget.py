@@ -5,13 +5,13 @@ server read the prompt from the changed place on: many small ones would read it 
 first, as the calls beside them still say what was done; a summary of the oldest messages comes next. What stays is
 sent unchanged, and the same compaction is used for every later call until the budget is full once more.
 
-`compaction` decides and does no I/O: it yields what it wants counted (`Count`) and summarized (`Summarize`), and is
-sent the answers. `run_compaction` carries it out with two functions of an adapter.
+`compaction` decides and does no I/O: it yields what it wants counted (`Count`), and the steps of whatever writes its
+summaries, and is sent the results, as the programs of `steps.py` are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
@@ -27,9 +27,7 @@ __all__ = [
     "Count",
     "Steps",
     "Summarize",
-    "arun_compaction",
     "compaction",
-    "run_compaction",
     "shortened",
 ]
 
@@ -111,14 +109,20 @@ class Compaction:
 
 @dataclass(frozen=True, slots=True)
 class Count(Generic[M]):
-    """Asks for the `Fit` of these messages, with the system message, tools and settings of the call."""
+    """Asks for the `Fit` of a prompt.
+
+    Attributes:
+        messages: The conversation.
+        options: Arguments to count it with; None are those of the call: its system message, tools and settings.
+    """
 
     messages: list[M]
+    options: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Summarize:
-    """Asks for a summary of at most `tokens` tokens: of the last one and the messages from `start` up to `end`."""
+    """What a summary of at most `tokens` tokens is of: the last one and the messages from `start` up to `end`."""
 
     start: int
     end: int
@@ -143,7 +147,8 @@ class Compacted(Generic[M, S]):
     report: dict[str, Any] | None = None
 
 
-Steps = Generator[Count[M] | Summarize, Any, Compacted[M, S]]
+Steps = Generator[Any, Any, Compacted[M, S]]
+"""Programs that yield `Count`, and the steps of what writes their summaries."""
 
 
 def compaction(
@@ -152,6 +157,7 @@ def compaction(
     budget: ContextBudget,
     formed: Callable[[Compaction, S], list[M]],
     stand_in: S,
+    summarize: Callable[[Summarize], Generator[Any, Any, S]],
 ) -> Steps[M, S]:
     """Bring a conversation into a form that keeps its budget.
 
@@ -161,6 +167,7 @@ def compaction(
         budget: What it may have.
         formed: The messages to send for a form and a summary.
         stand_in: A summary to count the prompt with, before the real one is written.
+        summarize: A program that writes a summary.
 
     Raises:
         ContextOverflowError: When no compaction helps.
@@ -179,7 +186,7 @@ def compaction(
     if form == last:
         return Compacted(messages, form, summary)
     if form.start != last.start:
-        summary = yield Summarize(last.start, form.start, budget.summary(before))
+        summary = yield from summarize(Summarize(last.start, form.start, budget.summary(before)))
     messages = formed(form, summary)
     after: Fit = yield Count(messages)
     if after.prompt_tokens > budget.room(before):
@@ -192,34 +199,6 @@ def compaction(
     )
     report = {"summarized_messages": summarized, "removed_tool_results": removed, "prompt_tokens": counts}
     return Compacted(messages, form, summary, report)
-
-
-def run_compaction(
-    steps: Steps[M, S], count: Callable[[list[M]], Fit], summarize: Callable[[Summarize], S]
-) -> Compacted[M, S]:
-    """Carry out a `compaction`."""
-    answer: Fit | S | None = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            result: Compacted[M, S] = end.value
-            return result
-        answer = count(step.messages) if isinstance(step, Count) else summarize(step)
-
-
-async def arun_compaction(
-    steps: Steps[M, S], count: Callable[[list[M]], Awaitable[Fit]], summarize: Callable[[Summarize], Awaitable[S]]
-) -> Compacted[M, S]:
-    """Async version of `run_compaction`."""
-    answer: Fit | S | None = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as end:
-            result: Compacted[M, S] = end.value
-            return result
-        answer = await count(step.messages) if isinstance(step, Count) else await summarize(step)
 
 
 def shortened(text: str, most: int) -> str:

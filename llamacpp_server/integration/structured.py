@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 from pydantic_core import from_json
 
@@ -39,14 +39,20 @@ from ..settings import normalize_base_url
 from ..wire import MessageDict
 from .values import as_json
 
+if TYPE_CHECKING:
+    from .chat_fields import ChatFields
+
 __all__ = [
     "CONSTRAINTS",
     "LADDER",
     "Ask",
     "Attempts",
+    "PartialReader",
     "Way",
+    "attempts_of",
     "find_json",
     "json_checker",
+    "object_steps",
     "require_all",
     "says_thinking",
     "schema_grammar",
@@ -55,6 +61,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+A = TypeVar("A")
 Way = Literal["json_schema", "json_object", "grammar", "tool"]
 LADDER: Final[tuple[Way, ...]] = ("json_schema", "grammar", "tool")
 """The ways, best first."""
@@ -117,6 +124,79 @@ def schema_of(response_format: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The schema in a `response_format`."""
     inner = response_format.get("json_schema") or response_format
     return inner.get("schema") if isinstance(inner, Mapping) else None
+
+
+def attempts_of(
+    model: ChatFields,
+    name: str,
+    ways: Sequence[Way],
+    check: Callable[[str], T],
+    *,
+    call: Mapping[str, Any],
+    schema: Mapping[str, Any] | None = None,
+    repair_rounds: int = 1,
+    schema_in_prompt: bool = False,
+) -> Attempts[T]:
+    """The attempts of a chat model; the arguments are those of `Attempts`, and `call` those of the call."""
+    given = {**model.given(), **call}
+    return Attempts(
+        name,
+        ways,
+        check,
+        schema=schema,
+        repair_rounds=repair_rounds,
+        thinking_is_given=given.get("thinking", model.thinking) is not None or says_thinking(given),
+        key=(model.base_url, model.model, json.dumps(schema, default=str)),
+        schema_in_prompt=schema_in_prompt,
+    )
+
+
+def object_steps(
+    attempts: Attempts[Any], record: Callable[[A], None], refused: Callable[[LlamaServerError], None] | None = None
+) -> Generator[Ask, A, A | None]:
+    """Ask until the object is there, as a program (`steps.py`) that yields what to ask; returns the last answer.
+
+    Args:
+        attempts: What to ask, and what to make of it.
+        record: Gives an answer to `attempts`.
+        refused: Gives it an error; None is `attempts.refused`.
+    """
+    answer: A | None = None
+    while not attempts.done:
+        try:
+            answer = yield attempts.ask
+        except LlamaServerError as error:
+            (refused or attempts.refused)(error)
+        else:
+            record(answer)
+    return answer
+
+
+class PartialReader(Generic[T]):
+    """JSON as far as it has come -> an object, whenever it is another one than before.
+
+    Args:
+        make: Makes the object of the data, and raises a ValueError where they are not enough yet.
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self._last: T | None = None
+
+    def read(self, text: str) -> T | None:
+        """The object in the JSON that has come so far; None where it is as before, or none yet."""
+        try:
+            found = self._make(from_json(text, allow_partial="trailing-strings"))
+        except ValueError:
+            return None
+        if self.gave(found):
+            return None
+        self._last = found
+        return found
+
+    def gave(self, found: T) -> bool:
+        """Whether this was the last that was given."""
+        return bool(self._last == found)
 
 
 class UnknownKeysError(ValueError):

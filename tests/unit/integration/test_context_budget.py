@@ -1,6 +1,6 @@
 """What is shortened of a conversation, and when: decided on counts alone."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamacpp_server import ContextOverflowError, Fit
-from llamacpp_server.integration import Compaction, ContextBudget, Summarize, compaction, run_compaction
+from llamacpp_server.integration import Compaction, ContextBudget, Count, Summarize, compaction, run_steps
 
 SUMMARY = 40
 
@@ -32,13 +32,18 @@ def decided(
 ) -> Compaction:
     fits = []
 
-    def count(messages: list[Compaction]) -> Fit:
-        fits.append(messages[0])
+    def count(step: Count[Compaction]) -> Fit:
+        fits.append(step.messages[0])
         assert len(fits) < 100, "it ends"
-        return Fit(tokens(sizes, roles, messages[0]), 1, context)
+        return Fit(tokens(sizes, roles, step.messages[0]), 1, context)
 
-    steps = compaction(roles, (now or Compaction(), "summary"), budget, lambda form, summary: [form], "stand-in")
-    return run_compaction(steps, count, lambda step: "summary").form
+    def summarize(step: Summarize) -> Generator[None, None, str]:
+        return "summary"
+        yield
+
+    last = now or Compaction(), "summary"
+    steps = compaction(roles, last, budget, lambda form, summary: [form], "stand-in", summarize)
+    return run_steps(steps, count).form
 
 
 BUDGET = ContextBudget(answer_tokens=100, summary_tokens=SUMMARY)
@@ -124,12 +129,13 @@ def sent(summary_size: int) -> Any:
     def formed(form: Compaction, summary: str) -> list[str]:
         return [*([summary] if form.start else []), *["x" * 50] * (20 - form.start)]
 
-    def summarize(step: Summarize) -> str:
+    def summarize(step: Summarize) -> Generator[None, None, str]:
         asked.append(step)
         return "s" * summary_size
+        yield
 
-    steps = compaction(["user", "assistant"] * 10, (Compaction(), ""), BUDGET, formed, "stand-in")
-    return run_compaction(steps, lambda texts: Fit(sum(map(len, texts)), 1, 1000), summarize), asked
+    steps = compaction(["user", "assistant"] * 10, (Compaction(), ""), BUDGET, formed, "stand-in", summarize)
+    return run_steps(steps, lambda step: Fit(sum(map(len, step.messages)), 1, 1000)), asked
 
 
 def test_what_is_sent_has_the_summary_and_a_report_of_the_change() -> None:
