@@ -86,6 +86,12 @@ def members(module, node, public):
     return {name: text for name, text in found.items() if not name.startswith("_") or name == "__init__"}
 
 
+def _is_client_part(module, base):
+    """Whether a base only holds some of the clients' methods, which are listed as the client's."""
+    known = definition(module, ast.unparse(base))
+    return known is not None and known[0].startswith("llamacpp_server._clients.")
+
+
 def lines() -> Iterator[str]:
     """The public API, a line for each name and member."""
     modules = sorted(name_of(path) for path in FILES if is_public(path))
@@ -103,7 +109,7 @@ def lines() -> Iterator[str]:
             continue
         shown.add(id(node))
         if isinstance(node, ast.ClassDef):
-            bases = ", ".join(map(ast.unparse, node.bases))
+            bases = ", ".join(ast.unparse(base) for base in node.bases if not _is_client_part(origin, base))
             yield f"class {label}({bases})"
             yield from (f"    {text}" for text in members(origin, node, public).values())
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

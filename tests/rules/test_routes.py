@@ -29,7 +29,7 @@ def test_every_call_of_the_code_has_the_http_method_of_its_route() -> None:
 
 
 def test_every_method_of_the_client_has_a_route() -> None:
-    methods = {name for name, value in vars(AsyncLlamaServerClient).items() if callable(value) and name[0] != "_"}
+    methods = {name for name in dir(AsyncLlamaServerClient) if name[0] != "_"}
     assert methods - _COMPOSED == {name for route in ROUTES for name in route.methods}
 
 

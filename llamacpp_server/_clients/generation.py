@@ -1,0 +1,169 @@
+"""Methods of the blocking client that generate text, and tools of the server; generated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .._endpoints import (
+    chat,
+    other_apis,
+    resumable,
+    server,
+    server_tools,
+)
+from .._replies import (
+    fold_transcription,
+)
+from ..chat import (
+    ChatDelta,
+    ChatReply,
+    ChatRequest,
+    CompletionDelta,
+    CompletionReply,
+    CompletionRequest,
+    InfillRequest,
+)
+from ..messages import MessagesEvent, MessagesReply, MessagesRequest
+from ..responses import ResponsesEvent, ResponsesReply, ResponsesRequest
+from ..results import (
+    StreamState,
+)
+from ..server_tools import ServerTool, ServerToolChunk, ServerToolOutput
+from ..transcription import Transcription, TranscriptionEvent
+from .base import Methods
+
+
+class Generation(Methods):
+    """Chats, completions, the other APIs, resumable streams, and the tools that the server runs."""
+
+    # -- chat and completion
+
+    def chat(self, request: ChatRequest) -> ChatReply:
+        """Return a whole chat reply. Streams internally, so that the server notices a disconnect.
+
+        Raises:
+            LlamaServerError: As the type says; `partial` holds what came before a failure.
+        """
+        return self._transport.run(chat.chat(self.settings, request))
+
+    def stream_chat(self, request: ChatRequest) -> Iterator[ChatDelta]:
+        """Stream a chat reply. Close the iterator to stop early and free the server's slot."""
+        return self._transport.stream(chat.stream_chat(self.settings, request))
+
+    def complete(self, request: CompletionRequest | InfillRequest) -> CompletionReply:
+        """A whole text completion (`/v1/completions`, or `/completion` on a build without it), or text for a gap."""
+        return self._transport.run(server.complete(self.settings, request))
+
+    def stream_complete(self, request: CompletionRequest | InfillRequest) -> Iterator[CompletionDelta]:
+        """Stream a text completion."""
+        return self._transport.stream(server.stream_complete(self.settings, request))
+
+    def infill(self, request: InfillRequest) -> CompletionReply:
+        """Fill in the middle between a prefix and a suffix; requires a model with fill-in-the-middle tokens."""
+        return self._transport.run(server.infill(self.settings, request))
+
+    def stream_infill(self, request: InfillRequest) -> Iterator[CompletionDelta]:
+        """Stream the text of `infill`."""
+        return self._transport.stream(server.stream_infill(self.settings, request))
+
+    def end_reasoning(self, reply_id: str, *, model: str | None = None) -> None:
+        """End the reasoning of a running reply that was requested with `reasoning_control=True`.
+
+        Args:
+            reply_id: `start.id` of the reply's first delta.
+            model: The model that runs it (routers).
+
+        Raises:
+            BadRequestError: When no such reply runs, or it can't be controlled.
+        """
+        self._transport.run(server.end_reasoning(self.settings, reply_id, model))
+
+    # -- the APIs of OpenAI and Anthropic beside chat completions
+
+    def create_response(self, request: ResponsesRequest) -> ResponsesReply:
+        """Return a whole reply of `/v1/responses`. Streams internally, so that the server notices a disconnect."""
+        return ResponsesReply.from_events(list(self.stream_response(request)))
+
+    def stream_response(self, request: ResponsesRequest) -> Iterator[ResponsesEvent]:
+        """Stream the events of `/v1/responses`; the last one holds the whole reply."""
+        return self._transport.stream(other_apis.stream_response(self.settings, request))
+
+    def count_response_tokens(self, request: ResponsesRequest) -> int:
+        """Count the prompt tokens of a request to `/v1/responses`; generates nothing."""
+        return self._transport.run(other_apis.count_response_tokens(self.settings, request))
+
+    def create_message(self, request: MessagesRequest) -> MessagesReply:
+        """Return a whole reply of `/v1/messages`. Streams internally, so that the server notices a disconnect."""
+        return MessagesReply.from_events(list(self.stream_message(request)))
+
+    def stream_message(self, request: MessagesRequest) -> Iterator[MessagesEvent]:
+        """Stream the events of `/v1/messages`."""
+        return self._transport.stream(other_apis.stream_message(self.settings, request))
+
+    def count_message_tokens(self, request: MessagesRequest) -> int:
+        """Count the prompt tokens of a request to `/v1/messages`; generates nothing."""
+        return self._transport.run(other_apis.count_message_tokens(self.settings, request))
+
+    def transcribe(self, audio: bytes | Path, **fields: object) -> Transcription:
+        """Transcribe a recording; requires an audio model (`--mmproj`). Arguments as in `stream_transcription`."""
+        return fold_transcription(list(self.stream_transcription(audio, **fields)))
+
+    def stream_transcription(self, audio: bytes | Path, **fields: object) -> Iterator[TranscriptionEvent]:
+        """Stream the transcript of a recording; the last event holds all of it.
+
+        Args:
+            audio: A recording (wav, mp3 or flac), or the path of one.
+            **fields: `language`, `prompt`, `temperature`, `max_tokens` and `model`; further ones are sent as they are.
+
+        Raises:
+            NotSupportedError: When the model does not hear.
+        """
+        return self._transport.stream(other_apis.stream_transcription(self.settings, audio, fields))
+
+    # -- streams that outlive their connection, and tools that the server runs
+
+    def stream_resumable_chat(self, request: ChatRequest, conversation_id: str) -> Iterator[ChatDelta]:
+        """`stream_chat`, of which the server keeps a copy: `resume_chat` reads it after a broken connection.
+
+        Leaving it early does not stop the server: `stop_stream` does. A new one with the same id ends the old one.
+        """
+        return self._transport.stream(resumable.stream_resumable_chat(self.settings, request, conversation_id))
+
+    def resume_chat(self, conversation_id: str) -> Iterator[ChatDelta]:
+        """Stream the reply of `stream_resumable_chat` again from its beginning.
+
+        Raises:
+            NotFoundError: When the server has no such stream any more; it keeps one for five minutes (b11549).
+            BadRequestError: When the reply is longer than the 4 MiB that it keeps.
+        """
+        return self._transport.stream(resumable.resume_chat(self.settings, conversation_id))
+
+    def find_streams(self, conversation_ids: Sequence[str]) -> list[StreamState]:
+        """Find which resumable streams the server still has."""
+        return self._transport.run(resumable.find_streams(self.settings, conversation_ids))
+
+    def stop_stream(self, conversation_id: str) -> None:
+        """Stop and discard a resumable stream; does nothing if there is none."""
+        self._transport.run(resumable.stop_stream(self.settings, conversation_id))
+
+    def server_tools(self) -> list[ServerTool]:
+        """List the tools that the server runs itself; requires `--tools` or `--mcp-servers-config`."""
+        return self._transport.run(server_tools.server_tools(self.settings))
+
+    def call_server_tool(self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None) -> ServerToolOutput:
+        """Run a tool on the server's machine. Never with arguments of a model that you would not run yourself.
+
+        Args:
+            name: As in `server_tools`.
+            arguments: As its `parameters` say.
+            cwd: Directory that it runs in, on the server's machine; None takes the server's own.
+        """
+        return self._transport.run(server_tools.call_server_tool(self.settings, name, arguments, cwd))
+
+    def stream_server_tool(
+        self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None
+    ) -> Iterator[ServerToolChunk]:
+        """Run a tool and stream its output; only `exec_shell_command` supports it (b11549)."""
+        return self._transport.stream(server_tools.stream_server_tool(self.settings, name, arguments, cwd))
