@@ -209,7 +209,8 @@ def _directive(
 
 def _client(path: str, client: type) -> Iterator[str]:
     yield from _directive(path, members=False)
-    public = [name for name, value in vars(client).items() if inspect.isfunction(value) and not name.startswith("_")]
+    own = {name: value for base in client.__mro__ for name, value in vars(base).items()}
+    public = [name for name, value in own.items() if inspect.isfunction(value) and not name.startswith("_")]
     placed = {name for names in _CLIENT_METHODS.values() for name in names.split()}
     rest = " ".join(name for name in public if name not in placed)
     for heading, names in {**_CLIENT_METHODS, "Slots, adapters, connections": rest}.items():
