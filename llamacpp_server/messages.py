@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic_core import from_json
 
 from ._values import fields, text
-from .chat import ToolCall, Usage
+from .chat import Repair, ToolCall, Usage
 
 __all__ = ["MessagesEvent", "MessagesReply", "MessagesRequest"]
 
@@ -37,6 +37,7 @@ class MessagesRequest:
         chat_template_kwargs: Variables for the chat template.
         metadata: `{"user_id": ...}`.
         model: Name of the model; needed by a router.
+        break_special_tokens: As in `ChatRequest`; `system` is sent as it is.
         extra_body: Fields sent as they are, last, over everything else.
     """
 
@@ -53,6 +54,7 @@ class MessagesRequest:
     chat_template_kwargs: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] | None = None
     model: str | None = None
+    break_special_tokens: bool = True
     extra_body: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -71,6 +73,7 @@ class MessagesReply:
             out its first event, with the prompt's tokens, the id and the model, when an answer begins with a part of a
             character (b11434): they are 0 and "" then.
         raw: The fields of the message as the server sent them in its first and last events.
+        repairs: What was rewritten in the request.
     """
 
     id: str = ""
@@ -80,6 +83,7 @@ class MessagesReply:
     stop_sequence: str | None = None
     usage: Usage | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    repairs: tuple[Repair, ...] = ()
 
     @property
     def text(self) -> str:
@@ -107,7 +111,9 @@ class MessagesReply:
         reported = False
         prompt = answer = 0
         cached: int | None = None
+        repairs: tuple[Repair, ...] = ()
         for event in events:
+            repairs += event.repairs
             if event.type == "message_start":
                 start = fields(event.raw.get("message"))
                 raw.update(start)
@@ -125,7 +131,7 @@ class MessagesReply:
         content = tuple(_finished(block) for _, block in sorted(blocks.items()))
         usage = Usage(prompt, answer, cached) if reported or start else None
         name, model = str(start.get("id") or ""), str(start.get("model") or "")
-        return cls(name, model, content, reason, sequence, usage, raw)
+        return cls(name, model, content, reason, sequence, usage, raw, repairs)
 
 
 def _message_fields(wire: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,7 +175,8 @@ class MessagesEvent:
         stop_reason: In `message_delta`.
         stop_sequence: In `message_delta`, where one ended the reply.
         usage: In `message_start` that of the prompt, in `message_delta` that of the answer.
-        raw: The event as the server sent it.
+        raw: The event as the server sent it, but for special tokens that were broken up in the request.
+        repairs: What was rewritten in the request, in the first event; () in others.
     """
 
     type: str
@@ -182,3 +189,4 @@ class MessagesEvent:
     stop_sequence: str | None = None
     usage: Usage | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    repairs: tuple[Repair, ...] = ()

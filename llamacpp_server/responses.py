@@ -7,11 +7,11 @@ meaning (b11549). Our own adapters use chat completions.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from ._values import fields, integer, objects, text
-from .chat import PromptProgress, Timings, ToolCall, Usage
+from .chat import PromptProgress, Repair, Timings, ToolCall, Usage
 
 __all__ = ["ResponsesEvent", "ResponsesReply", "ResponsesRequest"]
 
@@ -32,6 +32,7 @@ class ResponsesRequest:
             `response_format` of a chat, because the server ignores `text` (b11549).
         reasoning: `{"effort": ...}`; the server looks at nothing else in it.
         model: Name of the model; needed by a router.
+        break_special_tokens: As in `ChatRequest`; `instructions` and system messages are sent as they are.
         params: Request fields of `SamplingFields`, by name: they work here as in a chat.
         extra_body: Fields sent as they are, last, over everything else.
     """
@@ -45,6 +46,7 @@ class ResponsesRequest:
     text: Mapping[str, Any] | None = None
     reasoning: Mapping[str, Any] | None = None
     model: str | None = None
+    break_special_tokens: bool = True
     params: Mapping[str, object] = field(default_factory=dict)
     extra_body: Mapping[str, object] = field(default_factory=dict)
 
@@ -62,6 +64,7 @@ class ResponsesReply:
         usage: Token counts; None where the server gave none.
         timings: The server's measurements; None where it gave none.
         raw: The `response` object as the server sent it.
+        repairs: What was rewritten in the request.
     """
 
     id: str = ""
@@ -71,6 +74,7 @@ class ResponsesReply:
     usage: Usage | None = None
     timings: Timings | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    repairs: tuple[Repair, ...] = ()
 
     @property
     def text(self) -> str:
@@ -110,20 +114,22 @@ class ResponsesReply:
         """The reply that a stream ended with; of one that broke, the text and thinking that had arrived."""
         texts: dict[str, list[str]] = {"reasoning": [], "message": []}
         reply = ResponsesReply(status="incomplete")
+        repairs: tuple[Repair, ...] = ()
         for event in events:
+            repairs += event.repairs
             if event.reply is not None:
                 reply = event.reply
             texts["message"].append(event.text)
             texts["reasoning"].append(event.reasoning)
         if reply.output or reply.status == "completed":
-            return reply
+            return replace(reply, repairs=repairs)
         kinds = {"reasoning": "reasoning_text", "message": "output_text"}
         output = tuple(
             {"type": kind, "content": [{"type": kinds[kind], "text": "".join(pieces)}]}
             for kind, pieces in texts.items()
             if any(pieces)
         )
-        return ResponsesReply(reply.id, reply.model, "incomplete", output, raw=reply.raw)
+        return ResponsesReply(reply.id, reply.model, "incomplete", output, raw=reply.raw, repairs=repairs)
 
 
 def responses_usage(wire: object) -> Usage | None:
@@ -148,7 +154,8 @@ class ResponsesEvent:
         reply: The whole reply in `response.completed`; in the first events, what is known of it. None in others.
         timings: With `timings_per_token`, and at the end.
         progress: How far the prompt is read (`return_progress`).
-        raw: The event as the server sent it.
+        raw: The event as the server sent it, but for special tokens that were broken up in the request.
+        repairs: What was rewritten in the request, in the first event; () in others.
     """
 
     type: str
@@ -161,3 +168,4 @@ class ResponsesEvent:
     timings: Timings | None = None
     progress: PromptProgress | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    repairs: tuple[Repair, ...] = ()

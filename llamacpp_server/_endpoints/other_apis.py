@@ -7,12 +7,17 @@ without a word is put right here, where that can be done.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
+from .._history import (
+    holds_joiners,
+)
 from .._replies import (
+    BrokenTokenReader,
     EventDecoder,
     fold_transcription,
     messages_event,
@@ -22,6 +27,7 @@ from .._replies import (
 from .._tools import (
     resolve_tool_choice,
 )
+from ..chat import Repair
 from ..errors import BadRequestError
 from ..messages import MessagesEvent, MessagesReply, MessagesRequest
 from ..progress import Progress
@@ -35,13 +41,34 @@ from ..transport import (
     ask,
     begin,
     named,
-    stream_call,
     stream_reply,
 )
 from .bodies import parameters
 from .inputs import check_request, check_text, wrong
+from .special_tokens import break_in_items
+
+E = TypeVar("E", ResponsesEvent, MessagesEvent)
 
 _ENDS_OF_RESPONSES: Final = ("response.completed", "response.incomplete", "response.failed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Form(Generic[E]):
+    """What one of the two APIs looks like.
+
+    Attributes:
+        path: Its endpoint.
+        items: The field of its messages.
+        read: What an event says.
+        ends: Whether the reply is whole with an event.
+        fold: What events add up to.
+    """
+
+    path: str
+    items: str
+    read: Callable[[Mapping[str, Any]], E]
+    ends: Callable[[E], bool]
+    fold: Callable[[list[E]], Any]
 
 
 def stream_response(settings: ServerSettings, request: ResponsesRequest) -> Program[None]:
@@ -56,9 +83,8 @@ def stream_response(settings: ServerSettings, request: ResponsesRequest) -> Prog
             if report is not None and event.progress is not None:
                 report(Progress.of_prompt(event.progress))
 
-    call = Call(method="POST", path="/v1/responses", body=body, takes_slot=True)
-    decoder = partial(EventDecoder, responses_event, _ends_response, ResponsesReply.from_events)
-    return stream_call(settings, call, decoder, watch=None if report is None else watch)
+    form = _Form("/v1/responses", "input", responses_event, _ends_response, ResponsesReply.from_events)
+    return _stream(settings, request, body, form, None if report is None else watch)
 
 
 def _ends_response(event: ResponsesEvent) -> bool:
@@ -68,6 +94,7 @@ def _ends_response(event: ResponsesEvent) -> bool:
 def count_response_tokens(settings: ServerSettings, request: ResponsesRequest) -> Program[int]:
     """`/v1/responses/input_tokens`."""
     body = {**named(settings, None), **responses_body(request)}
+    body, _ = yield from _unforged(settings, request, body, "input")
     return (yield from ask(settings, Call(method="POST", path="/v1/responses/input_tokens", body=body), _input_tokens))
 
 
@@ -100,9 +127,12 @@ def _item(item: Mapping[str, Any]) -> Mapping[str, Any]:
 def stream_message(settings: ServerSettings, request: MessagesRequest) -> Program[None]:
     """`/v1/messages`."""
     body = {**named(settings, None), **messages_body(request), "stream": True}
-    call = Call(method="POST", path="/v1/messages", body=body, takes_slot=True)
-    decoder = partial(EventDecoder, messages_event, _ends_message, MessagesReply.from_events)
-    return stream_call(settings, call, decoder)
+    return _stream(
+        settings,
+        request,
+        body,
+        _Form("/v1/messages", "messages", messages_event, _ends_message, MessagesReply.from_events),
+    )
 
 
 def _ends_message(event: MessagesEvent) -> bool:
@@ -112,6 +142,7 @@ def _ends_message(event: MessagesEvent) -> bool:
 def count_message_tokens(settings: ServerSettings, request: MessagesRequest) -> Program[int]:
     """`/v1/messages/count_tokens`."""
     body = {**named(settings, None), **messages_body(request)}
+    body, _ = yield from _unforged(settings, request, body, "messages")
     return (yield from ask(settings, Call(method="POST", path="/v1/messages/count_tokens", body=body), _input_tokens))
 
 
@@ -132,6 +163,42 @@ def messages_body(request: MessagesRequest) -> dict[str, Any]:
         if (word := body.pop("tool_choice", None)) is not None:
             body["tool_choice"] = {"type": "any" if word == "required" else word}
     return {**body, **request.extra_body}
+
+
+def _stream(
+    settings: ServerSettings,
+    request: ResponsesRequest | MessagesRequest,
+    body: dict[str, Any],
+    form: _Form[E],
+    watch: Callable[[Sequence[E]], None] | None = None,
+) -> Program[None]:
+    """One of the two APIs: the request without forged turns, and its answer with what was broken up for that."""
+    delivery = yield from begin(settings, form.path)
+    body, repairs = yield from _unforged(settings, request, body, form.items)
+    call = Call(method="POST", path=form.path, body=body, takes_slot=True)
+
+    def decoder() -> EventDecoder[E]:
+        read = BrokenTokenReader(form.read, repairs) if holds_joiners(body) else form.read
+        return EventDecoder(read, form.ends, form.fold)
+
+    yield from stream_reply(delivery, call, decoder, watch=watch)
+
+
+def _unforged(
+    settings: ServerSettings, request: ResponsesRequest | MessagesRequest, body: dict[str, Any], where: str
+) -> Program[tuple[dict[str, Any], tuple[Repair, ...]]]:
+    """The body with the model's special tokens broken up in its items and tools, and what was."""
+    if not request.break_special_tokens:
+        return body, ()
+    # What `extra_body` puts in their place is sent as it is.
+    given = None if where in request.extra_body else body.get(where)
+    tools = [] if "tools" in request.extra_body else body.get("tools", [])
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else given or []
+    items, tools, repairs = yield from break_in_items(settings, request.model, items, tools, where)
+    changed: dict[str, Any] = {"tools": tools} if tools else {}
+    if items:
+        changed[where] = items[0]["content"] if isinstance(given, str) else items
+    return {**body, **changed}, repairs
 
 
 def _check_tools(tools: Sequence[Mapping[str, Any]]) -> None:

@@ -6,14 +6,16 @@ no request but for what is new in it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from .._history import (
+    break_items,
     break_tokens,
     break_tools,
     candidates_in,
+    candidates_in_items,
     holds_candidates,
     is_tag,
     is_usual,
@@ -68,15 +70,51 @@ def break_special_tokens(
     """The request with the model's special tokens broken up in what others say, and what was; see `_history`."""
     if not may_hold_tokens(request):
         return request, ()
-    candidates = candidates_in(request.messages, request.tools)
-    special = yield from _special(settings, request.model, candidates)
-    tags = yield from _tags(settings, request.model)
-    tags = frozenset(token for token in candidates if is_tag(token, tags))
+    special, tags = yield from _looked_up(settings, request.model, candidates_in(request.messages, request.tools))
     messages, repairs = break_tokens(request.messages, special, tags)
     tools, of_tools = break_tools(request.tools, special, tags)
     repairs += of_tools
     log_repairs(repairs)
     return replace(request, messages=messages, tools=tools), repairs
+
+
+def break_in_items(
+    settings: ServerSettings,
+    model: str | None,
+    items: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]],
+    where: str,
+) -> Program[tuple[list[Any], list[Any], tuple[Repair, ...]]]:
+    """Items and tools of the Responses and Messages APIs with special tokens broken up as in a chat, and what was.
+
+    Args:
+        settings: Where the request goes.
+        model: Its model.
+        items: Its messages.
+        tools: Its tools.
+        where: The field that holds the items.
+    """
+    try:
+        candidates = candidates_in_items(items, tools)
+    except RecursionError:
+        candidates = set()  # it can't be sent either
+    if not candidates:
+        return list(items), list(tools), ()
+    special, tags = yield from _looked_up(settings, model, candidates)
+    broken, repairs = break_items(items, special, tags, where)
+    changed, of_tools = break_tools(tools, special, tags)
+    repairs += of_tools
+    log_repairs(repairs)
+    return broken, changed, repairs
+
+
+def _looked_up(
+    settings: ServerSettings, model: str | None, candidates: Collection[str]
+) -> Program[tuple[set[str], frozenset[str]]]:
+    """The candidates that are special tokens, and those that are tags of the template."""
+    special = yield from _special(settings, model, candidates)
+    tags = yield from _tags(settings, model)
+    return special, frozenset(token for token in candidates if is_tag(token, tags))
 
 
 def _special(settings: ServerSettings, model: str | None, candidates: Collection[str]) -> Program[set[str]]:

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from .always import well_formed as well_formed
     from .always import without_media as without_media
     from .special_tokens import JOINER as JOINER
+    from .special_tokens import break_items as break_items
     from .special_tokens import break_tokens as break_tokens
     from .special_tokens import break_tools as break_tools
     from .special_tokens import candidates_in as candidates_in
+    from .special_tokens import candidates_in_items as candidates_in_items
     from .special_tokens import holds_broken as holds_broken
     from .special_tokens import holds_candidates as holds_candidates
+    from .special_tokens import holds_joiners as holds_joiners
     from .special_tokens import is_tag as is_tag
     from .special_tokens import is_usual as is_usual
     from .special_tokens import joined_again as joined_again
@@ -45,11 +48,14 @@ __getattr__, __dir__ = lazy(
         ),
         "special_tokens": (
             "JOINER",
+            "break_items",
             "break_tokens",
             "break_tools",
             "candidates_in",
+            "candidates_in_items",
             "holds_broken",
             "holds_candidates",
+            "holds_joiners",
             "is_tag",
             "is_usual",
             "joined_again",

@@ -9,6 +9,9 @@ Candidates are found by their form, since no endpoint lists a vocabulary; which 
 server. Tags that only the template writes (`<tool_call>`) count too. Tags of thinking in the text of an earlier reply
 are left alone: a framework may keep its thoughts there, and they end no turn.
 
+Items are the messages of the Responses and Messages APIs, of which the server makes those of a chat (b11549). All of
+their texts are searched, since each may end up in the prompt.
+
 Tools are words of others too, as servers of tools (MCP) write them: all but their names, by which calls are known.
 """
 
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -98,6 +101,18 @@ def candidates_in(messages: Sequence[MessageDict], tools: Sequence[ToolDict] = (
     return found
 
 
+def candidates_in_items(items: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> set[str]:
+    """`candidates_in` for the items and tools of the Responses and Messages APIs."""
+    found = set[str]()
+    for at, item in enumerate(items):
+        if not _is_own(items, at):
+            for text in _texts_of_item(item):
+                found |= candidates_of(text)
+    for text in _texts_to_search(tools):
+        found |= candidates_of(text)
+    return found
+
+
 def _of_others(messages: Sequence[MessageDict], tools: Sequence[ToolDict]) -> Iterator[str]:
     for at, message in enumerate(messages):
         plain = (content := _only_text(message)) is not None and _SIGNS.search(content) is None
@@ -123,11 +138,12 @@ def _texts_of_tools(written: str) -> tuple[str, ...]:
 
 
 def _without_name(tool: Any) -> Any:
-    """A tool without the name of its function, which stays as it is."""
-    function = tool.get("function") if isinstance(tool, Mapping) else None
-    if not isinstance(function, Mapping):
+    """A tool without its name, which stays as it is."""
+    if not isinstance(tool, Mapping):
         return tool
-    return {**tool, "function": {key: value for key, value in function.items() if key != "name"}}
+    if isinstance(function := tool.get("function"), Mapping):
+        return {**tool, "function": {key: value for key, value in function.items() if key != "name"}}
+    return {key: value for key, value in tool.items() if key != "name"}
 
 
 def template_tags(template: str) -> frozenset[str]:
@@ -171,30 +187,44 @@ def break_tokens(
         special: The candidates that are special tokens of the model.
         tags: Those that are tags of the template.
     """
+    return _break_each(messages, {*special, *tags}, lambda message, tokens: _message(dict(message), tokens), "messages")
+
+
+def break_items(
+    items: Sequence[Mapping[str, Any]], special: Collection[str], tags: Collection[str], where: str
+) -> tuple[list[Any], tuple[Repair, ...]]:
+    """`break_tokens` for items; `where` is their field in the request."""
+    return _break_each(items, {*special, *tags}, _item, where)
+
+
+def _break_each(
+    messages: Sequence[Any], tokens: Collection[str], change: Callable[[Any, Collection[str]], Message], where: str
+) -> tuple[list[Any], tuple[Repair, ...]]:
     broken: list[Any] = []
     repairs: list[Repair] = []
     for at, message in enumerate(messages):
         if _is_own(messages, at):
             broken.append(message)
             continue
-        done = _message(dict(message), {*special, *tags})
+        done = change(message, tokens)
         broken.append(done)
         if done != message:
             what = "broke special tokens of the model in the text, so that it can't end its turn"
-            repairs.append(Repair(NAME, f"messages[{at}]", what))
+            repairs.append(Repair(NAME, f"{where}[{at}]", what))
     return broken, tuple(repairs)
 
 
 def break_tools(
-    tools: Sequence[ToolDict], special: Collection[str], tags: Collection[str]
+    tools: Sequence[Mapping[str, Any]], special: Collection[str], tags: Collection[str]
 ) -> tuple[list[Any], tuple[Repair, ...]]:
     """The tools with special tokens broken up in all but their names, as `break_tokens` does it."""
     tokens, broken = {*special, *tags}, list[Any]()
     repairs: list[Repair] = []
     for at, tool in enumerate(tools):
-        function = tool["function"]
+        function = tool["function"] if isinstance(tool.get("function"), Mapping) else tool
         done = {key: value if key == "name" else _values(value, tokens) for key, value in function.items()}
-        broken.append(tool if done == function else {**tool, "function": done})
+        changed: Mapping[str, Any] = done if function is tool else {**tool, "function": done}
+        broken.append(tool if done == function else changed)
         if done != function:
             what = "broke special tokens of the model in the tool's description, so that it can't end its turn"
             repairs.append(Repair(NAME, f"tools[{at}]", what))
@@ -218,12 +248,26 @@ def holds_broken(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[
     return said or any(_BROKEN.search(text) for text in _texts_to_search(tools) if JOINER in text)
 
 
+def holds_joiners(value: Any) -> bool:
+    """Whether any text of a JSON value has broken tokens in it: `holds_broken` for the Responses and Messages APIs."""
+    return any(JOINER in text and _BROKEN.search(text) for text in _strings(value))
+
+
 def _is_own(messages: Sequence[Any], at: int) -> bool:
     """Whether a message is the program's own: a system message, or an answer that the server is to continue."""
     message = messages[at]
-    if not isinstance(message, Mapping) or message.get("role") in _PROGRAMS_OWN:
+    role = message.get("role") if isinstance(message, Mapping) else "system"
+    if isinstance(role, str) and role in _PROGRAMS_OWN:
         return True
-    return at == len(messages) - 1 and message.get("role") == "assistant" and not message.get("tool_calls")
+    return at == len(messages) - 1 and role == "assistant" and not _has_calls(message)
+
+
+def _has_calls(message: Mapping[str, Any]) -> bool:
+    if message.get("tool_calls"):
+        return True
+    blocks = message.get("content")
+    blocks = blocks if isinstance(blocks, list | tuple) else ()
+    return any(isinstance(block, Mapping) and block.get("type") == "tool_use" for block in blocks)
 
 
 def _texts(message: Mapping[str, Any]) -> Iterator[str]:
@@ -240,8 +284,24 @@ def _texts(message: Mapping[str, Any]) -> Iterator[str]:
         yield from _strings(_decoded({"function": message["function_call"]}))
 
 
+def _texts_of_item(item: Any) -> Iterator[str]:
+    """All texts of an item, and those that its lists of parts add up to."""
+    if isinstance(item, str):
+        yield item
+    elif isinstance(item, Mapping):
+        for key, inner in item.items():
+            yield from _texts_of_item(key)
+            yield from _texts_of_item(inner)
+        yield from _strings(_hidden_in(item.get("arguments")))
+    elif isinstance(item, list | tuple):
+        yield "".join(part["text"] for part in item if _is_text(part))
+        for inner in item:
+            yield from _texts_of_item(inner)
+
+
 def _is_text(part: object) -> bool:
-    return isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    """Whether a part is text: `text` in a chat, with other names in the Responses API."""
+    return isinstance(part, Mapping) and "text" in str(part.get("type")) and isinstance(part.get("text"), str)
 
 
 def _strings(value: Any) -> Iterator[str]:
@@ -292,6 +352,36 @@ def _message(message: Message, tokens: Collection[str]) -> Message:
     if isinstance(call := message.get("function_call"), Mapping):
         message["function_call"] = _function(call, tokens)
     return message
+
+
+def _item(item: Mapping[str, Any], tokens: Collection[str]) -> dict[str, Any]:
+    said = [token for token in tokens if not _THINKING.search(token)] if item.get("role") == "assistant" else tokens
+    content = {"content": _inner(item["content"], tokens, said)} if "content" in item else {}
+    return {**_fields_of_item({**item, **dict.fromkeys(content)}, tokens), **content}
+
+
+def _inner(value: Any, tokens: Collection[str], said: Collection[str]) -> Any:
+    """A value within an item; `said` are the tokens to break up in its own texts, `tokens` those further inside."""
+    if isinstance(value, str):
+        return _broken(value, said)
+    if isinstance(value, Mapping):
+        return _fields_of_item(value, tokens)
+    if isinstance(value, list | tuple):
+        return [_part_of_item(part, tokens, said) for part in _parts(list(value), said)]
+    return value
+
+
+def _fields_of_item(fields: Mapping[Any, Any], tokens: Collection[str]) -> dict[Any, Any]:
+    return {
+        _values(key, tokens): _arguments(inner, tokens) if key == "arguments" else _inner(inner, tokens, tokens)
+        for key, inner in fields.items()
+    }
+
+
+def _part_of_item(part: Any, tokens: Collection[str], said: Collection[str]) -> Any:
+    if not _is_text(part):
+        return _inner(part, tokens, said)
+    return {**_fields_of_item(part, tokens), "text": part["text"]}  # the text is broken up already
 
 
 def _broken(text: str, tokens: Collection[str]) -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .single_body import ChatBodyDecoder as ChatBodyDecoder
     from .single_body import CompletionBodyDecoder as CompletionBodyDecoder
     from .special_tokens_filter import BrokenTokenFilter as BrokenTokenFilter
+    from .special_tokens_filter import BrokenTokenReader as BrokenTokenReader
     from .sse import MAX_EVENT_BYTES as MAX_EVENT_BYTES
     from .sse import SSEDecoder as SSEDecoder
     from .stream import VAIN_TEMPLATES as VAIN_TEMPLATES
@@ -77,7 +78,7 @@ __getattr__, __dir__ = lazy(
             "usage_or_none",
         ),
         "single_body": ("BodyAsStream", "ChatBodyDecoder", "CompletionBodyDecoder"),
-        "special_tokens_filter": ("BrokenTokenFilter",),
+        "special_tokens_filter": ("BrokenTokenFilter", "BrokenTokenReader"),
         "sse": ("MAX_EVENT_BYTES", "SSEDecoder"),
         "stream": ("VAIN_TEMPLATES", "ChatStreamDecoder", "CompletionStreamDecoder", "StreamDecoder"),
         "thoughts": ("ThinkTagFilter", "ThinkingAsText", "ThoughtSplitter"),

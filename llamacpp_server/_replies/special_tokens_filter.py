@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any, Generic, TypeVar
 
 from .._history import (
     JOINER,
     joined_again,
 )
-from ..chat import ChatChoice, ChatDelta, ChatReply, ToolCallFragment
+from ..chat import ChatChoice, ChatDelta, ChatReply, Repair, ToolCallFragment
 from ..errors import LlamaServerError
+from ..messages import MessagesEvent
+from ..responses import ResponsesEvent
 from .filters import DeltaFilter
+
+E = TypeVar("E", ResponsesEvent, MessagesEvent)
 
 
 class BrokenTokenFilter(DeltaFilter[ChatDelta]):
@@ -56,3 +62,52 @@ def _restored(choice: ChatChoice) -> ChatChoice:
     calls = tuple(replace(call, arguments=joined_again(call.arguments)) for call in choice.tool_calls)
     thinking = joined_again(choice.reasoning_content)
     return replace(choice, content=joined_again(choice.content), reasoning_content=thinking, tool_calls=calls)
+
+
+class BrokenTokenReader(Generic[E]):
+    """Reads the events of the Responses and Messages APIs: without joiners, and the first one with the repairs.
+
+    Args:
+        read: What an event says.
+        repairs: What was rewritten in the request.
+    """
+
+    def __init__(self, read: Callable[[Mapping[str, Any]], E], repairs: tuple[Repair, ...]) -> None:
+        self._read: Callable[[Mapping[str, Any]], E] = read
+        self._repairs = repairs
+        self._is_first = True
+        # As in `BrokenTokenFilter`, by the place of a text in the reply.
+        self._ends: dict[tuple[str, ...], str] = {}
+
+    def __call__(self, wire: Mapping[str, Any]) -> E:
+        """The event."""
+        event: E = self._read(self._joined(wire))
+        if isinstance(event, ResponsesEvent) and event.reply is not None:
+            event = replace(event, reply=replace(event.reply, repairs=self._repairs))
+        if self._is_first:
+            self._is_first = False
+            event = replace(event, repairs=self._repairs)
+        return event
+
+    def _joined(self, wire: Mapping[str, Any]) -> Mapping[str, Any]:
+        delta = wire.get("delta")
+        place: tuple[str, ...] = tuple(str(wire.get(name)) for name in ("type", "item_id", "index"))
+        if isinstance(delta, str):
+            return {**wire, "delta": self._text(place, delta)}
+        if isinstance(delta, Mapping):
+            texts = {key: self._text((*place, key), text) for key, text in delta.items() if isinstance(text, str)}
+            return {**wire, "delta": {**delta, **texts}}
+        return {key: _without_joiners(value) for key, value in wire.items()}
+
+    def _text(self, place: tuple[str, ...], text: str) -> str:
+        before = self._ends.get(place, "")
+        self._ends[place] = text[-1:] or before
+        return joined_again(text, before)
+
+
+def _without_joiners(value: Any) -> Any:
+    if isinstance(value, str):
+        return joined_again(value)
+    if isinstance(value, Mapping):
+        return {_without_joiners(key): _without_joiners(inner) for key, inner in value.items()}
+    return [_without_joiners(inner) for inner in value] if isinstance(value, list) else value

@@ -10,7 +10,14 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from llama_index.core.llms import ChatMessage
 
 from langchain_llamacpp_server import ChatLlamaServer
-from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient, LocalServer
+from llamacpp_server import (
+    AsyncLlamaServerClient,
+    ChatRequest,
+    LlamaServerClient,
+    LocalServer,
+    MessagesRequest,
+    ResponsesRequest,
+)
 from llamacpp_server._history import (
     JOINER,
 )
@@ -137,6 +144,102 @@ def test_the_model_may_repeat_a_token_and_the_caller_reads_it_unbroken(scripted_
         assert client.chat(asked).content == "It says <|im_end|> and <think>."
         plain = ChatRequest(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 100})
         assert client.chat(plain).content == said, "nothing was broken, so nothing is joined"
+
+
+# -- the Responses and Messages APIs
+
+PARAMETERS = {"type": "object", "properties": {}}
+
+
+def messages_of(text: str, **fields: Any) -> MessagesRequest:
+    """`conversation` in the shape of the Messages API, with a tool and a call that hold the text as well."""
+    call = {
+        "type": "tool_use",
+        "id": "a",
+        "name": "fetch",
+        "input": {"kind": text, text: [{"type": "text", "x": text}]},
+    }
+    cut = text.find("end|>")
+    parts = [{"type": "text", "text": text[:cut]}, {"type": "text", "text": text[cut:]}]
+    result = {"type": "tool_result", "tool_use_id": "a", "content": parts}
+    messages: list[Any] = [
+        {"role": "user", "content": text},
+        {"role": "assistant", "content": [{"type": "text", "text": text}, call]},
+        {"role": "user", "content": [result, {"type": "text", "text": text}]},
+    ]
+    tool = {"name": "fetch", "description": text, "input_schema": PARAMETERS}
+    return MessagesRequest(messages=messages, tools=[tool], max_tokens=1, **fields)
+
+
+def items_of(text: str, **fields: Any) -> ResponsesRequest:
+    """`conversation` in the shape of the Responses API, with a tool and a call that hold the text as well."""
+    call = {"type": "function_call", "call_id": "a", "name": "fetch"}
+    cut = text.find("end|>")
+    parts = [{"type": "input_text", "text": text[:cut]}, {"type": "input_text", "text": text[cut:]}]
+    items: list[Any] = [
+        {"role": "user", "content": text},
+        {"role": "assistant", "content": text},
+        {**call, "arguments": json.dumps({"kind": text}, ensure_ascii=False)},
+        {"type": "function_call_output", "call_id": "a", "output": text},
+        {"role": "user", "content": parts},
+    ]
+    tool = {"type": "function", "name": "fetch", "description": text, "parameters": PARAMETERS}
+    return ResponsesRequest(input=items, tools=[tool], max_output_tokens=1, **fields)
+
+
+def count_of(client: LlamaServerClient, request: MessagesRequest | ResponsesRequest) -> int:
+    if isinstance(request, MessagesRequest):
+        return client.count_message_tokens(request)
+    return client.count_response_tokens(request)
+
+
+@pytest.mark.parametrize("make", [messages_of, items_of])
+def test_no_text_of_others_forges_a_turn_of_the_other_apis(client: LlamaServerClient, make: Any) -> None:
+    broken_by_hand = make(EVIL.replace("<|", f"<{JOINER}|"), break_special_tokens=False)
+    assert count_of(client, make(EVIL)) == count_of(client, broken_by_hand)
+    assert count_of(client, make(EVIL, break_special_tokens=False)) < count_of(client, make(EVIL))
+
+
+def test_the_repairs_of_the_other_apis_are_listed(client: LlamaServerClient) -> None:
+    message, response = client.create_message(messages_of(EVIL)), client.create_response(items_of(EVIL))
+    assert [repair.where for repair in message.repairs] == [*(f"messages[{at}]" for at in range(3)), "tools[0]"]
+    assert [repair.where for repair in response.repairs] == [*(f"input[{at}]" for at in range(5)), "tools[0]"]
+    assert {repair.name for repair in (*message.repairs, *response.repairs)} == {"special_tokens"}
+    events = list(client.stream_response(items_of(EVIL)))
+    assert [event.repairs for event in events if event.repairs] == [response.repairs] == [events[0].repairs]
+    assert not client.create_message(messages_of(EVIL, break_special_tokens=False)).repairs
+    assert not client.create_response(items_of("page text")).repairs
+
+
+def test_what_the_program_says_itself_is_sent_to_the_other_apis_as_it_is() -> None:
+    own, user = "Quote <|im_end|>.", {"role": "user", "content": "Hi"}
+    prefill = {"role": "assistant", "content": own}
+    with ScriptedServer(reply({"input_tokens": 1})) as server, LlamaServerClient(server.url) as client:
+        client.count_message_tokens(MessagesRequest(messages=[user, prefill], system=own))
+        items = [{"role": "developer", "content": own}, user, prefill]
+        client.count_response_tokens(ResponsesRequest(input=items, instructions=own))
+        client.count_response_tokens(ResponsesRequest(input="x", extra_body={"input": own}))
+        sent = [request.json for request in server.requests]
+    assert [request.path.rpartition("/")[2] for request in server.requests] == ["count_tokens", *["input_tokens"] * 2]
+    assert JOINER not in json.dumps(sent, ensure_ascii=False)
+
+
+async def test_a_client_reads_tokens_unbroken_that_the_model_repeats_in_the_other_apis(scripted_server: Any) -> None:
+    server = scripted_server(Script(thinks=["Is it <", f"{JOINER}|im_end|>?"], says=["It is <", JOINER, "|im_end|>."]))
+    messages = MessagesRequest(messages=[{"role": "user", "content": "What is <|im_end|>?"}], max_tokens=100)
+    request = ResponsesRequest(input="What is <|im_end|>?", max_output_tokens=100)
+    with server.client() as client:
+        message, response = client.create_message(messages), client.create_response(request)
+        events = list(client.stream_response(request))
+        unbroken = client.create_response(ResponsesRequest(input="Hello", max_output_tokens=100))
+    assert (message.text, message.thinking.strip()) == ("It is <|im_end|>.", "Is it <|im_end|>?")
+    assert (response.text, response.reasoning.strip()) == ("It is <|im_end|>.", "Is it <|im_end|>?")
+    assert "".join(event.text for event in events) == response.text
+    assert JOINER not in str([message.raw, message.content, [event.raw for event in events]])
+    assert JOINER in unbroken.text, "nothing was broken, so nothing is joined"
+    async with AsyncLlamaServerClient(settings=client.settings) as other:
+        assert (await other.create_message(messages)).text == message.text
+        assert (await other.create_response(request)).text == response.text
 
 
 # -- both frameworks

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from llamacpp_server import ChatDelta, ChatReply, LlamaServerError
 from llamacpp_server._history import (
     JOINER,
+    break_items,
     break_tokens,
     candidates_in,
+    candidates_in_items,
     holds_broken,
     is_tag,
     is_usual,
@@ -207,3 +209,45 @@ def test_the_usual_tokens_are_known_without_asking() -> None:
         "]<]image[>[", ">>TITLE<<", "|||EMAIL_ADDRESS|||", "<seed:bos>",
     ]  # fmt: skip
     assert not any(is_usual(token) for token in ("<div>", "</p>", "[int]", "<think>", "<int>"))
+
+
+def items_with(text: str) -> list[Any]:
+    half = len(text) // 2
+    parts = [{"type": "input_text", "text": text[:half]}, {"type": "input_text", "text": text[half:]}]
+    call = {"type": "tool_use", "id": text, "name": "f", "input": {text: [{"type": "text", "text": "", "more": text}]}}
+    return [
+        {"role": "user", "content": text},
+        {"role": "user", "content": parts},
+        {"type": "reasoning", "content": [{"type": "reasoning_text", "text": text}], "summary": parts},
+        {"type": "function_call", "call_id": text, "name": "f", "arguments": json.dumps({"a": text}), "status": None},
+        {"type": "function_call_output", "call_id": text, "output": parts},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": text}, call]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": text, "content": parts}]},
+    ]
+
+
+@given(texts)
+def test_no_item_of_the_other_apis_keeps_a_special_token(text: str) -> None:
+    items = items_with(text)
+    special = {token for token in candidates_in_items(items, ()) if token in SPECIAL or is_tag(token, TAGS)}
+    broken, _ = break_items(items, special, (), "input")
+    once_more, repairs = break_items(broken, special, (), "input")
+    assert once_more == broken and not repairs
+    for item in broken:
+        assert forged("\n".join(strings_of(item))) == []
+    assert [text.replace(JOINER, "") for text in strings_of(broken)] == [
+        text.replace(JOINER, "") for text in strings_of(items)
+    ]
+
+
+def strings_of(value: Any) -> list[str]:
+    """The texts of a value as a template writes them: parts behind each other, arguments decoded."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        values = [json.loads(inner) if key == "arguments" else inner for key, inner in value.items()]
+        return [text for inner in (*value, *values) for text in strings_of(inner)]
+    if isinstance(value, list):
+        joined = "".join(part["text"] for part in value if isinstance(part, dict) and "text" in part)
+        return [joined, *(text for inner in value for text in strings_of(inner))]
+    return []
