@@ -97,7 +97,6 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
     """Parameters never to send: None for all values, or a list of values."""
 
     _served: tuple[str, str] | None = PrivateAttr(default=None)
-    _profile_wanted: bool = PrivateAttr(default=False)
     _profile_due: bool = PrivateAttr(default=True)
 
     @model_validator(mode="before")
@@ -126,8 +125,8 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
     def _server_profile(self) -> ModelProfile | None:
         known = self.known_server_info()
         if known is None and on_event_loop():
-            # Nothing may wait here. The next awaited call asks for the rest.
-            self._profile_wanted = self._profile_due = True
+            # Nothing may wait here. The next call asks for the rest.
+            self._profile_due = True
             warn_once(_PROFILE_IS_PART)
             known = ServerInfo(model=self.model)
         if known is None:
@@ -138,15 +137,15 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         return None if known is None else profile(known, urls=bool(self.fetch_urls))
 
     def _fill_profile(self) -> None:
-        """A blocking call on an event loop (a notebook) asks too: `profile` itself can't ask there later."""
+        """A call on an event loop (blocking ones in a notebook) asks: `profile` itself can't ask there later."""
         if self._profile_due and self.known_server_info() is None and on_event_loop():
-            self._profile_due = self._profile_wanted = False
+            self._profile_due = False
             with suppress(LlamaServerError):
                 self.quick_server_info(**_PROFILE_PATIENCE)
 
     async def _afill_profile(self) -> None:
-        if self._profile_wanted and self.known_server_info() is None:
-            self._profile_wanted = False
+        if self._profile_due and self.known_server_info() is None:
+            self._profile_due = False
             with suppress(LlamaServerError):
                 await self.aquick_server_info(**_PROFILE_PATIENCE)
 

@@ -34,6 +34,7 @@ from llamacpp_server.integration import (
 )
 
 from ._errors import UnusableReplyError
+from ._metadata import aprobe
 
 if TYPE_CHECKING:
     from .llms import LlamaServer
@@ -83,6 +84,7 @@ async def apredicted(
     prompt_args: Mapping[str, Any],
 ) -> Model:
     """Async version of `predicted`."""
+    await aprobe(llm)  # `metadata` decides which ways there are
     messages, attempts = _begun(llm, output_cls, prompt, llm_kwargs, prompt_args)
 
     async def ask(step: Ask) -> ChatResponse:
@@ -108,14 +110,15 @@ def partials(
     return read_answer(_StreamedObject(output_cls, _attempts(llm, output_cls, llm_kwargs, 0)), ask)
 
 
-def apartials(
+async def apartials(
     llm: LlamaServer,
     output_cls: type[Model],
     prompt: BasePromptTemplate,
     llm_kwargs: Mapping[str, Any] | None,
     prompt_args: Mapping[str, Any],
 ) -> AsyncGenerator[Partial, None]:
-    """Async version of `partials`."""
+    """Async version of `partials`; returns an async generator."""
+    await aprobe(llm)
     messages = llm._get_messages(prompt, **prompt_args)
 
     async def ask(step: Ask) -> AsyncGenerator[ChatResponse, None]:

@@ -370,7 +370,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         **prompt_args: Any,
     ) -> AsyncGenerator[Partial, None]:
         if is_native(self):
-            return apartials(self, output_cls, prompt, llm_kwargs, prompt_args)
+            return await apartials(self, output_cls, prompt, llm_kwargs, prompt_args)
         program = get_program_for_llm(output_cls, prompt, self, **program_options(self))
         return await program.astream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
 
@@ -470,29 +470,30 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     def _chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponse:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
-            return completion_to_chat(completion_response(self.client.complete(request)))
+            return completion_to_chat(completion_response(self._raw_client().complete(request)))
         messages = self._within_budget(messages, kwargs)
         return chat_response(self.client.chat(self._request(messages, kwargs)))
 
     async def _achat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponse:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
-            return completion_to_chat(completion_response(await self.async_client.complete(request)))
+            client = await self._araw_client()
+            return completion_to_chat(completion_response(await client.complete(request)))
         messages = await self._awithin_budget(messages, kwargs)
         return chat_response(await self.async_client.chat(await self._arequest(messages, kwargs)))
 
     def _stream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Chats:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
-            return mapped(responses(self.client.stream_complete(request), CompletionState()), completion_to_chat)
+            return mapped(responses(self._raw_client().stream_complete(request), CompletionState()), completion_to_chat)
         messages = self._within_budget(messages, kwargs)
         return responses(self.client.stream_chat(self._request(messages, kwargs)), ChatState())
 
     async def _astream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> AsyncChats:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
-            texts = aresponses(self.async_client.stream_complete(request), CompletionState())
-            return amapped(texts, completion_to_chat)
+            client = await self._araw_client()
+            return amapped(aresponses(client.stream_complete(request), CompletionState()), completion_to_chat)
         messages = await self._awithin_budget(messages, kwargs)
         return aresponses(self.async_client.stream_chat(await self._arequest(messages, kwargs)), ChatState())
 

@@ -25,6 +25,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from pydantic import BaseModel
 
 from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings, LlamaServerLLM, LlamaServerReranker
+from langchain_llamacpp_server._profile import profile
 from llamacpp_server import (
     AsyncLlamaServerClient,
     ChatRequest,
@@ -35,7 +36,7 @@ from llamacpp_server import (
     RankRequest,
     ResponsesRequest,
 )
-from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding, LlamaServerRerank
+from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding, LlamaServerRerank, _structured
 from tests.media import picture as image
 from tests.models import tool_call
 
@@ -187,6 +188,76 @@ async def test_an_agent_with_a_form_for_its_answer_that_is_made_on_the_loop(
     await llm.aclose()
 
 
+async def one_awaited(llm: ChatLlamaServer) -> None:
+    await llm.ainvoke("Oslo?")
+
+
+async def one_streamed(llm: ChatLlamaServer) -> None:
+    async for _ in llm.astream("Oslo?"):
+        pass
+
+
+async def one_left_early(llm: ChatLlamaServer) -> None:
+    async with aclosing(cast(Any, llm.astream("Oslo?"))) as chunks:
+        async for _ in chunks:
+            break
+
+
+async def several_awaited(llm: ChatLlamaServer) -> None:
+    await llm.abatch(["Oslo?", "Rome?"])
+
+
+async def one_with_events(llm: ChatLlamaServer) -> None:
+    async for _ in llm.astream_events("Oslo?"):
+        pass
+
+
+async def one_with_tools(llm: ChatLlamaServer) -> None:
+    await llm.bind_tools([weather]).with_config(tags=["a"]).ainvoke("Oslo?")
+
+
+async def one_object(llm: ChatLlamaServer) -> None:
+    assert await llm.with_structured_output(Weather).ainvoke("Oslo?") == Weather(city="Oslo")
+
+
+async def objects_as_they_grow(llm: ChatLlamaServer) -> None:
+    async for _ in llm.with_structured_output(Weather).astream("Oslo?"):
+        pass
+
+
+async def an_agent(llm: ChatLlamaServer) -> None:
+    await create_agent(cast(Any, llm), [weather]).ainvoke({"messages": [HumanMessage("Oslo?")]})
+
+
+async def an_agent_that_streams(llm: ChatLlamaServer) -> None:
+    agent: Any = create_agent(cast(Any, llm), [], response_format=Weather)
+    async for _ in agent.astream({"messages": [HumanMessage("Oslo?")]}, stream_mode="messages"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(one_awaited, one_streamed, one_left_early, several_awaited, one_with_events),
+        *(one_with_tools, one_object, objects_as_they_grow, an_agent, an_agent_that_streams),
+    ],
+)
+async def test_the_profile_is_complete_after_any_awaited_call(
+    reporter: LocalServer,
+    strict: BlockBuster,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    call: Any,
+) -> None:
+    monkeypatch.setattr("llamacpp_server._notices._said", set[str]())
+    llm = ChatLlamaServer(base_url=reporter.base_url, max_tokens=100)
+    await call(llm)
+    assert llm.profile == profile(await llm.aserver_info(), urls=False)
+    if "agent" not in call.__name__:  # create_agent reads the profile before the first call
+        assert "profile was read" not in caplog.text
+    await llm.aclose()
+
+
 async def test_a_profile_on_the_loop_is_what_is_known_and_the_next_call_finds_out_the_rest(
     chat_server: LocalServer, strict: BlockBuster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +314,45 @@ async def test_any_call_on_a_loop_completes_llamaindexs_metadata(chat_server: Lo
     for llm in llms:
         assert (llm.metadata.context_window, llm.metadata.model_name) == (2048, "random")
         await llm.aclose()
+
+
+async def test_any_call_of_a_model_without_chat_completes_llamaindexs_metadata(chat_server: LocalServer) -> None:
+    def made() -> LlamaServer:
+        llm = LlamaServer(base_url=chat_server.base_url, max_tokens=3, is_chat_model=False)
+        assert llm.metadata.model_name == "unknown"
+        return llm
+
+    llms, messages = [made() for _ in range(4)], [ChatMessage(content="hi")]
+    llms[0].chat(messages)
+    next(llms[1].stream_chat(messages))
+    await llms[2].achat(messages)
+    async for _ in await llms[3].astream_chat(messages):
+        pass
+    for llm in llms:
+        assert (llm.metadata.context_window, llm.metadata.model_name) == (2048, "random")
+        await llm.aclose()
+
+
+async def test_metadata_is_complete_before_llamaindex_decides_how_an_object_is_requested(
+    reporter: LocalServer, strict: BlockBuster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided: list[str] = []
+    made = _structured._attempts
+
+    def noting(llm: LlamaServer, *rest: Any) -> Any:
+        decided.append(llm.metadata.model_name)
+        return made(llm, *rest)
+
+    monkeypatch.setattr(_structured, "_attempts", noting)
+    for streamed in (False, True):
+        llm = LlamaServer(base_url=reporter.base_url, max_tokens=100)
+        if streamed:
+            async for _ in await llm.astream_structured_predict(Weather, PromptTemplate("{city}?"), city="Oslo"):
+                pass
+        else:
+            await llm.astructured_predict(Weather, PromptTemplate("{city}?"), city="Oslo")
+        await llm.aclose()
+    assert len(decided) == 2 and "unknown" not in decided
 
 
 async def test_a_profile_of_a_server_that_is_gone_costs_the_call_nothing_more_than_its_error(
