@@ -218,7 +218,7 @@ def shorten(vectors: list[list[float]], dimensions: int | None, *, normalize: bo
     if dimensions is None or not vectors or len(vectors[0]) == dimensions:
         return vectors
     if not 0 < dimensions <= len(vectors[0]):
-        raise BadRequestError(f"dimensions={dimensions} of a model whose vectors have {len(vectors[0])}")
+        raise BadRequestError(f"dimensions={dimensions}: the model's vectors have {len(vectors[0])}")
     heads = [vector[:dimensions] for vector in vectors]
     return [_unit(head) for head in heads] if normalize else heads
 

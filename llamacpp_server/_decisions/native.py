@@ -56,7 +56,7 @@ def _share(wire: Any) -> float:
     """
     share = float(wire)
     if not 0 <= share <= 1.001:
-        raise ValueError("a probability is beyond 0...1")
+        raise ValueError("a probability is not between 0 and 1")
     return share
 
 

@@ -366,7 +366,7 @@ def _by_token(wire: Any) -> dict[int, float]:
     top = entry.get("top_probs") or entry.get("top_logprobs") or []
     found = {int(one["id"]): float(one["prob"]) if "prob" in one else exp(one["logprob"]) for one in top}
     if not all(0 <= share <= _MOST_SHARE for share in found.values()):
-        raise ValueError("a probability is beyond 0...1")
+        raise ValueError("a probability is not between 0 and 1")
     return found
 
 

@@ -44,7 +44,7 @@ def _chat(arguments: argparse.Namespace, progress: Progress) -> int:
     if not interactive and prompt in ("", "-"):
         prompt = sys.stdin.read()
     if not interactive and not prompt.strip():
-        raise WrongCommandLine("there is no prompt, neither as arguments nor on stdin")
+        raise WrongCommandLine("no prompt: pass it as an argument or on stdin")
     with connect(arguments, progress) as client:
         client = client.with_settings(model=client.model_name())
         params = _params(arguments, client)

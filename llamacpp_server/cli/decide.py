@@ -67,7 +67,7 @@ def _decide(arguments: argparse.Namespace, progress: Progress) -> int:
     if text in ("", "-"):
         text = "" if sys.stdin.isatty() and not text else sys.stdin.read()
     if not text.strip():
-        raise WrongCommandLine("there is no text, neither as arguments nor on stdin")
+        raise WrongCommandLine("no text: pass it as an argument or on stdin")
     calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
     names = ("engine", "labels", "rotations", "thinking")
     options = {name: getattr(arguments, name) for name in names}
@@ -85,7 +85,7 @@ def _decide(arguments: argparse.Namespace, progress: Progress) -> int:
 def _question(arguments: argparse.Namespace) -> Question:
     options = arguments.options or arguments.option
     if not arguments.question and not options:
-        raise WrongCommandLine("name a --question, or --options to choose from")
+        raise WrongCommandLine("pass --question, or --options to choose from")
     if arguments.levels:
         return Score(arguments.question, arguments.levels)
     if not options:

@@ -38,6 +38,6 @@ def _logs(arguments: argparse.Namespace, _progress: Progress) -> int:
     ]
     if len(found) != 1:
         shown = ", ".join(server.model for server in found or running_servers()) or "none"
-        raise ValueError(f"name one of the local servers by a part of its model or its pid; running: {shown}")
+        raise ValueError(f"no single match: pass part of a model's name, or a pid; running: {shown}")
     print(found[0].log_tail(arguments.lines))
     return 0

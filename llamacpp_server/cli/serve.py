@@ -51,9 +51,9 @@ def _serve(arguments: argparse.Namespace, progress: Progress) -> int:
     if source is not None and Path(source).is_dir():
         server = LocalServer.from_directory(source, arguments.name, **given)
     elif arguments.name is not None:
-        raise WrongCommandLine(f"{source} is no directory to look for {arguments.name} in")
+        raise WrongCommandLine(f"{source} is not a directory, so it can't contain {arguments.name}")
     elif source is None and not (arguments.models_dir or arguments.models_preset):
-        raise WrongCommandLine("name a model, a directory of models, or --models-dir for a router")
+        raise WrongCommandLine("pass a model, a directory of models, or --models-dir for a router")
     else:
         server = LocalServer(source, **given)
     if arguments.estimate:
@@ -61,7 +61,7 @@ def _serve(arguments: argparse.Namespace, progress: Progress) -> int:
         return 0
     with server:
         progress.end()
-        with contextlib.suppress(OSError):  # it runs all the same where it can't be listed
+        with contextlib.suppress(OSError):  # it runs even if it can't be listed
             enter(server.entry())
         print(server.base_url)
         print(f"export LLAMACPP_BASE_URL={server.base_url}", flush=True)

@@ -66,7 +66,7 @@ def _tools(before: Sequence[Any], now: Sequence[Any]) -> Change | None:
         what = f"in another order, from {new[at]!r} on"
         return Change("tools_order", "tools", what, "bind the tools in the same order each turn")
     gone, come = [name for name in old if name not in new], [name for name in new if name not in old]
-    parts = [f"{', '.join(map(repr, names))} {verb}" for names, verb in ((come, "came"), (gone, "went")) if names]
+    parts = [f"{', '.join(map(repr, names))} {verb}" for names, verb in ((come, "added"), (gone, "removed")) if names]
     if not parts:
         at = next(n for n, (one, other) in enumerate(zip(before, now, strict=True)) if one != other)
         parts = [f"{old[at]!r}: {_difference(_text(before[at]), _text(now[at]))}"]
@@ -82,12 +82,12 @@ def _messages(before: ChatRequest, now: ChatRequest) -> Change | None:
     where, later = f"messages[{at}]", set(old[at:])
     kept = next((n for n in range(at, len(new)) if new[n] in later), None)
     if kept is None and at == len(new):
-        return Change("trimmed", where, f"{_counted(len(old) - at)} gone at the end", "the session was rewound")
+        return Change("trimmed", where, f"{_counted(len(old) - at)} removed at the end", "the session was rewound")
     if kept is not None and old[at] not in new[at:]:
         gone = old.index(new[kept], at) - at
         if gone > kept - at:
             hint = "history trimmed: trim rarely and in large steps, or see n_cache_reuse"
-            return Change("trimmed", where, f"{_counted(gone)} gone from here on", hint)
+            return Change("trimmed", where, f"{_counted(gone)} removed from here on", hint)
     if old[at] in new[at:]:
         return Change("inserted", where, "a message was inserted before it", "add messages at the end only")
     return _edited(before.messages[at], now.messages[at], where)
@@ -101,7 +101,7 @@ def _edited(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> Chang
     place = "the system prompt" if role in ("system", "developer") else "an old message"
     if one and other and _CLOCK.sub("0", one) == _CLOCK.sub("0", other):
         return Change(
-            "clock", where, what, f"a clock or a counter in {place}: put it on the newest message, and leave it"
+            "clock", where, what, f"a clock or a counter in {place}: move it into the newest message, and keep it there"
         )
     if role in ("system", "developer"):
         return Change("system", where, what, "keep the system prompt; put changing text into the newest message")
@@ -141,13 +141,13 @@ def _message_at(messages: Sequence[Any], prompt: str, offset: int) -> int | None
 
 def _cache(others: int) -> Change:
     if others:
-        what = f"the same prompt, its cache was gone; {others} turns of other sessions in between"
+        what = f"the same prompt, but no longer cached; {others} turns of other sessions in between"
         hint = (
             "another session took the slot's cache: explicit slots with --slot-prompt-similarity 0.9, or more "
             "--cache-ram (docs/prompt-cache.md)"
         )
     else:
-        what = "the same prompt, its cache was gone; no other session of this report in between"
+        what = "the same prompt, but no longer cached; no other session of this report in between"
         hint = (
             "the server chose another slot (--slot-prompt-similarity is too high for so much new text), was restarted, "
             "or serves another program as well"
@@ -171,7 +171,7 @@ def _common(one: str, other: str) -> int:
 
 
 def _counted(number: int) -> str:
-    return f"{number} messages are" if number > 1 else "a message is"
+    return f"{number} messages were" if number > 1 else "a message was"
 
 
 def _name(tool: Mapping[str, Any]) -> str:

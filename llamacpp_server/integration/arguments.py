@@ -133,7 +133,7 @@ class ArgumentTable:
         if name in self.meaningless:
             return f"accepted and logged once: {self.meaningless[name]}"
         if name not in fields:
-            raise KeyError(f"nothing is known of {name!r}")
+            raise KeyError(f"unknown argument {name!r}")
         return "works the same"
 
     def _convert(self, values: dict[str, Any], fields: Collection[str]) -> None:

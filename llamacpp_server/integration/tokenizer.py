@@ -37,7 +37,7 @@ class LlamaServerTokenizer:
     def __call__(self, text: str) -> list[int]:
         """Token ids of the text, without those that a prompt begins or ends with."""
         if not isinstance(text, str):
-            raise BadRequestError(f"text must be a text, not {type(text).__name__}")
+            raise BadRequestError(f"text must be a string, not {type(text).__name__}")
         known = self._known.get(text)
         if known is None:
             known = self._client.tokenize(text)

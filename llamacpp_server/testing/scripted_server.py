@@ -175,7 +175,7 @@ class ScriptedServer:
         """
         keys = range(self._turns) if self._turns is not None else self._scripts
         if missing := [key for key in keys if not self.used[key]]:
-            raise AssertionError(f"never said: {missing}; said: {dict(self.used)}, in {self.calls} calls")
+            raise AssertionError(f"scripts never used: {missing}; used: {dict(self.used)}, in {self.calls} calls")
 
     def _arrived(self, body: dict[str, Any]) -> tuple[dict[str, Any], Failure | None, str | None]:
         """Record a request: the body to send, how it fails, and why it is refused."""

@@ -104,9 +104,9 @@ def build_scripted(
     """
     scripts = dict(script) if isinstance(script, Mapping) else {"user": script}
     if "user" not in scripts:
-        raise ValueError("several scripts need one with the key 'user', for a prompt that no other key fits")
+        raise ValueError("several scripts need one with the key 'user', for prompts that match no other key")
     if len(scripts) > _HEAD:
-        raise ValueError(f"at most {_HEAD} scripts fit into one model")
+        raise ValueError(f"a model has room for at most {_HEAD} scripts")
     return NextTokens({key: s if isinstance(s, Script) else Script(s) for key, s in scripts.items()}).write(
         path, context_length
     )

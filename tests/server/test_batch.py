@@ -164,7 +164,7 @@ NOT_OURS = ["notes\n", "notes without an end", "one\ntwo", '{"precious": 1}', '{
 def test_an_output_of_something_else_is_not_touched(server: LocalServer, source: Path, output: Path, text: str) -> None:
     write(source, [chat("a")])
     output.write_text(text)
-    why = "not of a batch job" if text in NOT_OURS else "another batch file"
+    why = "not the output of a batch job" if text in NOT_OURS else "another batch file"
     with server.client() as client, pytest.raises(BadRequestError, match=why):
         client.batch_file(source, output)
     assert output.read_text() == text

@@ -292,7 +292,7 @@ def test_a_chat_that_can_not_be(run: Run, thinker: LocalServer) -> None:
     assert code == 1
     assert "does not support reasoning efforts" in err
     code, _, err = run("chat", "--base-url", thinker.base_url, stdin="  \n")
-    assert (code, err) == (2, "error: there is no prompt, neither as arguments nor on stdin\n")
+    assert (code, err) == (2, "error: no prompt: pass it as an argument or on stdin\n")
 
 
 def test_an_interrupt_frees_the_slot(slow_server: LocalServer, idle: Callable[[LocalServer], None]) -> None:
@@ -449,10 +449,10 @@ def test_a_serve_that_can_not_be(run: Run, models_dir: Path, tmp_path: Path) -> 
     assert "random.gguf" in err
     code, _, err = run("serve", models_dir / "random.gguf", "random")
     assert code == 2
-    assert "is no directory to look for random in" in err
+    assert "is not a directory, so it can't contain random" in err
     code, _, err = run("serve")
     assert code == 2
-    assert "name a model" in err
+    assert "pass a model" in err
     code, _, err = run("serve", models_dir / "random.gguf", "--ctx-size", "many")
     assert code == 2
     code, _, err = run("serve", models_dir / "random.gguf", "--backend", "embedded", "--", "--no-ui")

@@ -68,7 +68,7 @@ def test_an_agent_follows_the_script(server: ScriptedServer, llm: ChatLlamaServe
 
 def test_a_rule_that_was_never_spoken_is_named(server: ScriptedServer, llm: ChatLlamaServer) -> None:
     assert llm.invoke("Hi").text == "Hello, Ada!"
-    with pytest.raises(AssertionError, match=r"never said: \['weather', 'tool', 'person'\]"):
+    with pytest.raises(AssertionError, match=r"scripts never used: \['weather', 'tool', 'person'\]"):
         server.assert_used_up()
 
 
@@ -87,7 +87,7 @@ def test_turns_are_said_in_order_and_a_call_too_many_is_refused() -> None:
     with ScriptedServer(turns=["One.", Script(thinks="Hm.", says="Two.")]) as server:
         llm = ChatLlamaServer(base_url=server.base_url)
         assert llm.invoke("a").text == "One."
-        with pytest.raises(AssertionError, match=r"never said: \[1\]"):
+        with pytest.raises(AssertionError, match=r"scripts never used: \[1\]"):
             server.assert_used_up()
         second = llm.invoke("a")
         assert (second.text, second.additional_kwargs["reasoning_content"].strip()) == ("Two.", "Hm.")
@@ -160,4 +160,4 @@ def test_the_plugin_has_the_fixture_and_a_strict_script_fails_the_test(tmp_path:
         [*command, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
     )
     assert "2 passed, 1 error" in run.stdout, run.stdout
-    assert "never said: ['a', 'user']" in run.stdout
+    assert "scripts never used: ['a', 'user']" in run.stdout

@@ -45,11 +45,11 @@ def edited(at: int, message: Any) -> list[Any]:
         (edited(0, {**SYSTEM, "content": SYSTEM["content"] + " Or else."}), "system", "messages[0]", "character 58"),
         (edited(2, assistant("un")), "message", "messages[2]", "assistant's content, character 2: 'uno' is now 'un'"),
         (edited(2, assistant("uno", reasoning_content="hm")), "message", "messages[2]", "reasoning_content"),
-        ([SYSTEM, *TALK[3:], assistant("tre")], "trimmed", "messages[1]", "2 messages are gone from here on"),
-        ([SYSTEM, user("A summary."), *TALK[4:]], "trimmed", "messages[1]", "3 messages are gone"),
+        ([SYSTEM, *TALK[3:], assistant("tre")], "trimmed", "messages[1]", "2 messages were removed from here on"),
+        ([SYSTEM, user("A summary."), *TALK[4:]], "trimmed", "messages[1]", "3 messages were removed"),
         ([SYSTEM, user("So far."), *TALK[1:]], "inserted", "messages[1]", "a message was inserted before it"),
-        (TALK[:3], "trimmed", "messages[3]", "3 messages are gone at the end"),
-        (TALK, "cache", "the server", "the same prompt, its cache was gone"),
+        (TALK[:3], "trimmed", "messages[3]", "3 messages were removed at the end"),
+        (TALK, "cache", "the server", "the same prompt, but no longer cached"),
         ([*TALK, assistant("tre"), user("four")], "cache", "the server", "the same prompt"),
     ],
 )
@@ -86,9 +86,9 @@ A, B, C = tool("a"), tool("b"), tool("c")
     ("now", "kind", "what"),
     [
         ([B, A], "tools_order", "in another order, from 'b' on"),
-        ([A, B, C], "tools", "'c' came"),
-        ([A], "tools", "'b' went"),
-        ([C, B], "tools", "'c' came; 'a' went"),
+        ([A, B, C], "tools", "'c' added"),
+        ([A], "tools", "'b' removed"),
+        ([C, B], "tools", "'c' added; 'a' removed"),
         ([A, tool("b", "It is 12:01.")], "tools", "'b': character"),
     ],
 )
@@ -194,7 +194,7 @@ def test_the_table() -> None:
     assert str(report).splitlines() == [
         "turn  session  prompt  reused  read  again  what changed first",
         "   1  a           100       0   100      0",
-        "   2  a            80       3    77     77  messages[0]: a message is gone from here on",
+        "   2  a            80       3    77     77  messages[0]: a message was removed from here on",
         "177 tokens were read, 77 of them again",
         "turn 2: history trimmed: trim rarely and in large steps, or see n_cache_reuse",
     ]

@@ -55,7 +55,7 @@ def chat(**request: Any) -> Any:
         (lambda client: client.rerank(5, ["a"]), r"query must be a text, not int"),
         (lambda client: client.embed("one text"), r"must be a list, not a single string"),
         (lambda client: client.embed([None]), r"\[0\] must be a text"),
-        (lambda client: client.tokenize(5), r"text must be a text, not int"),
+        (lambda client: client.tokenize(5), r"text must be a string, not int"),
         (lambda client: client.detokenize(["a"]), r"tokens\[0\] must be a number, not str"),
     ],
     ids=range(21),
