@@ -135,7 +135,9 @@ class Journal:
             self._rewrite(lambda wire: wire["error"] is None)
 
     def _stranger(self, number: int) -> BadRequestError:
-        return BadRequestError(f"{self.path}, line {number} is not the output of a batch job", remedy="name another output file")
+        return BadRequestError(
+            f"{self.path}, line {number} is not the output of a batch job", remedy="name another output file"
+        )
 
     def _lines(self) -> Iterator[tuple[int, bytes, Any]]:
         with self.path.open("rb") as file:

@@ -66,7 +66,7 @@ def _head(annotation: str) -> str:
 
 _ANNOTATED: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "None": ((type(None),), ""),
-    "str": ((str,), "a text"),
+    "str": ((str,), "a string"),
     "bool": ((bool,), "true or false"),
     "int": ((Integral,), "a number"),
     "float": ((Real,), "a number"),
@@ -103,7 +103,7 @@ def _check_value(value: object, place: str, wanted: tuple[str, ...]) -> None:
         if isinstance(value, Mapping):
             for key in value:
                 if not isinstance(key, str):
-                    raise wrong(f"a key of {place}", "a text", key)
+                    raise wrong(f"a key of {place}", "a string", key)
             check_depth(value, place)
         if isinstance(value, list | tuple | set | frozenset):
             _check_items(list(value), place, kind.partition("[")[2].removesuffix("]") if _lists(wanted) == 1 else "")
@@ -174,14 +174,14 @@ def _is_text(message: Mapping[str, Any]) -> bool:
 
 def _check_message(message: Mapping[str, Any], place: str) -> None:
     if not isinstance(message.get("role", ""), str):
-        raise wrong(f"{place}.role", "a text", message["role"])
+        raise wrong(f"{place}.role", "a string", message["role"])
     content = message.get("content")
     if isinstance(content, list | tuple):
         _list_of_objects(content, f"{place}.content")
         for at, part in enumerate(content):
             check_text(part.get("type", ""), f"{place}.content[{at}].type")
     elif content is not None and not isinstance(content, str):
-        raise wrong(f"{place}.content", "a text or a list of parts", content)
+        raise wrong(f"{place}.content", "a string or a list of parts", content)
     if (calls := message.get("tool_calls")) is not None:
         _list_of_objects(calls, f"{place}.tool_calls")
         for at, call in enumerate(calls):
@@ -194,12 +194,12 @@ def check_completion(request: CompletionRequest | InfillRequest) -> None:
     if not isinstance(request, InfillRequest):
         check_request(request, CompletionRequest)
         if not isinstance(request.prompt, str | list | tuple):
-            raise wrong("prompt", "a text, a list of texts or a list of tokens", request.prompt)
+            raise wrong("prompt", "a string, a list of strings or a list of tokens", request.prompt)
     else:
         check_request(request, InfillRequest)
         for name in ("prefix", "suffix"):
             if not isinstance(getattr(request, name), str):
-                raise wrong(name, "a text", getattr(request, name))
+                raise wrong(name, "a string", getattr(request, name))
         for number, pair in enumerate(request.extra):
             if not isinstance(pair, tuple | list) or [type(text) for text in pair] != [str, str]:
                 raise wrong(f"extra[{number}]", "a pair of a file's name and its text", pair)
@@ -220,7 +220,7 @@ def check_list(values: Any, what: str, kinds: tuple[type, ...]) -> None:
             raise wrong(f"{what}[{number}]", " or ".join(_KINDS[kind] for kind in kinds), value)
 
 
-_KINDS: Final[Mapping[type, str]] = {str: "a text", int: "a number", Mapping: "an object", list: "a list"}
+_KINDS: Final[Mapping[type, str]] = {str: "a string", int: "a number", Mapping: "an object", list: "a list"}
 
 
 def check_text(value: object, what: str) -> None:
@@ -230,7 +230,7 @@ def check_text(value: object, what: str) -> None:
         BadRequestError: It names `what`.
     """
     if not isinstance(value, str):
-        raise wrong(what, "a text", value)
+        raise wrong(what, "a string", value)
 
 
 def wrong(place: str, wanted: str, got: object) -> BadRequestError:

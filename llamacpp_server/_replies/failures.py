@@ -240,7 +240,7 @@ def _from_status(status: int, headers: Mapping[str, str], words: str, kind: str 
     if kind == "feature_disabled" or status == 501:
         return _build(NotSupportedError, words or "not supported", kind, None)
     if status in (401, 403):
-        remedy = "the server was started with --api-key: pass api_key=..., or set LLAMACPP_API_KEY"
+        remedy = "pass the key that the server was started with (--api-key): api_key=... or LLAMACPP_API_KEY"
         return _build(AuthenticationFailedError, words or "the API key is missing or was rejected", kind, remedy)
     if status == 404:
         remedy = "check base_url, and that this build of llama-server is recent enough"

@@ -91,3 +91,9 @@ def test_a_cause_below_a_cause_is_found():
 def test_the_words_are_kept_and_an_error_without_words_has_its_name():
     assert "the words" in str(translated(httpx.ReadError("the words"), before_reply=False))
     assert "ReadError" in str(translated(httpx.ReadError(""), before_reply=False))
+
+
+def test_a_timeout_on_https_says_that_the_server_may_have_no_tls():
+    timeout = httpx.ConnectTimeout("")
+    assert "use http://" in str(translate(timeout, "https://host/v1", before_reply=True))
+    assert "use http://" not in str(translate(timeout, "http://host/v1", before_reply=True))
