@@ -81,9 +81,8 @@ def _error_of(failed: Exception, url: str | None, *, before_reply: bool) -> Llam
             error: LlamaServerError = _connect_error(failed, url)
         case httpx.ConnectTimeout():
             error = ConnectionFailedError("no connection within connect_timeout", reason="timeout")
-            error.remedy = "check that the host is up and the address is right"
-            if url is not None and url.startswith("https:"):
-                error.remedy += "; if the server has no TLS, use http://"
+            no_tls = "; if the server has no TLS, use http://" if (url or "").startswith("https:") else ""
+            error.remedy = f"check that the host is up and the address is right{no_tls}"
         case httpx.TimeoutException():
             error = too_late(limit="read_timeout")
         case httpx.RemoteProtocolError() if before_reply and "disconnected" not in words:
