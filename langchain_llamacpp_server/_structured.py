@@ -8,7 +8,6 @@ from typing import Any, Final, Literal, cast
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
@@ -26,6 +25,7 @@ from llamacpp_server.integration import (
 )
 
 from ._errors import BadRequestError as LangchainBadRequestError
+from ._tools import wire_tools
 
 Schema = dict[str, Any] | type
 Method = Literal["json_schema", "function_calling", "json_mode", "auto"]
@@ -55,7 +55,7 @@ def json_schema(schema: Schema, strict: bool | None = None) -> dict[str, Any]:
     elif isinstance(schema, dict) and not _is_function(schema):
         inner = {"name": schema.get("title", "answer"), "schema": schema}
     else:
-        function = convert_to_openai_tool(schema)["function"]
+        function = wire_tools([schema])[0]["function"]
         inner = {"name": function["name"], "schema": function["parameters"]}
     if strict:
         inner["schema"] = require_all(inner["schema"])
@@ -134,7 +134,7 @@ class Goal:
         if schema_in_prompt and way != "tool":  # which the model sees
             kwargs["schema_in_prompt"] = self.schema
         if way == "tool":
-            name = convert_to_openai_tool(self.given)["function"]["name"]  # type: ignore[arg-type]  # a TypedDict is a type
+            name = wire_tools([cast(Schema, self.given)])[0]["function"]["name"]
             # That a call is missing is for the chain to say: with `include_raw`, the raw message is wanted as well.
             kwargs |= dict.fromkeys(
                 self.model.given().keys() & set(CONSTRAINTS)

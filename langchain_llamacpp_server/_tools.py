@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.json import parse_partial_json
+from pydantic import PydanticUserError, TypeAdapter
+from typing_extensions import is_typeddict
 
 from llamacpp_server import BadRequestError
-from llamacpp_server.integration import list_of
+from llamacpp_server.integration import list_of, strict_tool
 from llamacpp_server.wire import ToolDict
 
 if TYPE_CHECKING:
@@ -28,6 +31,10 @@ _MARKS: Final = tuple(f"{quote}{_INCOMPLETE}{brace}" for quote in (" ", '"', '\\
 def wire_tools(tools: Sequence[ToolLike], strict: bool | None = None) -> list[ToolDict]:
     """Tools in the server's shape.
 
+    Args:
+        tools: In any of LangChain's forms.
+        strict: True requires every property; passed on.
+
     Raises:
         BadRequestError: For a tool that only another provider's servers have.
     """
@@ -35,25 +42,76 @@ def wire_tools(tools: Sequence[ToolLike], strict: bool | None = None) -> list[To
 
 
 def _wire_tool(tool: ToolLike, strict: bool | None) -> ToolDict:
-    wire = tool
-    own = _own_schema(tool)
-    if not (isinstance(tool, dict) and tool.get("type") == "function" and "function" in tool and strict is None):
-        wire = convert_to_openai_tool(cast(Any, tool), strict=strict)
+    wire: Any = tool
+    if not (isinstance(tool, dict) and tool.get("type") == "function" and "function" in tool):
+        wire = _converted(tool)
     if not (isinstance(wire, dict) and wire.get("type") == "function" and "function" in wire):
         kind = wire.get("type") if isinstance(wire, dict) else type(wire).__name__
         raise BadRequestError(f"llama-server does not support built-in tools of type {kind!r}")
-    if own is not None:
-        wire = {**wire, "function": {**wire["function"], "parameters": own}}
-    return cast(ToolDict, wire)
+    return cast(ToolDict, wire if strict is None else strict_tool(wire, strict))
+
+
+def _converted(tool: Any) -> Any:
+    if is_typeddict(tool):
+        return _of_typed_dict(tool)
+    wire, own = convert_to_openai_tool(tool), _own_schema(tool)
+    return wire if own is None else {**wire, "function": {**wire["function"], "parameters": own}}
 
 
 def _own_schema(tool: Any) -> dict[str, Any] | None:
-    """The schema of a pydantic class with references, which LangChain writes out: a recursive one ends in `{}` then."""
-    schema_of = getattr(tool, "tool_call_schema", tool) if not isinstance(tool, Mapping) else None
-    if not (isinstance(schema_of, type) and hasattr(schema_of, "model_json_schema")):
-        return None
-    schema = schema_of.model_json_schema()
-    return schema if "$defs" in schema else None
+    """The schema of a tool with references, which LangChain writes out: a recursive one ends in `{}` then.
+
+    None where it has no references, or where LangChain leaves them.
+    """
+    if isinstance(tool, Mapping):
+        schema = tool if "title" in tool and "properties" not in tool else {}
+    else:
+        schema = _schema_of(tool)
+    # The function has its name and its description.
+    own = {key: value for key, value in schema.items() if key not in ("title", "description")}
+    return own if "$defs" in own or "definitions" in own else None
+
+
+def _schema_of(tool: Any) -> Mapping[str, Any]:
+    typed = getattr(tool, "tool_call_schema", tool)
+    if isinstance(typed, Mapping):
+        return typed  # of a tool whose `args_schema` is a JSON schema, such as MCP's
+    if not isinstance(typed, type):
+        from langchain_core.tools.base import create_schema_from_function  # dear to import
+
+        typed = create_schema_from_function(
+            getattr(tool, "__name__", ""),
+            tool,
+            filter_args=(),
+            parse_docstring=True,
+            error_on_invalid_docstring=False,
+            include_injected=False,
+        )
+    write = getattr(typed, "model_json_schema", None) or getattr(typed, "schema", None)  # the second is pydantic v1's
+    return cast(Mapping[str, Any], write()) if callable(write) else {}
+
+
+def _of_typed_dict(tool: Any) -> dict[str, Any]:
+    """A TypedDict. LangChain can't describe one that holds itself, nor one that holds a pydantic class.
+
+    Raises:
+        BadRequestError: For a recursive one that pydantic can't describe either.
+    """
+    try:
+        wire = convert_to_openai_tool(tool)
+    except RuntimeError:  # a RecursionError is one
+        wire = {"type": "function", "function": {"name": tool.__name__, "description": inspect.getdoc(tool) or ""}}
+    function = wire["function"]
+    try:
+        own = TypeAdapter(tool).json_schema()
+    except PydanticUserError as error:
+        if "parameters" in function:
+            return wire
+        raise BadRequestError(f"{tool.__name__}: {error.message}") from error
+    if "parameters" in function:
+        return wire  # which has the descriptions and defaults of `Annotated`
+    own = {key: value for key, value in own.items() if key not in ("title", "description")}
+    return {**wire, "function": {**function, "parameters": own}}
 
 
 def marks(calls: Mapping[int, str]) -> list[ToolCallChunk]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .regex import server_pattern as server_pattern
     from .simplify import plain_tools as plain_tools
     from .strict import require_all as require_all
+    from .strict import strict_tool as strict_tool
     from .to_gbnf import schema_grammar as schema_grammar
     from .validate import SchemaError as SchemaError
     from .validate import known_names as known_names
@@ -38,7 +39,7 @@ __getattr__, __dir__ = lazy(
         "grammars": ("choices_grammar", "regex_grammar"),
         "regex": ("server_pattern",),
         "simplify": ("plain_tools",),
-        "strict": ("require_all",),
+        "strict": ("require_all", "strict_tool"),
         "to_gbnf": ("schema_grammar",),
         "validate": ("SchemaError", "known_names", "validation_errors"),
     },

@@ -18,6 +18,14 @@ def require_all(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {**strict, "required": list(properties)} if isinstance(properties, Mapping) and properties else strict
 
 
+def strict_tool(tool: Mapping[str, Any], strict: bool) -> dict[str, Any]:
+    """A tool that says whether it is strict; where it is, with every property of its arguments required."""
+    function = dict(tool["function"]) | {"strict": strict}
+    if strict and isinstance(function.get("parameters"), Mapping):
+        function["parameters"] = require_all(function["parameters"])
+    return {**tool, "function": function}
+
+
 def _inner(key: str, value: Any) -> Any:
     if key in _NAMED and isinstance(value, Mapping):
         return {name: _schema(inner) for name, inner in value.items()}

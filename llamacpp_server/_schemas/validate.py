@@ -1,7 +1,7 @@
 """Whether a value fits a JSON schema: what our side makes sure of, whatever the server did.
 
-Not all of JSON Schema: the keywords that pydantic and the builders of tools write. Others are passed over, and a
-`oneOf` is read as an `anyOf`: builders write it for any union, and no grammar keeps a value from fitting two of them.
+Not all of JSON Schema: what is missing is `format`, `contentSchema`, the `unevaluated` keywords and references by
+`$anchor` or `$dynamicRef`. Those are passed over.
 """
 
 from __future__ import annotations
@@ -48,20 +48,43 @@ def validation_errors(schema: Any, value: Any) -> list[SchemaError]:
     return list(check.node(check.root, value, "", 0))
 
 
-def known_names(schema: Any) -> frozenset[str]:
-    """The properties that an object of a schema is made of; none where it may have any."""
-    seen = 0
-    while isinstance(schema, Mapping) and isinstance(schema.get("$ref"), str) and seen < _MOST_DEPTH:
-        schema, seen = {"$defs": schema.get("$defs"), **_mapping(resolve(schema, schema["$ref"]))}, seen + 1
-    names = _mapping(schema.get("properties")) if isinstance(schema, Mapping) else {}
-    if not names or schema.get("patternProperties") or schema.get("additionalProperties") not in (None, False):
-        return frozenset()
-    return frozenset(names)
+def known_names(schema: Any, *, closed: bool = True) -> frozenset[str]:
+    """The properties that an object of a schema is made of; with `closed`, none where it may have others."""
+    return _names(schema, schema, closed, 0) or frozenset()
+
+
+def _names(root: Any, schema: Any, closed: bool, depth: int) -> frozenset[str] | None:
+    """As `known_names`; None where any object fits."""
+    if not isinstance(schema, Mapping) or depth > _MOST_DEPTH:
+        return None
+    if isinstance(schema.get("$ref"), str):
+        return _names(root, resolve(root, schema["$ref"]), closed, depth + 1)
+    others = schema.get("patternProperties") or schema.get("additionalProperties") not in (None, False)
+    if closed and others:
+        return None
+    names = frozenset(_mapping(schema.get("properties")))
+    for part in schema.get("allOf") or ():
+        names |= _names(root, part, closed, depth + 1) or frozenset()
+    for part in (*(schema.get("anyOf") or ()), *(schema.get("oneOf") or ())):
+        if not _may_be_object(part):
+            continue
+        if (found := _names(root, part, closed, depth + 1)) is None:
+            return names or None
+        names |= found
+    return names or None
+
+
+def _may_be_object(schema: Any) -> bool:
+    kinds = schema.get("type") if isinstance(schema, Mapping) else None
+    return kinds is None or "object" in ([kinds] if isinstance(kinds, str) else kinds)
 
 
 class _Check:
     def __init__(self, root: Any) -> None:
         self.root = with_absolute_references(root)
+        # What was found for a part of the schema at a place. Alternatives that share definitions would be checked once
+        # for each way to them otherwise, which doubles with each level. A place that is being checked has no errors.
+        self._found: dict[tuple[int, int, str], list[SchemaError]] = {}
 
     def node(self, schema: Any, value: Any, path: str, depth: int) -> Iterator[SchemaError]:
         if schema is False:
@@ -71,6 +94,7 @@ class _Check:
         if isinstance(schema.get("$ref"), str):
             yield from self.node(resolve(self.root, schema["$ref"]), value, path, depth + 1)
         yield from self.unions(schema, value, path, depth)
+        yield from self.conditions(schema, value, path, depth)
         yield from _plain(schema, value, path)
         if isinstance(value, dict):
             yield from self.members(schema, value, path, depth)
@@ -78,19 +102,47 @@ class _Check:
             yield from self.entries(schema, value, path, depth)
 
     def fits(self, schema: Any, value: Any, path: str, depth: int) -> bool:
-        return next(self.node(schema, value, path, depth + 1), None) is None
+        return not self.found(schema, value, path, depth)
+
+    def found(self, schema: Any, value: Any, path: str, depth: int) -> list[SchemaError]:
+        key = (id(schema), id(value), path)
+        if key not in self._found:
+            self._found[key] = []
+            self._found[key] = list(dict.fromkeys(self.node(schema, value, path, depth + 1)))
+        return self._found[key]
 
     def unions(self, schema: Mapping[str, Any], value: Any, path: str, depth: int) -> Iterator[SchemaError]:
         for part in schema.get("allOf") or ():
-            yield from self.node(part, value, path, depth + 1)
+            yield from self.found(part, value, path, depth)
         for keyword in ("anyOf", "oneOf"):
             alternatives = schema.get(keyword)
-            if not alternatives or any(self.fits(one, value, path, depth) for one in alternatives):
+            if not alternatives or (value is None and schema.get("nullable")):
                 continue
-            if value is None and schema.get("nullable"):
-                continue
-            nearest = min((list(self.node(one, value, path, depth + 1)) for one in alternatives), key=len)
-            yield SchemaError(path, keyword, f"matches none of the alternatives ({nearest[0]})")
+            found = [self.found(one, value, path, depth) for one in alternatives]
+            if all(found):
+                yield SchemaError(path, keyword, f"matches none of the alternatives ({min(found, key=len)[0]})")
+            elif keyword == "oneOf" and len(fitting := [at for at, wrong in enumerate(found) if not wrong]) > 1:
+                yield SchemaError(path, keyword, f"matches more than one alternative (numbers {_listed(fitting)})")
+
+    def conditions(self, schema: Mapping[str, Any], value: Any, path: str, depth: int) -> Iterator[SchemaError]:
+        """What holds depending on what else does."""
+        if "not" in schema and self.fits(schema["not"], value, path, depth):
+            yield SchemaError(path, "not", f"{_shown(value)} is excluded")
+        if "if" in schema:
+            branch = "then" if self.fits(schema["if"], value, path, depth) else "else"
+            yield from self.node(schema.get(branch), value, path, depth + 1)
+        if not isinstance(value, dict):
+            return
+        for keyword in ("dependentRequired", "dependentSchemas", "dependencies"):
+            for name, then in _mapping(schema.get(keyword)).items():
+                if name not in value:
+                    continue
+                if not isinstance(then, list):
+                    yield from self.node(then, value, path, depth + 1)
+                    continue
+                for other in then:
+                    if other not in value:
+                        yield SchemaError(path, keyword, f"{other!r} is missing, which {name!r} requires")
 
     def members(self, schema: Mapping[str, Any], value: dict[str, Any], path: str, depth: int) -> Iterator[SchemaError]:
         known, patterns = _mapping(schema.get("properties")), _mapping(schema.get("patternProperties"))
@@ -117,9 +169,20 @@ class _Check:
             first, items = items, schema.get("additionalItems")
         if schema.get("uniqueItems") is True and len(set(map(_key, value))) < len(value):
             yield SchemaError(path, "uniqueItems", "two items are equal")
+        yield from self.contained(schema, value, path, depth)
         for index, entry in enumerate(value):
             own = first[index] if index < len(first) else items
             yield from self.node(own, entry, f"{path}[{index}]", depth + 1)
+
+    def contained(self, schema: Mapping[str, Any], value: list[Any], path: str, depth: int) -> Iterator[SchemaError]:
+        if "contains" not in schema:
+            return
+        least, most = schema.get("minContains", 1), schema.get("maxContains")
+        found = sum(self.fits(schema["contains"], entry, path, depth) for entry in value)
+        if _number(least) is not None and found < least:
+            yield SchemaError(path, "contains", f"{found} of its items match `contains`, at least {least} must")
+        if _number(most) is not None and found > most:
+            yield SchemaError(path, "maxContains", f"{found} of its items match `contains`, at most {most} may")
 
 
 def _plain(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[SchemaError]:
@@ -153,6 +216,10 @@ def _matches(pattern: str, value: str) -> bool:
         return re.search(pattern, value) is not None
     except re.error:
         return True  # another dialect than Python's
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(str(number + 1) for number in numbers[:5])
 
 
 def _mapping(given: Any) -> Mapping[str, Any]:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         says_thinking,
         schema_grammar,
         schema_of,
+        strict_tool,
         with_schema,
     )
     from .thinking import Thinking, thinking_params
@@ -112,6 +113,7 @@ __all__ = [
     "schema_of",
     "shortened",
     "stop_texts",
+    "strict_tool",
     "thinking_params",
     "warn_once",
     "with_schema",
@@ -161,6 +163,7 @@ __getattr__, __dir__ = lazy(
             "says_thinking",
             "schema_grammar",
             "schema_of",
+            "strict_tool",
             "with_schema",
         ),
         "thinking": ("Thinking", "thinking_params"),

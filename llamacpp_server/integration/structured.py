@@ -25,6 +25,7 @@ from .._schemas import (
     require_all,
     says_thinking,
     schema_grammar,
+    strict_tool,
     validation_errors,
 )
 from ..chat import ChatChoice, Repair
@@ -57,6 +58,7 @@ __all__ = [
     "says_thinking",
     "schema_grammar",
     "schema_of",
+    "strict_tool",
     "with_schema",
 ]
 
@@ -69,6 +71,7 @@ LADDER: Final[tuple[Way, ...]] = ("json_schema", "grammar", "tool")
 # What a grammar made of the schema would have prevented, on any build.
 _HELD: Final = frozenset({"type", "required", "enum", "const"})
 _MOST_STARTS: Final = 200
+_REQUIRE: Final = "make a field required, or use strict=True, which requires all of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +202,15 @@ class PartialReader(Generic[T]):
         return bool(self._last == found)
 
 
-class UnknownKeysError(ValueError):
-    """An object that shares no key with the one that was asked for."""
+class DefaultsOnlyError(ValueError):
+    """An object that shares no key with the one that was asked for, or has none."""
 
     def __init__(self, value: Mapping[str, Any], known: Collection[str]) -> None:
         given, wanted = (", ".join(map(repr, sorted(names)[:10])) for names in (value, known))
-        super().__init__(f"none of its keys ({given}) are in the schema ({wanted})")
+        if value:
+            super().__init__(f"none of its keys ({given}) are in the schema ({wanted})")
+        else:
+            super().__init__(f"it is empty, so all of its fields ({wanted}) would be defaults")
 
 
 class SchemaMismatchError(ValueError):
@@ -323,10 +329,11 @@ class Attempts(Generic[T]):
         return json.dumps(inner, ensure_ascii=False), place or "from under the schema's own name"
 
     def _refuse_defaults_only(self, text: str) -> None:
-        """Refuses an object of other keys: a class whose fields all have defaults would take it as valid."""
-        known, value = known_names(self._schema), _object_of(text)
-        if known and value and not known & value.keys():
-            raise UnknownKeysError(value, known)
+        """Refuses an object of other keys or none, which a class whose fields all have defaults would accept."""
+        value = _object_of(text)
+        known = known_names(self._schema, closed=bool(value))
+        if known and value is not None and not known & value.keys():
+            raise DefaultsOnlyError(value, known)
 
     def _json_of(self, choice: ChatChoice, *, complete: bool) -> tuple[str | None, str | None]:
         """The JSON of an answer, and where it stood if that is not its place."""
@@ -368,9 +375,9 @@ class Attempts(Generic[T]):
             return UnfitAnswerError(f"{what}: {words}; got {said[:500]!r}", reason="not_held", text=said)
         held = self._was_held(text)
         words = ("" if held else "the server did not enforce the schema: ") + _words_of(problem)
-        return UnfitAnswerError(
-            f"{what}: {words}; got {text[:500]!r}", reason="invalid" if held else "not_held", text=text
-        )
+        reason: Literal["invalid", "not_held"] = "invalid" if held else "not_held"
+        about = _REQUIRE if isinstance(problem, DefaultsOnlyError) else None
+        return UnfitAnswerError(f"{what}: {words}; got {text[:500]!r}", reason=reason, remedy=about, text=text)
 
     def _was_held(self, text: str) -> bool:
         """Whether JSON fits its schema as far as any grammar sees to."""

@@ -179,16 +179,49 @@ def loose(schema=LOOSE, **options):
     return Attempts("Person", ("json_schema",), json_checker(schema), schema=schema, **options)
 
 
+OPTIONAL = {"type": "object", "properties": {"age": {"type": "integer", "default": 1}, "name": {"default": "x"}}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        OPTIONAL,
+        {**OPTIONAL, "additionalProperties": True},
+        {"$defs": {"P": OPTIONAL}, "$ref": "#/$defs/P"},
+        {"$defs": {"P": OPTIONAL}, "anyOf": [{"$ref": "#/$defs/P"}, {"type": "null"}]},
+        {"allOf": [OPTIONAL, {"type": "object"}]},
+    ],
+)
+@pytest.mark.parametrize("way", ["json_schema", "tool"])
+def test_an_empty_object_is_not_an_object_made_of_defaults(schema, way):
+    def empty():
+        asked.answered(said("{}") if way != "tool" else ChatChoice("", "", (ToolCall("1", "P", " {} "),), "tool_calls"))
+
+    asked = Attempts("P", [way], json_checker(schema), schema=schema)
+    empty()
+    assert not asked.done
+    assert "it is empty, so all of its fields ('age', 'name') would be defaults" in asked.ask.correction[1]
+    with pytest.raises(UnfitAnswerError, match="would be defaults") as caught:
+        empty()
+    assert "strict=True" in caught.value.remedy
+
+
+@pytest.mark.parametrize("schema", [{"type": "object"}, {}, {"anyOf": [{"type": "object"}, {"type": "null"}]}])
+def test_an_empty_object_is_an_answer_where_no_property_is_known(schema):
+    asked = Attempts("P", ["json_schema"], json_checker(schema), schema=schema)
+    asked.answered(said("{}"))
+    assert asked.value == {}
+
+
 def test_an_answer_of_other_keys_is_not_an_object_made_of_defaults():
     asked = loose(repair_rounds=0)
     with pytest.raises(
         UnfitAnswerError, match=r"none of its keys \('alter', 'vorname'\) are in the schema \('age', 'name'\)"
     ):
         asked.answered(said('{"vorname": "Ann", "alter": 7}'))
-    for fits in ('{"age": 7, "other": 1}', "{}"):
-        asked = loose(repair_rounds=0)
-        asked.answered(said(fits))
-        assert asked.done
+    asked = loose(repair_rounds=0)
+    asked.answered(said('{"age": 7, "other": 1}'))
+    assert asked.done
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llamacpp_server._schemas import (
     validation_errors,
@@ -93,6 +95,23 @@ KEYWORDS = [
     ({"const": [True]}, [[1], [True]]),
     ({"$defs": {"a b": {"type": "integer"}}, "$ref": "#/$defs/a%20b"}, [1, "x"]),
     ({"uniqueItems": False}, [[1, 1]]),
+    ({"oneOf": [{"type": "integer"}, {"minimum": 3}]}, [1, 3, 3.5, 2.5, "x"]),
+    ({"oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, [{"a": 1}, {"b": 1}, {"a": 1, "b": 2}, {}]),
+    ({"not": {"type": "string"}}, ["x", 1]),
+    ({"not": {}}, [1]),
+    (
+        {"if": {"properties": {"kind": {"const": "a"}}, "required": ["kind"]}, "then": {"required": ["x"]},
+         "else": {"required": ["y"]}},
+        [{"kind": "a"}, {"kind": "a", "x": 1}, {"kind": "b"}, {"y": 1}, 3],
+    ),
+    ({"then": False, "else": False}, [1]),
+    ({"dependentRequired": {"card": ["address"]}}, [{"card": 1}, {"card": 1, "address": 2}, {"address": 2}, {}, []]),
+    ({"dependentSchemas": {"a": {"required": ["b"]}}}, [{"a": 1}, {"a": 1, "b": 2}, {}]),
+    ({"contains": {"type": "integer"}}, [[], ["x"], ["x", 1], {}]),
+    ({"contains": {"const": 1}, "minContains": 2, "maxContains": 3}, [[1], [1, 1], [1, 1, 1, 1], [2, 1, 1]]),
+    ({"contains": {"const": 1}, "minContains": 0}, [[], [2]]),
+    ({"prefixItems": [{"type": "integer"}]}, [[1, "x"], ["x"], []]),
+    ({"prefixItems": [{"type": "integer"}], "items": False}, [[1], [1, 2]]),
 ]  # fmt: skip
 
 
@@ -101,6 +120,49 @@ def test_each_keyword_means_what_it_means_to_a_complete_check(schema, values):
     complete = jsonschema.Draft202012Validator(schema)
     wrong = [value for value in values if (validation_errors(schema, value) == []) is not complete.is_valid(value)]
     assert wrong == []
+
+
+VALUES = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-2, 3), st.sampled_from([0.5, 1.0, 2.5]), st.text("ab", max_size=2)
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from("abc"), inner, max_size=3)),
+    max_leaves=5,
+)
+LEAVES = st.booleans() | st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["object", "array", "string", "integer", "number", "null", ["string", "null"]]),
+        "const": VALUES,
+        "enum": st.lists(VALUES, min_size=1, max_size=3),
+        "minimum": st.integers(-1, 2),
+        "minItems": st.integers(0, 2),
+    },
+)
+
+
+def compound(inner):
+    listed, named = st.lists(inner, min_size=1, max_size=3), st.dictionaries(st.sampled_from("abc"), inner, max_size=2)
+    names = st.lists(st.sampled_from("abc"), unique=True, max_size=2)
+    single = ("not", "if", "then", "else", "contains", "items", "additionalProperties", "propertyNames")
+    optional = dict.fromkeys(single, inner) | dict.fromkeys(["anyOf", "oneOf", "allOf", "prefixItems"], listed)
+    optional |= dict.fromkeys(["properties", "dependentSchemas"], named) | {"required": names}
+    optional |= {"dependentRequired": st.dictionaries(st.sampled_from("abc"), names, max_size=2)}
+    return st.fixed_dictionaries(
+        {}, optional=optional | dict.fromkeys(["minContains", "maxContains"], st.integers(0, 2))
+    )
+
+
+@given(st.recursive(LEAVES, compound, max_leaves=6), VALUES)
+def test_any_schema_means_what_it_means_to_a_complete_check(schema, value):
+    assert (validation_errors(schema, value) == []) is jsonschema.Draft202012Validator(schema).is_valid(value)
+
+
+@pytest.mark.parametrize("keyword", ["oneOf", "anyOf", "allOf"])
+def test_alternatives_that_share_definitions_are_checked_once(keyword):
+    steps = {f"d{at}": {keyword: [{"$ref": f"#/$defs/d{at + 1}"}] * 2} for at in range(40)}
+    errors = validation_errors({"$defs": {**steps, "d40": {"type": "string"}}, "$ref": "#/$defs/d0"}, 1)
+    assert 1 <= len(errors) <= 2
 
 
 def test_a_decimal_multiple_is_exact():
