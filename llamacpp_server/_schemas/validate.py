@@ -179,9 +179,9 @@ class _Check:
             return
         least, most = schema.get("minContains", 1), schema.get("maxContains")
         found = sum(self.fits(schema["contains"], entry, path, depth) for entry in value)
-        if _number(least) is not None and found < least:
+        if least is not None and _number(least) is not None and found < least:
             yield SchemaError(path, "contains", f"{found} of its items match `contains`, at least {least} must")
-        if _number(most) is not None and found > most:
+        if most is not None and _number(most) is not None and found > most:
             yield SchemaError(path, "maxContains", f"{found} of its items match `contains`, at most {most} may")
 
 
