@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from .decision_fields import DecisionFields
     from .fields import ConnectionFields, MediaFields, on_event_loop
-    from .server_tools import named_tools
+    from .server_tools import named_tools, strict_tool
     from .steps import StreamedAnswer, aread_answer, arun_steps, read_answer, run_steps
     from .structured import (
         CONSTRAINTS,
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
         says_thinking,
         schema_grammar,
         schema_of,
-        strict_tool,
         with_schema,
     )
     from .thinking import Thinking, thinking_params
@@ -146,7 +145,7 @@ __getattr__, __dir__ = lazy(
         ),
         "decision_fields": ("DecisionFields",),
         "fields": ("ConnectionFields", "MediaFields", "on_event_loop"),
-        "server_tools": ("named_tools",),
+        "server_tools": ("named_tools", "strict_tool"),
         "steps": ("StreamedAnswer", "aread_answer", "arun_steps", "read_answer", "run_steps"),
         "structured": (
             "CONSTRAINTS",
@@ -163,7 +162,6 @@ __getattr__, __dir__ = lazy(
             "says_thinking",
             "schema_grammar",
             "schema_of",
-            "strict_tool",
             "with_schema",
         ),
         "thinking": ("Thinking", "thinking_params"),

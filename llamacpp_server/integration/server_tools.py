@@ -1,17 +1,18 @@
-"""The tools of a server that a program names, for the adapters."""
+"""Tools, for the adapters: those of a server that a program names, and strict ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .._schemas import strict_tool
 from ..errors import BadRequestError
 
 if TYPE_CHECKING:
     from ..client import LlamaServerClient
     from ..server_tools import ServerTool
 
-__all__ = ["named_tools"]
+__all__ = ["named_tools", "strict_tool"]
 
 
 def named_tools(client: LlamaServerClient, names: Sequence[str]) -> list[ServerTool]:

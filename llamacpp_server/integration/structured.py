@@ -25,7 +25,6 @@ from .._schemas import (
     require_all,
     says_thinking,
     schema_grammar,
-    strict_tool,
     validation_errors,
 )
 from ..chat import ChatChoice, Repair
@@ -58,7 +57,6 @@ __all__ = [
     "says_thinking",
     "schema_grammar",
     "schema_of",
-    "strict_tool",
     "with_schema",
 ]
 
