@@ -12,7 +12,6 @@ from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.json import parse_partial_json
 from pydantic import PydanticUserError, TypeAdapter
-from typing_extensions import is_typeddict
 
 from llamacpp_server import BadRequestError
 from llamacpp_server.integration import list_of, strict_tool
@@ -52,7 +51,7 @@ def _wire_tool(tool: ToolLike, strict: bool | None) -> ToolDict:
 
 
 def _converted(tool: Any) -> Any:
-    if is_typeddict(tool):
+    if _is_typed_dict(tool):
         return _of_typed_dict(tool)
     wire, own = convert_to_openai_tool(tool), _own_schema(tool)
     return wire if own is None else {**wire, "function": {**wire["function"], "parameters": own}}
@@ -89,6 +88,11 @@ def _schema_of(tool: Any) -> Mapping[str, Any]:
         )
     write = getattr(typed, "model_json_schema", None) or getattr(typed, "schema", None)  # the second is pydantic v1's
     return cast(Mapping[str, Any], write()) if callable(write) else {}
+
+
+def _is_typed_dict(tool: Any) -> bool:
+    """Also of `typing_extensions`, which `typing.is_typeddict` does not know before Python 3.12."""
+    return isinstance(tool, type) and issubclass(tool, dict) and hasattr(tool, "__total__")
 
 
 def _of_typed_dict(tool: Any) -> dict[str, Any]:
