@@ -35,6 +35,7 @@ class CompletionCall:
         suffix: Text behind the gap to fill; None continues the prompt.
         input_extra: Other files for filling a gap, as (file name, text).
         settings: Fields of `ServerSettings` that differ for this call.
+        loop_limit: As in `CompletionRequest`.
     """
 
     params: Mapping[str, Any]
@@ -43,6 +44,7 @@ class CompletionCall:
     suffix: str | None
     input_extra: Sequence[tuple[str, str]]
     settings: Mapping[str, Any]
+    loop_limit: int | None
 
     @property
     def answers(self) -> int:
@@ -56,6 +58,7 @@ class CompletionCall:
             model=self.model,
             params=self.params,
             extra_body=self.extra_body,
+            loop_limit=self.loop_limit,
         )
 
     def infill(self, prompt: str) -> InfillRequest:
@@ -67,6 +70,7 @@ class CompletionCall:
             model=self.model,
             params=self.params,
             extra_body=self.extra_body,
+            loop_limit=self.loop_limit,
         )
 
 
@@ -77,6 +81,7 @@ def read_call(
     model: str | None,
     extra_body: Mapping[str, Any],
     suffix: str | None,
+    loop_limit: int | None,
 ) -> CompletionCall:
     """A call's arguments over the model's own.
 
@@ -87,6 +92,7 @@ def read_call(
         model: The model's name.
         extra_body: The model's further fields.
         suffix: The model's suffix.
+        loop_limit: The model's.
     """
     given = LLM_CALLS.call(kwargs)
     given.pop("stream", None)
@@ -98,6 +104,7 @@ def read_call(
         suffix=given.pop("suffix", suffix),
         input_extra=given.pop("input_extra", None) or (),
         settings=call_settings(given),
+        loop_limit=given.pop("loop_limit", loop_limit),
         params=merged_params(params, given),
     )
 

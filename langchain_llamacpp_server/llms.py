@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
 from llamacpp_server import SamplingFields
+from llamacpp_server.chat import LOOP_LIMIT
 from llamacpp_server.settings import redact_url
 
 from ._argument_names import LLMNames
@@ -54,6 +55,8 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
     """Whether `invoke` reports tokens to callbacks."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Sent as it is, over everything else."""
+    loop_limit: int | None = Field(default=LOOP_LIMIT, ge=64)
+    """Tokens of one unit over and over that stop constrained output without `max_tokens`; None: no limit."""
 
     @model_validator(mode="before")
     @classmethod
@@ -185,7 +188,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
             yield converter.last()
 
     def _read(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> CompletionCall:
-        return read_call(stop, kwargs, self.given(), self.model, self.extra_body, self.suffix)
+        return read_call(stop, kwargs, self.given(), self.model, self.extra_body, self.suffix, self.loop_limit)
 
     # -- what LangChain asks about a model
 

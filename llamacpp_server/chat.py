@@ -91,8 +91,8 @@ class ChatRequest:
         missing_call_is_error: Whether a demanded call that did not come is a `MissingToolCallError` in the end.
         parse_text_calls: Whether a call of one of `tools` that the server left in the text is taken as a call. It is
             reported as a repair either way. Text from what may be its mark on is held back until the end then.
-        loop_limit: Tokens of one unit over and over after which an answer under a schema or grammar is stopped, where
-            the request has no `max_tokens`; None sets no limit.
+        loop_limit: Tokens of one unit over and over after which an answer under a schema or grammar, or a call's
+            arguments, are stopped, where the request has no `max_tokens`; None sets no limit.
     """
 
     messages: Sequence[MessageDict]
@@ -126,12 +126,14 @@ class CompletionRequest:
         model: As in `ChatRequest`.
         params: Request fields of `SamplingFields`, by name.
         extra_body: Fields sent as they are, last, over everything else.
+        loop_limit: As in `ChatRequest`.
     """
 
     prompt: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
     model: str | None = None
     params: Mapping[str, object] = field(default_factory=dict)
     extra_body: Mapping[str, object] = field(default_factory=dict)
+    loop_limit: int | None = LOOP_LIMIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +148,7 @@ class InfillRequest:
         model: As in `ChatRequest`.
         params: Request fields of `SamplingFields`, by name.
         extra_body: Fields sent as they are, last, over everything else.
+        loop_limit: As in `ChatRequest`.
     """
 
     prefix: str
@@ -155,6 +158,7 @@ class InfillRequest:
     model: str | None = None
     params: Mapping[str, object] = field(default_factory=dict)
     extra_body: Mapping[str, object] = field(default_factory=dict)
+    loop_limit: int | None = LOOP_LIMIT
 
 
 @dataclass(frozen=True, slots=True)

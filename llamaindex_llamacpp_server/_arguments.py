@@ -44,7 +44,6 @@ LLM: Final = (
             "audio_config": "llama-server returns text only",
             "prompt_key": "there is only one prompt format",
             "should_use_structured_outputs": "structured output is always constrained to its schema where possible",
-            "strict": "every call is constrained to its tool's schema",
             "tokenizer": "tokens are counted by the server; `model.tokenizer` is its tokenizer",
         },
     )
@@ -105,8 +104,6 @@ if TYPE_CHECKING:
         """Accepted; there is only one prompt format."""
         should_use_structured_outputs: InitVar[Any] = None
         """Accepted; structured output is always constrained to its schema where possible."""
-        strict: InitVar[Any] = None
-        """Accepted; every call is constrained to its tool's schema."""
 
     class EmbeddingNames(ConnectionNames):
         """What OpenAILikeEmbedding and OllamaEmbedding take besides."""

@@ -29,6 +29,7 @@ from llamacpp_server.integration import (
     attempts_of,
     object_steps,
     read_answer,
+    require_all,
     run_steps,
     schema_grammar,
 )
@@ -70,7 +71,7 @@ def predicted(
     messages, attempts = _begun(llm, output_cls, prompt, llm_kwargs, prompt_args)
 
     def ask(step: Ask) -> ChatResponse:
-        return llm.chat(_asked(messages, step), **_held(output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
+        return llm.chat(_asked(messages, step), **_held(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
     run_steps(_object_steps(output_cls, attempts), ask)
     return _ended(attempts.value)
@@ -88,7 +89,7 @@ async def apredicted(
     messages, attempts = _begun(llm, output_cls, prompt, llm_kwargs, prompt_args)
 
     async def ask(step: Ask) -> ChatResponse:
-        return await llm.achat(_asked(messages, step), **_held(output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
+        return await llm.achat(_asked(messages, step), **_held(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
     await arun_steps(_object_steps(output_cls, attempts), ask)
     return _ended(attempts.value)
@@ -105,7 +106,7 @@ def partials(
     messages = llm._get_messages(prompt, **prompt_args)
 
     def ask(step: Ask) -> Generator[ChatResponse, None, None]:
-        return llm.stream_chat(messages, **_held(output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
+        return llm.stream_chat(messages, **_held(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
     return read_answer(_StreamedObject(output_cls, _attempts(llm, output_cls, llm_kwargs, 0)), ask)
 
@@ -122,7 +123,7 @@ async def apartials(
     messages = llm._get_messages(prompt, **prompt_args)
 
     async def ask(step: Ask) -> AsyncGenerator[ChatResponse, None]:
-        return await llm.astream_chat(messages, **_held(output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
+        return await llm.astream_chat(messages, **_held(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
     return aread_answer(_StreamedObject(output_cls, _attempts(llm, output_cls, llm_kwargs, 0)), ask)
 
@@ -150,7 +151,7 @@ def _attempts(
         LADDER if llm.metadata.is_function_calling_model else LADDER[:-1],
         output_cls.model_validate_json,
         call=llm_kwargs or {},
-        schema=output_cls.model_json_schema(),
+        schema=_schema_of(llm, output_cls, llm_kwargs),
         repair_rounds=repair_rounds,
         schema_in_prompt=llm.schema_in_prompt,
     )
@@ -184,13 +185,22 @@ def _uses_functions(llm: LlamaServer) -> bool:
     return llm.pydantic_program_mode == PydanticProgramMode.FUNCTION
 
 
-def _held(output_cls: type[BaseModel], ask: Ask, llm_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+def _schema_of(
+    llm: LlamaServer, output_cls: type[BaseModel], llm_kwargs: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    schema = output_cls.model_json_schema()
+    return require_all(schema) if (llm_kwargs or {}).get("strict", llm.strict) else schema
+
+
+def _held(
+    llm: LlamaServer, output_cls: type[BaseModel], ask: Ask, llm_kwargs: Mapping[str, Any] | None
+) -> dict[str, Any]:
     """The caller's keyword arguments, and the schema in place of any other constraint."""
     given = {name: value for name, value in (llm_kwargs or {}).items() if name not in _OF_PROGRAMS}
     given |= dict.fromkeys(CONSTRAINTS)
     if ask.thinking is not None:
         given["thinking"] = ask.thinking
-    schema, name = output_cls.model_json_schema(), output_cls.__name__
+    schema, name = _schema_of(llm, output_cls, llm_kwargs), output_cls.__name__
     if ask.schema_in_prompt and ask.way != "tool":  # which the model sees
         given["schema_in_prompt"] = schema
     if ask.way == "grammar":

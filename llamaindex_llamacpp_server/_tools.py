@@ -11,7 +11,7 @@ from llama_index.core.tools.types import BaseTool
 from pydantic_core import from_json
 
 from llamacpp_server import BadRequestError, ToolCall
-from llamacpp_server.integration import list_of
+from llamacpp_server.integration import list_of, strict_tool
 from llamacpp_server.wire import ToolDict
 
 from ._errors import UnusableReplyError, why_it_ended
@@ -28,15 +28,21 @@ __all__ = [
 INVALID_ARGUMENTS: Final = ("invalid_json_arguments", "parse_error")
 
 
-def tool_dict(tool: BaseTool | Mapping[str, Any]) -> ToolDict:
-    """A tool as the server takes it. The name stays as it is: `tool_by_name` lookups of the core use that one."""
+def tool_dict(tool: BaseTool | Mapping[str, Any], *, strict: bool = False) -> ToolDict:
+    """A tool as the server takes it. The name stays as it is: `tool_by_name` lookups of the core use that one.
+
+    Args:
+        tool: In either form.
+        strict: Require every property of its arguments.
+    """
     if isinstance(tool, Mapping):
-        return cast(ToolDict, tool)
-    if not isinstance(tool, BaseTool):
+        wire = dict(tool)
+    elif isinstance(tool, BaseTool):
+        wire = tool.metadata.to_openai_tool(skip_length_check=True)
+        wire["function"]["name"] = tool.metadata.get_name()
+    else:
         raise BadRequestError(f"a tool must be a BaseTool or an object, not {type(tool).__name__}")
-    converted = tool.metadata.to_openai_tool(skip_length_check=True)
-    converted["function"]["name"] = tool.metadata.get_name()
-    return cast(ToolDict, converted)
+    return cast(ToolDict, strict_tool(wire, strict) if strict and isinstance(wire.get("function"), Mapping) else wire)
 
 
 def with_user_message(

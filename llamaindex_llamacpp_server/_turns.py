@@ -36,6 +36,8 @@ class Defaults:
         replay_thinking: Send earlier thinking back.
         thinking: The switch for thinking.
         request_fields: Further fields of a `ChatRequest`.
+        loop_limit: As in `CompletionRequest`.
+        strict: Require every property of each tool's arguments.
     """
 
     params: Mapping[str, Any]
@@ -43,6 +45,8 @@ class Defaults:
     replay_thinking: bool
     thinking: Thinking | None
     request_fields: Mapping[str, Any] = field(default_factory=dict)
+    loop_limit: int | None = None
+    strict: bool = False
 
     def chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], info: ServerInfo | None) -> ChatRequest:
         """A chat request, checked against what is known of the server.
@@ -53,7 +57,8 @@ class Defaults:
         """
         call = LLM_CALLS.call(kwargs)
         info = info or ServerInfo()
-        tools = [tool_dict(tool) for tool in list_of(call.pop("tools", None) or (), "tools")]
+        strict = bool(call.pop("strict", self.strict))
+        tools = [tool_dict(tool, strict=strict) for tool in list_of(call.pop("tools", None) or (), "tools")]
         choice, required = call.pop("tool_choice", None), call.pop("tool_required", False)
         choice = "required" if required and choice in (None, "auto") else choice
         parallel = call.pop("parallel_tool_calls", None)
@@ -71,16 +76,20 @@ class Defaults:
         call = LLM_CALLS.call(kwargs)
         suffix, extra = call.pop("suffix", None), call.pop("input_extra", None) or ()
         if suffix is None:
-            return CompletionRequest(prompt=prompt, **self._common(call))
-        return InfillRequest(prefix=prompt, suffix=suffix, extra=extra, **self._common(call))
+            return CompletionRequest(prompt=prompt, **self._of_completion(call))
+        return InfillRequest(prefix=prompt, suffix=suffix, extra=extra, **self._of_completion(call))
 
     def infill(
         self, prefix: str, suffix: str, prompt: str, extra: Sequence[tuple[str, str]], kwargs: Mapping[str, Any]
     ) -> InfillRequest:
         """A gap to fill."""
-        return InfillRequest(
-            prefix=prefix, suffix=suffix, prompt=prompt, extra=extra, **self._common(LLM_CALLS.call(kwargs))
-        )
+        common = self._of_completion(LLM_CALLS.call(kwargs))
+        return InfillRequest(prefix=prefix, suffix=suffix, prompt=prompt, extra=extra, **common)
+
+    def _of_completion(self, call: dict[str, Any]) -> dict[str, Any]:
+        call.pop("strict", None)  # which is about tools
+        limit = call.pop("loop_limit", self.loop_limit)
+        return {**self._common(call), "loop_limit": limit}
 
     def _common(self, call: dict[str, Any]) -> dict[str, Any]:
         model = call.pop("model", None)

@@ -98,6 +98,10 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     """Show the model the JSON schema, in the system message: the grammar alone never shows what the fields mean, but
     small models answer worse with it.
     """
+    strict: bool = False
+    """Require every property of classes and of tools' arguments, as OpenAI's API does: more fields are right, and every
+    field is filled, invented or not.
+    """
     repair_rounds: int = Field(default=1, ge=0)
     """How often an answer that does not fit its class is requested again; streams are not."""
     replay_thinking: bool = True
@@ -514,7 +518,8 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     # -- requests
 
     def _defaults(self, **request_fields: Any) -> Defaults:
-        return Defaults(self.given(), self.extra_body, self.replay_thinking, self.thinking, request_fields)
+        own = self.extra_body, self.replay_thinking, self.thinking
+        return Defaults(self.given(), *own, request_fields, self.loop_limit, self.strict)
 
     def _request(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatRequest:
         call = dict(kwargs)

@@ -31,6 +31,8 @@ from .._replies import (
     ThinkTagFilter,
     WithoutPrefill,
     WithoutTopLogprobs,
+    answer_pieces,
+    argument_pieces,
     fold_chat,
     pipeline,
 )
@@ -344,8 +346,10 @@ def _filters(fitted: ChatRequest, body: Mapping[str, Any], answers: int) -> Filt
         filters.append(BrokenTokenFilter)
     if fitted.params.get("top_logprobs") == 0 and body.get("logprobs"):
         filters.append(WithoutTopLogprobs)
-    if fitted.loop_limit is not None and not is_limited(body) and any(body.get(name) for name in CONSTRAINTS):
-        filters.append(partial(LoopFilter, fitted.loop_limit))
+    held = any(body.get(name) for name in CONSTRAINTS)
+    if fitted.loop_limit is not None and not is_limited(body) and (held or body.get("tools")):
+        pieces = answer_pieces if held else argument_pieces
+        filters.append(partial(LoopFilter[ChatDelta], fitted.loop_limit, pieces))
     return filters
 
 

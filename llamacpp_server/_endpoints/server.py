@@ -18,15 +18,19 @@ from .._media import (
 from .._replies import (
     CompletionBodyDecoder,
     CompletionStreamDecoder,
+    LoopFilter,
     ProgressFilter,
     StreamDecoder,
     fold_completion,
     parse_embeddings,
     pipeline,
+    text_pieces,
     usage_from_wire,
     usage_or_none,
 )
+from .._schemas import CONSTRAINTS
 from .._tools import (
+    is_limited,
     with_answer_tool,
 )
 from .._values import figure, integer, text
@@ -114,7 +118,7 @@ def _stream_complete(
     part: Part | None = None,
 ) -> Program[None]:
     body = {**named(settings, None), **completion_body(request, collect=collected is not None)}
-    decoder = _completion_decoder(body)
+    decoder = _completion_decoder(body, request.loop_limit)
     if settings.on_progress is not None:
         decoder = with_progress(settings.on_progress, decoder, body)
     path = "/completion" if body.get("return_tokens") else "/v1/completions"
@@ -140,7 +144,7 @@ def _stream_infill(
     settings: ServerSettings, request: InfillRequest, collected: list[CompletionDelta] | None, part: Part | None = None
 ) -> Program[None]:
     body = {**named(settings, None), **infill_body(request, collect=collected is not None)}
-    decoder = pipeline(_completion_decoder(body), part_filter(part))
+    decoder = pipeline(_completion_decoder(body, request.loop_limit), part_filter(part))
     return _completion(settings, "/infill", body, decoder, collected)
 
 
@@ -167,11 +171,16 @@ def with_progress(
     return pipeline(decoder, [partial(ProgressFilter[D], report, keep=asked)])
 
 
-def _completion_decoder(body: Mapping[str, Any]) -> Callable[[], StreamDecoder[CompletionDelta]]:
+def _completion_decoder(
+    body: Mapping[str, Any], loop_limit: int | None
+) -> Callable[[], StreamDecoder[CompletionDelta]]:
     if not body.get("stream"):
         return CompletionBodyDecoder
     each, with_ids = body.get("n") or body.get("n_cmpl") or 1, bool(body.get("return_tokens"))
-    return partial(CompletionStreamDecoder, answers_of(body), each, with_ids)
+    decoder = partial(CompletionStreamDecoder, answers_of(body), each, with_ids)
+    if loop_limit is None or is_limited(body) or not any(body.get(name) for name in CONSTRAINTS):
+        return decoder
+    return pipeline(decoder, [partial(LoopFilter[CompletionDelta], loop_limit, text_pieces)])
 
 
 def end_reasoning(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:

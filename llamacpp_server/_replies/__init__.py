@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from .filters import ProgressFilter as ProgressFilter
     from .filters import WithoutPrefill as WithoutPrefill
     from .filters import WithoutTopLogprobs as WithoutTopLogprobs
+    from .filters import answer_pieces as answer_pieces
+    from .filters import argument_pieces as argument_pieces
     from .filters import has_token as has_token
     from .filters import pipeline as pipeline
     from .filters import repeated_unit as repeated_unit
+    from .filters import text_pieces as text_pieces
     from .fold import fold_chat as fold_chat
     from .fold import fold_completion as fold_completion
     from .parse import chat_reply as chat_reply
@@ -66,7 +69,10 @@ __getattr__, __dir__ = lazy(
             "WithoutTopLogprobs",
             "has_token",
             "pipeline",
+            "answer_pieces",
+            "argument_pieces",
             "repeated_unit",
+            "text_pieces",
         ),
         "fold": ("fold_chat", "fold_completion"),
         "parse": (

@@ -10,7 +10,7 @@ tokens) have modules of their own.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar, cast
@@ -222,42 +222,70 @@ _LEAST_TIMES: Final = 8
 _SHOWN: Final = 200
 
 
-class LoopFilter(DeltaFilter[ChatDelta]):
-    """Raises when the last tokens of an answer's text are one unit, again and again.
+Piece = tuple[Hashable, str]
+"""Which text, and what is added to it."""
+
+
+class LoopFilter(DeltaFilter[OfText]):
+    """Raises when the last tokens of an answer's text, or of a call's arguments, are one unit, again and again.
 
     A grammar keeps a model from ending an answer before its last brace. A small model then writes the same entry, digit
     or white space over and over, and without `max_tokens` the server lets it, to the end of the context.
 
     Args:
         limit: How many tokens have to be. The server sends about one event for each token.
+        pieces: What a delta adds to which text.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, pieces: Callable[[OfText], Iterable[Piece]]) -> None:
         self._limit = limit
-        self._pieces: dict[int, list[str]] = {}
-        self._loop = ""
+        self._pieces_of: Callable[[OfText], Iterable[Piece]] = pieces
+        self._pieces: dict[Hashable, list[str]] = {}
+        self._loop: tuple[Hashable, str] | None = None
 
-    def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
+    def add(self, deltas: list[OfText]) -> list[OfText]:
         """The deltas as they are.
 
         Raises:
             UnfitAnswerError: When the text before them was a loop; that text was passed on.
         """
-        if self._loop:
+        if self._loop is not None:
+            where, unit = self._loop
             raise UnfitAnswerError(
-                f"stopped a repetitive answer: it repeated {self._loop!r} for {self._limit} tokens",
+                f"stopped a repetitive answer: it repeated {unit!r} for {self._limit} tokens",
                 reason="cut_off",
-                text="".join(self._pieces.get(0, ())),
+                text="".join(self._pieces[where]),
                 remedy="set max_tokens or repeat_penalty, or change the prompt or model; loop_limit=None disables this",
             )
         for delta in deltas:
-            if not delta.content:
-                continue
-            pieces = self._pieces.setdefault(delta.choice, [])
-            pieces.append(delta.content)
-            if len(pieces) >= self._limit and len(pieces) % _EACH == 0:
-                self._loop = self._loop or repeated_unit("".join(pieces[-self._limit :]))[:_SHOWN]
+            for where, text in self._pieces_of(delta):
+                self._note(where, text)
         return deltas
+
+    def _note(self, where: Hashable, text: str) -> None:
+        pieces = self._pieces.setdefault(where, [])
+        pieces.append(text)
+        if len(pieces) < self._limit or len(pieces) % _EACH or self._loop is not None:
+            return
+        if unit := repeated_unit("".join(pieces[-self._limit :]))[:_SHOWN]:
+            self._loop = where, unit
+
+
+def text_pieces(delta: CompletionDelta) -> Iterable[Piece]:
+    """The text of a completion."""
+    return ((delta.choice, delta.text),) if delta.text else ()
+
+
+def answer_pieces(delta: ChatDelta) -> Iterable[Piece]:
+    """The text of a chat's answer, and the arguments of its calls."""
+    return ((delta.choice, delta.content),) if delta.content else argument_pieces(delta)
+
+
+def argument_pieces(delta: ChatDelta) -> Iterable[Piece]:
+    """The arguments of calls, which a grammar keeps to their tool's schema whatever else may be said."""
+    if not delta.tool_calls:
+        return ()
+    return [((delta.choice, call.call_index), call.arguments) for call in delta.tool_calls if call.arguments]
 
 
 def repeated_unit(text: str) -> str:
@@ -281,7 +309,10 @@ __all__ = [
     "ProgressFilter",
     "WithoutPrefill",
     "WithoutTopLogprobs",
+    "answer_pieces",
+    "argument_pieces",
     "has_token",
     "pipeline",
     "repeated_unit",
+    "text_pieces",
 ]

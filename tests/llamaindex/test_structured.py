@@ -13,10 +13,12 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.program.utils import FlexibleModel
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
+from llama_index.core.tools import FunctionTool
 from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel, Field, field_validator
 
 from llamacpp_server import BadRequestError
+from llamacpp_server.local import LocalServer
 from llamaindex_llamacpp_server import LlamaServer, UnusableReplyError
 from tests.llamaindex.conftest import SOBER
 from tests.models import Script, tool_call
@@ -360,3 +362,42 @@ async def test_leaving_a_stream_frees_the_slot(make_llm, scripted_server, idle):
     await chats.aclose()
     await asyncio.to_thread(idle, server)
     await llm.aclose()
+
+
+class Place(BaseModel):
+    """A place."""
+
+    north: bool | None = None
+
+
+class Guess(BaseModel):
+    """A guess."""
+
+    sure: bool | None = None
+    place: Place | None = None
+
+
+@pytest.mark.parametrize("given", [{"strict": True}, {}], ids=["field", "call"])
+async def test_strict_requires_every_property_of_every_object(
+    make_llm: Any, chat_server: LocalServer, given: dict[str, Any]
+) -> None:
+    own = make_llm(chat_server, max_tokens=300, seed=3, thinking=False, logit_bias={"<think>": False}, **given)
+    kwargs = {} if given else {"strict": True}
+    for found in await _all_four(own, Guess, **kwargs):
+        assert found[-1].model_fields_set == {"sure", "place"}
+        place = found[-1].place  # type: ignore[attr-defined]
+        assert place is None or place.model_fields_set == {"north"}
+
+
+@pytest.mark.parametrize("given", [{"strict": True}, {}], ids=["field", "call"])
+def test_strict_requires_every_argument_of_a_tool(given: dict[str, Any]) -> None:
+    def plant(name: str, deep: int = 1, place: Place | None = None) -> str:
+        """Plant a tree."""
+        return name
+
+    llm = LlamaServer(base_url="http://localhost:9", is_function_calling_model=True, **given)
+    kwargs = llm._prepare_chat_with_tools([FunctionTool.from_defaults(plant)], **({} if given else {"strict": True}))
+    tool = llm._defaults().chat(kwargs.pop("messages"), kwargs, None).tools[0]["function"]
+    assert tool["strict"] is True
+    assert tool["parameters"]["required"] == ["name", "deep", "place"]
+    assert tool["parameters"]["$defs"]["Place"]["required"] == ["north"]

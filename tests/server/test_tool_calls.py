@@ -5,7 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from llamacpp_server import ChatRequest, LocalServer, MissingToolCallError, UnfitAnswerError, fold_chat
+from llamacpp_server import (
+    ChatRequest,
+    CompletionRequest,
+    LocalServer,
+    MissingToolCallError,
+    UnfitAnswerError,
+    fold_chat,
+)
 from tests.models import Script, tool_call
 
 # So the nonsense of the random model ends soon.
@@ -188,3 +195,29 @@ def test_structured_output_that_repeats_itself_is_stopped(scripted_server, idle)
         idle(server)
         limited = client.chat(replace(request, params={**request.params, "max_tokens": 300}))
     assert limited.finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    "constraint", [{"json_schema": {"type": "array", "items": {"type": "integer"}}}, {"grammar": 'root ::= "[" "0, "*'}]
+)
+def test_a_constrained_completion_that_repeats_itself_is_stopped(scripted_server, idle, constraint):
+    server = scripted_server(Script(says=["[", *["0, "] * 3], endless=True), parallel=1, ctx_size=8192)
+    request = CompletionRequest(prompt="Zeros", params=constraint, loop_limit=128)
+    with server.client() as client:
+        with pytest.raises(UnfitAnswerError, match="repeated '0, ' for 128 tokens"):
+            client.complete(request)
+        idle(server)
+        limited = client.complete(replace(request, params={**constraint, "max_tokens": 300}))
+        free = client.complete(replace(request, params={"max_tokens": 300, "ignore_eos": True}))
+    assert [reply.choices[0].finish_reason for reply in (limited, free)] == ["length"] * 2
+
+
+def test_a_call_whose_arguments_repeat_themselves_is_stopped(scripted_server, idle):
+    says = ['<tool_call>\n{"name": "add", "arguments": {"a": "', *["x1 "] * 3]
+    server = scripted_server(Script(says=says, endless=True), parallel=1, ctx_size=8192)
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"properties": {"a": {"type": "string"}}}}}
+    request = ChatRequest(messages=[{"role": "user", "content": "Zeros."}], tools=[tool], loop_limit=128)
+    with server.client() as client:
+        with pytest.raises(UnfitAnswerError, match="repetitive answer"):
+            client.chat(request)
+        idle(server)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from llamacpp_server import ChatDelta, UnfitAnswerError
-from llamacpp_server._replies import LoopFilter, repeated_unit
+from llamacpp_server import ChatDelta, CompletionDelta, ToolCallFragment, UnfitAnswerError
+from llamacpp_server._replies import LoopFilter, answer_pieces, argument_pieces, repeated_unit, text_pieces
 
 
 def fed(pieces, limit=128):
-    one = LoopFilter(limit)
+    one = LoopFilter(limit, answer_pieces)
     return [made for piece in pieces for made in one.add([ChatDelta(piece)])]
 
 
@@ -18,6 +18,35 @@ def test_a_loop_is_stopped_and_named(unit):
     assert caught.value.reason == "cut_off"
     assert "max_tokens" in caught.value.remedy
     assert caught.value.text.startswith('{"list": [')
+
+
+def argument(text, at=0):
+    return ChatDelta(tool_calls=(ToolCallFragment(at, arguments=text),))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "made"),
+    [
+        (text_pieces, lambda text: CompletionDelta(text)),
+        (answer_pieces, ChatDelta),
+        (answer_pieces, argument),
+        (argument_pieces, argument),
+    ],
+)
+def test_completions_and_the_arguments_of_calls_are_guarded_too(pieces, made):
+    one = LoopFilter(128, pieces)
+    with pytest.raises(UnfitAnswerError, match="repeated '0'") as caught:
+        for _ in range(200):
+            one.add([made("0")])
+    assert set(caught.value.text) == {"0"}
+
+
+def test_each_call_and_each_answer_is_counted_alone():
+    one = LoopFilter(128, argument_pieces)
+    for number in range(120):
+        one.add([argument("0"), argument(f"{number}, ", 1), ChatDelta("0", choice=1), ChatDelta("0")])
+    for _ in range(200):
+        one.add([ChatDelta("0")])  # text beside tools is not constrained
 
 
 def test_text_that_goes_on_is_no_loop():
