@@ -185,9 +185,7 @@ def _uses_functions(llm: LlamaServer) -> bool:
     return llm.pydantic_program_mode == PydanticProgramMode.FUNCTION
 
 
-def _schema_of(
-    llm: LlamaServer, output_cls: type[BaseModel], llm_kwargs: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def _schema_of(llm: LlamaServer, output_cls: type[BaseModel], llm_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     schema = output_cls.model_json_schema()
     return require_all(schema) if (llm_kwargs or {}).get("strict", llm.strict) else schema
 
