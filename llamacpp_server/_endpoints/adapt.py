@@ -78,7 +78,10 @@ def look_at_template(settings: ServerSettings, model: str | None) -> Program[Non
         return
     memory = recall_by_props(settings, model, props)
     memory.looked = True
-    memory.tools = ServerInfo.build_from(props, (), name).tools
+    info = ServerInfo.build_from(props, (), name)
+    memory.tools = info.tools
+    reads = {"image": info.vision, "audio": info.audio, "video": info.video}
+    memory.unread = frozenset(kind for kind, able in reads.items() if able is False)
     memory.tags = template_tags(f"{props.chat_template}{text(props.raw.get('chat_template_tool_use'))}")
 
 
@@ -130,13 +133,18 @@ def _without_blind(
 
 def _learn_of_media(
     settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any], error: NotSupportedError
-) -> bool:
-    """Whether the model can't read media that tool results hold; those kinds are remembered then."""
+) -> Program[bool]:
+    """Whether the model can't read media that tool results hold; those kinds are remembered then.
+
+    The server refuses the first kind only. The others are asked for, so that one more request is enough.
+    """
     words = f"{error.server_message or error.message}".lower()
     kinds = {kind for kind in ("image", "audio", "video") if f"{kind} input" in words or f"{kind}s input" in words}
     if _without_blind(body["messages"], kinds, request.history_repair)[0] == body["messages"]:
         return False
-    recall(settings, request.model).blind |= kinds
+    yield from look_at_template(settings, request.model)
+    memory = recall(settings, request.model)
+    memory.blind |= kinds | memory.unread
     return True
 
 
@@ -167,15 +175,15 @@ def learn(settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any
     """
     if isinstance(error, ContextOverflowError):
         return False
-    if isinstance(error, NotSupportedError) and not _learn_of_media(settings, request, body, error):
-        return False
     # The refusal is told at once when there is nobody to ask for its reason.
     patience = min(_PATIENCE, settings.read_timeout or _PATIENCE)
     settings = settings.replace(
         read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False
     )
-    found = isinstance(error, NotSupportedError)
-    if not found and request.history_repair is not False:
+    if isinstance(error, NotSupportedError):
+        return (yield from _learn_of_media(settings, request, body, error))
+    found = False
+    if request.history_repair is not False:
         found = yield from _learn_of_history(settings, request, body)
     if not found and body.get("tools") and isinstance(error, BadRequestError | ServerFaultError):
         found = yield from _learn_of_tools(settings, request, body, error)

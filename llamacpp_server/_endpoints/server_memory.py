@@ -42,6 +42,7 @@ class ServerMemory:
         needs: Repairs that its template needs.
         plain: Whether it wants one type for each node of a tool's schema.
         blind: Media that the model was found not to read: `image`, `audio`, `video`.
+        unread: Media that it does not read by its own word, in `/props`.
         tools: Whether its template knows tools at all; None where that is not known.
         looked: Whether the server was asked for the template.
         tags: Those that its template writes; None where that is not known.
@@ -57,6 +58,7 @@ class ServerMemory:
     needs: frozenset[str] = frozenset()
     plain: bool = False
     blind: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
     tools: bool | None = None
     looked: bool = False
     tags: frozenset[str] | None = None
