@@ -12,10 +12,11 @@ from langchain_llamacpp_server import ChatLlamaServer
 from langchain_llamacpp_server._messages import to_wire
 from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LocalServer, NotSupportedError
 from llamacpp_server.errors import BadRequestError
-from tests.media import picture
+from tests.media import picture, sound
 
 PNG = b64encode(picture()).decode()
 PDF = b64encode(b"%PDF-1.7 text").decode()
+WAV = b64encode(sound()).decode()
 CALL = AIMessage("", tool_calls=[{"name": "look", "args": {}, "id": "a1b2c3d4e"}])
 
 
@@ -118,3 +119,24 @@ def test_results_stay_as_they_are_where_the_repair_is_off(nonsense: ChatLlamaSer
     image = {"type": "image", "base64": PNG, "mime_type": "image/png"}
     with pytest.raises(NotSupportedError):
         llm.invoke([HumanMessage("look"), CALL, result(image)])
+
+
+async def test_two_kinds_of_media_that_nobody_can_read_take_one_retry(chat_server: LocalServer) -> None:
+    """The server names the first kind only; it must not be refused once for each."""
+    noise = {"type": "audio", "base64": WAV, "mime_type": "audio/wav"}
+    image = {"type": "image", "base64": PNG, "mime_type": "image/png"}
+    sent: list[str] = []
+
+    async def hook(request: httpx.Request) -> None:
+        sent.append(request.url.path)
+
+    wire = to_wire([HumanMessage("look"), CALL, result(noise, image)])
+    async with (
+        httpx.AsyncClient(event_hooks={"request": [hook]}) as http,
+        AsyncLlamaServerClient(base_url=chat_server.base_url, http_client=http) as client,
+    ):
+        reply = await client.chat(ChatRequest(messages=wire, model="not-asked-before", params={"max_tokens": 1}))
+    assert sent.count("/v1/chat/completions") == 2
+    notes = [repair.what for repair in reply.start.repairs if repair.name == "tool_results"]
+    assert ["image" in note for note in notes] == [False, True]
+    assert ["audio" in note for note in notes] == [True, False]
