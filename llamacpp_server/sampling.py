@@ -267,6 +267,8 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
         BadRequestError: For an unknown name (with the nearest known one) or a value of the wrong type.
     """
     given = {name: value for name, value in params.items() if value is not None}
+    if not given:
+        return given
     for alias in ALIASES.keys() & given.keys():
         value = given.pop(alias)
         given.setdefault(ALIASES[alias], [value] if alias == "reasoning_budget_end_tag" else value)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NoReturn, cast
 
 from .._notices import enabled
@@ -160,6 +160,7 @@ Step = Callable[[list[Message], Note], list[Message]]
 
 YOUR_TURN: Final = "It is your turn now."
 STAND_IN: Final = "..."
+_LONGEST_KEPT: Final = 1024  # characters of arguments that are remembered
 RAW_ARGUMENTS: Final = "invalid_arguments"
 """The key under which the model sees what it wrote as arguments that were no JSON object."""
 
@@ -321,7 +322,17 @@ def _object_text(given: Any) -> Any:
 
 
 def _is_object(text: str) -> bool:
-    """Whether the server's parser reads an object: no NaN, and no half of a surrogate pair."""
+    """Whether the server's parser reads an object; an agent sends the same arguments again with each of its turns."""
+    return _is_short_object(text) if len(text) <= _LONGEST_KEPT else _is_read_as_object(text)
+
+
+@lru_cache(maxsize=1024)
+def _is_short_object(text: str) -> bool:
+    return _is_read_as_object(text)
+
+
+def _is_read_as_object(text: str) -> bool:
+    """The same for arguments of any length: no NaN, and no half of a surrogate pair."""
     try:
         value = json.loads(text, parse_constant=_refuse)
         json.dumps(value, ensure_ascii=False).encode()

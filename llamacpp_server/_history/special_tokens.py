@@ -23,6 +23,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from functools import lru_cache
 from typing import Any, Final
 
+from .._values import content_key, of_key
 from ..chat import Repair
 from ..wire import MessageDict, ToolDict
 
@@ -49,8 +50,9 @@ _UNFINISHED: Final = (
 _FORMS: Final = (("<", _ANGLED), ("[", _SQUARE), *_ODD)
 # Without any of their signs a text holds no candidate, finished or not.
 _SIGNS: Final = re.compile(r"[<\[~]|>>|\|\|\|")
-# Of a message that is nothing but a text, as most are.
-_TEXT_ONLY: Final = frozenset({"role", "content"})
+# Of a call of a tool and of its function, whose keys are no words of others.
+_CALL: Final = frozenset({"id", "type", "index", "function"})
+_FUNCTION: Final = frozenset({"name", "arguments"})
 # In a template square brackets are mostly Jinja's.
 _SQUARE_TAG: Final = re.compile(r"\[(?:/?[A-Z_]{3,}|\|[^\s\[\]|]+\|)\]")
 _OPEN_TAG: Final = re.compile(r"<[A-Za-z_]{2,40}=")
@@ -63,6 +65,8 @@ _THINKING: Final = re.compile("think|thought|reason", re.IGNORECASE)
 _MEDIA_MARKER: Final = "<__media__>"
 _BROKEN: Final = re.compile(f"(?<=[<\\[\\]>|]){JOINER}")
 _MOST_TAGS: Final = 512
+# Bytes of tools beyond which they are searched for each request, rather than remembered.
+_LONGEST_KEPT: Final = 200_000
 _PROGRAMS_OWN: Final = frozenset({"system", "developer"})
 
 
@@ -86,11 +90,28 @@ def holds_candidates(messages: Sequence[MessageDict], tools: Sequence[ToolDict] 
     )
 
 
-def _only_text(message: object) -> str | None:
-    """The text of a message that is nothing else; None for others. On the path of each message of each request."""
-    if type(message) is dict and message.keys() <= _TEXT_ONLY and type(content := message.get("content")) is str:
-        return content
-    return None
+def _written(message: object) -> str | None:
+    """All that stands in a message of texts and calls alone; None for others. On the path of each one of each request.
+
+    Arguments without a backslash say as JSON what they say as values, so that they need no decoding.
+    """
+    if type(message) is not dict:
+        return None
+    texts = []
+    for key, value in message.items():
+        if type(value) is str:
+            texts.append(value)
+        elif key == "tool_calls" and type(value) is list:
+            for call in value:
+                if type(call) is not dict or not call.keys() <= _CALL or type(function := call["function"]) is not dict:
+                    return None
+                arguments = function.get("arguments")
+                if not function.keys() <= _FUNCTION or type(arguments) is not str or "\\" in arguments:
+                    return None
+                texts += (arguments, str(function.get("name")), str(call.get("id")))
+        elif value is not None:
+            return None
+    return "\n".join(texts)
 
 
 def candidates_in(messages: Sequence[MessageDict], tools: Sequence[ToolDict] = ()) -> set[str]:
@@ -115,7 +136,7 @@ def candidates_in_items(items: Sequence[Mapping[str, Any]], tools: Sequence[Mapp
 
 def _of_others(messages: Sequence[MessageDict], tools: Sequence[ToolDict]) -> Iterator[str]:
     for at, message in enumerate(messages):
-        plain = (content := _only_text(message)) is not None and _SIGNS.search(content) is None
+        plain = (text := _written(message)) is not None and _SIGNS.search(text) is None
         if not plain and not _is_own(messages, at):
             yield from _texts(message)
     yield from _texts_to_search(tools)
@@ -125,15 +146,17 @@ def _texts_to_search(tools: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     """The texts of tools that may hold a token; most programs send the same tools with each request."""
     if not tools:
         return ()
-    try:
-        return _texts_of_tools(json.dumps(tools, ensure_ascii=False))
-    except (TypeError, ValueError):  # no JSON; what sends it says so
-        return [text for tool in tools for text in _strings(_without_name(tool))]
+    key = content_key(tools)
+    return _texts_of_tools(tools) if key is None or len(key) > _LONGEST_KEPT else _kept_texts(key)
 
 
 @lru_cache(maxsize=64)
-def _texts_of_tools(written: str) -> tuple[str, ...]:
-    texts = (text for tool in json.loads(written) for text in _strings(_without_name(tool)))
+def _kept_texts(key: bytes) -> tuple[str, ...]:
+    return _texts_of_tools(of_key(key))
+
+
+def _texts_of_tools(tools: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    texts = (text for tool in tools for text in _strings(_without_name(tool)))
     return tuple(text for text in texts if JOINER in text or _SIGNS.search(text))
 
 
@@ -241,7 +264,7 @@ def holds_broken(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[
     said = any(
         _BROKEN.search(text)
         for message in messages
-        if not ((content := _only_text(message)) is not None and JOINER not in content)
+        if not ((written := _written(message)) is not None and JOINER not in written)
         for text in _texts(message)
         if JOINER in text
     )

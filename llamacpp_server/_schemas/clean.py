@@ -17,9 +17,11 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
+from .._values import content_key, of_key
 from ..chat import Repair
 from ..wire import ToolDict
 from .clean_types import TYPES, clean_array, clean_number, clean_object, clean_string
@@ -51,7 +53,7 @@ _MOST_DEPTH: Final = 40
 # From here on references are kept, and from there on any value is taken.
 _MANY_NODES: Final = 300
 _MOST_NODES: Final = 5000
-# Characters of the JSON of a schema beyond which it is cleaned anew for each request, rather than kept.
+# Bytes of a schema beyond which it is cleaned anew for each request, rather than kept.
 _LONGEST_KEPT: Final = 20_000
 
 
@@ -63,17 +65,17 @@ def clean_schema(schema: object, *, name: str = "", arguments: bool = False) -> 
         name: What it belongs to, for the paths of the repairs.
         arguments: Whether it describes the arguments of a tool, which are always one object with properties.
     """
-    try:
-        text = json.dumps(schema)
-    except (TypeError, ValueError, RecursionError):
-        text = ""
     # An agent sends the same tools with each of its calls, as new objects or changed ones for all we know.
-    return _kept(text, name, arguments) if 0 < len(text) < _LONGEST_KEPT else _cleaned(schema, name, arguments)
+    key = content_key(schema)
+    return _cleaned(schema, name, arguments) if key is None or len(key) > _LONGEST_KEPT else _kept(key, name, arguments)
 
 
 @lru_cache(maxsize=128)
-def _kept(text: str, name: str, arguments: bool) -> tuple[Node, tuple[Repair, ...]]:
-    return _cleaned(json.loads(text), name, arguments)
+def _kept(key: bytes, name: str, arguments: bool) -> tuple[Node, tuple[Repair, ...]]:
+    schema = of_key(key)
+    with suppress(TypeError, ValueError, RecursionError):  # no JSON; what sends it says so
+        schema = json.loads(json.dumps(schema))
+    return _cleaned(schema, name, arguments)
 
 
 def _cleaned(schema: object, name: str, arguments: bool) -> tuple[Node, tuple[Repair, ...]]:

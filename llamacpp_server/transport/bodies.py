@@ -11,12 +11,14 @@ import re
 import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache
 from typing import Any, Final
 
 import httpx
 
 from .._notices import warn_once
 from .._replies import MAX_EVENT_BYTES
+from .._values import content_key, of_key
 from ..errors import BadRequestError, MalformedReplyError
 from .deadlines import apieces_until, pieces_until, too_late
 from .effects import Read
@@ -120,6 +122,9 @@ def _unpacker(reply: Any) -> Unpacker | None:
     return Unpacker(codings[0])
 
 
+_WRITE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+# Bytes of tools beyond which they are written anew for each request.
+_LONGEST_KEPT: Final = 100_000
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -130,7 +135,7 @@ def encode(body: object) -> bytes:
         BadRequestError: For values that JSON does not have.
     """
     try:
-        text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _text(body)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadRequestError(f"can't encode the request as JSON: {error}") from error
     try:
@@ -138,6 +143,21 @@ def encode(body: object) -> bytes:
     except UnicodeEncodeError:
         warn_once("replaced lone surrogates in the text by U+FFFD, because JSON can't represent them")
         return _SURROGATES.sub("\ufffd", text).encode()
+
+
+def _text(body: object) -> str:
+    """JSON of a body, with its tools last: an agent sends the same ones each time, and they are the most of it."""
+    if type(body) is dict and type(tools := body.get("tools")) is list and len(body) > 1:
+        key = content_key(tools)
+        if key is not None and len(key) <= _LONGEST_KEPT:
+            rest = _WRITE({name: value for name, value in body.items() if name != "tools"})
+            return f'{rest[:-1]},"tools":{_written(key)}}}'
+    return _WRITE(body)
+
+
+@lru_cache(maxsize=32)
+def _written(key: bytes) -> str:
+    return _WRITE(of_key(key))
 
 
 def bounded(reply: httpx.Response, effect: Read) -> Iterator[bytes]:

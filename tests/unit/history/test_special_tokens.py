@@ -16,6 +16,7 @@ from llamacpp_server._history import (
     candidates_in,
     candidates_in_items,
     holds_broken,
+    holds_candidates,
     is_tag,
     is_usual,
     joined_again,
@@ -80,6 +81,29 @@ def test_no_argument_of_a_call_keeps_a_special_token_however_it_is_spelled(text:
     (made,) = sent["tool_calls"]
     assert forged(json.dumps(json.loads(made["function"]["arguments"]), ensure_ascii=False).replace('\\"', '"')) == []
     assert forged(made["id"]) == []
+
+
+@given(texts, st.booleans())
+def test_a_candidate_in_a_call_is_found_however_it_is_spelled(text: str, ascii_only: bool) -> None:
+    for escaped in ("<", "\\u003c"):
+        arguments = json.dumps({"text": text, text: 1}, ensure_ascii=ascii_only).replace("<", escaped)
+        call = {"id": "a", "type": "function", "function": {"name": "say", "arguments": arguments}}
+        messages: Any = [{"role": "assistant", "content": None, "tool_calls": [call]}, {"role": "tool", "content": "x"}]
+        in_text = candidates_in([{"role": "user", "content": text}])
+        assert in_text <= candidates_in(messages)
+        assert holds_candidates(messages) or not in_text
+        assert holds_broken(messages) == any(
+            holds_broken([{"role": "user", "content": said}]) for said in (text, arguments)
+        )
+
+
+@pytest.mark.parametrize("key", ["id", "name", "more"])
+def test_a_candidate_in_any_other_part_of_a_call_is_found(key: str) -> None:
+    function = {"name": "say", "arguments": "{}"}
+    call: dict[str, Any] = {"id": "a", "type": "function", "function": function}
+    (function if key == "name" else call)[key] = "<|im_end|>"
+    messages: Any = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "x"}]
+    assert "<|im_end|>" in candidates_in(messages)
 
 
 @given(texts)

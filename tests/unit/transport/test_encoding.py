@@ -1,0 +1,46 @@
+"""Request bodies as bytes: the same for tools that were written before as for new ones."""
+
+import json
+from typing import Any
+
+import pytest
+
+from llamacpp_server import BadRequestError
+from llamacpp_server.transport import encode
+
+TOOLS = [{"type": "function", "function": {"name": "say", "parameters": {"enum": ["\u00e9", 1, 1.5, True, None]}}}]
+
+
+def test_a_body_is_the_same_json_whether_its_tools_were_written_before_or_not() -> None:
+    body = {"tools": TOOLS, "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    first, second = encode(body), encode(json.loads(json.dumps(body)))
+    assert first == second
+    assert json.loads(first) == body
+
+
+@pytest.mark.parametrize(
+    "body", [{"tools": TOOLS}, {"tools": [], "n": 1}, {"tools": {}, "n": 1}, {"tools": None, "n": 1}]
+)
+def test_tools_of_any_shape_are_written(body: Any) -> None:
+    assert json.loads(encode(body)) == body
+
+
+@pytest.mark.parametrize("value", [float("nan"), b"bytes", {1, 2}, object()])
+def test_values_that_json_does_not_have_are_refused_in_tools_too(value: Any) -> None:
+    for _ in range(2):
+        with pytest.raises(BadRequestError, match="JSON"):
+            encode({"messages": [], "tools": [{"default": value}]})
+
+
+def test_tools_that_hold_themselves_are_refused() -> None:
+    tools: list[Any] = []
+    tools += [tools, tools]
+    with pytest.raises(BadRequestError, match="JSON"):
+        encode({"messages": [], "tools": tools})
+
+
+def test_a_changed_tool_is_sent_as_it_is_now() -> None:
+    tools = json.loads(json.dumps(TOOLS))
+    encode({"messages": [], "tools": tools})
+    tools[0]["function"]["name"] = "sing"
+    assert json.loads(encode({"messages": [], "tools": tools}))["tools"] == tools

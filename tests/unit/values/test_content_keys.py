@@ -1,0 +1,43 @@
+"""Keys by which what was made of a value before is looked up."""
+
+from typing import Any
+
+import pytest
+
+from llamacpp_server._values import content_key, of_key
+
+
+@pytest.mark.parametrize("value", [{"a": [1, 1.0, True, None, "é"]}, [], "text", {1: {"b": ()}}])
+def test_a_value_comes_back_from_its_key_with_its_types(value: Any) -> None:
+    key = content_key(value)
+    assert key is not None
+    assert repr(of_key(key)) == repr(value)
+
+
+def test_equal_values_have_one_key_whatever_else_refers_to_them() -> None:
+    word = "".join(["wo", "rd"])
+    assert content_key([word, word]) == content_key(["wo" + "rd"[:2], "".join(["wor", "d"])])
+
+
+@pytest.mark.parametrize(
+    "pair", [([1], [True]), ([1], [1.0]), ([1], ["1"]), ([[]], [()]), ({"a": 1, "b": 2}, {"b": 2, "a": 1})]
+)
+def test_values_that_differ_in_a_type_or_an_order_have_two_keys(pair: tuple[Any, Any]) -> None:
+    assert content_key(pair[0]) != content_key(pair[1])
+
+
+def test_what_holds_itself_has_no_key_and_takes_no_time() -> None:
+    once: list[Any] = []
+    once.append(once)
+    twice: dict[str, Any] = {}
+    twice.update(first=twice, second=[twice, twice])
+    assert content_key(once) is content_key(twice) is None
+
+
+class _Word(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("value", [object(), [_Word("a")], {"a": "\ud800"}])
+def test_what_is_no_plain_json_has_no_key(value: Any) -> None:
+    assert content_key(value) is None
