@@ -291,7 +291,7 @@ def test_an_interrupt_ends_the_job_at_once_and_frees_the_slots(
     begun = time.monotonic()
     job.communicate(timeout=20)
     assert job.returncode == 130
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15
     idle(server)
 
 

@@ -157,7 +157,7 @@ def test_a_configured_model_must_be_listed(run: Run, chat_server: LocalServer) -
 def test_check_of_a_server_that_is_down(run: Run) -> None:
     started = time.monotonic()
     code, out, err = run("check", "--base-url", DOWN)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     assert code == 1
     assert out.startswith("FAILED   reachable")
     assert "connection refused" in out

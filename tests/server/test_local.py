@@ -118,14 +118,21 @@ def test_start_and_stop_twice_and_start_again(models_dir: Path) -> None:
         server.stop()
 
 
-def test_a_start_is_fast(models_dir: Path) -> None:
-    """It takes about 0.2 s on an idle machine; a start that polls too slowly would be felt in every notebook."""
-    took = []
-    for _ in range(3):
-        started = time.monotonic()
-        with LocalServer(models_dir / "random.gguf", **QUICK):
-            took.append(time.monotonic() - started)
-    assert min(took) < 1.5
+def test_a_start_looks_for_its_server_often(models_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start takes about 0.2 s on an idle machine; one that waits in longer steps would be felt in every notebook."""
+    pauses, pause, here = list[float](), time.sleep, threading.get_ident()
+
+    def noted(seconds: float) -> None:
+        if threading.get_ident() == here:
+            pauses.append(seconds)
+        pause(seconds)
+
+    monkeypatch.setattr(time, "sleep", noted)
+    with LocalServer(models_dir / "random.gguf", **QUICK):
+        pass
+    # Each step waits no longer than all before it, but for the first ones: a start is noticed at most twice as late.
+    assert pauses
+    assert all(seconds <= max(0.05, sum(pauses[:at]) + 0.01) and seconds <= 0.25 for at, seconds in enumerate(pauses))
 
 
 async def test_async_block(models_dir: Path) -> None:
@@ -442,13 +449,17 @@ def test_a_fork_does_not_delay_the_stop(models_dir: Path) -> None:
         PARENT
         + """
         import time
-        fork = os.fork()
-        if fork == 0:
-            time.sleep(60)
-        started = time.monotonic()
-        server.stop()
-        os.kill(fork, 9)
-        print(time.monotonic() - started, flush=True)
+        took = []
+        while not took or (min(took) > 1.5 and len(took) < 5):  # a busy machine delays one stop, not all
+            server.start()
+            fork = os.fork()
+            if fork == 0:
+                time.sleep(60)
+            started = time.monotonic()
+            server.stop()
+            took.append(time.monotonic() - started)
+            os.kill(fork, 9)
+        print(min(took), flush=True)
     """.replace("\n    ", "\n")
     )
     with script(program, models_dir / "random.gguf", "embedded") as parent:

@@ -72,7 +72,7 @@ class TestGoBackendWrapper:
         client = connect(f"http://127.0.0.1:{free_port()}", wait_while_refused=True, load_timeout=0.2)
         with pytest.raises(ConnectionFailedError):
             client.chat(CHAT)
-        assert 0.2 <= time.monotonic() - began < 3
+        assert 0.2 <= time.monotonic() - began < 15
 
     def test_a_cold_start_that_ends_is_answered(self, connect):
         with ScriptedServer(LOADING, SAYS_HELLO) as server:

@@ -140,19 +140,19 @@ def test_one_bad_event_is_an_error_that_says_so_and_not_a_gap(connect):
 def test_silence_in_the_middle_is_a_timeout_with_what_came(connect):
     began = time.monotonic()
     with ScriptedServer(Answer((head(), piece(text("so far"))), "hang")) as server:
-        deltas, error = read_all(connect(server.url, read_timeout=0.2, max_retries=5))
+        deltas, error = read_all(connect(server.url, read_timeout=0.6, max_retries=5))
         assert server.wait_until_left(), "the connection was not closed"
         assert len(server.requests) == 1
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
     assert isinstance(error, RequestTimeoutError)
     assert [delta.content for delta in deltas] == ["so far"]
     assert error.partial is not None
 
 
 def test_signs_of_life_keep_a_slow_stream_alive(connect):
-    slow = [part for _ in range(6) for part in (b":\n\n", 0.08)]
+    slow = [part for _ in range(6) for part in (b":\n\n", 0.2)]
     with ScriptedServer(stream(*slow, text("late"), chunk(finish="stop"), DONE)) as server:
-        assert connect(server.url, read_timeout=0.4).chat(CHAT).content == "late"
+        assert connect(server.url, read_timeout=1).chat(CHAT).content == "late"
 
 
 @pytest.mark.parametrize("call_name", ["chat", "tokenize"])
@@ -167,7 +167,7 @@ def test_a_slow_drip_ends_with_total_timeout(connect, call_name):
         client = connect(server.url, total_timeout=0.25, read_timeout=5)
         with pytest.raises(RequestTimeoutError, match="total_timeout") as caught:
             client.chat(CHAT) if call_name == "chat" else client.tokenize("x")
-        assert 0.2 <= time.monotonic() - began < 3
+        assert 0.2 <= time.monotonic() - began < 15
         assert server.wait_until_left(), "the connection was not closed"
     if call_name == "chat":
         assert caught.value.partial is not None
@@ -177,7 +177,7 @@ def test_total_timeout_bounds_one_silence_too(connect):
     began = time.monotonic()
     with ScriptedServer(Answer(then="hang")) as server, pytest.raises(RequestTimeoutError):
         connect(server.url, total_timeout=0.3, read_timeout=None).chat(CHAT)
-    assert 0.25 <= time.monotonic() - began < 3
+    assert 0.25 <= time.monotonic() - began < 15
 
 
 def test_total_timeout_counts_the_waits_for_a_loading_server(connect):
@@ -185,7 +185,7 @@ def test_total_timeout_counts_the_waits_for_a_loading_server(connect):
     loading = reply({"error": {"message": "Loading model"}}, 503)
     with ScriptedServer(loading) as server, pytest.raises(LlamaServerError):
         connect(server.url, total_timeout=0.3, load_timeout=60).chat(CHAT)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 OVERFLOW = {"code": 400, "type": "exceed_context_size_error", "message": "too long", "n_prompt_tokens": 9, "n_ctx": 8}

@@ -283,7 +283,7 @@ def test_ten_megabytes_of_an_error_are_read_quickly():
     for words in ("(1 tokens) " * 900_000, "x" * 10_000_000, "(" * 10_000_000):
         body = json.dumps({"error": {"message": words}}).encode()
         assert len(str(failure(400, {}, body, URL))) < 2000
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 def test_a_long_body_is_kept_in_part():
