@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+
+from llamacpp_server.integration import under_span
 
 if TYPE_CHECKING:
     from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
 
-from ._progress import Report, adispatching, dispatching
-
-BACKGROUND: Final = "background"
-"""The tag of a run whose requests go behind all others."""
+from ._progress import BACKGROUND, Report, Run, adispatching, current_run, dispatching, is_of_openinference
 
 
 class _Call(Protocol):
@@ -26,16 +25,26 @@ def client_for(
     client: LlamaServerClient, call: _Call, run: CallbackManagerForLLMRun | None = None
 ) -> LlamaServerClient:
     """`client` with the settings of a call, which tells the callbacks of its run of progress."""
-    report = dispatching(_progress_callback(client, call), run)
-    return client.with_settings(**changes) if (changes := _changes(client, call, report, run)) else client
+    known = current_run(run)
+    report = dispatching(_progress_callback(client, call), known)
+    client = client.with_settings(**changes) if (changes := _changes(client, call, report, known)) else client
+    return under_span(client, _span_of(known))
 
 
 def async_client_for(
     client: AsyncLlamaServerClient, call: _Call, run: AsyncCallbackManagerForLLMRun | None = None
 ) -> AsyncLlamaServerClient:
     """`client_for`, for awaited calls."""
-    report = adispatching(_progress_callback(client, call), run)
-    return client.with_settings(**changes) if (changes := _changes(client, call, report, run)) else client
+    known = current_run(run)
+    report = adispatching(_progress_callback(client, call), known)
+    client = client.with_settings(**changes) if (changes := _changes(client, call, report, known)) else client
+    return under_span(client, _span_of(known))
+
+
+def _span_of(run: Run | None) -> object:
+    """The span that OpenInference's tracer, a callback that makes no span the current one, has for a run."""
+    tracer = None if run is None else next(filter(is_of_openinference, run.handlers), None)
+    return None if run is None or tracer is None else tracer.get_span(run.run_id)
 
 
 def _progress_callback(client: LlamaServerClient | AsyncLlamaServerClient, call: _Call) -> Report | None:
@@ -47,7 +56,7 @@ def _changes(
     client: LlamaServerClient | AsyncLlamaServerClient,
     call: _Call,
     report: Report | None,
-    run: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None,
+    run: Run | None,
 ) -> dict[str, Any]:
     """A call's headers and query come on top of the model's, and its tags may say that it can wait."""
     changes = dict(call.settings)

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, NamedTuple, cast
+from sys import modules
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID, uuid4
 
 from langchain_core.callbacks.base import AsyncCallbackHandler, Callbacks, RunManagerMixin
@@ -28,6 +29,10 @@ from llamacpp_server import Progress
 PROGRESS_EVENT = "llamacpp_progress"
 """The name of the events."""
 
+BACKGROUND: Final = "background"
+"""The tag of a run whose requests go behind all others."""
+_OPENINFERENCE: Final = "openinference.instrumentation.langchain"
+
 Report = Callable[[Progress], None]
 
 
@@ -45,9 +50,13 @@ _run: ContextVar[StreamRun | None] = ContextVar("llamacpp_server_run", default=N
 _SILENT = {RunManagerMixin.on_custom_event, AsyncCallbackHandler.on_custom_event}
 
 
+def current_run(run: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None) -> Run | None:
+    """The run of a call: the one that is given, or that of the stream whose first chunk is wanted."""
+    return run or _run.get()
+
+
 def dispatching(report: Report | None, run: Run | None) -> Report | None:
     """What is to be told of progress: `report`, and the callbacks of a run; None where nobody listens."""
-    run = run or _run.get()
     if run is None or not (listeners := _listeners(run.handlers)):
         return report
     return partial(_dispatch, report, run, listeners)
@@ -55,7 +64,6 @@ def dispatching(report: Report | None, run: Run | None) -> Report | None:
 
 def adispatching(report: Report | None, run: Run | None) -> Report | None:
     """`dispatching` for a run on an event loop."""
-    run = run or _run.get()
     if run is None or not (listeners := _listeners(run.handlers)):
         return report
     return partial(_adispatch, report, run, listeners)
@@ -91,17 +99,31 @@ def _of(run: Run) -> dict[str, Any]:
     return {"run_id": run.run_id, "tags": run.tags, "metadata": run.metadata}
 
 
-def with_listeners(config: RunnableConfig | None, callbacks: Callbacks) -> tuple[StreamRun | None, RunnableConfig]:
-    """The run of a stream whose callbacks listen for progress, with the config that names it; None when none do."""
+def with_listeners(
+    config: RunnableConfig | None, callbacks: Callbacks, tags: Sequence[str] | None
+) -> tuple[StreamRun | None, RunnableConfig]:
+    """The run of a stream that has to be known, with the config that names it; None where nothing depends on it.
+
+    Args:
+        config: Of the call.
+        callbacks: Of the model. Some listen for progress, and OpenInference's has a span for each run.
+        tags: Of the model; one of them says that the call can wait.
+    """
     config = ensure_config(config)
-    if not (config.get("callbacks") or callbacks or _has_hooks()):
+    known = [*(config.get("tags") or ()), *(tags or ())]
+    if not (BACKGROUND in known or config.get("callbacks") or callbacks or _has_hooks() or _OPENINFERENCE in modules):
         return None, config
     handlers = CallbackManager.configure(config.get("callbacks"), callbacks).handlers
-    if not (listeners := _listeners(handlers)):
+    if not (BACKGROUND in known or _listeners(handlers) or any(map(is_of_openinference, handlers))):
         return None, config
     run_id = config.get("run_id") or uuid4()
-    run = StreamRun(listeners, run_id, config.get("tags") or [], config.get("metadata") or {})
+    run = StreamRun(handlers, run_id, known, config.get("metadata") or {})
     return run, {**config, "run_id": run_id}
+
+
+def is_of_openinference(handler: Any) -> bool:
+    """Whether a callback is OpenInference's tracer, which makes no span the current one."""
+    return type(handler).__module__.startswith(_OPENINFERENCE) and hasattr(handler, "get_span")
 
 
 def _has_hooks() -> bool:

@@ -235,7 +235,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
         """As in `BaseChatModel`."""
-        run, config = with_listeners(config, self.callbacks)
+        run, config = with_listeners(config, self.callbacks, self.tags)
         chunks = super().stream(input, config, stop=stop, **kwargs)
         return chunks if run is None else within_run(run, chunks)
 
@@ -248,7 +248,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
         """Async version of `stream`."""
-        run, config = with_listeners(config, self.callbacks)
+        run, config = with_listeners(config, self.callbacks, self.tags)
         chunks = super().astream(input, config, stop=stop, **kwargs)
         return chunks if run is None else awithin_run(run, chunks)
 

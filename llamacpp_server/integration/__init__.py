@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .decision_fields import DecisionFields
     from .fields import ConnectionFields, MediaFields, on_event_loop
     from .server_tools import named_tools, strict_tool
+    from .spans import span_above, under_span
     from .steps import StreamedAnswer, aread_answer, arun_steps, read_answer, run_steps
     from .structured import (
         CONSTRAINTS,
@@ -111,9 +112,11 @@ __all__ = [
     "schema_grammar",
     "schema_of",
     "shortened",
+    "span_above",
     "stop_texts",
     "strict_tool",
     "thinking_params",
+    "under_span",
     "warn_once",
     "with_schema",
 ]
@@ -147,6 +150,7 @@ __getattr__, __dir__ = lazy(
         "fields": ("ConnectionFields", "MediaFields", "on_event_loop"),
         "server_tools": ("named_tools", "strict_tool"),
         "steps": ("StreamedAnswer", "aread_answer", "arun_steps", "read_answer", "run_steps"),
+        "spans": ("span_above", "under_span"),
         "structured": (
             "CONSTRAINTS",
             "LADDER",

@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanKind, StatusCode, TracerProvider, get_tracer
 
 from ..chat import ChatReply, ChatRequest, CompletionReply
 from ..diagnostics import CacheSessions, compare
+from ..integration import span_above
 from ..settings import ServerSettings, WaitState
 from .attributes import Attributes, of_reply, of_request, of_server, seconds_waited
 
@@ -93,6 +94,29 @@ class Instruments:
             operation.end(reply, at=ended)
 
 
+class Caller:
+    """Where a call is made, taken at once: the span of a stream's caller may be over when the stream is read.
+
+    Args:
+        client: It may have a span that is not the current one.
+
+    Attributes:
+        context: The parent of the call's span.
+        is_written: Whether the span around the call is another instrumentation's, of this very call.
+    """
+
+    __slots__ = ("context", "is_written")
+
+    def __init__(self, client: object) -> None:
+        current, above = context.get_current(), span_above(client)
+        span: trace.Span = trace.get_current_span(current) if above is None else above
+        self.is_written = above is not None or _is_model_call(span)
+        of_span = span.get_span_context()
+        # OpenInference's stand-in for a span loses its context with the end of the function that returns a stream.
+        parent = trace.set_span_in_context(trace.NonRecordingSpan(of_span), current) if of_span.is_valid else current
+        self.context = parent
+
+
 class Operation:
     """A call that runs.
 
@@ -102,7 +126,7 @@ class Operation:
         settings: Of the client.
         request: What was asked; its numbers are used, never its texts.
         stream: Whether the reply is streamed.
-        parent: The context in which the call was made.
+        caller: Where the call was made.
         model: Where the request names none.
 
     Attributes:
@@ -118,13 +142,13 @@ class Operation:
         request: object,
         *,
         stream: bool,
-        parent: context.Context,
+        caller: Caller,
         model: str | None = None,
     ) -> None:
         instruments.end_lost()
         self._instruments, self._stream, self._request = instruments, stream, request
-        self._measured = not any(context.get_value(key, parent) for key in _SUPPRESSED)
-        covered = not (instruments.genai and self._measured) or _is_model_call(trace.get_current_span(parent))
+        self._measured = not any(context.get_value(key, caller.context) for key in _SUPPRESSED)
+        covered = not (instruments.genai and self._measured) or caller.is_written
         model = getattr(request, "model", None) or model or settings.model
         self._common: Attributes = {"gen_ai.operation.name": kind, "gen_ai.provider.name": _PROVIDER}
         if model:
@@ -135,7 +159,7 @@ class Operation:
         if stream:
             attributes["gen_ai.request.stream"] = True
         name = f"llamacpp {kind}" if covered else " ".join(filter(None, (kind, model)))
-        self.span = instruments.tracer.start_span(name, parent, SpanKind.CLIENT, self._shown(attributes))
+        self.span = instruments.tracer.start_span(name, caller.context, SpanKind.CLIENT, self._shown(attributes))
         self._begun, self._first = time.perf_counter(), 0.0
         self._waits: Counter[str] = Counter()
         self._slot_seconds = 0.0

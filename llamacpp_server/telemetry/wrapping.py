@@ -11,7 +11,6 @@ from .._lazy import require_extra
 
 require_extra("opentelemetry.trace", "otel")
 
-from opentelemetry import context  # noqa: E402
 from opentelemetry.metrics import MeterProvider  # noqa: E402
 from opentelemetry.trace import TracerProvider, use_span  # noqa: E402
 
@@ -19,7 +18,7 @@ from .. import __version__  # noqa: E402
 from ..async_client import AsyncLlamaServerClient  # noqa: E402
 from ..client import LlamaServerClient  # noqa: E402
 from .kept import Kept  # noqa: E402
-from .operation import Instruments, Operation  # noqa: E402
+from .operation import Caller, Instruments, Operation  # noqa: E402
 
 __all__ = ["instrument", "uninstrument"]
 
@@ -64,7 +63,8 @@ def instrument(
         tracer_provider: None takes the global one.
         meter_provider: None takes the global one.
         genai: False leaves model, tokens and operation of each span to an instrumentation of a framework whose spans
-            can't be recognized, such as OpenInference's of LangChain. Other attributes and all metrics stay.
+            can't be recognized; those of OpenInference and of opentelemetry-instrumentation-langchain are. Other
+            attributes and all metrics stay.
 
     Raises:
         ModuleNotFoundError: Without the package opentelemetry-api (the extra `otel`).
@@ -105,13 +105,13 @@ class _Client(Protocol):
 
 
 def _begin(
-    instruments: Instruments, kind: str, client: _Client, given: _Given, parent: context.Context, stream: bool
+    instruments: Instruments, kind: str, client: _Client, given: _Given, caller: Caller, stream: bool
 ) -> tuple[Operation, Any]:
     """A call that begins, and the client that tells it of waits."""
     args, kwargs = given
     request = next(iter((*args, *kwargs.values())), None)
     operation = Operation(
-        instruments, kind, client.settings, request, stream=stream, parent=parent, model=kwargs.get("model")
+        instruments, kind, client.settings, request, stream=stream, caller=caller, model=kwargs.get("model")
     )
     return operation, client.with_settings(on_wait=operation.on_wait)
 
@@ -119,7 +119,7 @@ def _begin(
 def _traced(instruments: Instruments, kind: str, original: Method) -> Method:
     @wraps(original)
     def call(self: _Client, *args: Any, **kwargs: Any) -> Any:
-        operation, client = _begin(instruments, kind, self, (args, kwargs), context.get_current(), False)
+        operation, client = _begin(instruments, kind, self, (args, kwargs), Caller(self), False)
         try:
             with use_span(operation.span, record_exception=False, set_status_on_exception=False):
                 reply = original(client, *args, **kwargs)
@@ -135,7 +135,7 @@ def _traced(instruments: Instruments, kind: str, original: Method) -> Method:
 def _async_traced(instruments: Instruments, kind: str, original: Method) -> Method:
     @wraps(original)
     async def call(self: _Client, *args: Any, **kwargs: Any) -> Any:
-        operation, client = _begin(instruments, kind, self, (args, kwargs), context.get_current(), False)
+        operation, client = _begin(instruments, kind, self, (args, kwargs), Caller(self), False)
         try:
             with use_span(operation.span, record_exception=False, set_status_on_exception=False):
                 reply = await original(client, *args, **kwargs)
@@ -153,10 +153,10 @@ def _stream(instruments: Instruments, kind: str, original: Method, *, kept: type
 
     @wraps(original)
     def call(self: _Client, *args: Any, **kwargs: Any) -> Any:
-        parent = context.get_current()
+        caller = Caller(self)
 
         def begin() -> tuple[Operation, Any]:
-            operation, client = _begin(instruments, kind, self, (args, kwargs), parent, True)
+            operation, client = _begin(instruments, kind, self, (args, kwargs), caller, True)
             return operation, original(client, *args, **kwargs)
 
         return kept(begin)

@@ -28,6 +28,7 @@ def places(monkeypatch: pytest.MonkeyPatch) -> list[Place]:
         ({"priority": "background"}, {}, {}, True),
         ({}, {"priority": "background"}, {}, True),
         ({}, {}, {"tags": ["background"]}, True),
+        ({"tags": ["background"]}, {}, {}, True),
         ({"priority": "background"}, {"priority": "normal"}, {}, False),
         ({}, {"priority": "normal"}, {"tags": ["background"]}, False),
     ],
@@ -38,9 +39,11 @@ async def test_a_call_says_whether_it_can_wait(
     llm = ChatLlamaServer(base_url=talker.base_url, max_tokens=1, **fields)
     llm.invoke("Hi", config, **call)
     await llm.ainvoke("Hi", config, **call)
+    assert list(llm.stream("Hi", config, **call))
+    assert [chunk async for chunk in llm.astream("Hi", config, **call)]
     assert [place.background for place in places if place.counted and place.gate and not place.limit] == [
         background
-    ] * 2
+    ] * 4
     assert len({place.session for place in places if place.session is not None}) == 1
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from langchain_core.documents import Document
+from langchain_core.runnables import RunnableLambda
 from llama_index.core.llms import ChatMessage
 from openinference.instrumentation.langchain import LangChainInstrumentor as OpenInferenceLangChain
 from openinference.instrumentation.llama_index import LlamaIndexInstrumentor as OpenInferenceLlamaIndex
@@ -17,7 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings, LlamaServerReranker
-from llamacpp_server import LocalServer
+from llamacpp_server import ChatRequest, LocalServer
 from llamacpp_server.telemetry import instrument, uninstrument
 from llamaindex_llamacpp_server import LlamaServer
 from tests.spans import traced
@@ -133,6 +134,64 @@ def test_tokens_that_an_instrumentation_of_langchain_writes_are_not_written_agai
     assert not ours.metrics() & {"gen_ai.client.token.usage", "gen_ai.client.operation.duration"}
 
 
+def left_to(theirs: ReadableSpan, mine: ReadableSpan) -> None:
+    """The tokens are in one span only, and ours is in it."""
+    assert (theirs.attributes or {})["llm.token_count.completion"] == 3
+    assert mine.parent is not None
+    assert theirs.context is not None
+    assert mine.parent.span_id == theirs.context.span_id
+    assert mine.name.startswith("llamacpp ")
+    assert (mine.attributes or {})["llamacpp.prompt.tokens_read"] > 0  # type: ignore[operator]
+    assert not [name for name in mine.attributes or {} if "usage" in name or "model" in name]
+
+
+def test_tokens_that_openinference_writes_for_langchain_are_not_written_again(
+    ours: Ours, chat_server: LocalServer
+) -> None:
+    with traced(OpenInferenceLangChain()) as exporter:
+        for call in calls_of_langchain(chat_server.base_url):
+            call()
+            (theirs,) = exporter.get_finished_spans()
+            exporter.clear()
+            left_to(theirs, ours.span())
+    ChatLlamaServer(base_url=chat_server.base_url, **SHORT).invoke(SECRET)
+    assert ours.attributes()["gen_ai.usage.output_tokens"] == 3, "nobody else writes it any more"
+
+
+async def test_tokens_that_openinference_writes_for_awaited_calls_are_not_written_again(
+    ours: Ours, chat_server: LocalServer
+) -> None:
+    llm, other = (
+        ChatLlamaServer(base_url=chat_server.base_url, **SHORT),
+        LlamaServer(base_url=chat_server.base_url, **SHORT),
+    )
+    with traced(OpenInferenceLangChain()) as exporter:
+        await llm.ainvoke(SECRET)
+        left_to(exporter.get_finished_spans()[0], ours.span())
+        exporter.clear()
+        assert [chunk async for chunk in llm.astream(SECRET)]
+        left_to(exporter.get_finished_spans()[0], ours.span())
+    with traced(OpenInferenceLlamaIndex()) as exporter:
+        await other.achat(CHAT)
+        left_to(exporter.get_finished_spans()[0], ours.span())
+        exporter.clear()
+        assert [chunk async for chunk in await other.astream_chat(CHAT)]
+        left_to(exporter.get_finished_spans()[0], ours.span())
+    await llm.aclose()
+    await other.async_client.aclose()
+
+
+def test_a_call_in_a_tool_beside_a_traced_model_is_written_in_full(ours: Ours, chat_server: LocalServer) -> None:
+    """The span of a chain is not that of a model: a bare client in it is written by nobody else."""
+    with traced(OpenInferenceLangChain()) as exporter, chat_server.client() as client:
+        request = ChatRequest(
+            messages=[{"role": "user", "content": SECRET}], params={"max_tokens": 3, "ignore_eos": True}
+        )
+        RunnableLambda(lambda _: client.chat(request).choices[0].finish_reason).invoke(None)
+        assert len(exporter.get_finished_spans()) == 1
+        assert ours.attributes()["gen_ai.usage.output_tokens"] == 3
+
+
 def test_without_genai_only_our_own_attributes_are_beside_those_of_openinference(chat_server: LocalServer) -> None:
     with instrumented(genai=False) as ours, traced(OpenInferenceLangChain()) as exporter:
         for call in calls_of_langchain(chat_server.base_url):
@@ -149,14 +208,9 @@ def test_without_genai_only_our_own_attributes_are_beside_those_of_openinference
 def test_our_span_is_in_that_of_openinference_of_llamaindex_and_leaves_the_tokens_to_it(
     ours: Ours, chat_server: LocalServer
 ) -> None:
-    llm = LlamaServer(base_url=chat_server.base_url, **SHORT)
     with traced(OpenInferenceLlamaIndex()) as exporter:
-        llm.chat(CHAT)
-        (theirs,) = exporter.get_finished_spans()
-        span = ours.span()
-        assert span.parent is not None
-        assert theirs.context is not None
-        assert span.parent.span_id == theirs.context.span_id
-        assert (theirs.attributes or {})["llm.token_count.completion"] == 3
-        assert span.name == "llamacpp chat"
-        assert not [name for name in span.attributes or {} if "usage" in name or "model" in name]
+        for call in calls_of_llamaindex(chat_server.base_url):
+            call()
+            (theirs,) = exporter.get_finished_spans()
+            exporter.clear()
+            left_to(theirs, ours.span())
