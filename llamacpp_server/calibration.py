@@ -14,6 +14,8 @@ _BINS: Final = 10
 _FLOOR: Final = 1e-9
 _RANGE: Final = (math.log(0.05), math.log(50.0))
 _STEPS: Final = 60
+_ROUNDS: Final = 3
+_FOLDS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +105,20 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationReport:
-    """A fit, and what it changes on the examples that it was fitted on. Measure on other examples, too.
+    """A fit, and what it changes on the examples that it was fitted on.
 
     Attributes:
         calibration: The fit.
         before: Without it.
         after: With it.
+        held_out: With a fit that did not see the example: each fifth of the examples is measured with a fit on the
+            others. What to expect of other states.
     """
 
     calibration: Calibration
     before: Quality
     after: Quality
+    held_out: Quality
 
 
 Judged = tuple[str, str, Sequence[float], int]
@@ -143,24 +148,43 @@ def fit_calibration(judged: Sequence[Judged], *, offsets: bool = False) -> Calib
         judged: Uncalibrated answers.
         offsets: Whether to fit them; at least ten examples for each option are a good idea.
     """
+    found = _fit(judged, offsets=offsets)
+    return CalibrationReport(found, measure(judged), measure(judged, found), _held_out(judged, offsets=offsets))
+
+
+def _fit(judged: Sequence[Judged], *, offsets: bool) -> Calibration:
+    """Temperatures and offsets, each fitted with the other as it is, in a few rounds."""
+    temperatures: dict[str, float] = {}
     shifts: dict[str, list[float]] = {}
-    if offsets:
-        for name in dict.fromkeys(name for _, name, _, _ in judged):
-            shifts[name] = _fit_offsets([(p, right) for _, other, p, right in judged if other == name])
-    temperatures = {}
-    for kind in dict.fromkeys(kind for kind, _, _, _ in judged):
-        own = [(p, right, shifts.get(name)) for other, name, p, right in judged if other == kind]
-        temperatures[kind] = _fit_temperature(own)
-    found = Calibration(temperatures, shifts)
-    return CalibrationReport(found, measure(judged), measure(judged, found))
+    for _ in range(_ROUNDS if offsets else 1):
+        for kind, name in dict.fromkeys((kind, name) for kind, name, _, _ in judged) if offsets else ():
+            own = [(p, right) for _, other, p, right in judged if other == name]
+            shifts[name] = _fit_offsets(own, temperatures.get(kind, 1.0))
+        for kind in dict.fromkeys(kind for kind, _, _, _ in judged):
+            rows = [(p, right, shifts.get(name)) for other, name, p, right in judged if other == kind]
+            temperatures[kind] = _fit_temperature(rows)
+    return Calibration(temperatures, shifts)
+
+
+def _held_out(judged: Sequence[Judged], *, offsets: bool) -> Quality:
+    """The quality of answers, each calibrated by a fit on the other folds."""
+    made: list[Judged] = []
+    for fold in range(_FOLDS):
+        fit = _fit([one for at, one in enumerate(judged) if at % _FOLDS != fold], offsets=offsets)
+        made += [(kind, name, fit.apply(kind, name, p), right) for kind, name, p, right in judged[fold::_FOLDS]]
+    return measure(made)
 
 
 def _fit_temperature(judged: Sequence[tuple[Sequence[float], int, Sequence[float] | None]]) -> float:
-    """The temperature with the smallest negative log likelihood, by golden section: it has one minimum."""
+    """The temperature that makes the right options most likely, by golden section: it has one minimum.
+
+    A temperature near 1 is the more likely one (its logarithm has a variance of 1), so that few examples, or
+    examples that say nothing, do not make all options equal.
+    """
 
     def loss(log_temperature: float) -> float:
         temperature = math.exp(log_temperature)
-        return -sum(
+        return log_temperature**2 / 2 - sum(
             math.log(max(_scaled(p, temperature, shift or [0.0] * len(p))[right], _FLOOR)) for p, right, shift in judged
         )
 
@@ -175,17 +199,17 @@ def _fit_temperature(judged: Sequence[tuple[Sequence[float], int, Sequence[float
     return math.exp((low + high) / 2)
 
 
-def _fit_offsets(judged: Sequence[tuple[Sequence[float], int]]) -> list[float]:
+def _fit_offsets(judged: Sequence[tuple[Sequence[float], int]], temperature: float) -> list[float]:
     """Offsets with which the mean probability of each option is how often it is right, by iterated scaling."""
     n = len(judged[0][0])
     # One imaginary example, divided between the options: an option without examples is not ruled out.
     wanted = [(sum(right == at for _, right in judged) + 1 / n) / (len(judged) + 1) for at in range(n)]
     shift = [0.0] * n
     for _ in range(_STEPS):
-        scaled = [_scaled(p, 1.0, shift) for p, _ in judged]
+        scaled = [_scaled(p, temperature, shift) for p, _ in judged]
         for at in range(n):
             mean = sum(p[at] for p in scaled) / len(scaled)
-            shift[at] += math.log(wanted[at]) - math.log(max(mean, _FLOOR))
+            shift[at] += temperature * (math.log(wanted[at]) - math.log(max(mean, _FLOOR)))
     middle = sum(shift) / n
     return [one - middle for one in shift]
 

@@ -182,7 +182,7 @@ class DecisionRequest:
         engine: See `DecisionEngine`.
         rotations: In how many orders the options are shown; the mean of the answers is free of the model's preference
             for a position. Each one costs a further question. At most as many as there are options.
-        labels: See `LabelStyle`. `auto` takes names for models of less than a billion parameters and few options.
+        labels: See `LabelStyle`. `auto` takes letters, for a model of any size.
         mass: Also measure how likely the model is to answer with a label at all (engine `logits`; one request more for
             each question). Near 0, the question or the chat template does not fit.
         thinking: Tokens for reasoning before the answer (engine `logits`); 0 has none.

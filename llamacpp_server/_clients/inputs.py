@@ -137,7 +137,7 @@ class Inputs(Methods):
             **options: Further fields of `DecisionRequest`. A calibration holds for the options that it was fitted with.
 
         Returns:
-            The fit, with accuracy, Brier score and calibration error before and after on these examples.
+            The fit, with accuracy, Brier score and calibration error before and after, on examples it did not see too.
         """
         request = DecisionRequest(state="", questions=questions, **options)
         return self._transport.run(decide.calibrate(self.settings, request, examples, offsets))

@@ -11,9 +11,6 @@ from ..decisions import LabelStyle, Noul, Score
 from .questions import Asked
 
 _LETTERS: Final = ascii_uppercase + ascii_lowercase
-_SMALL_MODEL: Final = 1e9
-_MOST_WORDS: Final = 20
-_LONGEST_WORD: Final = 40
 _YES_NO: Final = (("yes", "Yes"), ("no", "No"))
 
 
@@ -32,13 +29,12 @@ class Labels:
     words: bool = False
 
 
-def labels_for(asked: Asked, style: LabelStyle, n_params: int | None) -> Labels:
+def labels_for(asked: Asked, style: LabelStyle) -> Labels:
     """The labels of a question.
 
     Args:
         asked: The question.
         style: As in `DecisionRequest`.
-        n_params: Weights of the model; None where unknown.
     """
     if isinstance(asked.question, Noul):
         spellings = tuple(_YES_NO[at] for at in asked.order)
@@ -46,8 +42,7 @@ def labels_for(asked: Asked, style: LabelStyle, n_params: int | None) -> Labels:
     keys = [key for key, _ in asked.shown]
     if isinstance(asked.question, Score) and len(keys) <= 10:
         return _plain(keys)
-    small = style == "auto" and (n_params or _SMALL_MODEL) < _SMALL_MODEL and _short(keys)
-    if (small or style == "words") and _distinct(keys):
+    if style == "words" and _distinct(keys):
         return Labels(tuple(keys), tuple((key.strip(),) for key in keys), words=True)
     if len(keys) <= len(_LETTERS):
         return _plain(list(_LETTERS[: len(keys)]))
@@ -58,10 +53,6 @@ def labels_for(asked: Asked, style: LabelStyle, n_params: int | None) -> Labels:
 
 def _plain(texts: Sequence[str]) -> Labels:
     return Labels(tuple(texts), tuple((text,) for text in texts))
-
-
-def _short(keys: Sequence[str]) -> bool:
-    return len(keys) <= _MOST_WORDS and all(len(key) <= _LONGEST_WORD and key.isprintable() for key in keys)
 
 
 def _distinct(keys: Sequence[str]) -> bool:

@@ -274,7 +274,7 @@ def _split(state: Any) -> tuple[str, list[Any]]:
 
 def _logits(run: _Run, asked: Asked, style: LabelStyle) -> Program[tuple[list[float], float | None]]:
     """Probabilities in the order in which the options are shown, and the mass where asked for."""
-    labels = labels_for(asked, style, run.card.n_params)
+    labels = labels_for(asked, style)
     notes: list[Any] = [{"type": "text", "text": media_note(part, n)} for n, part in enumerate(run.images, 1)]
     prompt = yield from _prompt(run, messages_for(run.state, notes, asked, labels), thinking=run.request.thinking)
     paths = yield from _paths(run, prompt, labels)

@@ -353,15 +353,16 @@ def test_questions_may_be_dicts_of_the_servers_form(table):
 
 async def test_the_async_client_decides_and_calibrates_the_same(table_server, table):
     questions = {"q": Choice("?", ["one", "two"]), "yes": Noul("?")}
-    examples = [Example("x", {"q": "one", "yes": n % 2 == 0}) for n in range(6)] + [Example("x", {"q": "two"})] * 6
+    examples = [Example("x", {"q": "one", "yes": n % 2 == 0}) for n in range(40)] + [Example("x", {"q": "two"})] * 40
     async with AsyncLlamaServerClient(table_server.base_url) as client:
         found = await client.decide("x", questions, labels="letters")
         report = await client.calibrate(questions, examples, labels="letters")
     assert found.answers == table.decide("x", questions, labels="letters").answers
     assert report == table.calibrate(questions, examples, labels="letters")
     # One in two is right, and the model says 0.67 and 0.75.
-    assert report.after.ece < 0.01 < 0.15 < report.before.ece
-    assert report.calibration.temperatures["choice"] > 10
+    assert report.after.ece < report.before.ece / 2
+    assert report.held_out.ece < report.before.ece / 2
+    assert report.calibration.temperatures["choice"] > 2
 
 
 def test_examples_have_to_answer_the_questions(table):

@@ -1,6 +1,7 @@
 """Labels as trees, confidence and calibration, by numbers that are known."""
 
 import math
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from llamacpp_server._decisions import (
     tail_of,
     walk,
 )
-from llamacpp_server.calibration import fit_calibration, measure
+from llamacpp_server.calibration import Judged, fit_calibration, measure
 
 
 def asked(question):
@@ -83,7 +84,7 @@ HOSTILE = st.text(
 @given(st.lists(HOSTILE, min_size=1, max_size=60, unique=True), st.sampled_from(["auto", "letters", "words"]))
 def test_any_options_get_distinct_labels_and_a_line_each(keys, style):
     question = asked(Choice("Which?", keys))
-    labels = labels_for(question, style, None)
+    labels = labels_for(question, style)
     assert len(set(labels.texts)) == len(labels.spellings) == len(keys)
     (message,) = messages_for("state", [], question, labels)
     assert message["content"].startswith("state\n\n")
@@ -157,6 +158,41 @@ def test_a_temperature_makes_confidence_honest_and_keeps_the_choice():
     assert report.after.accuracy == report.before.accuracy == 0.6
 
 
+def test_a_few_examples_do_not_make_all_options_equal():
+    wrong = [("choice", "q", [0.6, 0.4], 1)]
+    assert 1 < fit_calibration(wrong).calibration.temperatures["choice"] < 2
+    right = [("choice", "q", [0.6, 0.4], 0)]
+    assert 0.5 < fit_calibration(right).calibration.temperatures["choice"] < 1
+
+
+def test_a_temperature_and_offsets_that_distorted_the_answers_are_found_together():
+    true, offsets, random = [[0.7, 0.2, 0.1], [0.2, 0.5, 0.3], [0.1, 0.3, 0.6]], [1.5, -0.5, -1.0], Random(2)
+    judged: list[Judged] = []
+    for _ in range(2000):
+        shares = random.choice(true)
+        right = random.choices(range(3), shares)[0]
+        # What a calibration with a temperature of 2.5 and these offsets turns into `shares`.
+        raised = [share**2.5 / math.exp(offset) for share, offset in zip(shares, offsets, strict=True)]
+        judged.append(("choice", "q", [one / sum(raised) for one in raised], right))
+    found = fit_calibration(judged, offsets=True).calibration
+    assert found.temperatures["choice"] == pytest.approx(2.5, rel=0.15)
+    assert found.offsets["q"] == pytest.approx(offsets, abs=0.2)
+
+
+def test_what_a_fit_is_worth_is_measured_on_examples_that_it_did_not_see():
+    random = Random(1)
+    noise: list[Judged] = [("choice", "q", [0.4, 0.3, 0.3], random.randrange(3)) for _ in range(30)]
+    report = fit_calibration(noise, offsets=True)
+    assert report.held_out.n == report.after.n == 30
+    assert report.held_out.brier > report.after.brier
+
+
+def test_letters_are_the_labels_of_a_choice_unless_words_are_asked_for():
+    question = asked(Choice("Which?", ["tea", "milk"]))
+    assert labels_for(question, "auto").texts == labels_for(question, "letters").texts == ("A", "B")
+    assert labels_for(question, "words").texts == ("tea", "milk")
+
+
 def test_offsets_take_away_a_preference_for_an_option():
     judged = [("choice", "q", [0.6, 0.4] if right == 0 else [0.52, 0.48], right) for right in (0, 1) * 20]
     assert fit_calibration(judged).after.accuracy == 0.5
@@ -183,6 +219,6 @@ def test_a_temperature_never_changes_the_order(shares, temperature):
 
 def test_yes_comes_first_and_descriptions_are_shown():
     question = asked(Noul("Late?", true="after noon"))
-    (message,) = messages_for("x", [], question, labels_for(question, "auto", None))
+    (message,) = messages_for("x", [], question, labels_for(question, "auto"))
     assert "yes: after noon" in message["content"]
     assert "no:" not in message["content"]
