@@ -153,7 +153,7 @@ else:
 
         @property
         def openai_organization(self) -> None:
-            """None: llama-server knows no organizations."""
+            """None: llama-server has no organizations."""
             return
 
         def _reported_name(self) -> str | None:

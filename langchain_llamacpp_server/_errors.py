@@ -124,7 +124,7 @@ class TruncatedOutputError(server.UnfitAnswerError, core.ModelError):
 
 
 class MissingToolCallError(server.MissingToolCallError, core.ModelError):
-    """A tool call was demanded and none came; `finish_reason` says why the reply ended, `partial` holds it."""
+    """The model made no tool call although one was required; `finish_reason` says why, `partial` has the reply."""
 
 
 class UnreadableOutputError(server.UnreadableOutputError, ServerFaultError):

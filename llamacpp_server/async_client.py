@@ -76,7 +76,7 @@ class AsyncLlamaServerClient(AsyncGeneration, AsyncManagement, AsyncInputs):
         return other
 
     async def aclose(self) -> None:
-        """Close the connections of this event loop; an `http_client` of yours stays open. Usable again afterwards."""
+        """Close the connections of this event loop; a custom `http_client` stays open. Usable again afterwards."""
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:

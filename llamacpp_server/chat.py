@@ -415,7 +415,7 @@ class CompletionChoice:
 
     @property
     def truncated(self) -> bool:
-        """Whether the prompt or the answer was cut to fit into the context."""
+        """Whether the prompt or the answer was truncated to fit in the context."""
         return self.raw.get("truncated") is True
 
     @property

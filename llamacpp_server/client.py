@@ -76,7 +76,7 @@ class LlamaServerClient(Generation, Management, Inputs):
         return other
 
     def close(self) -> None:
-        """Close the connections; an `http_client` of yours stays open. Usable again afterwards."""
+        """Close the connections; a custom `http_client` stays open. Usable again afterwards."""
         self._transport.close()
 
     def __enter__(self) -> Self:

@@ -42,7 +42,7 @@ ThinkingSwitch = Literal["enable_thinking", "reasoning_effort", "always", "none"
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What a server and its model can do. None means that the server does not say (an old build, not loaded).
+    """What a server and its model support. None means that the server does not report it (old build, model not loaded).
 
     Attributes:
         model: The model's name.

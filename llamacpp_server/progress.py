@@ -18,7 +18,7 @@ Stage = Literal["downloading", "loading", "waiting", "reading"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far something is, as `on_progress` is told.
+    """Progress of loading, waiting or prompt processing, passed to `on_progress`.
 
     Attributes:
         stage: `downloading` or `loading` a model, `waiting` for a server that is busy or does not listen yet, or

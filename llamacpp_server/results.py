@@ -334,7 +334,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Whether a chat request has room in a slot; true where it has.
+    """Whether a chat request fits in a slot; true if it does.
 
     Attributes:
         prompt_tokens: Tokens of the prompt, by the server's own count.
@@ -353,7 +353,7 @@ class Fit:
 
     @property
     def fits(self) -> bool:
-        """Whether both have room."""
+        """Whether prompt and answer fit."""
         return self.needed <= self.available
 
     def __bool__(self) -> bool:

@@ -54,7 +54,7 @@ class ServerTool:
 
 @dataclass(frozen=True, slots=True)
 class ServerToolOutput:
-    """What a tool of the server gave back.
+    """The output of a tool of the server.
 
     Attributes:
         text: For a model: the tool's text, else its result as JSON.

@@ -239,7 +239,7 @@ def media_input(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def image_input(image: str | bytes | PathLike[str], text: str = "") -> dict[str, Any]:
-    """An input for a multimodal embedder: one image, and optionally a text beside it.
+    """Create the input of a multimodal embedder: an image, optionally with a text.
 
     Args:
         image: A file, its bytes, or a `data:` or `http(s):` address (the latter needs `fetch_urls`).

@@ -92,7 +92,7 @@ class BatchProgress:
 
 @dataclass(frozen=True, slots=True)
 class BatchSummary:
-    """What a job did.
+    """The result of a batch job.
 
     Attributes:
         total: Lines of the input.

@@ -149,7 +149,7 @@ def recording_of(given: str | os.PathLike[str] | Recording | None, llm: _Model |
 
 
 def read_recording(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Recorded]]:
-    """What is known of the server, and the calls of a recording, in the order in which they ended.
+    """Read a recording: what it says of the server, and its calls in the order in which they ended.
 
     Raises:
         BadRequestError: For a line that is not one of a recording; names its number.

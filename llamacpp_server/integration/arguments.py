@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """An argument that works as in the other class though no field of ours has its meaning.
+    """An argument of another class that works here without a field of its own.
 
     Attributes:
         becomes: What it becomes, for the docs.

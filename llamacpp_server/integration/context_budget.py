@@ -77,7 +77,7 @@ class ContextBudget:
             raise ValueError(f"keep_tool_results must not be negative, but is {self.keep_tool_results!r}")
 
     def room(self, fit: Fit) -> int:
-        """Most tokens of the prompt alone."""
+        """Maximum tokens of the prompt."""
         return min(self._limit(fit), fit.available) - self.answer(fit)
 
     def answer(self, fit: Fit) -> int:
@@ -87,7 +87,7 @@ class ContextBudget:
         return fit.answer_tokens if fit.answer_tokens > 1 else max(1, fit.available // _PART_FOR_ANSWER)
 
     def summary(self, fit: Fit) -> int:
-        """Most tokens of a summary."""
+        """Maximum tokens of a summary."""
         return self.summary_tokens or max(1, min(_MOST_SUMMARY, fit.available // _PART_FOR_ANSWER))
 
     def _limit(self, fit: Fit) -> int:
@@ -131,7 +131,7 @@ class Summarize:
 
 @dataclass(frozen=True, slots=True)
 class Compacted(Generic[M, S]):
-    """What is sent.
+    """A compacted conversation, as it is sent.
 
     Attributes:
         messages: The conversation, in its form.

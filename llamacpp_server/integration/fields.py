@@ -67,7 +67,7 @@ def _load_client() -> None:
 
 
 def on_event_loop() -> bool:
-    """Whether an event loop runs in this thread, which nothing may block."""
+    """Whether an event loop runs in this thread, so that nothing may block."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -249,7 +249,7 @@ class ConnectionFields(BaseModel):
         return known
 
     def quick_server_info(self, *, rest: float = 0.0, **limits: Any) -> ServerInfo | None:
-        """What is known of the server, else what it answers at once; of a crowd of threads, one asks.
+        """Known facts about the server, or a quick query for them; one thread asks for all.
 
         Args:
             rest: After a failure the server is not asked again for this many times as long as that took; None then.
@@ -287,7 +287,7 @@ class ConnectionFields(BaseModel):
             raise
 
     def known_server_info(self) -> ServerInfo | None:
-        """What is known of the server and its model; None where it was not asked yet."""
+        """Known facts about the server and its model, without a request; None if it was not queried yet."""
         return self._info[1] if self._info is not None and self._info[0] == self._info_key() else None
 
     @property
@@ -353,7 +353,7 @@ class MediaFields(BaseModel):
     """Convert images that the server can't read (needs Pillow), and refuse what it can't at all."""
 
     def media_policy(self, call: dict[str, Any] | None = None) -> MediaPolicy:
-        """The fields as a request takes them, with those of a call, which are taken out of it."""
+        """Combine the media fields with those of a call, which are removed from it."""
         call = {} if call is None else call
         given = {name: call.pop(name, getattr(self, name)) for name in MediaFields.model_fields}
         if isinstance(files := given["read_files"], list | tuple):

@@ -477,7 +477,7 @@ def _is_json(text: str) -> bool:
 
 
 def find_json(text: str) -> str | None:
-    """The longest JSON object among other words; None where there is none."""
+    """Find the longest JSON object in a text; None if there is none."""
     decoder, best, start = json.JSONDecoder(), "", text.find("{")
     for _ in range(_MOST_STARTS):
         if start < 0:

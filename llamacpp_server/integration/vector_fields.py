@@ -36,11 +36,11 @@ class EmbeddingFields(ConnectionFields, MediaFields):
     """Request fields that are sent unchanged and override all others."""
 
     def query_text(self, own: str | None) -> str | None:
-        """What is put in front of a query: `own` where it is given, else the preset's; None where neither is."""
+        """The prefix of queries: `own` if given, else the preset's, else None."""
         return own if own is not None else PREFIXES[self.preset].query if self.preset else None
 
     def document_text(self, own: str | None) -> str | None:
-        """What is put in front of a document, likewise."""
+        """The prefix of documents: `own` if given, else the preset's, else None."""
         return own if own is not None else PREFIXES[self.preset].document if self.preset else None
 
     def embed_request(

@@ -43,7 +43,7 @@ class RunningServer:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its process is there and belongs to this user."""
+        """Whether the process is running and belongs to this user."""
         try:
             os.kill(self.pid, 0)
         except OSError:

@@ -150,7 +150,7 @@ class LocalServer:
 
     @classmethod
     def from_directory(cls, directory: FilePath, name: str | None = None, **arguments: Any) -> Self:
-        """A server for one of the models in a directory, with the projector that lies beside it.
+        """Create a server for a model in a directory, with the projector in the same directory.
 
         Args:
             directory: Searched with its subdirectories.
@@ -279,7 +279,7 @@ class LocalServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether its process is there."""
+        """Whether the server process is running."""
         if self._reused is not None:
             return self._reused.is_alive
         return self._guard is not None and self._guard.poll() is None
@@ -291,7 +291,7 @@ class LocalServer:
 
     @property
     def is_reused(self) -> bool:
-        """Whether this is a server that somebody else started (`reuse=True`)."""
+        """Whether this server was started by another program or object (`reuse=True`)."""
         return self._reused is not None
 
     def entry(self) -> RunningServer:

@@ -40,7 +40,7 @@ _NO_TURN_LEFT: Final = "the script has {} turns, and this is call {}"
 
 
 class ScriptedServer:
-    """A real llama-server that says what a test wrote, counts its calls and fails on demand.
+    """A real llama-server with scripted replies, which counts its calls and fails on demand.
 
     Examples:
         >>> rules = {"weather": tool_call("get_weather", {"city": "Rome"}), "tool": "Sunny.", "user": "Hello!"}

@@ -8,6 +8,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from scripts import badges
+
 ROOT = Path(__file__).parents[2]
 REPOSITORY = "https://host.example/owner/llamacpp-server"
 
@@ -62,3 +64,10 @@ def test_pictures_are_linked_as_files(hook: ModuleType) -> None:
         "[that](https://a.example), [here](#here)"
     )
     assert hook.description(text, "", "v1") == " and this, [that](https://a.example), [here](#here)"
+
+
+def test_the_badges_show_what_the_project_says() -> None:
+    drawn = badges.badges()
+    assert {path: path.read_text(encoding="utf-8") for path in drawn} == drawn, "python -m scripts.badges"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"docs/assets/{path.name}" in readme for path in drawn)
