@@ -73,6 +73,8 @@ class Calibration:
         temperature, offsets = self.temperatures.get(kind, 1.0), self.offsets.get(name)
         if offsets is not None and len(offsets) != len(probabilities):
             raise ValueError(f"the calibration of {name!r} is for {len(offsets)} options, not {len(probabilities)}")
+        if not _is_finite(temperature) or temperature <= 0 or not all(map(_is_finite, offsets or ())):
+            raise ValueError(f"the calibration of {name!r} needs a temperature above 0 and offsets that are numbers")
         return _scaled(probabilities, temperature, offsets or [0.0] * len(probabilities))
 
     def to_json(self) -> str:
@@ -212,6 +214,10 @@ def _fit_offsets(judged: Sequence[tuple[Sequence[float], int]], temperature: flo
             shift[at] += temperature * (math.log(wanted[at]) - math.log(max(mean, _FLOOR)))
     middle = sum(shift) / n
     return [one - middle for one in shift]
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _scaled(probabilities: Sequence[float], temperature: float, shift: Sequence[float]) -> list[float]:

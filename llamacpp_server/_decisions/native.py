@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from .questions import Asked
 
 _MOST_OPTIONS: Final = 255  # of the types with codes; those with letters take 52, and only the server knows
 _MOST_LEVELS: Final = 10
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def native_limit(asked: Asked) -> str | None:
@@ -20,6 +22,9 @@ def native_limit(asked: Asked) -> str | None:
             return f"questions[{asked.name!r}] has {n} levels; a decision model supports at most {_MOST_LEVELS}"
     elif n > _MOST_OPTIONS:
         return f"questions[{asked.name!r}] has {n} options; a decision model supports at most {_MOST_OPTIONS}"
+    # JSON can't hold them, and the server names its probabilities by what it was sent instead.
+    if any(_SURROGATE.search(text) for text in (asked.name, *(key for key, _ in asked.options))):
+        return f"questions[{asked.name!r}] has lone surrogates in its name or its options"
     return None
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import exp
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 from .._decisions import (
     Asked,
@@ -43,9 +43,9 @@ from .._media import (
     media_parts,
 )
 from .._values import fields, integer, text
-from ..calibration import CalibrationReport, Example, Judged, fit_calibration
+from ..calibration import Calibration, CalibrationReport, Example, Judged, fit_calibration
 from ..chat import ChatRequest, Usage
-from ..decisions import DecisionRequest, Decisions, LabelStyle, Noul
+from ..decisions import DecisionEngine, DecisionRequest, Decisions, LabelStyle, Noul
 from ..errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError
 from ..responses import responses_usage
 from ..results import ModelCard
@@ -104,8 +104,7 @@ class _Run:
 def decide(settings: ServerSettings, request: DecisionRequest) -> Program[Decisions]:
     """The answers to all questions, in their order."""
     questions = check_questions(request.questions)
-    if request.rotations < 1 or request.thinking < 0:
-        raise BadRequestError("rotations must be at least 1, and thinking must not be negative")
+    _check_options(request)
     json_text(request.state)  # refused before anything is sent
     run = _Run(settings, request, (yield from _card(settings, request.model)))
     if _wants_native(request, questions, run.card):
@@ -124,6 +123,20 @@ def decide(settings: ServerSettings, request: DecisionRequest) -> Program[Decisi
             masses += [] if mass is None else [mass]
         answers[name] = _answer(request, asked, found, sum(masses) / len(masses) if masses else None)
     return Decisions(answers, "logits", run.card.id, run.usage, run.requests)
+
+
+def _check_options(request: DecisionRequest) -> None:
+    for name, least in (("rotations", 1), ("thinking", 0)):
+        value = getattr(request, name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise wrong(name, "an integer", value)
+        if value < least:
+            raise BadRequestError(f"{name} must be at least {least}")
+    for name, allowed in (("engine", get_args(DecisionEngine)), ("labels", get_args(LabelStyle))):
+        if getattr(request, name) not in allowed:
+            raise BadRequestError(f"{name} must be one of {', '.join(allowed)}")
+    if not isinstance(request.calibration, Calibration | None):
+        raise wrong("calibration", "a `Calibration`", request.calibration)
 
 
 def calibrate(

@@ -309,6 +309,14 @@ def test_what_the_native_engine_can_not_take_is_an_error_or_goes_the_other_way(n
     assert native.decide("x", {"q": TEAM}, mass=True).engine == "logits"
 
 
+def test_options_that_json_can_not_hold_go_the_other_way(native):
+    odd = {"q": Choice("?", ["a\ud800", "b"])}
+    found = native.decide("x", odd)
+    assert (found.engine, list(found.choices["q"].probabilities)) == ("logits", ["a\ud800", "b"])
+    with pytest.raises(BadRequestError, match="lone surrogates"):
+        native.decide("x", odd, engine="native")
+
+
 def test_a_state_that_does_not_fit_is_a_context_overflow_in_both_engines(native):
     for engine in ("native", "logits"):
         with pytest.raises(ContextOverflowError) as caught:
@@ -371,3 +379,25 @@ def test_examples_have_to_answer_the_questions(table):
             table.calibrate({"q": Choice("?", ["a", "b"])}, [Example("x", answers)])
     with pytest.raises(BadRequestError, match="examples"):
         table.calibrate({"q": Choice("?", ["a", "b"])}, [])
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"rotations": "2"}, "rotations must be an integer"),
+        ({"rotations": 1.5}, "rotations must be an integer"),
+        ({"rotations": 0}, "rotations must be at least 1"),
+        ({"thinking": "5"}, "thinking must be an integer"),
+        ({"thinking": -1}, "thinking must be at least 0"),
+        ({"engine": "gpu"}, "engine must be one of auto, native, logits"),
+        ({"labels": "numbers"}, "labels must be one of auto, letters, words"),
+        ({"calibration": {"temperatures": {}}}, "calibration must be a `Calibration`"),
+        ({"calibration": Calibration({"choice": 0.0})}, "temperature above 0"),
+        ({"calibration": Calibration({"choice": float("nan")})}, "temperature above 0"),
+        ({"calibration": Calibration({"choice": "2"})}, "temperature above 0"),
+        ({"calibration": Calibration({}, {"q": [0.0, float("inf")]})}, "offsets that are numbers"),
+    ],
+)
+def test_a_wrong_option_of_a_decision_is_refused_by_its_name(table, option, words):
+    with pytest.raises(BadRequestError, match=words):
+        table.decide("x", {"q": Choice("?", ["a", "b"])}, **option)
