@@ -34,6 +34,7 @@ class CompletionCall:
         extra_body: Fields sent as they are.
         suffix: Text behind the gap to fill; None continues the prompt.
         input_extra: Other files for filling a gap, as (file name, text).
+        split_n: As in `ChatRequest`.
         settings: Fields of `ServerSettings` that differ for this call.
         loop_limit: As in `CompletionRequest`.
     """
@@ -43,6 +44,7 @@ class CompletionCall:
     extra_body: Mapping[str, Any]
     suffix: str | None
     input_extra: Sequence[tuple[str, str]]
+    split_n: bool
     settings: Mapping[str, Any]
     loop_limit: int | None
 
@@ -56,6 +58,7 @@ class CompletionCall:
         return CompletionRequest(
             prompt=prompts[0] if len(prompts) == 1 else list(prompts),
             model=self.model,
+            split_n=self.split_n,
             params=self.params,
             extra_body=self.extra_body,
             loop_limit=self.loop_limit,
@@ -68,6 +71,7 @@ class CompletionCall:
             suffix=self.suffix or "",
             extra=self.input_extra,
             model=self.model,
+            split_n=self.split_n,
             params=self.params,
             extra_body=self.extra_body,
             loop_limit=self.loop_limit,
@@ -82,6 +86,7 @@ def read_call(
     extra_body: Mapping[str, Any],
     suffix: str | None,
     loop_limit: int | None,
+    split_n: bool,
 ) -> CompletionCall:
     """A call's arguments over the model's own.
 
@@ -93,6 +98,7 @@ def read_call(
         extra_body: The model's further fields.
         suffix: The model's suffix.
         loop_limit: The model's.
+        split_n: The model's switch.
     """
     given = LLM_CALLS.call(kwargs)
     given.pop("stream", None)
@@ -103,6 +109,7 @@ def read_call(
         extra_body={**extra_body, **object_of(given.pop("extra_body", None), "extra_body")},
         suffix=given.pop("suffix", suffix),
         input_extra=given.pop("input_extra", None) or (),
+        split_n=given.pop("split_n", split_n),
         settings=call_settings(given),
         loop_limit=given.pop("loop_limit", loop_limit),
         params=merged_params(params, given),

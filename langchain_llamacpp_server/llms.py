@@ -51,6 +51,8 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
 
     suffix: str | None = None
     """Text behind the gap that is to be filled."""
+    split_n: bool = True
+    """Whether an `n` above the server's slots is split into several requests; the server refuses it otherwise."""
     streaming: bool = False
     """Whether `invoke` reports tokens to callbacks."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
@@ -188,7 +190,8 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
             yield converter.last()
 
     def _read(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> CompletionCall:
-        return read_call(stop, kwargs, self.given(), self.model, self.extra_body, self.suffix, self.loop_limit)
+        fields = (self.model, self.extra_body, self.suffix, self.loop_limit, self.split_n)
+        return read_call(stop, kwargs, self.given(), *fields)
 
     # -- what LangChain asks about a model
 

@@ -86,6 +86,7 @@ class ChatRequest:
             holds to the schema of the tool's arguments. Not where `max_tokens` cut it off, and not with `n` > 1.
         forced_call_within: Tokens of text and thinking after which a demanded call has to have begun, where the
             request has no `max_tokens`; None sets no limit. A reply that runs on is stopped.
+        split_n: Whether an `n` above the server's slots, which it refuses, is split into several requests.
         break_special_tokens: Whether the model's special tokens are broken up in what users, tools and earlier replies
             say, so that no text can end its turn and begin another. System messages are sent as they are.
         missing_call_is_error: Whether a demanded call that did not come is a `MissingToolCallError` in the end.
@@ -111,6 +112,7 @@ class ChatRequest:
     check_calls: bool = True
     forced_round: bool = True
     forced_call_within: int | None = FORCED_CALL_WITHIN
+    split_n: bool = True
     break_special_tokens: bool = True
     missing_call_is_error: bool = True
     parse_text_calls: bool = False
@@ -124,6 +126,7 @@ class CompletionRequest:
     Attributes:
         prompt: Text, token ids, or a list of either (a batch: one choice each).
         model: As in `ChatRequest`.
+        split_n: As in `ChatRequest`.
         params: Request fields of `SamplingFields`, by name.
         extra_body: Fields sent as they are, last, over everything else.
         loop_limit: As in `ChatRequest`.
@@ -131,6 +134,7 @@ class CompletionRequest:
 
     prompt: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
     model: str | None = None
+    split_n: bool = True
     params: Mapping[str, object] = field(default_factory=dict)
     extra_body: Mapping[str, object] = field(default_factory=dict)
     loop_limit: int | None = LOOP_LIMIT
@@ -146,6 +150,7 @@ class InfillRequest:
         prompt: Text placed right after the middle token, to start the answer with.
         extra: Other files for context, as (file name, text).
         model: As in `ChatRequest`.
+        split_n: As in `ChatRequest`.
         params: Request fields of `SamplingFields`, by name.
         extra_body: Fields sent as they are, last, over everything else.
         loop_limit: As in `ChatRequest`.
@@ -156,6 +161,7 @@ class InfillRequest:
     prompt: str = ""
     extra: Sequence[tuple[str, str]] = ()
     model: str | None = None
+    split_n: bool = True
     params: Mapping[str, object] = field(default_factory=dict)
     extra_body: Mapping[str, object] = field(default_factory=dict)
     loop_limit: int | None = LOOP_LIMIT

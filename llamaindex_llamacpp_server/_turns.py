@@ -38,6 +38,7 @@ class Defaults:
         request_fields: Further fields of a `ChatRequest`.
         loop_limit: As in `CompletionRequest`.
         strict: Require every property of each tool's arguments.
+        split_n: As in `ChatRequest`, for completions.
     """
 
     params: Mapping[str, Any]
@@ -47,6 +48,7 @@ class Defaults:
     request_fields: Mapping[str, Any] = field(default_factory=dict)
     loop_limit: int | None = None
     strict: bool = False
+    split_n: bool = True
 
     def chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], info: ServerInfo | None) -> ChatRequest:
         """A chat request, checked against what is known of the server.
@@ -92,8 +94,8 @@ class Defaults:
         return {**self._common(call), "loop_limit": limit}
 
     def _common(self, call: dict[str, Any]) -> dict[str, Any]:
-        model = call.pop("model", None)
+        model, split_n = call.pop("model", None), call.pop("split_n", self.split_n)
         extra_body = {**self.extra_body, **object_of(call.pop("extra_body", None), "extra_body")}
         # A None of the call takes a field's value back: the server decides.
         params = {name: value for name, value in merged_params(self.params, call).items() if value is not None}
-        return {"model": model, "extra_body": extra_body, "params": params}
+        return {"model": model, "extra_body": extra_body, "params": params, "split_n": split_n}

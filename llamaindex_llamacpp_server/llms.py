@@ -519,7 +519,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
 
     def _defaults(self, **request_fields: Any) -> Defaults:
         own = self.extra_body, self.replay_thinking, self.thinking
-        return Defaults(self.given(), *own, request_fields, self.loop_limit, self.strict)
+        return Defaults(self.given(), *own, request_fields, self.loop_limit, self.strict, self.split_n)
 
     def _request(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatRequest:
         call = dict(kwargs)

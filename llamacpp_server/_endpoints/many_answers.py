@@ -104,7 +104,7 @@ def in_parts(
         fold: Makes a reply of deltas.
     """
     count = _count(request)
-    if count < 2:
+    if count < 2 or not request.split_n:
         return stream(settings, request, collected)
     most = recall(settings, request.model).answers
     first = stream(settings, request, collected) if most is None or count <= most else None

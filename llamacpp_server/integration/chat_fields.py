@@ -18,7 +18,7 @@ __all__ = ["ChatFields"]
 # What of a chat may be repaired, on its way out and back: fields of a `ChatRequest` by the same names.
 _REPAIRS: Final = (
     *("history_repair", "clean_schemas", "check_calls", "forced_round", "forced_call_within"),
-    *("break_special_tokens", "parse_text_calls", "loop_limit", "cache_salt"),
+    *("break_special_tokens", "parse_text_calls", "loop_limit", "cache_salt", "split_n"),
 )
 
 
@@ -52,6 +52,8 @@ class ChatFields(SamplingFields, MediaFields, ConnectionFields):
     """Whether to parse calls of a bound tool that the server left in the text; they are reported either way."""
     loop_limit: int | None = Field(default=LOOP_LIMIT, ge=64)
     """Stops structured output without `max_tokens` that repeats itself for this many tokens; None sets no limit."""
+    split_n: bool = True
+    """Whether an `n` above the server's slots is split into several requests; the server refuses it otherwise."""
     cache_salt: str | None = None
     """Text added to the start of the system message in brackets, so that sessions share no prefix in the server's
     cache. The model sees it, and it can make caching worse: see docs/prompt-cache.md.

@@ -87,6 +87,37 @@ def test_code_to_fill_in_does_too(serve):
     assert len(reply.choices) == 3
 
 
+REFUSED = r"[Vv]alue must be between|n_cmpl"
+
+
+def test_without_split_n_the_server_refuses_too_many_answers(narrow, serve):
+    with LlamaServerClient(narrow.base_url) as client:
+        client.chat(chat(3))  # what it gives at once is known from here on
+        for request in (
+            ChatRequest(messages=MESSAGES, params={**PLAIN, "n": 3}, split_n=False),
+            CompletionRequest(prompt="Once", params={**DRAWN, "n": 3}, split_n=False),
+        ):
+            with pytest.raises(BadRequestError, match=REFUSED):
+                (client.chat if isinstance(request, ChatRequest) else client.complete)(request)
+    with LlamaServerClient(serve("fim.gguf", parallel=2).base_url) as client, pytest.raises(BadRequestError):
+        client.infill(InfillRequest(prefix="a = ", suffix="b", params={**DRAWN, "n": 3}, split_n=False))
+
+
+@pytest.mark.parametrize("at", ["model", "call"])
+def test_both_frameworks_switch_splitting_off(narrow, at):
+    of_model, of_call = ({"split_n": False}, {}) if at == "model" else ({}, {"split_n": False})
+    fields = {"base_url": narrow.base_url, "max_tokens": 2, "n": 3, **of_model}
+    llama_index = LlamaServer(**fields)
+    for call in (
+        lambda: ChatLlamaServer(**fields).generate([[HumanMessage("Hi")]], **of_call),
+        lambda: LlamaServerLLM(**fields).generate(["Hi"], **of_call),
+        lambda: llama_index.chat([ChatMessage("Hi")], **of_call),
+        lambda: llama_index.complete("Hi", formatted=True, **of_call),
+    ):
+        with pytest.raises(BadRequestError, match=REFUSED):
+            call()
+
+
 def test_a_stream_numbers_all_answers_and_begins_once(narrow):
     with LlamaServerClient(narrow.base_url) as client:
         deltas = list(client.stream_chat(chat(5)))
