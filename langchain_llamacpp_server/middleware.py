@@ -235,7 +235,13 @@ class _Parts:
         """The same with shorter messages, where the prompt of the summary would not fit; None where it does."""
         if fit.prompt_tokens + min(self.answer, fit.available // 4) <= fit.available:
             return None
-        return replace(self, longest=self.longest // 2) if self.longest > _FEWEST_CHARACTERS else None
+        if self.longest > _FEWEST_CHARACTERS:
+            return replace(self, longest=self.longest // 2)
+        if self.options["summarizer"] is not None:  # it may take more than the model does
+            return None
+        # Many short messages, or long arguments of calls: the first, which may be a summary, and the newer half.
+        rest = self.messages[1 + len(self.messages) // 2 :]
+        return replace(self, messages=[self.messages[0], *rest]) if rest else None
 
     def state(self) -> Any:
         """The state that the summarizer is given."""
