@@ -256,7 +256,14 @@ def page(results: dict[str, Result], oldest_corpus: bool | None) -> str:
         taken = "takes every cleaned schema too" if oldest_corpus else "does not take every cleaned schema"
         lines += ["", f"xllamacpp {WITHOUT_SERVER} (b6900, November 2025) has no HTTP server; its converter {taken}."]
     if any(result.failed for result in results.values()):
-        lines += ["", "## Tests that fail on older builds", ""]
+        lines += [
+            "",
+            "## Tests that fail on older builds",
+            "",
+            "Most by the error of the parser that is named above (the tests' model writes nonsense); `test_its_model` "
+            "because builds before b11549 do not list what a model takes. A build with `-` was not asked.",
+            "",
+        ]
     for test in sorted({test.split("[")[0] for result in results.values() for test in result.failed}):
         where = [name for name in names if any(failed.split("[")[0] == test for failed in results[name].failed)]
         lines.append(f"- `{test}`: {', '.join(where)}")
