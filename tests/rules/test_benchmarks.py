@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from benchmarks.__main__ import MEASUREMENTS
+from benchmarks.real_models import Figures
 from tests.rules.packages import ROOT
 
 # The peers beside ours are measured where they are installed.
@@ -38,3 +39,20 @@ def test_each_gives_a_table_with_our_rows():
             rows = [line for line in text.splitlines() if f"| {client} |" in line]
             assert rows, f"no row of {client} in {name}"
             assert all(re.search(r"\| [0-9.]+ \|", row) for row in rows)
+
+
+def test_a_stopped_run_on_real_models_goes_on_where_it_was(tmp_path):
+    kept, measured = tmp_path / "figures.json", []
+
+    def measure(value):
+        return lambda: measured.append(value) or value
+
+    first = Figures(kept, "1.0, 20 texts")
+    assert first.get("A", "calls", measure(3)) == 3
+    again = Figures(kept, "1.0, 20 texts")
+    assert [again.get("A", "calls", measure(4)), again.get("B", "calls", measure(5))] == [3, 5]
+    other = Figures(kept, "1.0, 2 texts")
+    assert other.get("A", "calls", measure(6)) == 6
+    assert measured == [3, 5, 6]
+    other.drop()
+    assert not kept.exists()
