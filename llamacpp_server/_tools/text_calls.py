@@ -12,8 +12,9 @@ text), with `finish_reason: "stop"`: an agent takes it as its final answer. Read
 - Kimi K2: `<|tool_call_begin|>functions.name:0<|tool_call_argument_begin|>{...}`
 - GLM 4.5: `<tool_call>name<arg_key>key</arg_key><arg_value>value</arg_value></tool_call>`
 - gpt-oss (harmony): `<|channel|>commentary to=functions.name<|message|>{...}`
-- functionary `>>>name{...}`, Granite `<|tool_call|>[...]`, and `<invoke name="name">` of
-  others
+- Llama 3.2 and 4, LFM2, Gemma: Python, as `[name(key="value")]` (`python_calls.py`)
+- Nemotron `<TOOLCALL>[...]`, Jamba `<tool_calls>[...]`, Phi 4 `functools[...]`, Cohere `<|START_ACTION|>[...]`
+- functionary `>>>name{...}`, Granite `<|tool_call|>[...]`, and `<invoke name="name">` of others
 
 Only calls of tools that were sent count, and JSON only behind such a mark or as the whole text: an example within an
 explanation is not a call.
@@ -36,6 +37,7 @@ from .._schemas import (
 )
 from ..chat import ChatDelta, Repair, ReplyStart, ToolCallFragment
 from ..wire import ToolDict
+from .python_calls import find_python_calls
 
 _BAR: Final = "\uff5c"  # DeepSeek's marks have a full-width bar
 _NAME: Final = r"([\w.-]+)"
@@ -51,7 +53,10 @@ _HEADS: Final = tuple(
     )
 )
 """Marks with the name in them; the JSON of the arguments follows."""
-_MARK: Final = re.compile(r"<tool_call>|<\|python_tag\|>|\[TOOL_CALLS\]|<\|tool_call\|>|<functioncall>")
+_MARK: Final = re.compile(
+    r"<tool_calls?>|<TOOLCALL>|<\|python_tag\|>|\[TOOL_CALLS\]|<\|tool_call\|>|<functioncall>"
+    r"|<\|START_ACTION\|>|\bfunctools(?=\[)"
+)
 """Marks that JSON with name and arguments follows, one or a list."""
 _TAGGED: Final[tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]] = (
     (
@@ -72,13 +77,17 @@ _ALL_JSON: Final = re.compile(r"\s*(?:```(?:json)?\s*)?(?=[\[{])")
 # What is left of a call when its name and arguments are gone.
 _REST: Final = re.compile(
     r"</?tool_calls?>|</?functioncall>|</function>|</?function_calls>|</?minimax:tool_call>"
-    r"|\[/?TOOL_CALLS\]|<\|python_tag\|>|<\|tool_call\|>"
+    r"|\[/?TOOL_CALLS\]|<\|python_tag\|>|<\|tool_call\|>|</?TOOLCALL>|<\|(?:START|END)_ACTION\|>"
     rf"|<{_BAR}tool▁calls?▁(?:begin|end){_BAR}>"
     r"|<\|tool_calls?(?:_section)?_(?:begin|end)\|>|<\|(?:eom_id|eot_id|call|start|end)\|>"
     r"|<\|start\|>assistant|<\|channel\|>(?:commentary|analysis)?|```(?:json)?"
 )
 _OPENINGS: Final = (
-    "<tool_call>",
+    "<tool_call",
+    "<TOOLCALL>",
+    "<|START_ACTION|>",
+    "functools[",
+    "```tool_code",
     "<functioncall>",
     "<function=",
     "<function_calls>",
@@ -140,18 +149,24 @@ def _candidates(text: str, known: Mapping[str, Any]) -> Iterator[TextCall]:
             name, read = _name_in(head[1], known), _json_at(text, head.end())
             if name is not None and read is not None and isinstance(read[0], dict):
                 yield TextCall(name, text[head.end() : read[1]], head.start(), read[1])
-    for pattern, parameter in _TAGGED:
-        for found in pattern.finditer(text):
-            name, pairs = _name_in(found[1], known), parameter.findall(found[2])
-            if name is not None and (pairs or not found[2].strip()):
-                values = {key.strip(): _value(value, known[name], key.strip()) for key, value in pairs}
-                yield TextCall(name, json.dumps(values, ensure_ascii=False), found.start(), found.end())
+    yield from _tagged(text, known)
+    for call in find_python_calls(text, known):
+        yield TextCall(call.name, json.dumps(call.arguments, ensure_ascii=False), call.start, call.end)
     for mark in _MARK.finditer(text):
         yield from _calls_in_json(text, mark.start(), mark.end(), known)
     if (json_text := _ALL_JSON.match(text)) is not None:
         calls = list(_calls_in_json(text, 0, json_text.end(), known))
         if calls and not _REST.sub("", text[calls[-1].end :]).strip(" \n;,]"):
             yield from calls
+
+
+def _tagged(text: str, known: Mapping[str, Any]) -> Iterator[TextCall]:
+    for pattern, parameter in _TAGGED:
+        for found in pattern.finditer(text):
+            name, pairs = _name_in(found[1], known), parameter.findall(found[2])
+            if name is not None and (pairs or not found[2].strip()):
+                values = {key.strip(): _value(value, known[name], key.strip()) for key, value in pairs}
+                yield TextCall(name, json.dumps(values, ensure_ascii=False), found.start(), found.end())
 
 
 def _calls_in_json(text: str, start: int, at: int, known: Mapping[str, Any]) -> Iterator[TextCall]:
@@ -173,7 +188,7 @@ def _call_of(entry: Any, known: Mapping[str, Any]) -> tuple[str, str] | None:
     inner = entry.get("function")
     if isinstance(inner, dict):
         entry = inner
-    given = entry.get("name") or (inner if isinstance(inner, str) else None)
+    given = entry.get("name") or entry.get("tool_name") or (inner if isinstance(inner, str) else None)
     name = _name_in(given, known) if isinstance(given, str) else None
     arguments = entry.get("arguments", entry.get("parameters"))
     if isinstance(arguments, str):

@@ -49,6 +49,15 @@ FORMATS = {
     "Granite": f"<|tool_call|>[{ONE}]",
     "MiniMax": '<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Oslo</parameter>\n'
     '<parameter name="days">3</parameter>\n</invoke>\n</minimax:tool_call>',
+    "Nemotron": f"<TOOLCALL>[{ONE}]</TOOLCALL>",
+    "Jamba": f"<tool_calls>[{ONE}]</tool_calls>",
+    "Phi 4": f"functools[{ONE}]",
+    "Cohere": '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "get_weather", "parameters": '
+    + JSON + "}]<|END_ACTION|>",
+    "Llama 4": '[get_weather(city="Oslo", days=3)]',
+    "Llama 3.2 behind the tag": "<|python_tag|>get_weather(city='Oslo', days=3)<|eom_id|>",
+    "LFM2": '<|tool_call_start|>[get_weather(city="Oslo", days=3)]<|tool_call_end|>',
+    "Gemma": '```tool_code\nget_weather(city="Oslo", days=3)\n```',
 }  # fmt: skip
 
 
@@ -108,7 +117,7 @@ def passed(pieces, *, take, thinking=(), calls=(), finish="stop"):
 @pytest.mark.parametrize("text", FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_a_call_in_the_text_becomes_a_call_however_the_stream_is_split(text, size):
-    full = f"Let me look.\n{text}" if not text.startswith(("{", "```")) else text
+    full = f"Let me look.\n{text}" if not text.startswith(("{", "```", "[get")) else text
     _, reply = passed([full[at : at + size] for at in range(0, len(full), size)], take=True)
     assert [(c.name, json.loads(c.arguments)) for c in reply.tool_calls] == [("get_weather", ARGS)]
     assert reply.content.strip() == ("Let me look." if full != text else "")
@@ -194,3 +203,17 @@ def test_one_demanded_answer_is_over_with_its_arguments():
     several = TextCallFilter(TOOLS, take=False, forced="add", answers=2)
     assert not [delta for delta in several.add([ChatDelta('{"a": 1, "b": 2}')]) if delta.tool_calls]
     assert not several.over
+
+
+def test_python_is_read_and_never_run():
+    listed = tool("add", a={}, b={})
+    values = "[add(a=[1, -2.5, true, None], b={'x': ('y', null)}), add()]"
+    first, second = find_text_calls(values, [listed])
+    assert json.loads(first.arguments) == {"a": [1, -2.5, True, None], "b": {"x": ["y", None]}}
+    assert second.arguments == "{}"
+    for code in (
+        "[add(a=open('x'))]", "[add(1)]", "[add(**{'a': 1})]", "[add(a=1).b()]", "[other(a=1)]", "[add(a=b'x')]",
+        "[add(a=1j)]", "[add(a={1: 2})]", "[add(a=...)]", "[add(a=1) for _ in x]", "I would write [add(a=1)].",
+        "```python\nadd(a=1)\n```", "[add(" + "[" * 3000 + ")]", "<|tool_call_start|>[add(a=1, add(a=2)]",
+    ):  # fmt: skip
+        assert find_text_calls(code, [listed]) == [], code
