@@ -62,6 +62,11 @@ def _readable(at: int, message: Message, note: Note) -> Message:
         return message
     ready = []
     for number, part in enumerate(parts):
+        if isinstance(part, Mapping) and part.get("type") == "text" and not isinstance(part.get("text"), str):
+            note(f"messages[{at}].content[{number}]", "replaced a text block of a tool that is not a string")
+            said = part.get("text")
+            ready.append({**part, "text": "" if said is None else _json(said)})
+            continue
         if not isinstance(part, Mapping) or part.get("type") in _READ:
             ready.append(part)
             continue

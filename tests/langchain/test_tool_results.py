@@ -140,3 +140,13 @@ async def test_two_kinds_of_media_that_nobody_can_read_take_one_retry(chat_serve
     notes = [repair.what for repair in reply.start.repairs if repair.name == "tool_results"]
     assert ["image" in note for note in notes] == [False, True]
     assert ["audio" in note for note in notes] == [True, False]
+
+
+@pytest.mark.parametrize("said", [None, {"a": 1}, 7])
+def test_a_text_block_of_a_tool_that_is_not_a_string_is_read(chat_server: LocalServer, said: Any) -> None:
+    parts = [{"type": "text", "text": "seen"}, {"type": "text", "text": said}]
+    answer: Any = {"role": "tool", "tool_call_id": "a1b2c3d4e", "content": parts}
+    wire = [*to_wire([HumanMessage("look"), CALL]), answer]
+    with chat_server.client() as client:
+        reply = client.chat(ChatRequest(messages=wire, params={"max_tokens": 1}))
+    assert [repair.name for repair in reply.start.repairs] == ["tool_results"]

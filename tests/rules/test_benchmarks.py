@@ -45,7 +45,11 @@ def test_a_stopped_run_on_real_models_goes_on_where_it_was(tmp_path):
     kept, measured = tmp_path / "figures.json", []
 
     def measure(value):
-        return lambda: measured.append(value) or value
+        def work():
+            measured.append(value)
+            return value
+
+        return work
 
     first = Figures(kept, "1.0, 20 texts")
     assert first.get("A", "calls", measure(3)) == 3
