@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -22,7 +23,6 @@ from langchain_core.callbacks.manager import (
 from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
-from langchain_core.tracers import context
 
 from llamacpp_server import Progress
 
@@ -128,6 +128,10 @@ def is_of_openinference(handler: Any) -> bool:
 
 def _has_hooks() -> bool:
     """Whether LangChain may add callbacks by itself that are not its own tracers: those hear of no such events."""
+    # Where nobody imported it, nobody added any: it takes as long as all of our own modules.
+    context = sys.modules.get("langchain_core.tracers.context")
+    if context is None:
+        return False
     hooks = getattr(context, "_configure_hooks", None)
     return hooks is None or any(var.get() is not None or env_var is not None for var, _, _, env_var in hooks)
 

@@ -1,9 +1,11 @@
 """Progress as LangChain's custom events, and as a callback of the model or of a call."""
 
+from contextvars import ContextVar
 from typing import Any, TypedDict
 
 import pytest
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.tracers.context import register_configure_hook
 from langgraph.config import get_stream_writer
 from langgraph.graph import START, StateGraph
 
@@ -55,6 +57,17 @@ async def test_callbacks_hear_it(llm: ChatLlamaServer, chat_server: LocalServer)
         await llm.ainvoke(LONG, {"callbacks": [heard]})
         assert is_complete(heard.heard)
     await llm.aclose()
+
+
+def test_a_callback_that_every_call_gets_by_a_hook_hears_it(llm: ChatLlamaServer) -> None:
+    for_all: ContextVar[Listener | None] = ContextVar("for_all", default=None)
+    register_configure_hook(for_all, inheritable=True)
+    token = for_all.set(listener := Listener())
+    try:
+        list(llm.stream(LONG))
+    finally:
+        for_all.reset(token)
+    assert is_complete(listener.heard)
 
 
 async def test_it_is_among_the_events_of_a_stream(llm: ChatLlamaServer) -> None:

@@ -121,6 +121,14 @@ def test_nobody_imports_past_a_door():
     assert [text for text in found if text.partition(":")[0] not in PATCHING] == []
 
 
+def test_the_four_classes_for_langchain_import_no_tracer():
+    """LangChain imports its tracers and LangSmith with the first call: a twentieth of what an import takes."""
+    names = "ChatLlamaServer, LlamaServerEmbeddings, LlamaServerLLM, LlamaServerReranker"
+    code = f"import json, sys; from langchain_llamacpp_server import {names}; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert not {"langsmith.run_helpers", "langchain_core.tracers.context"} & set(json.loads(run.stdout))
+
+
 def test_an_import_past_a_door_is_seen():
     assert any("_media.parts" in text for text in behind_doors(ROOT / "tests" / "standard" / "langchain_chat.py"))
 
