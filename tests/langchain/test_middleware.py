@@ -72,6 +72,7 @@ def must_be_read(calls: Sequence[AIMessage]) -> int:
     return must
 
 
+@pytest.mark.long
 def test_an_agent_of_60_turns_never_overflows_and_reads_little_twice(llm: ChatLlamaServer) -> None:
     reader, calls = agent(llm), list[AIMessage]()
     for turn in range(60):

@@ -297,7 +297,7 @@ def test_a_forced_round_is_marked_in_replies_and_streams(seen: Seen, scripted_se
 def test_reasoning_tokens_are_in_the_span(seen: Seen, pondering_server: LocalServer) -> None:
     messages: Any = [{"role": "user", "content": "Hello"}]
     with pondering_server.client() as client:
-        reply = client.chat(ChatRequest(messages=messages, params={"timings_per_token": True}))
+        reply = client.chat(ChatRequest(messages=messages, params={"timings_per_token": True, "max_tokens": 32}))
     assert reply.usage is not None
     assert reply.usage.reasoning_tokens
     assert seen.span()["gen_ai.usage.reasoning.output_tokens"] == reply.usage.reasoning_tokens
