@@ -47,8 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except (LlamaServerError, ValueError, OSError) as error:
         progress.end()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_words(error)}", file=sys.stderr)
         return 2 if isinstance(error, WrongCommandLine) else 1
+
+
+def _words(error: Exception) -> str:
+    """What to print. Python's own words for a file begin with a number: "[Errno 2] ..."."""
+    if isinstance(error, OSError) and not isinstance(error, LlamaServerError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -516,3 +516,7 @@ def test_help_and_version(run: Run) -> None:
     assert "Context in tokens" in out
     assert run("--version")[0] == 0
     assert run()[0] == 2
+
+
+def test_a_file_that_is_missing_is_named_without_a_number(run: Any) -> None:
+    assert run("doctor", "missing.jsonl") == (1, "", "error: missing.jsonl: No such file or directory\n")
