@@ -16,6 +16,7 @@ from llamacpp_server.integration import (
     object_of,
     read_timeouts,
     stop_texts,
+    supported_effort,
     thinking_params,
 )
 from llamacpp_server.sampling import SAMPLING_FIELDS, merged_params
@@ -98,7 +99,8 @@ def prepare(
     extra_body = {**defaults.extra_body, **object_of(given.pop("extra_body", None), "extra_body")}
     settings = call_settings(given)
     thinking = given.pop("thinking", defaults.thinking)
-    params = thinking_params(thinking, info or ServerInfo(), _params(given, defaults, extra_body))
+    params, repairs = supported_effort(_params(given, defaults, extra_body), info or ServerInfo())
+    params = thinking_params(thinking, info or ServerInfo(), params)
     parallel = None if _disabled("parallel_tool_calls", parallel, defaults.disabled_params) else parallel
     choice = None if _disabled("tool_choice", choice, defaults.disabled_params) else choice
     wire = to_wire(messages)
@@ -115,6 +117,7 @@ def prepare(
         parallel_tool_calls=parallel,
         model=model or defaults.model,
         params=params,
+        repairs=repairs,
         extra_body=extra_body,
         missing_call_is_error=bool(check),
         **defaults.request_fields,

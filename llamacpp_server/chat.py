@@ -94,6 +94,7 @@ class ChatRequest:
             reported as a repair either way. Text from what may be its mark on is held back until the end then.
         loop_limit: Tokens of one unit over and over after which an answer under a schema or grammar, or a call's
             arguments, are stopped, where the request has no `max_tokens`; None sets no limit.
+        repairs: What the caller rewrote before; logged and listed with the others.
     """
 
     messages: Sequence[MessageDict]
@@ -117,6 +118,7 @@ class ChatRequest:
     missing_call_is_error: bool = True
     parse_text_calls: bool = False
     loop_limit: int | None = LOOP_LIMIT
+    repairs: tuple[Repair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

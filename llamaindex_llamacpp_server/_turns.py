@@ -14,6 +14,7 @@ from llamacpp_server.integration import (
     Thinking,
     list_of,
     object_of,
+    supported_effort,
     thinking_params,
     with_schema,
 )
@@ -69,7 +70,8 @@ class Defaults:
         info.check_media(media_of(wire))
         thinking = call.pop("thinking", self.thinking)
         common = self._common(call)
-        common["params"] = thinking_params(thinking, info, common["params"])
+        params, repairs = supported_effort(common["params"], info)
+        common |= {"params": thinking_params(thinking, info, params), "repairs": repairs}
         common |= self.request_fields
         return ChatRequest(messages=wire, tools=tools, tool_choice=choice, parallel_tool_calls=parallel, **common)
 

@@ -102,7 +102,7 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
     repairs += done
     tools = list(request.tools)
     params, done = without_thinking(request.params)
-    repairs += done
+    repairs += (*done, *request.repairs)
     if request.clean_schemas:
         tools, done = clean_tools(request.tools)
         repairs += done
@@ -113,7 +113,7 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
     # That a grammar of our own (`choices`, `regex`) turns thinking off is what it needs; the reply says so.
     written = any(params.get(name) is not None for name in ("choices", "regex"))
     log_repairs([repair for repair in repairs if not (written and repair.name == "thinking_off")])
-    return replace(request, messages=messages, tools=tools, params=params), repairs
+    return replace(request, messages=messages, tools=tools, params=params, repairs=()), repairs
 
 
 def _without_blind(

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         schema_of,
         with_schema,
     )
-    from .thinking import Thinking, thinking_params
+    from .thinking import Thinking, supported_effort, thinking_params
     from .tokenizer import LlamaServerTokenizer
     from .values import as_json, list_of, object_of, stop_texts
     from .vector_fields import EmbeddingFields, RankFields
@@ -115,6 +115,7 @@ __all__ = [
     "span_above",
     "stop_texts",
     "strict_tool",
+    "supported_effort",
     "thinking_params",
     "under_span",
     "warn_once",
@@ -168,7 +169,7 @@ __getattr__, __dir__ = lazy(
             "schema_of",
             "with_schema",
         ),
-        "thinking": ("Thinking", "thinking_params"),
+        "thinking": ("Thinking", "supported_effort", "thinking_params"),
         "tokenizer": ("LlamaServerTokenizer",),
         "values": ("as_json", "list_of", "object_of", "stop_texts"),
         "vector_fields": ("EmbeddingFields", "RankFields"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._notices import warn_once
+from ..chat import Repair
 from ..errors import BadRequestError, NotSupportedError
 from ..info import ServerInfo
 
-__all__ = ["Thinking", "thinking_params"]
+__all__ = ["Thinking", "supported_effort", "thinking_params"]
 
 # The budget that ends a thought before its first token. 0 is taken for "no limit" where no message comes with it
 # (2026.10.11549 wheel), and the end of the template's own line counts as one token.
@@ -17,6 +17,18 @@ _AT_ONCE: Final = 1
 
 Thinking = bool | int | str
 """True, False, an effort (`low`, `medium`, `high`, or what the template knows), or a budget in tokens."""
+
+
+def supported_effort(params: Mapping[str, Any], info: ServerInfo) -> tuple[dict[str, Any], tuple[Repair, ...]]:
+    """Parameters without a `reasoning_effort` that the template would ignore, and the repair that lists it.
+
+    A `ChatRequest` takes the repair. "none" is the server's own word, and an unknown template may have levels.
+    """
+    if params.get("reasoning_effort") in (None, "none") or info.efforts != ():
+        return dict(params), ()
+    kept = {name: value for name, value in params.items() if name != "reasoning_effort"}
+    what = f"dropped: the chat template of {info.model} has no levels of reasoning; see `thinking`"
+    return kept, (Repair("effort", "reasoning_effort", what),)
 
 
 def thinking_params(thinking: Thinking | None, info: ServerInfo, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,16 +42,14 @@ def thinking_params(thinking: Thinking | None, info: ServerInfo, params: Mapping
     Args:
         thinking: None leaves it to the server. True and False are not the numbers 1 and 0.
         info: The model's server; with an unknown template the request is trusted to it.
-        params: Request parameters so far; what they say of thinking themselves wins. A `reasoning_effort` is dropped,
-            and logged, where the template has no levels.
+        params: Request parameters so far; what they say of thinking themselves wins.
 
     Raises:
         NotSupportedError: When the template can't do it; asking in vain would only be noticed by its effect.
         BadRequestError: For a negative budget.
     """
-    params = _without_effort(params, info)
     if thinking is None:
-        return params
+        return dict(params)
     if isinstance(thinking, bool):
         switched = _switch(thinking, info)
     elif isinstance(thinking, int):
@@ -54,15 +64,6 @@ def thinking_params(thinking: Thinking | None, info: ServerInfo, params: Mapping
     if "chat_template_kwargs" in switched and params.get("chat_template_kwargs"):
         merged["chat_template_kwargs"] = {**switched["chat_template_kwargs"], **params["chat_template_kwargs"]}
     return merged
-
-
-def _without_effort(params: Mapping[str, Any], info: ServerInfo) -> dict[str, Any]:
-    """`params` without a level of reasoning that the template would not look at; "none" is the server's own word."""
-    effort = params.get("reasoning_effort")
-    if effort in (None, "none") or info.efforts != ():
-        return dict(params)
-    warn_once(f"ignoring reasoning_effort={effort!r}: the chat template of {info.model} has no levels; see `thinking`")
-    return {name: value for name, value in params.items() if name != "reasoning_effort"}
 
 
 def _switch(on: bool, info: ServerInfo) -> dict[str, Any]:

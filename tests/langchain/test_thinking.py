@@ -87,3 +87,23 @@ def test_what_can_not_be_ended_is_said(thinker: ChatLlamaServer) -> None:
 def _idle_after(pondering_server: LocalServer, idle: Callable[[LocalServer], None]) -> Any:
     yield
     idle(pondering_server)
+
+
+async def test_a_level_that_the_template_lacks_is_a_repair_of_every_reply(
+    chat_server: LocalServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llamacpp_server._notices._said", set[str]())
+
+    def named(message: Any) -> list[str]:
+        return [repair["name"] for repair in message.response_metadata.get("llamacpp", {}).get("repairs", ())]
+
+    llm = ChatLlamaServer(base_url=chat_server.base_url, max_tokens=3, reasoning_effort="low")
+    assert named(llm.invoke("Hi")) == named(await llm.ainvoke("Hi")) == ["effort"]
+    streamed = list(llm.stream("Hi"))
+    assert named(sum(streamed[1:], streamed[0])) == ["effort"]
+    assert named(llm.bind(reasoning_effort="high").invoke("Hi")) == ["effort"]
+    assert named(llm.bind(reasoning_effort="none").invoke("Hi")) == []
+    as_it_is = ChatLlamaServer(base_url=chat_server.base_url, max_tokens=3, extra_body={"reasoning_effort": "low"})
+    assert named(as_it_is.invoke("Hi")) == []
+    assert caplog.text.count("has no levels of reasoning") == 1
+    await llm.aclose()

@@ -62,3 +62,15 @@ async def test_thinking_is_ended_while_others_wait(make_llm, pondering_server):
 def test_what_can_not_be_ended_is_said(make_llm, pondering_server):
     with pytest.raises(BadRequestError, match="reasoning_control=True"):
         make_llm(pondering_server).end_thinking()
+
+
+async def test_a_level_that_the_template_lacks_is_a_repair_of_every_reply(make_llm, chat_server):
+    def named(reply):
+        return [repair["name"] for repair in reply.additional_kwargs.get("llamacpp", {}).get("repairs", ())]
+
+    llm = make_llm(chat_server, max_tokens=3, reasoning_effort="low")
+    assert named(llm.chat(HI)) == named(await llm.achat(HI)) == named(list(llm.stream_chat(HI))[-1]) == ["effort"]
+    assert named(llm.chat(HI, reasoning_effort="none")) == []
+    as_it_is = make_llm(chat_server, max_tokens=3, extra_body={"reasoning_effort": "low"})
+    assert named(as_it_is.chat(HI)) == []
+    await llm.aclose()

@@ -7,6 +7,7 @@ import pytest
 from llamacpp_server import BadRequestError, NotSupportedError, ServerInfo
 from llamacpp_server.integration import (
     Thinking,
+    supported_effort,
     thinking_params,
 )
 
@@ -67,14 +68,12 @@ def test_a_level_goes_to_a_template_that_has_levels_beside_its_switch() -> None:
     assert thinking_params("low", info, {}) == {**ON, "reasoning_effort": "low"}
 
 
-def test_a_level_for_a_template_without_levels_is_dropped_and_logged(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("llamacpp_server._notices._said", set[str]())
+def test_a_level_for_a_template_without_levels_is_dropped_with_a_repair() -> None:
     info = ServerInfo(model="tiny", thinking="enable_thinking", efforts=())
-    assert thinking_params(None, info, {"reasoning_effort": "low", "seed": 1}) == {"seed": 1}
-    assert thinking_params(True, info, {"reasoning_effort": "low"}) == ON
-    assert caplog.text.count("ignoring reasoning_effort='low': the chat template of tiny has no levels") == 1
+    params, (repair,) = supported_effort({"reasoning_effort": "low", "seed": 1}, info)
+    assert params == {"seed": 1}
+    assert repair.name == "effort"
+    assert str(repair).startswith("reasoning_effort: dropped: the chat template of tiny has no levels")
     for kept in (ServerInfo(), ServerInfo(efforts=("low",))):
-        assert thinking_params(None, kept, {"reasoning_effort": "low"}) == {"reasoning_effort": "low"}
-    assert thinking_params(None, info, {"reasoning_effort": "none"}) == {"reasoning_effort": "none"}
+        assert supported_effort({"reasoning_effort": "low"}, kept) == ({"reasoning_effort": "low"}, ())
+    assert supported_effort({"reasoning_effort": "none"}, info) == ({"reasoning_effort": "none"}, ())
