@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
@@ -110,14 +111,16 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
     @property
     def OutputType(self) -> Any:
         """The class of the answers, as far as there is one."""
-        if self.include_raw or not isinstance(self.form, type):
+        # Before Python 3.12 pydantic refuses the TypedDicts of `typing`.
+        refused = sys.version_info < (3, 12) and type(self.form).__module__ == "typing"
+        if self.include_raw or refused or not isinstance(self.form, type):
             return dict[str, Any]
         return self.form
 
     def get_output_jsonschema(self, config: RunnableConfig | None = None) -> dict[str, Any]:
         """The JSON schema of the answers."""
         schema = self._goal.schema
-        if self.include_raw or schema is None or isinstance(self.form, type):
+        if self.include_raw or schema is None or self.OutputType is self.form:
             return super().get_output_jsonschema(config)
         return schema
 

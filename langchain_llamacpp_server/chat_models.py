@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 
     from ._structured import Method
     from ._tools import ToolLike
+else:  # `RunnableWithFallbacks` resolves the hints of each method that it passes on, such as `bind_tools`
+    ChatReply = Fit = PromptRead = Method = ToolLike = Any
 
 __all__ = ["ChatLlamaServer"]
 

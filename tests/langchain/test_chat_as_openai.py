@@ -2,14 +2,17 @@
 
 import asyncio
 import copy
+import inspect
 import json
 import pickle
+import typing
 from typing import Any
 
 import pytest
 from langchain_core.load import dumps, load
 from langchain_core.messages import AIMessageChunk
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel
 
 from langchain_llamacpp_server import ChatLlamaServer
@@ -21,6 +24,10 @@ from tests.langchain.conftest import get_weather
 class Person(BaseModel):
     name: str
     age: int
+
+
+class City(typing.TypedDict):
+    city: str
 
 
 FUNCTION: dict[str, Any] = {
@@ -132,3 +139,28 @@ def test_a_dumped_chain_holds_no_secret() -> None:
 def test_a_structured_chain_can_be_copied(llm: ChatLlamaServer) -> None:
     assert copy.deepcopy(llm.with_structured_output(Person)).invoke("person") == ANN
     assert pickle.loads(pickle.dumps(llm.with_structured_output(Person))).invoke("person") == ANN
+
+
+def test_a_model_with_fallbacks_binds_tools_and_makes_objects(llm: ChatLlamaServer) -> None:
+    gone: Any = ChatLlamaServer(base_url="http://127.0.0.1:9", max_retries=0)
+    assert gone.with_fallbacks([llm]).with_structured_output(Person).invoke("person") == ANN
+    assert gone.with_fallbacks([llm]).bind_tools([get_weather]).invoke("weather?").tool_calls
+
+
+def test_the_hints_of_every_public_method_resolve() -> None:
+    for name, method in vars(ChatLlamaServer).items():
+        if inspect.isfunction(method) and not name.startswith(("_", "model_")):
+            assert typing.get_type_hints(method)
+
+
+def test_fields_are_configured_by_the_names_of_chat_openai(talker: LocalServer, recorded: Any) -> None:
+    llm, requests = recorded(talker)
+    chosen = llm.configurable_fields(model_name=ConfigurableField(id="m"), temperature=ConfigurableField(id="t"))
+    chosen.with_config(configurable={"m": "other", "t": 0.25}).invoke("Hi")
+    assert (requests[-1]["model"], requests[-1]["temperature"]) == ("other", 0.25)
+
+
+def test_a_chain_for_a_typed_dict_of_typing_has_an_output_schema(llm: ChatLlamaServer) -> None:
+    chain = llm.with_structured_output(City)
+    assert chain.get_output_jsonschema()["properties"] == {"city": {"type": "string"}}
+    assert chain.get_output_schema() and (ChatPromptTemplate.from_template("x") | chain).get_graph()
