@@ -109,13 +109,6 @@ if TYPE_CHECKING:
         """Accepted; use `n`."""
 
 else:
-    # ChatOpenAI's fields, which `configurable_fields` looks up among the fields of ours.
-    _FIELDS = {
-        "model_name": "model",
-        "openai_api_base": "base_url",
-        "openai_api_key": "api_key",
-        "request_timeout": "read_timeout",
-    }
 
     class OpenAINames(ConnectionNames):
         """What programs read, and set, of OpenAI's classes."""
@@ -162,10 +155,6 @@ else:
         def openai_organization(self) -> None:
             """None: llama-server has no organizations."""
             return
-
-        def configurable_fields(self, **kwargs: Any) -> Any:
-            """As in LangChain, also under the names that are properties here."""
-            return super().configurable_fields(**{_FIELDS.get(name, name): field for name, field in kwargs.items()})
 
         def _reported_name(self) -> str | None:
             return None

@@ -12,7 +12,6 @@ import pytest
 from langchain_core.load import dumps, load
 from langchain_core.messages import AIMessageChunk
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel
 
 from langchain_llamacpp_server import ChatLlamaServer
@@ -151,13 +150,6 @@ def test_the_hints_of_every_public_method_resolve() -> None:
     for name, method in vars(ChatLlamaServer).items():
         if inspect.isfunction(method) and not name.startswith(("_", "model_")):
             assert typing.get_type_hints(method)
-
-
-def test_fields_are_configured_by_the_names_of_chat_openai(talker: LocalServer, recorded: Any) -> None:
-    llm, requests = recorded(talker)
-    chosen = llm.configurable_fields(model_name=ConfigurableField(id="m"), temperature=ConfigurableField(id="t"))
-    chosen.with_config(configurable={"m": "other", "t": 0.25}).invoke("Hi")
-    assert (requests[-1]["model"], requests[-1]["temperature"]) == ("other", 0.25)
 
 
 def test_a_chain_for_a_typed_dict_of_typing_has_an_output_schema(llm: ChatLlamaServer) -> None:
