@@ -563,7 +563,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
 _OTHERS_THAT_MATTER: Final = (
     *("thinking", "max_thinking_seconds", "model_kwargs", "extra_body", "disabled_params"),
     *("history_repair", "clean_schemas", "check_calls", "forced_round", "forced_call_within"),
-    *("parse_text_calls", "loop_limit"),
+    *("parse_text_calls", "loop_limit", "break_special_tokens", "convert_media"),
 )
 
 

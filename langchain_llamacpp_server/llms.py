@@ -210,6 +210,8 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
             params["suffix"] = self.suffix
         if self.extra_body:
             params["extra_body"] = self.extra_body
+        if self.loop_limit != type(self).model_fields["loop_limit"].default:
+            params["loop_limit"] = self.loop_limit
         params |= cache_identity(self)
         return params if self._call is None else {**params, "call": dict(self._call)}
 

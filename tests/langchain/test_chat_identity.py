@@ -13,7 +13,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.load import dumpd, dumps, load
 from langchain_core.runnables import ConfigurableField
 
-from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings, register
+from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings, LlamaServerLLM, register
 from llamacpp_server import LocalServer
 from tests.langchain.conftest import get_weather
 
@@ -113,6 +113,26 @@ def test_whatever_changes_answers_is_in_the_key_of_the_cache(change: dict[str, A
     assert key != ChatLlamaServer(base_url="http://host:1")._get_llm_string()
     assert SECRET not in key
     assert key == ChatLlamaServer(base_url="http://host:1", **change)._get_llm_string()
+
+
+# What says how a server is reached, who may come first, or what is shown of an answer: answers are the same.
+SAME_ANSWERS = {
+    *("name", "cache", "verbose", "callbacks", "tags", "metadata", "custom_get_token_ids", "rate_limiter", "profile"),
+    *("disable_streaming", "streaming", "stream_usage", "api_key", "connect_timeout", "read_timeout", "priority"),
+    *("first_token_timeout", "total_timeout", "max_retries", "retry_read_timeout", "load_timeout", "verify", "on_wait"),
+    *("wait_while_loading", "wait_while_refused", "max_concurrency", "on_progress", "http_client", "http_async_client"),
+    *("validate_model_on_init", "read_files", "fetch_urls", "split_n"),
+}
+
+
+@pytest.mark.parametrize("kind", [ChatLlamaServer, LlamaServerLLM])
+def test_every_field_that_may_change_an_answer_is_in_the_key_of_the_cache(kind: Any) -> None:
+    def key(**changed: str) -> str:
+        llm = kind(base_url="http://host:1").model_copy(update=changed)
+        return llm._get_llm_string() if kind is ChatLlamaServer else repr(llm._identifying_params)
+
+    fields = set(kind.model_fields) - SAME_ANSWERS
+    assert [name for name in sorted(fields) if key(**{name: "other"}) == key()] == []
 
 
 def test_fields_can_be_configured_per_call(talker: LocalServer, chat_server: LocalServer) -> None:
