@@ -20,6 +20,8 @@ from ._tools import wire_tools
 
 if TYPE_CHECKING:
     from .chat_models import ChatLlamaServer
+else:  # hints resolve at runtime too
+    ChatLlamaServer = Any
 
 __all__ = ["CacheReport"]
 

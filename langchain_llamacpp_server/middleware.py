@@ -47,6 +47,8 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from langchain.agents.middleware.summarization import Summarizer
+else:  # hints resolve at runtime too
+    Summarizer = Any
 
 __all__ = ["LlamaServerMiddleware"]
 

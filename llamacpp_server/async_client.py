@@ -6,6 +6,7 @@ To change a method, change it here and run `python scripts/generate_client.py`.
 from __future__ import annotations
 
 import copy
+import os
 from typing import TYPE_CHECKING, Any, Self
 
 from ._batch import BatchSummary, arun_batch
@@ -16,11 +17,11 @@ from .transport import (
 )
 
 if TYPE_CHECKING:
-    import os
+    from httpx import AsyncClient
+else:  # hints resolve at runtime too
+    AsyncClient = Any
 
-    import httpx
-
-    FilePath = str | os.PathLike[str]
+FilePath = str | os.PathLike[str]
 
 __all__ = ["AsyncLlamaServerClient"]
 
@@ -53,7 +54,7 @@ class AsyncLlamaServerClient(AsyncGeneration, AsyncManagement, AsyncInputs):
         base_url: str | None = None,
         *,
         settings: ServerSettings | None = None,
-        http_client: httpx.AsyncClient | None = None,
+        http_client: AsyncClient | None = None,
         transport: AsyncTransport | None = None,
         **fields: Any,
     ) -> None:

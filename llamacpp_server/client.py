@@ -6,6 +6,7 @@ To change a method, change `async_client.py` and run `python scripts/generate_cl
 from __future__ import annotations
 
 import copy
+import os
 from typing import TYPE_CHECKING, Any, Self
 
 from ._batch import BatchSummary, run_batch
@@ -16,11 +17,11 @@ from .transport import (
 )
 
 if TYPE_CHECKING:
-    import os
+    from httpx import Client
+else:  # hints resolve at runtime too
+    Client = Any
 
-    import httpx
-
-    FilePath = str | os.PathLike[str]
+FilePath = str | os.PathLike[str]
 
 __all__ = ["LlamaServerClient"]
 
@@ -53,7 +54,7 @@ class LlamaServerClient(Generation, Management, Inputs):
         base_url: str | None = None,
         *,
         settings: ServerSettings | None = None,
-        http_client: httpx.Client | None = None,
+        http_client: Client | None = None,
         transport: Transport | None = None,
         **fields: Any,
     ) -> None:

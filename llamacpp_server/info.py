@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from ._values import fields, texts
 from .errors import NotSupportedError
@@ -14,6 +14,8 @@ from .wire import MessageDict
 
 if TYPE_CHECKING:
     from .results import ModelCard, ServerProps
+else:  # a cycle; hints resolve at runtime too
+    ModelCard = ServerProps = Any
 
 __all__ = ["Medium", "ServerInfo", "ThinkingSwitch", "media_of"]
 

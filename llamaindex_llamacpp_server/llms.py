@@ -6,7 +6,17 @@ from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import llama_index.core.instrumentation as instrument
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LLMMetadata, MessageRole
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+)
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
@@ -55,15 +65,12 @@ if TYPE_CHECKING:
     from llama_index.core.chat_engine.types import AgentChatResponse
 
     from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
+else:  # hints resolve at runtime too, and the import stays quick
+    AgentChatResponse = AsyncLlamaServerClient = LlamaServerClient = Any
 
 __all__ = ["LlamaServer"]
 
 dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]  # how every integration gets it
-
-Chats = Generator[ChatResponse, None, None]
-AsyncChats = AsyncGenerator[ChatResponse, None]
-Completions = Generator[CompletionResponse, None, None]
-AsyncCompletions = AsyncGenerator[CompletionResponse, None]
 
 
 class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
@@ -167,12 +174,12 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         return await self._achat(messages, kwargs)
 
     @llm_chat_callback()
-    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Chats:
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Stream the answer: each item holds the message so far, the last one usage and timings too."""
         return self._stream_chat(messages, kwargs)
 
     @llm_chat_callback()
-    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncChats:
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Async version of `stream_chat`; returns an async generator."""
         return await self._astream_chat(messages, kwargs)
 
@@ -200,7 +207,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         return completion_response(await client.complete(self._defaults().completion(text, kwargs)))
 
     @llm_completion_callback()
-    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> Completions:
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Stream `complete`: each item holds the text so far, the last one usage and timings too."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
@@ -209,7 +216,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         return responses(self._raw_client().stream_complete(request), CompletionState())
 
     @llm_completion_callback()
-    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> AsyncCompletions:
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Async version of `stream_complete`; returns an async generator."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
@@ -486,14 +493,14 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         messages = await self._awithin_budget(messages, kwargs)
         return chat_response(await self.async_client.chat(await self._arequest(messages, kwargs)))
 
-    def _stream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Chats:
+    def _stream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponseGen:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
             return mapped(responses(self._raw_client().stream_complete(request), CompletionState()), completion_to_chat)
         messages = self._within_budget(messages, kwargs)
         return responses(self.client.stream_chat(self._request(messages, kwargs)), ChatState())
 
-    async def _astream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> AsyncChats:
+    async def _astream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponseAsyncGen:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
             client = await self._araw_client()

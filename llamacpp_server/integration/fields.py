@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from ..chat import MediaPolicy
+from ..info import ServerInfo
 from ..progress import Progress
 from ..settings import (
     DEFAULT_CONNECT_TIMEOUT,
@@ -42,11 +43,12 @@ from .tokenizer import LlamaServerTokenizer
 if TYPE_CHECKING:
     from ..async_client import AsyncLlamaServerClient
     from ..client import LlamaServerClient
-    from ..info import ServerInfo
     from ..transport import (
         AsyncTransport,
         Transport,
     )
+else:  # hints resolve at runtime too, and the import of the classes stays quick
+    AsyncLlamaServerClient = LlamaServerClient = AsyncTransport = Transport = Any
 
 __all__ = ["ConnectionFields", "MediaFields", "on_event_loop"]
 

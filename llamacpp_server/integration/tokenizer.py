@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import BadRequestError
 
 if TYPE_CHECKING:
     from ..client import LlamaServerClient
+else:  # hints resolve at runtime too, and the import stays quick
+    LlamaServerClient = Any
 
 __all__ = ["LlamaServerTokenizer"]
 
