@@ -34,6 +34,8 @@ _PER_CALL: Final = (
     "on_progress",
     "priority",
 )
+# What a call may say of tools, and the fields of `model_kwargs` that are read as if it did.
+_OF_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def prepare(
         BadRequestError: For arguments that can't be meant.
         NotSupportedError: For media that the server is known not to take.
     """
-    given = CHAT_CALLS.call(kwargs)
+    given = CHAT_CALLS.call(_with_tools(kwargs, defaults.model_kwargs))
     given.pop("stream", None)
     if stop is not None:
         given["stop"] = stop_texts(stop)
@@ -125,6 +127,12 @@ def prepare(
     return Call(request, settings, stream_usage, own_class)
 
 
+def _with_tools(kwargs: Mapping[str, Any], model_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """A call's arguments, with the tools and functions of `model_kwargs` where the call has none of its own."""
+    of_model = {name: value for name, value in model_kwargs.items() if name in _OF_TOOLS}
+    return of_model | {name: value for name, value in kwargs.items() if name not in of_model or value is not None}
+
+
 def fitting(tools: Sequence[Any] | None, max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call that is to be counted."""
     return {**kwargs, "tools": tools, **({} if max_tokens is None else {"max_tokens": max_tokens})}
@@ -141,7 +149,7 @@ def _params(given: dict[str, Any], defaults: Defaults, extra_body: dict[str, Any
     for name, value in defaults.model_kwargs.items():
         if name in SAMPLING_FIELDS:
             params[name] = value
-        else:
+        elif name not in _OF_TOOLS:
             extra_body.setdefault(name, value)
     params = merged_params(params, given)
     if "response_format" in params:

@@ -20,7 +20,8 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableSerializable
+from langchain_core.runnables.utils import AnyConfigurableField
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
@@ -378,6 +379,12 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         )
         chain.check()
         return chain
+
+    def configurable_fields(
+        self, **kwargs: AnyConfigurableField
+    ) -> RunnableSerializable[LanguageModelInput, AIMessage]:
+        """As in LangChain, also by other names of our fields, such as ChatOpenAI's `model_name`."""
+        return super().configurable_fields(**CHAT.our_names(kwargs))
 
     # -- counting tokens, on the server
 

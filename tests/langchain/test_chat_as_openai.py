@@ -12,6 +12,7 @@ import pytest
 from langchain_core.load import dumps, load
 from langchain_core.messages import AIMessageChunk
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel
 
 from langchain_llamacpp_server import ChatLlamaServer
@@ -51,6 +52,37 @@ def test_a_named_function_is_forced(talker: LocalServer, recorded: Any) -> None:
     llm.invoke("weather?", functions=[FUNCTION, {**FUNCTION, "name": "other"}], function_call={"name": "get_weather"})
     assert [tool["function"]["name"] for tool in requests[-1]["tools"]] == ["get_weather"]
     assert requests[-1]["tool_choice"] == "required"
+
+
+@pytest.mark.parametrize("names", [("functions", "function_call"), ("tools", "tool_choice")])
+def test_functions_of_model_kwargs_become_tools(talker: LocalServer, recorded: Any, names: tuple[str, str]) -> None:
+    tools, choice = names
+    llm, requests = recorded(talker, model_kwargs={tools: [FUNCTION], choice: {"name": "get_weather"}, "extra": 1})
+    assert llm.invoke("weather?").tool_calls[0]["args"] == {"city": "Oslo"}
+    assert requests[-1]["tools"] == [{"type": "function", "function": FUNCTION}]
+    assert (requests[-1]["tool_choice"], requests[-1]["extra"]) == ("required", 1)
+    assert not {"functions", "function_call"} & requests[-1].keys()
+
+
+def test_tools_of_a_call_replace_functions_of_model_kwargs(talker: LocalServer, recorded: Any) -> None:
+    llm, requests = recorded(talker, model_kwargs={"functions": [FUNCTION]})
+    other = {**FUNCTION, "name": "other"}
+    llm.invoke("weather?", functions=[other])
+    llm.bind_tools([other]).invoke("weather?")
+    assert [request["tools"][0]["function"]["name"] for request in requests] == ["other", "other"]
+
+
+def test_fields_are_configured_by_the_names_of_chat_openai(talker: LocalServer, recorded: Any) -> None:
+    llm, requests = recorded(talker, temperature=0.5)
+    fields = {name: ConfigurableField(id=name) for name in ("model_name", "temperature", "max_completion_tokens")}
+    chosen = llm.configurable_fields(**fields)
+    chosen.with_config(configurable={"model_name": "other", "max_completion_tokens": 3}).invoke("Hi")
+    sent = requests[-1]
+    assert (sent["model"], sent["temperature"], sent["max_tokens"]) == ("other", 0.5, 3)
+    chosen.with_config(configurable={"temperature": 0.25}).invoke("Hi")
+    assert (requests[-1].get("model"), requests[-1]["temperature"]) == (None, 0.25)
+    with pytest.raises(ValueError, match="temprature"):
+        llm.configurable_fields(temprature=ConfigurableField(id="t"))
 
 
 def test_a_class_as_response_format_gives_the_object_with_the_message(llm: ChatLlamaServer) -> None:
