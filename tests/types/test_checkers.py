@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
+import langchain_llamacpp_server
+import llamacpp_server
+import llamaindex_llamacpp_server
+
 ROOT = Path(__file__).parents[2]
-PROGRAMS = ROOT / "tests" / "types" / "programs.py"
+PROGRAMS = sorted((ROOT / "tests" / "types").glob("*programs.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "howto").glob("*.md"))]
 # Pages show pieces: their names are defined elsewhere, and some packages are not installed here.
 PIECES = (
@@ -57,16 +61,29 @@ def mypy(where: Path, *options: str) -> list[str]:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    (tmp_path / "programs.py").write_text(PROGRAMS.read_text(encoding="utf-8"))
+    for path in PROGRAMS:
+        (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"))
     return tmp_path
 
 
-def test_pyright_has_no_complaint(program: Path) -> None:
-    assert pyright(program) == []
+@pytest.mark.parametrize("mode", ["basic", "standard"])
+def test_pyright_has_no_complaint(program: Path, mode: str) -> None:
+    assert pyright(program, typeCheckingMode=mode) == []
 
 
 def test_mypy_has_no_complaint(program: Path) -> None:
     assert mypy(program) == []
+
+
+def test_the_programs_use_each_class_of_both_adapters_and_the_requests_of_the_client() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in PROGRAMS)
+    used = set(re.findall(r"\w+", text))
+    adapters = {*langchain_llamacpp_server.__all__, *llamaindex_llamacpp_server.__all__}
+    wanted = {name for name in adapters if name.startswith(("ChatLlama", "LlamaServer"))}
+    wanted |= {name for name in llamacpp_server.__all__ if name.endswith(("Request", "Client", "Tokenizer"))}
+    assert len(wanted) > 15
+    assert wanted - used - {"LlamaServerProgressEvent"} == set(), "that event is only received"
+    assert len(re.findall(r"\b(?:ChatLlamaServer|LlamaServer\w*|Polite|Known|Checked)\(", text)) > 50
 
 
 def test_misspelt_arguments_and_wrong_types_are_complaints_still(tmp_path: Path) -> None:
