@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from langchain_core.messages import BaseMessage, SystemMessage
 from pydantic import BaseModel
 
 from llamacpp_server import ChatRequest, ServerInfo
-from llamacpp_server.info import media_of
 from llamacpp_server.integration import (
-    Thinking,
-    object_of,
+    ModelDefaults,
     read_timeouts,
     stop_texts,
-    supported_effort,
-    thinking_params,
 )
-from llamacpp_server.sampling import SAMPLING_FIELDS, merged_params
+from llamacpp_server.sampling import SAMPLING_FIELDS
 
 from ._arguments import CHAT_CALLS
 from ._messages import to_wire
@@ -39,17 +35,39 @@ _OF_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls", "functions", 
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
+class Defaults(ModelDefaults):
     """What a model says of all its calls."""
 
-    params: Mapping[str, Any]
-    model: str | None = None
-    thinking: Thinking | None = None
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    extra_body: Mapping[str, Any] = field(default_factory=dict)
     disabled_params: Mapping[str, Any] = field(default_factory=dict)
     stream_usage: bool = True
-    request_fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_model_kwargs(self) -> Defaults:
+        """The same with `model_kwargs` where they belong: parameters win over fields, and the rest does not."""
+        if not self.model_kwargs:
+            return self
+        params = {name: value for name, value in self.model_kwargs.items() if name in SAMPLING_FIELDS}
+        others = {
+            name: value
+            for name, value in self.model_kwargs.items()
+            if name not in SAMPLING_FIELDS and name not in _OF_TOOLS
+        }
+        return replace(self, params={**self.params, **params}, extra_body={**others, **self.extra_body})
+
+    def disable(self, name: str, value: Any) -> bool:
+        """As ChatOpenAI reads `disabled_params`: None disables a parameter, a list disables those values of it."""
+        disabled = self.disabled_params
+        return name in disabled and (disabled[name] is None or value in disabled[name])
+
+    def adjusted(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Parameters without the disabled ones, and with a class in place of a `response_format` as its schema."""
+        if "response_format" in params:
+            from ._structured import wire_format
+
+            params["response_format"] = wire_format(params["response_format"])
+        if not self.disabled_params:
+            return params
+        return {name: value for name, value in params.items() if not self.disable(name, value)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,36 +112,13 @@ def prepare(
     if stop is not None:
         given["stop"] = stop_texts(stop)
     stream_usage, own_class = _stream_usage(given, defaults), answer_class(given.get("response_format"))
-    check, schema_shown = given.pop("check_forced_call", True), given.pop("schema_in_prompt", False)
-    tools = wire_tools(given.pop("tools", None) or (), given.pop("strict", None))
-    choice = given.pop("tool_choice", None)
-    parallel, model = given.pop("parallel_tool_calls", None), given.pop("model", None)
-    extra_body = {**defaults.extra_body, **object_of(given.pop("extra_body", None), "extra_body")}
-    settings = call_settings(given)
-    thinking = given.pop("thinking", defaults.thinking)
-    params, repairs = supported_effort(_params(given, defaults, extra_body), info or ServerInfo())
-    params = thinking_params(thinking, info or ServerInfo(), params)
-    parallel = None if _disabled("parallel_tool_calls", parallel, defaults.disabled_params) else parallel
-    choice = None if _disabled("tool_choice", choice, defaults.disabled_params) else choice
-    wire = to_wire(messages)
-    (info or ServerInfo()).check_media(media_of(wire))
-    if schema_shown:
-        from llamacpp_server.integration import schema_of, with_schema  # few calls show one
-
-        form = params.get("response_format") or {}
-        wire = with_schema(wire, schema_shown if isinstance(schema_shown, Mapping) else schema_of(form))
-    request = ChatRequest(
-        messages=wire,
-        tools=tools,
-        tool_choice=choice,
-        parallel_tool_calls=parallel,
-        model=model or defaults.model,
-        params=params,
-        repairs=repairs,
-        extra_body=extra_body,
-        missing_call_is_error=bool(check),
-        **defaults.request_fields,
-    )
+    check = bool(given.pop("check_forced_call", True))
+    given["tools"] = wire_tools(given.pop("tools", None) or (), given.pop("strict", None))
+    for name in ("tool_choice", "parallel_tool_calls"):
+        if defaults.disable(name, given.get(name)):
+            given.pop(name, None)
+    settings, own = call_settings(given), defaults.with_model_kwargs()
+    request = own.chat(to_wire(messages), given, info, own.adjusted, missing_call_is_error=check)
     return Call(request, settings, stream_usage, own_class)
 
 
@@ -142,26 +137,6 @@ def opened(system: str | SystemMessage | None, messages: Sequence[BaseMessage]) 
     """A conversation with its system message, where one is given."""
     first = SystemMessage(system) if isinstance(system, str) else system
     return [*([first] if first else []), *messages]
-
-
-def _params(given: dict[str, Any], defaults: Defaults, extra_body: dict[str, Any]) -> dict[str, Any]:
-    params = dict(defaults.params)
-    for name, value in defaults.model_kwargs.items():
-        if name in SAMPLING_FIELDS:
-            params[name] = value
-        elif name not in _OF_TOOLS:
-            extra_body.setdefault(name, value)
-    params = merged_params(params, given)
-    if "response_format" in params:
-        from ._structured import wire_format
-
-        params["response_format"] = wire_format(params["response_format"])
-    return {name: value for name, value in params.items() if not _disabled(name, value, defaults.disabled_params)}
-
-
-def _disabled(name: str, value: Any, disabled: Mapping[str, Any]) -> bool:
-    """As ChatOpenAI reads `disabled_params`: None disables a parameter, a list disables those values of it."""
-    return name in disabled and (disabled[name] is None or value in disabled[name])
 
 
 def _stream_usage(given: dict[str, Any], defaults: Defaults) -> bool:

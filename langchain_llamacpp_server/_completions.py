@@ -17,8 +17,7 @@ from llamacpp_server import (
     Timings,
     Usage,
 )
-from llamacpp_server.integration import object_of, stop_texts
-from llamacpp_server.sampling import merged_params
+from llamacpp_server.integration import ModelDefaults, stop_texts
 
 from ._arguments import LLM_CALLS
 from ._calls import call_settings
@@ -105,14 +104,12 @@ def read_call(
     if stop is not None:
         given["stop"] = stop_texts(stop)
     return CompletionCall(
-        model=given.pop("model", None) or model,
-        extra_body={**extra_body, **object_of(given.pop("extra_body", None), "extra_body")},
         suffix=given.pop("suffix", suffix),
         input_extra=given.pop("input_extra", None) or (),
         split_n=given.pop("split_n", split_n),
         settings=call_settings(given),
         loop_limit=given.pop("loop_limit", loop_limit),
-        params=merged_params(params, given),
+        **ModelDefaults(params, model, extra_body).common(given),
     )
 
 

@@ -266,14 +266,14 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
     ) -> Call:
         call = dict(kwargs)
         defaults = Defaults(
-            self.given(),
-            self.model,
-            self.thinking,
-            self.model_kwargs,
-            self.extra_body,
-            self.disabled_params,
-            self.stream_usage,
-            self.request_fields(call),
+            params=self.given(),
+            model=self.model,
+            extra_body=self.extra_body,
+            thinking=self.thinking,
+            request_fields=self.request_fields(call),
+            model_kwargs=self.model_kwargs,
+            disabled_params=self.disabled_params,
+            stream_usage=self.stream_usage,
         )
         return prepare(messages, stop, call, defaults, info)
 

@@ -98,7 +98,7 @@ class CacheReport(CoreCacheReport):
         if self._llm is not None:
             call = dict(given)
             defaults = self._llm._defaults(**self._llm.request_fields(call))
-            return defaults.chat(messages, call, self._llm.known_server_info())
+            return defaults.chat_request(messages, call, self._llm.known_server_info())
         tools = [tool_dict(tool) for tool in given.get("tools") or ()]
         return ChatRequest(messages=to_wire(messages, replay_thinking=True), tools=tools)
 

@@ -525,16 +525,24 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     # -- requests
 
     def _defaults(self, **request_fields: Any) -> Defaults:
-        own = self.extra_body, self.replay_thinking, self.thinking
-        return Defaults(self.given(), *own, request_fields, self.loop_limit, self.strict, self.split_n)
+        return Defaults(
+            params=self.given(),
+            extra_body=self.extra_body,
+            thinking=self.thinking,
+            request_fields=request_fields,
+            replay_thinking=self.replay_thinking,
+            loop_limit=self.loop_limit,
+            strict=self.strict,
+            split_n=self.split_n,
+        )
 
     def _request(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatRequest:
         call = dict(kwargs)
-        return self._defaults(**self.request_fields(call)).chat(messages, call, probe(self))
+        return self._defaults(**self.request_fields(call)).chat_request(messages, call, probe(self))
 
     async def _arequest(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatRequest:
         call = dict(kwargs)
-        return self._defaults(**self.request_fields(call)).chat(messages, call, await aprobe(self))
+        return self._defaults(**self.request_fields(call)).chat_request(messages, call, await aprobe(self))
 
     def _raw_client(self) -> LlamaServerClient:
         """The client for a prompt without template. On an event loop `metadata` can't ask, so the call does."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Converted,
         read_timeouts,
     )
+    from .chat_calls import ModelDefaults, Thinking, supported_effort, thinking_params
     from .chat_fields import ChatFields
     from .context_budget import (
         TRIMMED,
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
         schema_of,
         with_schema,
     )
-    from .thinking import Thinking, supported_effort, thinking_params
     from .tokenizer import LlamaServerTokenizer
     from .values import as_json, list_of, object_of, stop_texts
     from .vector_fields import EmbeddingFields, RankFields
@@ -80,6 +80,7 @@ __all__ = [
     "Key",
     "LlamaServerTokenizer",
     "MediaFields",
+    "ModelDefaults",
     "PartialReader",
     "RankFields",
     "RequestNames",
@@ -135,6 +136,7 @@ __getattr__, __dir__ = lazy(
             "Converted",
             "read_timeouts",
         ),
+        "chat_calls": ("ModelDefaults", "Thinking", "supported_effort", "thinking_params"),
         "chat_fields": ("ChatFields",),
         "context_budget": (
             "TRIMMED",
@@ -169,7 +171,6 @@ __getattr__, __dir__ = lazy(
             "schema_of",
             "with_schema",
         ),
-        "thinking": ("Thinking", "supported_effort", "thinking_params"),
         "tokenizer": ("LlamaServerTokenizer",),
         "values": ("as_json", "list_of", "object_of", "stop_texts"),
         "vector_fields": ("EmbeddingFields", "RankFields"),

@@ -10,8 +10,8 @@ from ..chat import FORCED_CALL_WITHIN, LOOP_LIMIT
 from ..controls import RunningReplies, ThinkingControl
 from ..errors import BadRequestError
 from ..sampling import SamplingFields
+from .chat_calls import Thinking
 from .fields import ConnectionFields, MediaFields
-from .thinking import Thinking
 
 __all__ = ["ChatFields"]
 

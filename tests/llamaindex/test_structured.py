@@ -397,7 +397,7 @@ def test_strict_requires_every_argument_of_a_tool(given: dict[str, Any]) -> None
 
     llm = LlamaServer(base_url="http://localhost:9", is_function_calling_model=True, **given)
     kwargs = llm._prepare_chat_with_tools([FunctionTool.from_defaults(plant)], **({} if given else {"strict": True}))
-    tool = llm._defaults().chat(kwargs.pop("messages"), kwargs, None).tools[0]["function"]
+    tool = llm._defaults().chat_request(kwargs.pop("messages"), kwargs, None).tools[0]["function"]
     assert tool["strict"] is True
     assert tool["parameters"]["required"] == ["name", "deep", "place"]
     assert tool["parameters"]["$defs"]["Place"]["required"] == ["north"]
