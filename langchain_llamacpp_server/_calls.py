@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from langchain_core.messages import BaseMessage, SystemMessage
 from pydantic import BaseModel
@@ -19,8 +19,10 @@ from llamacpp_server.sampling import SAMPLING_FIELDS
 
 from ._arguments import CHAT_CALLS
 from ._messages import to_wire
-from ._parsed import answer_class
 from ._tools import wire_tools
+
+if TYPE_CHECKING:
+    pass
 
 _PER_CALL: Final = (
     "connect_timeout",
@@ -143,6 +145,12 @@ def _stream_usage(given: dict[str, Any], defaults: Defaults) -> bool:
     options = given.pop("stream_options", None) or {}
     asked = given.pop("stream_usage", options.get("include_usage"))
     return defaults.stream_usage if asked is None else bool(asked)
+
+
+def answer_class(response_format: Any) -> type[BaseModel] | None:
+    """The class that a `response_format` is; None for dicts, which ChatOpenAI makes no objects of either."""
+    is_class = isinstance(response_format, type) and issubclass(response_format, BaseModel)
+    return response_format if is_class else None
 
 
 def call_settings(given: dict[str, Any]) -> dict[str, Any]:

@@ -14,12 +14,6 @@ from llamacpp_server import ChatChoice, UnfitAnswerError
 from ._errors import unfit
 
 
-def answer_class(response_format: Any) -> type[BaseModel] | None:
-    """The class that a `response_format` is; None for dicts, which ChatOpenAI makes no objects of either."""
-    is_class = isinstance(response_format, type) and issubclass(response_format, BaseModel)
-    return response_format if is_class else None
-
-
 def parsed(form: type[BaseModel] | None, messages: Sequence[AIMessage]) -> dict[str, Any]:
     """`{"parsed": object}` of an answer, given as one message or as its chunks; nothing for one that calls tools.
 
@@ -64,4 +58,4 @@ def with_parsed(form: type[BaseModel] | None, found: ChatResult) -> ChatResult:
     return found
 
 
-__all__ = ["answer_class", "parsed", "with_parsed"]
+__all__ = ["parsed", "with_parsed"]

@@ -316,6 +316,26 @@ class Repair:
         return asdict(self)
 
 
+def enabled_repairs(names: Collection[str], wanted: bool | Collection[str]) -> frozenset[str]:
+    """The repairs of `names` to do.
+
+    Args:
+        names: All that there are.
+        wanted: True for all, False for none, or those to leave out, each with a minus before its name, or those to do.
+
+    Raises:
+        ValueError: For a name that does not exist.
+    """
+    if isinstance(wanted, bool):
+        return frozenset(names) if wanted else frozenset()
+    given = {wanted} if isinstance(wanted, str) else set(wanted)
+    if unknown := sorted(name for name in given if name.removeprefix("-") not in names):
+        raise ValueError(f"unknown repair: {', '.join(unknown)} (available: {', '.join(sorted(names))})")
+    without = {name[1:] for name in given if name.startswith("-")}
+    kept = given - {f"-{name}" for name in without}
+    return frozenset((kept or set(names)) - without)
+
+
 @dataclass(frozen=True, slots=True)
 class ReplyStart:
     """Facts about a reply that are reported once.

@@ -20,7 +20,7 @@ from .._history import (
     well_formed,
     without_media,
 )
-from .._notices import enabled, log_repairs
+from .._notices import log_repairs
 from .._schemas import (
     bisect_refused_tools,
     clean_schema,
@@ -29,7 +29,7 @@ from .._schemas import (
     without_thinking,
 )
 from .._values import text
-from ..chat import ChatRequest, Repair
+from ..chat import ChatRequest, Repair, enabled_repairs
 from ..errors import (
     BadRequestError,
     ContextOverflowError,
@@ -112,7 +112,8 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
         repairs += _clean_answer(params)
     # That a grammar of our own (`choices`, `regex`) turns thinking off is what it needs; the reply says so.
     written = any(params.get(name) is not None for name in ("choices", "regex"))
-    log_repairs([repair for repair in repairs if not (written and repair.name == "thinking_off")])
+    if repairs:
+        log_repairs([repair for repair in repairs if not (written and repair.name == "thinking_off")])
     return replace(request, messages=messages, tools=tools, params=params, repairs=()), repairs
 
 
@@ -120,7 +121,7 @@ def _without_blind(
     messages: list[MessageDict], kinds: Collection[str], wanted: bool | Collection[str]
 ) -> tuple[list[MessageDict], tuple[Repair, ...]]:
     """Messages whose tool results hold no media that the model can't read."""
-    if not kinds or "tool_results" not in enabled(REPAIRS, wanted):
+    if not kinds or "tool_results" not in enabled_repairs(REPAIRS, wanted):
         return messages, ()
     repairs = list[Repair]()
     changed = without_media(

@@ -162,7 +162,8 @@ def _stream_chat(
     wanted = _Chat(settings, with_cache_salt(request), part=part)
     if request.tools:
         wanted = _Chat(settings, *with_answer_tool(wanted.request), part=part)
-        log_repairs(wanted.repairs)
+        if wanted.repairs:
+            log_repairs(wanted.repairs)
     ready = None if _asks_before(wanted) else _first_round(wanted)
     return _program(wanted, ready, collected)
 

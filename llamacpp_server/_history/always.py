@@ -20,9 +20,8 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from functools import lru_cache, partial
 from typing import Any, Final, NoReturn, cast
 
-from .._notices import enabled
 from .._values import short_id
-from ..chat import Repair
+from ..chat import Repair, enabled_repairs
 from ..errors import BadRequestError
 from ..wire import MessageDict
 from .templates import MEDIA_PARTS, TEMPLATE_REPAIRS, answered_calls, joined
@@ -185,7 +184,7 @@ def repair_history(
         wanted: Which repairs may be done at all; see `enabled`.
         continues: Whether an answer at the end is to be continued.
     """
-    allowed = enabled(REPAIRS, wanted) - ({"own_turn"} if continues else set())
+    allowed = enabled_repairs(REPAIRS, wanted) - ({"own_turn"} if continues else set())
     steps = {**ALWAYS, **{name: step for name, step in TEMPLATE_REPAIRS.items() if name in needs}}
     repairs = list[Repair]()
     current: list[Message] = [dict(message) for message in messages]

@@ -22,8 +22,8 @@ from .._history import (
     TOOL_ROLES,
     unreadable,
 )
-from .._notices import enabled, log_repairs
-from ..chat import ChatRequest, MediaPolicy, Repair
+from .._notices import log_repairs
+from ..chat import ChatRequest, MediaPolicy, Repair, enabled_repairs
 from ..errors import (
     BadRequestError,
     ConnectionFailedError,
@@ -155,7 +155,7 @@ def _wanted(request: ChatRequest) -> frozenset[str]:
     """The repairs of media that the request allows; a wrong name is reported with the other repairs."""
     wanted = request.history_repair
     if isinstance(wanted, bool):
-        return enabled(("tool_results",), wanted)
+        return enabled_repairs(("tool_results",), wanted)
     names = {wanted} if isinstance(wanted, str) else set(wanted)
     known = "tool_results" in names or all(name.startswith("-") for name in names)
     return frozenset({"tool_results"} if known and "-tool_results" not in names else ())

@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from .single_body import CompletionBodyDecoder as CompletionBodyDecoder
     from .special_tokens_filter import BrokenTokenFilter as BrokenTokenFilter
     from .special_tokens_filter import BrokenTokenReader as BrokenTokenReader
-    from .sse import MAX_EVENT_BYTES as MAX_EVENT_BYTES
-    from .sse import SSEDecoder as SSEDecoder
+    from .stream import MAX_EVENT_BYTES as MAX_EVENT_BYTES
     from .stream import VAIN_TEMPLATES as VAIN_TEMPLATES
     from .stream import ChatStreamDecoder as ChatStreamDecoder
     from .stream import CompletionStreamDecoder as CompletionStreamDecoder
+    from .stream import SSEDecoder as SSEDecoder
     from .stream import StreamDecoder as StreamDecoder
     from .thoughts import ThinkingAsText as ThinkingAsText
     from .thoughts import ThinkTagFilter as ThinkTagFilter
@@ -85,8 +85,14 @@ __getattr__, __dir__ = lazy(
         ),
         "single_body": ("BodyAsStream", "ChatBodyDecoder", "CompletionBodyDecoder"),
         "special_tokens_filter": ("BrokenTokenFilter", "BrokenTokenReader"),
-        "sse": ("MAX_EVENT_BYTES", "SSEDecoder"),
-        "stream": ("VAIN_TEMPLATES", "ChatStreamDecoder", "CompletionStreamDecoder", "StreamDecoder"),
+        "stream": (
+            "MAX_EVENT_BYTES",
+            "VAIN_TEMPLATES",
+            "ChatStreamDecoder",
+            "CompletionStreamDecoder",
+            "SSEDecoder",
+            "StreamDecoder",
+        ),
         "thoughts": ("ThinkTagFilter", "ThinkingAsText", "ThoughtSplitter"),
         "typed_events": (
             "EventDecoder",

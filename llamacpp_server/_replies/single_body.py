@@ -12,8 +12,7 @@ from ..chat import ChatDelta, CompletionDelta, Repair, ToolCallFragment
 from ..errors import LlamaServerError, MalformedReplyError
 from .failures import event_failure, not_this_api
 from .parse import chat_reply, completion_reply
-from .sse import MAX_EVENT_BYTES
-from .stream import StreamDecoder
+from .stream import MAX_EVENT_BYTES, StreamDecoder
 
 D = TypeVar("D", ChatDelta, CompletionDelta)
 S = TypeVar("S")

@@ -18,7 +18,7 @@ from ..responses import ResponsesEvent, ResponsesReply, responses_usage
 from ..transcription import Transcription, TranscriptionEvent
 from .failures import event_failure, not_a_stream, not_this_api
 from .parse import number_of, progress_from_wire, text_of, timings_from_wire
-from .sse import SSEDecoder
+from .stream import SSEDecoder
 
 E = TypeVar("E")
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
-    from .answer_tool import AnswerFilter as AnswerFilter
-    from .answer_tool import tool_for_answer as tool_for_answer
-    from .answer_tool import with_answer_tool as with_answer_tool
     from .checks import CallRules as CallRules
     from .checks import ToolCallFilter as ToolCallFilter
     from .checks import ids_of as ids_of
     from .checks import is_limited as is_limited
     from .checks import missing_call as missing_call
+    from .choice import AnswerFilter as AnswerFilter
     from .choice import ToolChoice as ToolChoice
     from .choice import resolve_tool_choice as resolve_tool_choice
+    from .choice import tool_for_answer as tool_for_answer
+    from .choice import with_answer_tool as with_answer_tool
     from .forced_round import AnswerAsToolCall as AnswerAsToolCall
     from .forced_round import can_follow as can_follow
     from .forced_round import forced_request as forced_request
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "answer_tool": ("AnswerFilter", "tool_for_answer", "with_answer_tool"),
         "checks": ("CallRules", "ToolCallFilter", "ids_of", "is_limited", "missing_call"),
-        "choice": ("ToolChoice", "resolve_tool_choice"),
+        "choice": ("AnswerFilter", "ToolChoice", "resolve_tool_choice", "tool_for_answer", "with_answer_tool"),
         "forced_round": ("AnswerAsToolCall", "can_follow", "forced_request"),
         "text_calls": ("TextCallFilter", "find_text_calls", "without_calls"),
     },

@@ -2,21 +2,32 @@
 
 llama-server knows the words `auto`, `none` and `required` only: any other word is a 400, and OpenAI's object is read as
 `auto` without a word (b11434). One tool is forced by sending no other one, and `required`.
+
+Tools and a schema for the answer in one request are a choice too, which the server can't hold together. With a
+`response_format` or `json_schema`, its grammar allows nothing but the answer: tools are never called, without a word
+(b11434). An agent with both would never act. So the schema becomes one more tool, some call is required, and the call
+of that tool is the answer: its arguments are the text of the reply.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from ..errors import BadRequestError
+from .._replies import (
+    DeltaFilter,
+)
+from ..chat import ChatChoice, ChatDelta, ChatReply, ChatRequest, Repair
+from ..errors import BadRequestError, LlamaServerError
 from ..wire import ToolDict
 
 _WORDS: Final = {"any": "required", "required": "required", "auto": "auto", "none": "none"}
 
 
-__all__ = ["ToolChoice", "resolve_tool_choice"]
+__all__ = ["AnswerFilter", "ToolChoice", "resolve_tool_choice", "tool_for_answer", "with_answer_tool"]
 
 
 class ToolChoice(NamedTuple):
@@ -108,3 +119,120 @@ def _unknown(name: object, names: Sequence[str]) -> BadRequestError:
         f"tool_choice={name!r} does not match any tool (available: {', '.join(map(repr, names)) or 'none'})",
         remedy=f"did you mean {near[0]!r}?" if near else None,
     )
+
+
+_FORMS: Final = ("response_format", "json_schema")
+
+
+def with_answer_tool(request: ChatRequest) -> tuple[ChatRequest, ToolChoice, tuple[Repair, ...]]:
+    """A request with tools as it can be sent, its tool choice, and what was rewritten.
+
+    With `tool_choice: "none"` nothing is: the server then holds the answer to its form, and shows the tools only. Where
+    a call is required the form is left out: the answer comes in a later turn.
+
+    Args:
+        request: Has tools.
+
+    Raises:
+        BadRequestError: For a tool choice that can't be sent.
+    """
+    choice = resolve_tool_choice(request.tools, request.tool_choice)
+    form = next((name for name in _FORMS if request.params.get(name)), None)
+    if form is None or choice.word == "none":
+        return request, choice, ()
+    tool = tool_for_answer(form, request.params[form], choice.tools)
+    if tool is None:
+        return request, choice, ()
+    params = {name: value for name, value in request.params.items() if name not in _FORMS}
+    if choice.word == "required":
+        what = "dropped: a tool call is required, and the server can enforce only one of the two"
+        return replace(request, params=params), choice, (Repair("answer_tool", form, what),)
+    choice = choice._replace(tools=[*choice.tools, tool], word="required", answer=tool["function"]["name"])
+    what = "sent as an extra tool whose call is the answer, because the server never calls tools with this field"
+    sent = replace(request, tools=choice.tools, tool_choice="required", params=params)
+    return sent, choice, (Repair("answer_tool", form, what),)
+
+
+def tool_for_answer(form: str, given: Any, tools: Sequence[ToolDict]) -> ToolDict | None:
+    """The tool that stands for a form of the answer; None for one that asks for plain text.
+
+    Args:
+        form: The parameter that asks for it.
+        given: Its value.
+        tools: The others, whose names are taken.
+    """
+    if not isinstance(given, Mapping):
+        return None
+    inner: Mapping[str, Any] = {"schema": given}
+    if form == "response_format":
+        if given.get("type") not in ("json_schema", "json_object"):
+            return None
+        inner = given.get("json_schema") or given
+    schema = inner.get("schema") or {"type": "object"}
+    taken = {tool["function"]["name"] for tool in tools}
+    name = re.sub(r"\W", "_", inner.get("name") or schema.get("title") or "answer")
+    while name in taken:
+        name += "_answer"
+    description = schema.get("description") or "The final answer."
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": schema}}
+
+
+class AnswerFilter(DeltaFilter[ChatDelta]):
+    """Turns the call of the answer's tool into text.
+
+    What the model says before it calls is held back until the end: in front of the answer it would spoil the JSON.
+
+    Args:
+        name: Of the answer's tool.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._answers: set[tuple[int, int]] = set()
+        self._answered: set[int] = set()
+        self._acted: set[int] = set()
+        self._said: dict[int, str] = {}
+
+    def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
+        """The deltas, with the answer in place of its call."""
+        return [made for delta in deltas if (made := self._convert(delta)) != ChatDelta(choice=delta.choice)]
+
+    def end(self) -> list[ChatDelta]:
+        """What was said instead of an answer, where no finish reason came."""
+        return [ChatDelta(said, choice=at) for at, said in self._said.items() if said and at not in self._answered]
+
+    def with_partial(self, error: LlamaServerError) -> LlamaServerError:
+        """`error`, with the answer in place of its call in the partial reply."""
+        if isinstance(error.partial, ChatReply):
+            choices = tuple(_answered(choice, self._name) for choice in error.partial.choices)
+            error.partial = replace(error.partial, choices=choices)
+        return error
+
+    def _convert(self, delta: ChatDelta) -> ChatDelta:
+        at = delta.choice
+        if delta.content:
+            self._said[at] = self._said.get(at, "") + delta.content
+        text, calls = "", []
+        for fragment in delta.tool_calls:
+            if fragment.name == self._name:
+                self._answers.add((at, fragment.call_index))
+                self._answered.add(at)
+            if (at, fragment.call_index) in self._answers:
+                text += fragment.arguments
+            else:
+                self._acted.add(at)
+                calls.append(fragment)
+        reason = delta.finish_reason
+        if reason is not None:
+            text += "" if at in self._answered else self._said.pop(at, "")
+            if reason == "tool_calls" and at in self._answered and at not in self._acted:
+                reason = "stop"
+        return delta._replace(content=text, tool_calls=tuple(calls), finish_reason=reason)
+
+
+def _answered(choice: ChatChoice, name: str) -> ChatChoice:
+    answers = [call.arguments for call in choice.tool_calls if call.name == name]
+    if not answers:
+        return choice
+    others = tuple(call for call in choice.tool_calls if call.name != name)
+    return replace(choice, content=answers[0], tool_calls=others)

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
         REQUEST_ARGUMENTS,
         ArgumentTable,
         Converted,
+        as_json,
+        list_of,
+        object_of,
         read_timeouts,
+        stop_texts,
     )
-    from .chat_calls import ModelDefaults, Thinking, supported_effort, thinking_params
-    from .chat_fields import ChatFields
+    from .chat_fields import ChatFields, ModelDefaults, Thinking, supported_effort, thinking_params
     from .context_budget import (
         TRIMMED,
         Compacted,
@@ -54,7 +57,6 @@ if TYPE_CHECKING:
         with_schema,
     )
     from .tokenizer import LlamaServerTokenizer
-    from .values import as_json, list_of, object_of, stop_texts
     from .vector_fields import EmbeddingFields, RankFields
 
 __all__ = [
@@ -134,10 +136,13 @@ __getattr__, __dir__ = lazy(
             "REQUEST_ARGUMENTS",
             "ArgumentTable",
             "Converted",
+            "as_json",
+            "list_of",
+            "object_of",
             "read_timeouts",
+            "stop_texts",
         ),
-        "chat_calls": ("ModelDefaults", "Thinking", "supported_effort", "thinking_params"),
-        "chat_fields": ("ChatFields",),
+        "chat_fields": ("ChatFields", "ModelDefaults", "Thinking", "supported_effort", "thinking_params"),
         "context_budget": (
             "TRIMMED",
             "Compacted",
@@ -172,7 +177,6 @@ __getattr__, __dir__ = lazy(
             "with_schema",
         ),
         "tokenizer": ("LlamaServerTokenizer",),
-        "values": ("as_json", "list_of", "object_of", "stop_texts"),
         "vector_fields": ("EmbeddingFields", "RankFields"),
     },
 )

@@ -37,7 +37,7 @@ from ..errors import (
 )
 from ..settings import normalize_base_url
 from ..wire import MessageDict
-from .values import as_json
+from .arguments import as_json
 
 if TYPE_CHECKING:
     from .chat_fields import ChatFields

@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     from .gate import note_context as note_context
     from .gate import running_requests as running_requests
     from .httpx_errors import translate as translate
+    from .httpx_setup import OwnAsyncClient as OwnAsyncClient
+    from .httpx_setup import OwnClient as OwnClient
+    from .httpx_setup import plain_request as plain_request
     from .kept_connections import guard as guard
-    from .own_clients import OwnAsyncClient as OwnAsyncClient
-    from .own_clients import OwnClient as OwnClient
-    from .own_clients import plain_request as plain_request
     from .prompt_size import PromptSize as PromptSize
     from .recent_failures import address_in_use as address_in_use
     from .recent_failures import note_refusal as note_refusal
@@ -96,8 +96,8 @@ __getattr__, __dir__ = lazy(
         ),
         "gate": ("Gate", "Place", "Ticket", "gate_for", "note_context", "running_requests"),
         "httpx_errors": ("translate",),
+        "httpx_setup": ("OwnAsyncClient", "OwnClient", "plain_request"),
         "kept_connections": ("guard",),
-        "own_clients": ("OwnAsyncClient", "OwnClient", "plain_request"),
         "prompt_size": ("PromptSize",),
         "recent_failures": ("address_in_use", "note_refusal", "refused_at"),
         "retry": ("MAX_RETRY_AFTER", "Attempts", "Wait", "next_wait"),

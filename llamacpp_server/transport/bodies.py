@@ -22,7 +22,7 @@ from .._values import content_key, of_key
 from ..errors import BadRequestError, MalformedReplyError
 from .deadlines import apieces_until, pieces_until, too_late
 from .effects import Read
-from .httpx_errors import asked
+from .httpx_setup import asked
 
 ACCEPTED: Final = "gzip, deflate"
 """What requests say that they accept; nothing else is decoded."""

@@ -7,7 +7,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import httpx
 
@@ -20,11 +20,10 @@ from ..errors import (
     MalformedReplyError,
     StreamCutOffError,
 )
-from ..settings import redact_url
 from .deadlines import too_late
-from .effects import Effect, Read, Send
-from .httpx_setup import proxy_of, shown
-from .own_clients import library_of
+from .effects import Effect, Send
+from .httpx_setup import asked, proxy_of, shown
+from .kept_connections import library_of
 from .recent_failures import NEW_PORT
 
 _FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SSLError)
@@ -161,13 +160,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
             for inner in error.exceptions:
                 yield from _causes(inner)
         error = error.__cause__ or error.__context__
-
-
-def asked(effect: Effect) -> str | None:
-    """The address that an effect is about, without credentials."""
-    if isinstance(effect, Send):
-        return redact_url(effect.url)
-    return shown(cast(httpx.Response, effect.reply)) if isinstance(effect, Read) else None
 
 
 def error_for(failed: Exception, effect: Effect) -> LlamaServerError:

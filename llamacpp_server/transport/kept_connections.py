@@ -26,8 +26,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final, cast
 
+import httpx
+
 from .leaving import shut, shut_down
-from .own_clients import library_of
 
 
 def guard(pool: Any) -> None:
@@ -210,3 +211,9 @@ def _along(part: Any, names: tuple[str, ...]) -> Iterator[Any]:
         part = next((inner for name in names if (inner := getattr(part, name, None)) is not None), None)
         if part is None:
             return
+
+
+def library_of(client: type[Any]) -> Any:
+    """The library that a class of clients or errors is from: httpx, or httpx2, which has the same names."""
+    roots = [cls.__module__.partition(".")[0] for cls in client.__mro__]
+    return httpx2 if "httpx2" in roots and (httpx2 := sys.modules.get("httpx2")) is not None else httpx

@@ -32,10 +32,13 @@ from .effects import Admit, Effect, Enter, Program, Read, Relay, Running, Send, 
 from .event_loops import current_loop
 from .exchange import deadline_in
 from .gate import PATIENCE, Ticket
-from .httpx_errors import asked, error_for, failures, stream_error
+from .httpx_errors import error_for, failures, stream_error
 from .httpx_setup import (
     SCOPE,
+    OwnAsyncClient,
+    OwnClient,
     SeparateCookies,
+    asked,
     build,
     drop_oldest,
     fit,
@@ -48,7 +51,6 @@ from .httpx_setup import (
 from .kept_connections import drop_if_more_came
 from .leaving import Scope, cut, hand_over, keep, keep_for_parent, leave, unwatch, watch
 from .leaving import start as close_what_was_left
-from .own_clients import OwnAsyncClient, OwnClient
 
 __all__ = ["AsyncTransport", "Transport"]
 

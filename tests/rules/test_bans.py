@@ -14,13 +14,16 @@ NETWORK = ("httpx", "httpcore", "socket", "urllib.request", "http.client", "requ
 ALLOWED = {
     ("llamacpp_server.transport.shells", "httpx"): "the one module that does the I/O",
     ("llamacpp_server.transport.bodies", "httpx"): "for its types",
-    ("llamacpp_server.transport.own_clients", "httpx"): "to spare its clients the steps that ours have no use for",
+    (
+        "llamacpp_server.transport.httpx_setup",
+        "httpx",
+    ): "to set its clients up, without steps that ours don't use",
     ("llamacpp_server.transport.leaving", "httpx"): "for its types",
     ("llamacpp_server.transport.leaving", "socket"): "to shut down the connection of a reply that is left",
+    ("llamacpp_server.transport.kept_connections", "httpx"): "to know its classes from those of httpx2",
     ("llamacpp_server.transport.kept_connections", "socket"): "to know a socket with a timeout",
     ("llamacpp_server.transport.httpx_errors", "httpx"): "for its exceptions",
     ("llamacpp_server.transport.httpx_errors", "socket"): "to know an unknown host's error",
-    ("llamacpp_server.transport.httpx_setup", "httpx"): "to set its clients up",
     ("llamacpp_server.transport.httpx_setup", "urllib.request"): "to know the environment's proxies",
     ("llamacpp_server._media.hosts", "urllib.request"): "to know the environment's proxies",
     ("llamacpp_server._media.hosts", "socket"): "to look up a host of an image's address",

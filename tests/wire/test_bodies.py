@@ -127,7 +127,7 @@ def test_an_endless_answer_in_one_piece_is_given_up_and_its_connection_closed(co
 
 
 def test_an_endless_line_of_a_stream_is_given_up_and_its_connection_closed(connect, monkeypatch):
-    monkeypatch.setattr("llamacpp_server._replies.sse.MAX_EVENT_BYTES", 100_000)
+    monkeypatch.setattr("llamacpp_server._replies.stream.MAX_EVENT_BYTES", 100_000)
     endless = Answer((head(), *[piece(b"data: " + b"x" * 10_000)] * 30), "hang")
     with ScriptedServer(endless) as server:
         with pytest.raises(MalformedReplyError, match="longer than"):
@@ -167,7 +167,7 @@ def test_an_answer_that_is_compressed_twice_is_refused_before_it_is_decoded(conn
 
 @pytest.mark.parametrize("call", ["chat", "tokenize"])
 def test_an_answer_that_is_compressed_once_takes_no_more_memory_than_the_limit(connect, call, monkeypatch):
-    for module in ("transport.bodies", "_replies.sse"):
+    for module in ("transport.bodies", "_replies.stream"):
         monkeypatch.setattr(f"llamacpp_server.{module}.MAX_EVENT_BYTES", 1_000_000)
     kind = "text/event-stream" if call == "chat" else "application/json"
     answer = reply(_bomb(64_000_000, 1), kind=kind, headers=["Content-Encoding: gzip"])
