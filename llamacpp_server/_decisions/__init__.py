@@ -1,4 +1,8 @@
-"""What a decision asks the model, and what is made of the probabilities of its labels. Without I/O."""
+"""What a decision asks the model, and what is made of the probabilities of its labels; no I/O.
+
+In come questions and a state; out come prompts and, of the probabilities, answers. The requests are made in
+`_endpoints`; the values that callers see are in `decisions` and `calibration`.
+"""
 
 from __future__ import annotations
 

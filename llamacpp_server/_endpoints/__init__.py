@@ -1,4 +1,8 @@
-"""One program for each method of the client."""
+"""One program for each method of the client: which requests are sent, in which order.
+
+Sending them, waiting and retrying is `transport`'s; what an answer means is read by `_replies`. In comes a value such
+as `ChatRequest` with the settings of the server; out comes a program that yields effects and returns a reply.
+"""
 
 from __future__ import annotations
 

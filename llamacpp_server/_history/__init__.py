@@ -1,4 +1,8 @@
-"""Message histories that the server's template would refuse, repaired; no I/O."""
+"""Message histories that the server's template would refuse, repaired; no I/O.
+
+Which repairs a template needs is asked by `_endpoints`; schemas of tools are in `_schemas`. In come messages as the
+server takes them; out come new ones, and a `Repair` for each change.
+"""
 
 from __future__ import annotations
 

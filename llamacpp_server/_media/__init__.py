@@ -1,4 +1,8 @@
-"""Images, sound and video of messages: read, converted and checked against what the server takes."""
+"""Images, sound and video of messages: read, checked and converted to what the server takes.
+
+What the model can read is known to `info`. In come messages with addresses, paths and data; out come messages with data
+that the server reads, and a `Repair` for each conversion. Addresses are fetched through `transport`.
+"""
 
 from __future__ import annotations
 

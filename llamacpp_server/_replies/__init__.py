@@ -1,4 +1,8 @@
-"""Bytes and bodies of the server, decoded into replies, deltas and errors; no I/O."""
+"""Bytes and bodies of the server, decoded into replies, deltas and errors; no I/O.
+
+Bytes become events and events deltas (`stream`), which pass through filters (`filters`). Tool calls are checked in
+`_tools`; when to send again is decided in `transport`.
+"""
 
 from __future__ import annotations
 

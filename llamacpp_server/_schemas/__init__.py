@@ -1,4 +1,8 @@
-"""JSON schemas and regular expressions: cleaned for the server, validated, written as grammars; no I/O."""
+"""JSON schemas and regular expressions: cleaned for the server, validated, written as grammars; no I/O.
+
+In come a caller's schema or pattern; out come what the server's grammar converter takes, and a `Repair` for each
+change. What a refusal of the server says of a schema is learned in `_endpoints`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Tool choice, checks of tool calls, and the second round for a required tool call; no I/O."""
+"""Tool choice, checks of tool calls, and the second round for a required tool call; no I/O.
+
+In come the tools and the choice of a request, then the deltas of its reply; out come the tools to send and deltas whose
+calls fit. Schemas of tools are cleaned in `_schemas`; the second round is sent by `_endpoints`.
+"""
 
 from __future__ import annotations
 

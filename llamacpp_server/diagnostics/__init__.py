@@ -1,4 +1,8 @@
-"""Reports about a server and its programs: its prompt cache, a check of its setup, and what made a program slow."""
+"""Reports about a server and its programs: its prompt cache, a check of its setup, and what made a program slow.
+
+In come a client, or the record of a program's calls; out come values that print as tables. Nothing here changes a
+request.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""For authors of integrations: what the LangChain and LlamaIndex adapters are built on."""
+"""For authors of integrations: what the LangChain and LlamaIndex adapters are built on.
+
+Fields of models, arguments of calls and the requests that they become, structured output, context budgets, and programs
+that a blocking and an awaited method share (`steps`). No framework is imported here, and nothing of HTTP is known.
+"""
 
 from __future__ import annotations
 

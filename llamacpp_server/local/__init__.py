@@ -1,4 +1,7 @@
-"""Runs a llama-server for you."""
+"""Runs a llama-server for you: its program, its options and its end.
+
+In come options of llama-server; out comes an address and clients for it. Requests are the client's business.
+"""
 
 from __future__ import annotations
 

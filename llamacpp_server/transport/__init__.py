@@ -1,4 +1,8 @@
-"""Connections, waiting, retries and the number of requests at once: everything that does I/O."""
+"""Connections, waiting, retries and the number of requests at once: everything that does I/O.
+
+In come programs, which yield effects and do none of it themselves; out comes what they return. What is sent, and what
+an answer means, is not decided here.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,9 @@ import gc
 import sys
 import weakref
 from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
@@ -24,6 +26,7 @@ from llamaindex_llamacpp_server import LlamaServer
 
 COUNTED = ("llamacpp_server/", "langchain_llamacpp_server/", "llamaindex_llamacpp_server/", "httpx/", "json/")
 FEW, MANY = 20, 120
+MOST_MODULES, MOST_FUNCTIONS = 56, 300
 
 TOOLS = [
     {
@@ -69,6 +72,25 @@ def counting():
     sys.setprofile(note)
     try:
         yield count
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+
+
+@contextmanager
+def noting() -> Iterator[set[tuple[str, str]]]:
+    """The functions of our packages that are called meanwhile, each as its file and its name."""
+    passed: set[tuple[str, str]] = set()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and "llamacpp_server/" in frame.f_code.co_filename:
+            passed.add((frame.f_code.co_filename, frame.f_code.co_qualname))
+
+    gc.collect()
+    gc.disable()
+    sys.setprofile(note)
+    try:
+        yield passed
     finally:
         sys.setprofile(None)
         gc.enable()
@@ -125,6 +147,21 @@ def of_all_chunks(stream):
 )
 def test_a_request_takes_few_functions_up_to_its_first_chunk(servers, way, most):
     assert to_the_first_chunk(way(servers[FEW])) <= most * 1.1
+
+
+def test_one_chat_with_a_tool_passes_few_functions_in_few_modules(servers: dict[int, str]) -> None:
+    """How far a reader has to walk, from `stream` to the first chunk; comprehensions are no functions."""
+    stream = langchain_tools(servers[FEW])
+    for _ in range(3):
+        deque(stream(), maxlen=0)
+    with noting() as passed:
+        chunks = iter(stream())
+        next(chunks)
+    deque(chunks, maxlen=0)
+    named = {function for function in passed if not function[1].endswith(("comp>", "<genexpr>", "<lambda>"))}
+    assert len(named) > 100
+    assert len({module for module, _ in passed}) <= MOST_MODULES
+    assert len(named) <= MOST_FUNCTIONS
 
 
 @pytest.mark.parametrize(("way", "most"), [(core, 19), (langchain, 23), (llamaindex, 28)])
