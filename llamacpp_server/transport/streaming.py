@@ -103,7 +103,8 @@ class Delivery:
         self._first_token = _first_token(self._settings, call)
         call = replace(call, first_token=self._first_token)
         self._note = note_of(self._settings, call, self._begun)
-        return (yield from recorded(self._note, self._opened(ticket, call), is_all=False))
+        opened = self._opened(ticket, call)
+        return (yield from (opened if self._note is None else recorded(self._note, opened, is_all=False)))
 
     def _opened(self, ticket: Ticket, call: Call) -> Program[OpenReply]:
         reply = yield from placed_reply(ticket, within(self._settings, self._deadline), call)
@@ -122,7 +123,8 @@ class Delivery:
         watch: Watch | None = None,
     ) -> Program[None]:
         """Pass the answer on, as `Relay` does; `decoder` is a new one."""
-        yield from recorded(self._note, self._relayed_answer(ticket, reply, call, decoder, watch))
+        relayed = self._relayed_answer(ticket, reply, call, decoder, watch)
+        yield from (relayed if self._note is None else recorded(self._note, relayed))
 
     def _relayed_answer(
         self, ticket: Ticket, reply: OpenReply, call: Call, decoder: StreamDecoder[Any], watch: Watch | None
