@@ -118,7 +118,7 @@ class ChatRequest:
     missing_call_is_error: bool = True
     parse_text_calls: bool = False
     loop_limit: int | None = LOOP_LIMIT
-    repairs: tuple[Repair, ...] = ()
+    repairs: Sequence[Repair] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, Final
 
-from ..chat import ChatRequest, CompletionRequest, InfillRequest
+from ..chat import ChatRequest, CompletionRequest, InfillRequest, Repair
 from ..errors import BadRequestError
 
 # The parsers of JSON on both sides stop at a few hundred, and no schema in use comes near.
@@ -119,6 +119,8 @@ def _check_items(values: list[Any], place: str, wanted: str) -> None:
         _list_of_objects(values, place)
     elif wanted == "str":
         check_list(values, place, (str,))
+    elif wanted == "Repair":
+        check_list(values, place, (Repair,))
     else:
         check_depth(values, place)
 
@@ -220,7 +222,13 @@ def check_list(values: Any, what: str, kinds: tuple[type, ...]) -> None:
             raise wrong(f"{what}[{number}]", " or ".join(_KINDS[kind] for kind in kinds), value)
 
 
-_KINDS: Final[Mapping[type, str]] = {str: "a string", int: "a number", Mapping: "an object", list: "a list"}
+_KINDS: Final[Mapping[type, str]] = {
+    str: "a string",
+    int: "a number",
+    Mapping: "an object",
+    list: "a list",
+    Repair: "a Repair",
+}
 
 
 def check_text(value: object, what: str) -> None:

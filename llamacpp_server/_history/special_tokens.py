@@ -103,7 +103,11 @@ def _written(message: object) -> str | None:
             texts.append(value)
         elif key == "tool_calls" and type(value) is list:
             for call in value:
-                if type(call) is not dict or not call.keys() <= _CALL or type(function := call["function"]) is not dict:
+                if (
+                    type(call) is not dict
+                    or not call.keys() <= _CALL
+                    or type(function := call.get("function")) is not dict
+                ):
                     return None
                 arguments = function.get("arguments")
                 if not function.keys() <= _FUNCTION or type(arguments) is not str or "\\" in arguments:

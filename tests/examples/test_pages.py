@@ -28,7 +28,7 @@ OWN_TESTS = {
 
 # What a block can need, and where it is run with it.
 NEEDS = {
-    "a picture": "tests/examples/test_pages.py",
+    "an image and a vision model": "tests/examples/test_pages.py",
     "a router": "tests/examples/test_pages.py",
     "adapters": "tests/examples/test_pages.py",
     "opentelemetry": "tests/examples/test_pages.py",
@@ -94,7 +94,7 @@ def test_pictures_reach_a_server_that_sees(
 ) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "cat.png").write_bytes(picture())
-    close(run("multimodal.md", "a picture", port_8080=vision_server.base_url))
+    close(run("multimodal.md", "an image and a vision model", port_8080=vision_server.base_url))
     assert len(capsys.readouterr().out.splitlines()) >= 2
 
 

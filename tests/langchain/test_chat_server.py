@@ -122,7 +122,7 @@ def test_a_level_reaches_a_template_that_has_levels_and_is_dropped_for_others(
     llm.invoke("Hi", reasoning_effort="low")
     assert "reasoning_effort" not in caplog.text
     nonsense.invoke("Hi", reasoning_effort="low", max_tokens=2)
-    assert "ignoring reasoning_effort='low'" in caplog.text
+    assert "reasoning_effort: dropped" in caplog.text
 
 
 def test_a_late_system_message_is_rendered_where_the_profile_says_so(

@@ -372,7 +372,7 @@ def look_at(value, depth=0):
 
 def public_methods():
     """The names of the client's public methods; both clients have the same."""
-    names = {name for name in vars(LlamaServerClient) if not name.startswith("_")}
-    other = {re.sub("^aclose$", "close", name) for name in vars(AsyncLlamaServerClient) if not name.startswith("_")}
-    assert names == other
+    names = {name for name in dir(LlamaServerClient) if not name.startswith("_")}
+    other = {re.sub("^aclose$", "close", name) for name in dir(AsyncLlamaServerClient) if not name.startswith("_")}
+    assert names and names == other
     return {name for name in names if callable(getattr(LlamaServerClient, name))}
