@@ -48,7 +48,7 @@ _STREAMS: Final = {
     "stream_transcription": "transcription",
 }
 
-_ORIGINALS: Final[list[tuple[type, str, Method]]] = []
+_ORIGINALS: Final[list[tuple[type, str, Method | None]]] = []
 _LOST: Final[list[Callable[[], None]]] = []
 
 
@@ -86,7 +86,11 @@ def instrument(
 def uninstrument() -> None:
     """Write no more spans and metrics; does nothing where none are written."""
     while _ORIGINALS:
-        setattr(*_ORIGINALS.pop())
+        client, name, own = _ORIGINALS.pop()
+        if own is None:
+            delattr(client, name)
+        else:
+            setattr(client, name, own)
     while _LOST:
         end_lost = _LOST.pop()
         end_lost()
@@ -94,7 +98,7 @@ def uninstrument() -> None:
 
 
 def _wrap(client: type, name: str, wrapper: Method) -> None:
-    _ORIGINALS.append((client, name, getattr(client, name)))
+    _ORIGINALS.append((client, name, vars(client).get(name)))  # None where it is inherited
     setattr(client, name, wrapper)
 
 
