@@ -26,7 +26,7 @@ coverage: $(VENV)/.dev ## the same, and which lines they run
 test-binary: $(VENV)/.binary ## what only the llama-server binary can do: routers, keys, start-up
 	$(BIN)/python -m pytest -m binary
 
-test-long: $(VENV)/.dev ## crowds of 2,000 requests, 200 clients that leave, 10,000 interrupts, 300 forks and loops, threads of 200 turns
+test-long: $(VENV)/.dev ## crowds of 2,000 requests, 500 clients that leave, 10,000 interrupts, 3,000 forks and loops, threads of 200 turns
 	$(BIN)/python -m pytest -m long
 	LONG_RUN_TURNS=200 $(BIN)/python -m pytest tests/langchain/test_long_run.py tests/llamaindex/test_long_run.py
 
