@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
 from llamacpp_server import SamplingFields
-from llamacpp_server.chat import LOOP_LIMIT
+from llamacpp_server.requests import LOOP_LIMIT
 from llamacpp_server.settings import redact_url
 
 from ._argument_names import LLMNames

@@ -14,25 +14,6 @@ if TYPE_CHECKING:
     )
     from .async_client import AsyncLlamaServerClient
     from .calibration import Calibration, CalibrationReport, Example
-    from .chat import (
-        ChatChoice,
-        ChatDelta,
-        ChatReply,
-        ChatRequest,
-        CompletionChoice,
-        CompletionDelta,
-        CompletionReply,
-        CompletionRequest,
-        InfillRequest,
-        MediaPolicy,
-        PromptProgress,
-        Repair,
-        ReplyStart,
-        Timings,
-        ToolCall,
-        ToolCallFragment,
-        Usage,
-    )
     from .client import LlamaServerClient
     from .controls import ThinkingControl
     from .decisions import Choice, Decisions, Noul, Score
@@ -71,6 +52,22 @@ if TYPE_CHECKING:
     )
     from .messages import MessagesEvent, MessagesReply, MessagesRequest
     from .progress import ModelEvent, Progress, ProgressBar
+    from .replies import (
+        ChatChoice,
+        ChatDelta,
+        ChatReply,
+        CompletionChoice,
+        CompletionDelta,
+        CompletionReply,
+        PromptProgress,
+        Repair,
+        ReplyStart,
+        Timings,
+        ToolCall,
+        ToolCallFragment,
+        Usage,
+    )
+    from .requests import ChatRequest, CompletionRequest, InfillRequest, MediaPolicy
     from .responses import ResponsesEvent, ResponsesReply, ResponsesRequest
     from .results import (
         Embeddings,
@@ -201,25 +198,6 @@ __getattr__, __dir__ = lazy(
         "_replies.fold": ("fold_chat", "fold_completion"),
         "async_client": ("AsyncLlamaServerClient",),
         "calibration": ("Calibration", "CalibrationReport", "Example"),
-        "chat": (
-            "ChatChoice",
-            "ChatDelta",
-            "ChatReply",
-            "ChatRequest",
-            "CompletionChoice",
-            "CompletionDelta",
-            "CompletionReply",
-            "CompletionRequest",
-            "InfillRequest",
-            "MediaPolicy",
-            "PromptProgress",
-            "Repair",
-            "ReplyStart",
-            "Timings",
-            "ToolCall",
-            "ToolCallFragment",
-            "Usage",
-        ),
         "client": ("LlamaServerClient",),
         "controls": ("ThinkingControl",),
         "decisions": ("Choice", "Decisions", "Noul", "Score"),
@@ -248,6 +226,22 @@ __getattr__, __dir__ = lazy(
         "local.server": ("LocalModel", "LocalServer", "LocalServerError", "find_models"),
         "messages": ("MessagesEvent", "MessagesReply", "MessagesRequest"),
         "progress": ("ModelEvent", "Progress", "ProgressBar"),
+        "replies": (
+            "ChatChoice",
+            "ChatDelta",
+            "ChatReply",
+            "CompletionChoice",
+            "CompletionDelta",
+            "CompletionReply",
+            "PromptProgress",
+            "Repair",
+            "ReplyStart",
+            "Timings",
+            "ToolCall",
+            "ToolCallFragment",
+            "Usage",
+        ),
+        "requests": ("ChatRequest", "CompletionRequest", "InfillRequest", "MediaPolicy"),
         "responses": ("ResponsesEvent", "ResponsesReply", "ResponsesRequest"),
         "results": (
             "Embeddings",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ._printable import one_line
 
 if TYPE_CHECKING:
-    from .chat import Repair
+    from .replies import Repair
 
 logger = logging.getLogger("llamacpp_server")
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from .calibration import Calibration
-from .chat import MediaPolicy, Usage
+from .replies import Usage
+from .requests import MediaPolicy
 
 __all__ = [
     "Answer",

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeVar
 from ._printable import one_line
 
 if TYPE_CHECKING:
-    from .chat import ChatReply, CompletionReply
     from .messages import MessagesReply
+    from .replies import ChatReply, CompletionReply
     from .responses import ResponsesReply
     from .transcription import Transcription
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic_core import from_json
 
 from ._values import fields, text
-from .chat import Repair, ToolCall, Usage
+from .replies import Repair, ToolCall, Usage
 
 __all__ = ["MessagesEvent", "MessagesReply", "MessagesRequest"]
 

@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import Any, Literal, Self
 
 from ._values import fields, figure, integer, text, texts
-from .chat import PromptProgress
 from .errors import NotSupportedError
+from .replies import PromptProgress
 
 __all__ = ["ModelEvent", "Progress", "ProgressBar"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from ._values import fields, integer, objects, text
-from .chat import PromptProgress, Repair, Timings, ToolCall, Usage
+from .replies import PromptProgress, Repair, Timings, ToolCall, Usage
 
 __all__ = ["ResponsesEvent", "ResponsesReply", "ResponsesRequest"]
 

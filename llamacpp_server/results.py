@@ -14,7 +14,7 @@ from typing import Any, Self
 from pydantic_core import from_json
 
 from ._values import fields, figure, flags, integer, objects, text, texts
-from .chat import Usage
+from .replies import Usage
 
 __all__ = [
     "Embeddings",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .chat import Usage
+from .replies import Usage
 
 __all__ = ["Transcription", "TranscriptionEvent"]
 

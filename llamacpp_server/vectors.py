@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ._notices import warn_once
-from .chat import MediaPolicy
 from .errors import BadRequestError, BadVectorError
+from .requests import MediaPolicy
 
 __all__ = [
     "EmbedRequest",

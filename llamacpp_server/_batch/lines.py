@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, Literal
 
-from ..chat import ChatReply, ChatRequest, CompletionReply, CompletionRequest, Usage
 from ..errors import BadRequestError, LlamaServerError
+from ..replies import ChatReply, CompletionReply, Usage
+from ..requests import ChatRequest, CompletionRequest
 from ..results import Embeddings
 from ..sampling import SamplingFields
 from ..vectors import EmbedRequest

@@ -16,7 +16,6 @@ import anyio
 import anyio.abc
 
 from .._replies import fold_chat, fold_completion
-from ..chat import ChatRequest
 from ..errors import (
     AuthenticationFailedError,
     BadRequestError,
@@ -25,6 +24,7 @@ from ..errors import (
     RequestTimeoutError,
     ServerLoadingError,
 )
+from ..requests import ChatRequest
 from ..settings import ServerSettings
 from ..vectors import EmbedRequest
 from .journal import Journal

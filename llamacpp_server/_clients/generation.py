@@ -16,16 +16,9 @@ from .._endpoints import (
 from .._replies import (
     fold_transcription,
 )
-from ..chat import (
-    ChatDelta,
-    ChatReply,
-    ChatRequest,
-    CompletionDelta,
-    CompletionReply,
-    CompletionRequest,
-    InfillRequest,
-)
 from ..messages import MessagesEvent, MessagesReply, MessagesRequest
+from ..replies import ChatDelta, ChatReply, CompletionDelta, CompletionReply
+from ..requests import ChatRequest, CompletionRequest, InfillRequest
 from ..responses import ResponsesEvent, ResponsesReply, ResponsesRequest
 from ..results import (
     StreamState,

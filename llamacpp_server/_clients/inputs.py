@@ -12,10 +12,8 @@ from .._endpoints import (
     server,
 )
 from ..calibration import CalibrationReport, Example
-from ..chat import (
-    ChatRequest,
-)
 from ..decisions import DecisionRequest, Decisions, Question
+from ..requests import ChatRequest
 from ..results import (
     Embeddings,
     Fit,

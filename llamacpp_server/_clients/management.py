@@ -10,11 +10,9 @@ from .._endpoints import (
     server,
     slots,
 )
-from ..chat import (
-    ChatRequest,
-)
 from ..info import ServerInfo
 from ..progress import ModelEvent
+from ..requests import ChatRequest
 from ..results import (
     Health,
     LoraAdapter,

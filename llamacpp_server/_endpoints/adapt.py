@@ -29,7 +29,6 @@ from .._schemas import (
     without_thinking,
 )
 from .._values import text
-from ..chat import ChatRequest, Repair, enabled_repairs
 from ..errors import (
     BadRequestError,
     ContextOverflowError,
@@ -39,6 +38,8 @@ from ..errors import (
     ServerFaultError,
 )
 from ..info import ServerInfo
+from ..replies import Repair
+from ..requests import ChatRequest, enabled_repairs
 from ..results import ServerProps
 from ..settings import ServerSettings
 from ..transport import (

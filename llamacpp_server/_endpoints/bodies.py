@@ -13,8 +13,8 @@ from .._schemas import (
 from .._tools import (
     resolve_tool_choice,
 )
-from ..chat import ChatRequest, CompletionRequest, InfillRequest
 from ..errors import BadRequestError
+from ..requests import ChatRequest, CompletionRequest, InfillRequest
 from ..sampling import check_params
 from ..wire import MessageDict, ToolDict
 from .completion_forms import with_held_form

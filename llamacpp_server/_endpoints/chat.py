@@ -53,7 +53,6 @@ from .._tools import (
     is_limited,
     with_answer_tool,
 )
-from ..chat import ChatDelta, ChatReply, ChatRequest, Repair
 from ..errors import (
     BadRequestError,
     LlamaServerError,
@@ -62,6 +61,8 @@ from ..errors import (
     ServerBusyError,
     ServerFaultError,
 )
+from ..replies import ChatDelta, ChatReply, Repair
+from ..requests import ChatRequest
 from ..settings import ServerSettings, redact_url
 from ..transport import (
     Call,

@@ -15,8 +15,8 @@ from .._schemas import (
     clean_schema,
     schema_grammar,
 )
-from ..chat import Repair
 from ..errors import BadRequestError
+from ..replies import Repair
 
 _HELD: Final = frozenset(
     {"type", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems", "enum"}

@@ -44,9 +44,10 @@ from .._media import (
 )
 from .._values import fields, integer, text
 from ..calibration import Calibration, CalibrationReport, Example, Judged, fit_calibration
-from ..chat import ChatRequest, Usage
 from ..decisions import DecisionEngine, DecisionRequest, Decisions, LabelStyle, Noul
 from ..errors import BadRequestError, LlamaServerError, NotFoundError, NotSupportedError
+from ..replies import Usage
+from ..requests import ChatRequest
 from ..responses import responses_usage
 from ..results import ModelCard
 from ..settings import ServerSettings

@@ -9,9 +9,9 @@ from .._media import (
     media_parts,
 )
 from .._notices import warn_once
-from ..chat import Usage
 from ..errors import BadRequestError, BadVectorError, ContextOverflowError
 from ..prefixes import PREFIXES, family_of
+from ..replies import Usage
 from ..results import Embeddings
 from ..settings import ServerSettings
 from ..transport import (

@@ -11,8 +11,9 @@ from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, Final
 
-from ..chat import ChatRequest, CompletionRequest, InfillRequest, Repair
 from ..errors import BadRequestError
+from ..replies import Repair
+from ..requests import ChatRequest, CompletionRequest, InfillRequest
 
 # The parsers of JSON on both sides stop at a few hundred, and no schema in use comes near.
 _DEEPEST: Final = 100

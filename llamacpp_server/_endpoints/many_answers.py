@@ -10,8 +10,9 @@ from typing import Any, Final, TypeVar
 
 from .._notices import log_repairs
 from .._replies import DeltaFilter
-from ..chat import ChatDelta, ChatRequest, CompletionDelta, CompletionRequest, InfillRequest, Repair, Usage
 from ..errors import BadRequestError, LlamaServerError
+from ..replies import ChatDelta, CompletionDelta, Repair, Usage
+from ..requests import ChatRequest, CompletionRequest, InfillRequest
 from ..results import ServerProps
 from ..settings import ServerSettings
 from ..transport import Call, Program, ask, deadline_in, within

@@ -27,10 +27,10 @@ from .._replies import (
 from .._tools import (
     resolve_tool_choice,
 )
-from ..chat import Repair
 from ..errors import BadRequestError
 from ..messages import MessagesEvent, MessagesReply, MessagesRequest
 from ..progress import Progress
+from ..replies import Repair
 from ..responses import ResponsesEvent, ResponsesReply, ResponsesRequest
 from ..settings import ServerSettings
 from ..transcription import TranscriptionEvent

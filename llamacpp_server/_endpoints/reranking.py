@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from .._notices import warn_once
-from ..chat import Usage
 from ..errors import BadRequestError, ContextOverflowError
+from ..replies import Usage
 from ..results import Ranking, Rankings
 from ..settings import ServerSettings
 from ..transport import (

@@ -11,8 +11,8 @@ from .._replies import (
     ThinkTagFilter,
     pipeline,
 )
-from ..chat import ChatRequest
 from ..errors import BadRequestError
+from ..requests import ChatRequest
 from ..results import StreamState
 from ..settings import ServerSettings
 from ..transport import (

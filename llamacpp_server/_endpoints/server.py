@@ -34,7 +34,6 @@ from .._tools import (
     with_answer_tool,
 )
 from .._values import figure, integer, text
-from ..chat import ChatDelta, ChatRequest, CompletionDelta, CompletionReply, CompletionRequest, InfillRequest
 from ..errors import (
     BadRequestError,
     MalformedReplyError,
@@ -45,6 +44,8 @@ from ..errors import (
 )
 from ..info import ServerInfo
 from ..progress import Progress
+from ..replies import ChatDelta, CompletionDelta, CompletionReply
+from ..requests import ChatRequest, CompletionRequest, InfillRequest
 from ..results import (
     Embeddings,
     Fit,

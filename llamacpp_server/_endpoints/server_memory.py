@@ -22,7 +22,7 @@ from typing import Final
 
 from .._replies import DeltaFilter
 from .._values import text
-from ..chat import ChatDelta, ReplyStart
+from ..replies import ChatDelta, ReplyStart
 from ..results import ServerProps
 from ..settings import ServerSettings
 from ..transport import refused_at

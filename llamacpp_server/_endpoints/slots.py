@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from ..chat import ChatRequest
 from ..errors import BadRequestError
+from ..requests import ChatRequest
 from ..results import PromptRead, SlotPrompt
 from ..settings import ServerSettings
 from ..transport import (

@@ -23,7 +23,6 @@ from .._history import (
     template_tags,
 )
 from .._notices import log_repairs
-from ..chat import ChatRequest, Repair
 from ..errors import (
     AuthenticationFailedError,
     BadRequestError,
@@ -32,6 +31,8 @@ from ..errors import (
     NotSupportedError,
     ServerFaultError,
 )
+from ..replies import Repair
+from ..requests import ChatRequest
 from ..settings import ServerSettings
 from ..transport import (
     Call,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from ..chat import ChatDelta
 from ..controls import ThinkingControl
+from ..replies import ChatDelta
 from ..transport import (
     Program,
 )

@@ -21,8 +21,9 @@ from functools import lru_cache, partial
 from typing import Any, Final, NoReturn, cast
 
 from .._values import short_id
-from ..chat import Repair, enabled_repairs
 from ..errors import BadRequestError
+from ..replies import Repair
+from ..requests import enabled_repairs
 from ..wire import MessageDict
 from .templates import MEDIA_PARTS, TEMPLATE_REPAIRS, answered_calls, joined
 

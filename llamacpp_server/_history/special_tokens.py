@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from .._values import content_key, of_key
-from ..chat import Repair
+from ..replies import Repair
 from ..wire import MessageDict, ToolDict
 
 Message = dict[str, Any]

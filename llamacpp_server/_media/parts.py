@@ -23,13 +23,14 @@ from .._history import (
     unreadable,
 )
 from .._notices import log_repairs
-from ..chat import ChatRequest, MediaPolicy, Repair, enabled_repairs
 from ..errors import (
     BadRequestError,
     ConnectionFailedError,
     LlamaServerError,
     RequestTimeoutError,
 )
+from ..replies import Repair
+from ..requests import ChatRequest, MediaPolicy, enabled_repairs
 from ..settings import redact_url
 from ..transport import (
     Program,

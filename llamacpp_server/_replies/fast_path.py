@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from ..chat import ChatDelta, ToolCallFragment
+from ..replies import ChatDelta, ToolCallFragment
 
 Reader = Callable[[bytes], ChatDelta | None]
 

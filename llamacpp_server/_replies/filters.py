@@ -15,9 +15,9 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar, cast
 
-from ..chat import ChatDelta, CompletionDelta
 from ..errors import LlamaServerError, UnfitAnswerError
 from ..progress import Progress
+from ..replies import ChatDelta, CompletionDelta
 from .stream import StreamDecoder
 
 D = TypeVar("D")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ..chat import (
+from ..replies import (
     ChatChoice,
     ChatDelta,
     ChatReply,

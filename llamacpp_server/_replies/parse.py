@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import CoreConfig, SchemaValidator, core_schema
 
 from .._values import fields, figure, integer, short_id
-from ..chat import (
+from ..replies import (
     ChatChoice,
     ChatReply,
     CompletionChoice,

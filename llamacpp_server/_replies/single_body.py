@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic_core import from_json, to_json
 
-from ..chat import ChatDelta, CompletionDelta, Repair, ToolCallFragment
 from ..errors import LlamaServerError, MalformedReplyError
+from ..replies import ChatDelta, CompletionDelta, Repair, ToolCallFragment
 from .failures import event_failure, not_this_api
 from .parse import chat_reply, completion_reply
 from .stream import MAX_EVENT_BYTES, StreamDecoder

@@ -10,9 +10,9 @@ from .._history import (
     JOINER,
     joined_again,
 )
-from ..chat import ChatChoice, ChatDelta, ChatReply, Repair, ToolCallFragment
 from ..errors import LlamaServerError
 from ..messages import MessagesEvent
+from ..replies import ChatChoice, ChatDelta, ChatReply, Repair, ToolCallFragment
 from ..responses import ResponsesEvent
 from .filters import DeltaFilter
 

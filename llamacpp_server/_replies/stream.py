@@ -15,7 +15,8 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from pydantic_core import from_json
 
 from .._notices import warn_once
-from ..chat import (
+from ..errors import LlamaServerError, MalformedReplyError, StreamCutOffError
+from ..replies import (
     ChatDelta,
     ChatReply,
     CompletionDelta,
@@ -25,7 +26,6 @@ from ..chat import (
     ToolCallFragment,
     Usage,
 )
-from ..errors import LlamaServerError, MalformedReplyError, StreamCutOffError
 from .failures import event_failure, not_a_stream, not_this_api
 from .fast_path import reader_like
 from .fold import fold_chat, fold_completion

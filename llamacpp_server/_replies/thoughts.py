@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final, Literal
 
-from ..chat import ChatDelta, ChatReply
 from ..errors import LlamaServerError
+from ..replies import ChatDelta, ChatReply
 from .filters import DeltaFilter
 
 _OPEN: Final = "<think>"

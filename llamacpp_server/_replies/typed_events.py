@@ -11,9 +11,9 @@ from typing import Any, Generic, TypeVar
 from pydantic_core import from_json
 
 from .._values import fields, integer
-from ..chat import Usage
 from ..errors import LlamaServerError, MalformedReplyError, StreamCutOffError
 from ..messages import MessagesEvent
+from ..replies import Usage
 from ..responses import ResponsesEvent, ResponsesReply, responses_usage
 from ..transcription import Transcription, TranscriptionEvent
 from .failures import event_failure, not_a_stream, not_this_api

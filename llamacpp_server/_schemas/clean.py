@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from .._values import content_key, of_key
-from ..chat import Repair
+from ..replies import Repair
 from ..wire import ToolDict
 from .clean_types import TYPES, clean_array, clean_number, clean_object, clean_string
 from .flatten import ANNOTATIONS, Flattener, Node, add_to_description, ignore, listed, merged

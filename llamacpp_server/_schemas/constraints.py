@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..chat import Repair
 from ..errors import BadRequestError
+from ..replies import Repair
 
 CONSTRAINTS: Final = ("grammar", "regex", "choices", "json_schema", "response_format")
 """Parameters of which a request can have one: the server refuses some pairs, and drops one of others without a word."""

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
-from ..chat import Repair
+from ..replies import Repair
 from ..wire import ToolDict
 from .flatten import Node, add_to_description, listed
 

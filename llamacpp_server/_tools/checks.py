@@ -17,8 +17,8 @@ from .._replies import (
     DeltaFilter,
 )
 from .._values import short_id
-from ..chat import ChatDelta, ChatReply, Repair, ToolCallFragment
 from ..errors import LlamaServerError, MissingToolCallError
+from ..replies import ChatDelta, ChatReply, Repair, ToolCallFragment
 
 _LIMITS: Final = ("max_tokens", "max_completion_tokens", "n_predict")
 _TEXT_SHOWN: Final = 500

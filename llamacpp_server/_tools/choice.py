@@ -20,8 +20,9 @@ from typing import Any, Final, NamedTuple
 from .._replies import (
     DeltaFilter,
 )
-from ..chat import ChatChoice, ChatDelta, ChatReply, ChatRequest, Repair
 from ..errors import BadRequestError, LlamaServerError
+from ..replies import ChatChoice, ChatDelta, ChatReply, Repair
+from ..requests import ChatRequest
 from ..wire import ToolDict
 
 _WORDS: Final = {"any": "required", "required": "required", "auto": "auto", "none": "none"}

@@ -21,8 +21,9 @@ from .._replies import (
 from .._schemas import (
     with_absolute_references,
 )
-from ..chat import ChatDelta, ChatReply, ChatRequest, Repair, ReplyStart, ToolCallFragment, Usage
 from ..errors import LlamaServerError, MissingToolCallError, UnreadableOutputError
+from ..replies import ChatDelta, ChatReply, Repair, ReplyStart, ToolCallFragment, Usage
+from ..requests import ChatRequest
 from ..wire import MessageDict, ToolDict
 from .checks import missing_call
 

@@ -35,7 +35,7 @@ from .._replies import (
 from .._schemas import (
     validation_errors,
 )
-from ..chat import ChatDelta, Repair, ReplyStart, ToolCallFragment
+from ..replies import ChatDelta, Repair, ReplyStart, ToolCallFragment
 from ..wire import ToolDict
 from .python_calls import find_python_calls
 

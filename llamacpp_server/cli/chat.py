@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from .._printable import printable
-from ..chat import ChatRequest
 from ..client import LlamaServerClient
 from ..errors import LlamaServerError
 from ..integration import Thinking, thinking_params
+from ..requests import ChatRequest
 from ..wire import MessageDict
 from .shared import Progress, WrongCommandLine, connect
 

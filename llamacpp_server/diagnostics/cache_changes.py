@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..chat import ChatRequest
+from ..requests import ChatRequest
 
 Render = Callable[[ChatRequest], str | None]
 

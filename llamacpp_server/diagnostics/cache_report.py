@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
-from ..chat import ChatReply, ChatRequest, Timings, Usage
 from ..errors import LlamaServerError
+from ..replies import ChatReply, Timings, Usage
+from ..requests import ChatRequest
 from .cache_changes import Change, compare
 from .cache_sessions import CacheSessions, Turn
 from .recording import Recording

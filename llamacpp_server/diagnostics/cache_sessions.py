@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
-from ..chat import ChatRequest, Timings, Usage
+from ..replies import Timings, Usage
+from ..requests import ChatRequest
 
 __all__ = ["CacheSessions", "Turn"]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from ..chat import ChatRequest
 from ..client import LlamaServerClient
 from ..errors import AuthenticationFailedError, LlamaServerError, NotFoundError, NotSupportedError
 from ..info import ServerInfo
+from ..requests import ChatRequest
 from ..settings import redact_url
 from ..transport import (
     Call,

@@ -27,10 +27,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
-from ..chat import ChatRequest, Timings, Usage
 from ..errors import BadRequestError, ContextOverflowError, LlamaServerError
 from ..info import ServerInfo
 from ..integration import on_event_loop
+from ..replies import Timings, Usage
+from ..requests import ChatRequest
 from ..transport import MOST_BYTES, RECORD, append_line, is_recorded_to, json_line, known_fields
 from ..transport import with_thinking as with_thinking
 

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from pydantic import Field, PrivateAttr
 
-from ..chat import FORCED_CALL_WITHIN, LOOP_LIMIT, ChatRequest, Repair
 from ..controls import RunningReplies, ThinkingControl
 from ..errors import BadRequestError, NotSupportedError
 from ..info import ServerInfo, media_of
+from ..replies import Repair
+from ..requests import FORCED_CALL_WITHIN, LOOP_LIMIT, ChatRequest
 from ..sampling import SamplingFields, merged_params
 from ..wire import MessageDict
 from .arguments import object_of

@@ -25,9 +25,9 @@ from pydantic import (
     model_validator,
 )
 
-from ..chat import MediaPolicy
 from ..info import ServerInfo
 from ..progress import Progress
+from ..requests import MediaPolicy
 from ..settings import (
     DEFAULT_CONNECT_TIMEOUT,
     DEFAULT_LOAD_TIMEOUT,

@@ -27,7 +27,6 @@ from .._schemas import (
     schema_grammar,
     validation_errors,
 )
-from ..chat import ChatChoice, Repair
 from ..errors import (
     BadRequestError,
     ContextOverflowError,
@@ -35,6 +34,7 @@ from ..errors import (
     NotSupportedError,
     UnfitAnswerError,
 )
+from ..replies import ChatChoice, Repair
 from ..settings import normalize_base_url
 from ..wire import MessageDict
 from .arguments import as_json

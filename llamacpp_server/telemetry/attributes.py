@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ..chat import ChatReply, CompletionReply, Repair, ReplyStart, Timings, Usage
 from ..decisions import Decisions
 from ..messages import MessagesReply
+from ..replies import ChatReply, CompletionReply, Repair, ReplyStart, Timings, Usage
 from ..responses import ResponsesReply
 from ..results import Embeddings, Rankings
 from ..settings import ServerSettings, split_unix

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from .._replies import fold_chat
-from ..chat import ChatDelta, ChatReply, Timings
 from ..messages import MessagesEvent, MessagesReply
+from ..replies import ChatDelta, ChatReply, Timings
 from ..responses import ResponsesEvent, ResponsesReply
 from ..transcription import Transcription, TranscriptionEvent
 

@@ -13,9 +13,10 @@ from opentelemetry.metrics import Counter as Count
 from opentelemetry.metrics import Histogram, MeterProvider, get_meter
 from opentelemetry.trace import SpanKind, StatusCode, TracerProvider, get_tracer
 
-from ..chat import ChatReply, ChatRequest, CompletionReply
 from ..diagnostics import CacheSessions, compare
 from ..integration import span_above
+from ..replies import ChatReply, CompletionReply
+from ..requests import ChatRequest
 from ..settings import ServerSettings, WaitState
 from .attributes import Attributes, of_reply, of_request, of_server, seconds_waited
 

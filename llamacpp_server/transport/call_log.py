@@ -23,8 +23,8 @@ from typing import Any, Final, TypeVar
 
 from .._notices import warn_once
 from .._replies import DeltaFilter
-from ..chat import Timings, Usage
 from ..errors import BadRequestError, ContextOverflowError, LlamaServerError
+from ..replies import Timings, Usage
 from ..sampling import SamplingFields
 from ..settings import ServerSettings, redact_url
 from .bodies import encode

@@ -32,8 +32,8 @@ from .._replies import (
     StreamDecoder,
     not_this_api,
 )
-from ..chat import ChatReply, CompletionReply
 from ..errors import NotFoundError, ServerBusyError
+from ..replies import ChatReply, CompletionReply
 from ..settings import ServerSettings, redact_url
 from .call_log import CallNote, NotedDeltas, recorded
 from .deadlines import FirstToken, just_after

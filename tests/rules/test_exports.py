@@ -31,7 +31,7 @@ def test_every_public_module_lists_what_it_offers_in_order(name):
 
 def test_the_root_offers_every_error_and_every_value():
     root = set(importlib.import_module("llamacpp_server").__all__)
-    for module in ("errors", "chat", "results", "client", "async_client"):
+    for module in ("errors", "requests", "replies", "results", "client", "async_client"):
         offered = set(importlib.import_module(f"llamacpp_server.{module}").__all__)
         assert offered <= root, f"missing at the root: {sorted(offered - root)}"
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from llamacpp_server import ChatRequest, LlamaServerClient, RequestTimeoutError
-from llamacpp_server.chat import MediaPolicy
+from llamacpp_server.requests import MediaPolicy
 from tests.unit.events import text
 from tests.wire.scripted_server import Answer, ScriptedServer, head
 from tests.wire.scripted_server import chunk as piece

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from llamacpp_server import CacheReport, ChatReply, ChatRequest, NotFoundError, Timings, Usage
-from llamacpp_server.chat import ChatChoice
 from llamacpp_server.diagnostics import (
     compare,
 )
+from llamacpp_server.replies import ChatChoice
 
 SYSTEM: Any = {"role": "system", "content": "Be brief, and never say more than is needed for an answer."}
 

@@ -26,7 +26,7 @@ from llamacpp_server._history import (
 from llamacpp_server._replies import (
     BrokenTokenFilter,
 )
-from llamacpp_server.chat import ChatChoice, ToolCall, ToolCallFragment
+from llamacpp_server.replies import ChatChoice, ToolCall, ToolCallFragment
 
 SPECIAL = (
     "<|im_start|>", "<|im_end|>", "<s>", "</s>", "[INST]", "[/INST]", "<start_of_turn>", "<end_of_turn>", "<|eot_id|>",

@@ -18,7 +18,7 @@ from llamacpp_server import (
     StreamCutOffError,
     errors,
 )
-from llamacpp_server.chat import ChatChoice
+from llamacpp_server.replies import ChatChoice
 
 CLASSES = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, LlamaServerError)]
 
