@@ -129,7 +129,7 @@ class SamplingFields(BaseModel):
     response_format: dict[str, Any] | None = None
     """A constraint in OpenAI's format: `json_object` or `json_schema`."""
 
-    # -- template and thinking
+    # -- template and reasoning
     chat_template_kwargs: dict[str, Any] | None = None
     """Variables for the chat template, such as `enable_thinking` (a bool)."""
     reasoning_format: Literal["none", "auto", "deepseek", "deepseek-legacy"] | None = None
@@ -158,7 +158,7 @@ class SamplingFields(BaseModel):
     parse_tool_calls: bool | None = None
     """Whether tool calls in the text are parsed."""
 
-    # -- what comes back
+    # -- response contents
     n: int | None = Field(default=None, ge=1)
     """Number of answers; if the server has fewer slots, they are split into several requests."""
     logprobs: bool | int | None = None
@@ -220,10 +220,10 @@ ALIASES: Final[Mapping[str, str]] = {
     "n_cmpl": "n",
     "reasoning_budget_end_tag": "reasoning_budget_end_tags",
 }
-"""Other names that the server has for fields; the name of the table wins where both are given."""
+"""Other names that the server accepts for fields; the name in the table wins if both are given."""
 
-_BY_TOOLS: Final = "the server sets it for tools, and drops that of a chat; in `extra_body` of a completion"
-_GONE: Final = "removed from llama-server in autumn 2026; it has no effect any more"
+_BY_TOOLS: Final = "set by the server for tools, and ignored in chats; for completions, pass it in `extra_body`"
+_GONE: Final = "no effect: removed from llama-server in autumn 2026"
 ELSEWHERE: Final[Mapping[str, str]] = {
     "messages": "`messages` of `ChatRequest`",
     "tools": "`tools` of `ChatRequest`",
@@ -234,8 +234,8 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "input_prefix": "`prefix` of `InfillRequest`",
     "input_suffix": "`suffix` of `InfillRequest`",
     "input_extra": "`extra` of `InfillRequest`",
-    "stream": "the client streams by itself",
-    "stream_options": "the client asks for the usage by itself",
+    "stream": "always set by the client",
+    "stream_options": "always set by the client, to get the usage",
     "verbose": "in `extra_body`",
     "grammar_lazy": _BY_TOOLS,
     "grammar_triggers": _BY_TOOLS,

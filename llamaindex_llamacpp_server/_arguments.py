@@ -39,8 +39,8 @@ LLM: Final = (
     | ArgumentTable(
         converted={"additional_kwargs": ADDITIONAL_KWARGS},
         meaningless={
-            "openai_client": "the model makes its own client; `model.client` is it",
-            "async_openai_client": "the model makes its own client; `model.async_client` is it",
+            "openai_client": "the model creates its own client: `model.client`",
+            "async_openai_client": "the model creates its own client: `model.async_client`",
             "audio_config": "llama-server returns text only",
             "prompt_key": "there is only one prompt format",
             "should_use_structured_outputs": "structured output is always constrained to its schema where possible",

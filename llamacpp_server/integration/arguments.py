@@ -298,20 +298,21 @@ CONNECTION_ARGUMENTS: Final = ArgumentTable(
     },
     converted={
         "client_kwargs": Converted(
-            "`default_headers`, `default_query`, `timeout` and `verify`; others need an `http_client`", _client_kwargs
+            "`default_headers`, `default_query`, `timeout` and `verify`; for others, pass an `http_client`",
+            _client_kwargs,
         ),
         "timeout": Converted(
-            "`read_timeout` (silence between two bytes), and `connect_timeout` where it is shorter; "
-            "a tuple or an httpx.Timeout gives both",
+            "`read_timeout` (maximum gap between two bytes), and `connect_timeout` if it is shorter; "
+            "a tuple or an httpx.Timeout sets both",
             _timeouts,
         ),
-        "stream_chunk_timeout": Converted("`read_timeout`, where it is shorter", _chunk_timeout),
-        "api_key": Converted("a callable is asked once, when the model is made", _key),
-        "default_query": Converted("its values become strings", _query),
+        "stream_chunk_timeout": Converted("`read_timeout`, if it is shorter", _chunk_timeout),
+        "api_key": Converted("a callable is called once, when the model is created", _key),
+        "default_query": Converted("values are converted to strings", _query),
     },
     meaningless={
-        "client": "the model makes its own client; `model.client` is it",
-        "async_client": "the model makes its own client; `model.async_client` is it",
+        "client": "the model creates its own client: `model.client`",
+        "async_client": "the model creates its own client: `model.async_client`",
         "organization": "llama-server has no organizations",
         "openai_proxy": "pass `http_client=httpx.Client(proxy=...)` (and `http_async_client`) instead",
         "http_socket_options": "pass an `http_client` with a custom transport instead",
@@ -323,17 +324,17 @@ CONNECTION_ARGUMENTS: Final = ArgumentTable(
         "num_ctx": _SERVERS + "`-c`, shared by its slots (`-np`)",
         "num_thread": _SERVERS + "`-t`",
         "num_gpu": _SERVERS + "`-ngl`",
-        "keep_alive": _SERVERS + "`--sleep-idle-seconds`; of a router, see `client.load_model` and `unload_model`",
+        "keep_alive": _SERVERS + "`--sleep-idle-seconds`; on a router, use `client.load_model` and `unload_model`",
     },
 )
-"""What each class takes: where the server is, and how its model runs."""
+"""Arguments of every class: the connection, and how the model runs."""
 
 REQUEST_ARGUMENTS: Final = ArgumentTable(
     renamed={"max_completion_tokens": "max_tokens", "stop_sequences": "stop"},
     converted={
         "num_predict": Converted("`max_tokens`; -2 becomes -1", _num_predict),
-        "format": Converted("`json_schema`: `json` is any JSON, a schema is held", _format),
-        "json_mode": Converted("`json_schema={}`, which is any JSON", _json_mode),
+        "format": Converted("`json_schema`: `json` allows any JSON, a schema is enforced", _format),
+        "json_mode": Converted("`json_schema={}`, which allows any JSON", _json_mode),
         "reasoning": Converted(
             "`thinking` for True, False and an effort; the `effort` of OpenAI's object becomes `reasoning_effort`",
             _reasoning,
@@ -348,13 +349,13 @@ REQUEST_ARGUMENTS: Final = ArgumentTable(
         "tiktoken_model_name": "tokens are counted with the server's own tokenizer",
     },
 )
-"""What each language model takes besides."""
+"""Further arguments of every language model."""
 
 _IN_ADDITIONAL: Final = REQUEST_ARGUMENTS.names() | {"dimensions", "timeout"}
 
 ADDITIONAL_KWARGS: Final = Converted(
-    "fields of ours where a name is one, `default_headers` and `default_query` for `extra_headers` and `extra_query`; "
-    "the rest goes into `extra_body`",
+    "fields of the same names, and `default_headers` and `default_query` for `extra_headers` and `extra_query`; "
+    "everything else goes into `extra_body`",
     _additional_kwargs,
 )
 """LlamaIndex's `additional_kwargs`."""

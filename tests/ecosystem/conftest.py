@@ -27,11 +27,12 @@ tags: [deepagents, MCP, Chroma, FAISS, LanceDB, ragas, deepeval, langfuse, super
 
 # Tested with
 
-Public tools with the classes of this package, on a real llama-server. `make test-ecosystem` runs them in an environment
-of its own, with the newest versions that fit together, and writes this page. A reply here is scripted
-([how](howto/test-your-app.md)): what is tested is that tool, class and server understand each other, not the model.
+Public tools that were tested with this package on a real llama-server. `make test-ecosystem` runs them in a separate
+environment, with the newest compatible versions, and generates this page. The model's replies are scripted
+(see [Test your application](howto/test-your-app.md)): the tests check that tool, class and server work together, not
+the quality of a model.
 
-| tool | version | what is done | result |
+| tool | version | test | result |
 |---|---|---|---|
 """
 

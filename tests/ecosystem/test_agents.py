@@ -70,14 +70,14 @@ MIDDLEWARE = {
 
 
 @pytest.mark.parametrize("name", MIDDLEWARE)
-@pytest.mark.uses("langchain", "`create_agent` with each ready-made middleware")
+@pytest.mark.uses("langchain", "`create_agent` with every built-in middleware")
 def test_an_agent_with_each_middleware(chat: Any, name: str) -> None:
     llm = chat(RULES)
     state = create_agent(llm, [get_weather], middleware=[MIDDLEWARE[name](llm)]).invoke(ASKS)
     assert texts(state)[-2:] == ["sunny in Oslo", "It is sunny."]
 
 
-@pytest.mark.uses("langchain", "`create_agent` with each ready-made middleware")
+@pytest.mark.uses("langchain", "`create_agent` with every built-in middleware")
 def test_a_shell_and_a_search_of_files(chat: Any, tmp_path: Path) -> None:
     (tmp_path / "note.txt").write_text("blue\n")
     shell = ready_made.ShellToolMiddleware(tmp_path)
@@ -88,7 +88,7 @@ def test_a_shell_and_a_search_of_files(chat: Any, tmp_path: Path) -> None:
     assert texts(create_agent(seeks, [], middleware=[search]).invoke(ASKS))[-2:] == ["/note.txt", "One."]
 
 
-@pytest.mark.uses("langchain", "`create_agent` with each ready-made middleware")
+@pytest.mark.uses("langchain", "`create_agent` with every built-in middleware")
 def test_a_human_approves_a_call(chat: Any) -> None:
     approval = ready_made.HumanInTheLoopMiddleware({"get_weather": True})
     agent = create_agent(chat(RULES), [get_weather], middleware=[approval], checkpointer=InMemorySaver())
@@ -97,7 +97,7 @@ def test_a_human_approves_a_call(chat: Any) -> None:
     assert texts(state)[-1] == "It is sunny."
 
 
-@pytest.mark.uses("langchain", "`create_agent` with each ready-made middleware")
+@pytest.mark.uses("langchain", "`create_agent` with every built-in middleware")
 def test_another_model_answers_when_the_first_is_gone(chat: Any) -> None:
     gone = chat(RULES, max_retries=0)
     gone.base_url = "http://127.0.0.1:9"
@@ -105,7 +105,7 @@ def test_another_model_answers_when_the_first_is_gone(chat: Any) -> None:
     assert texts(create_agent(gone, [get_weather], middleware=[fallback]).invoke(ASKS))[-1] == "It is sunny."
 
 
-@pytest.mark.uses("langchain", "`create_agent` with each ready-made middleware")
+@pytest.mark.uses("langchain", "`create_agent` with every built-in middleware")
 def test_a_model_selects_and_emulates_tools(chat: Any) -> None:
     selects = ready_made.LLMToolSelectorMiddleware(model=chat('{"tools": ["get_weather"]}'), max_tools=1)
     emulates = ready_made.LLMToolEmulator(model=chat("rainy"), tools=["get_weather"])
@@ -113,7 +113,7 @@ def test_a_model_selects_and_emulates_tools(chat: Any) -> None:
     assert texts(agent.invoke(ASKS))[-2:] == ["rainy", "It is sunny."]
 
 
-@pytest.mark.uses("langchain", "`create_agent` with each ready-made middleware")
+@pytest.mark.uses("langchain", "`create_agent` with every built-in middleware")
 def test_decisions_route_models_and_approve_calls(chat: Any, chat_server: Any) -> None:
     decides = LlamaServerDecisions(base_url=chat_server.base_url)
     choices = {
@@ -124,7 +124,7 @@ def test_decisions_route_models_and_approve_calls(chat: Any, chat_server: Any) -
     assert texts(create_agent(chat(RULES), [get_weather], middleware=[routes]).invoke(ASKS))[-1] == "It is sunny."
 
 
-@pytest.mark.uses("langchain", "`create_agent` with each ready-made middleware")
+@pytest.mark.uses("langchain", "`create_agent` with every built-in middleware")
 @pytest.mark.parametrize("risky", [True, False])
 async def test_decisions_block_a_risky_call(chat: Any, judge: Any, risky: bool) -> None:
     guard = ready_made.AutoModeMiddleware(tools=["get_weather"], classifier=judge(risky))
@@ -133,7 +133,7 @@ async def test_decisions_block_a_risky_call(chat: Any, judge: Any, risky: bool) 
         assert ("was blocked" if risky else "sunny in Oslo") in texts(state)[-2]
 
 
-@pytest.mark.uses("langchain", "`create_agent` with each ready-made middleware")
+@pytest.mark.uses("langchain", "`create_agent` with every built-in middleware")
 def test_a_search_of_tools_by_the_provider(chat: Any) -> None:
     """Llama-server has none: without deferred tools all is as usual, and with one LangChain says which have it."""
     llm = chat(RULES)
@@ -158,7 +158,7 @@ def test_an_agent_answers_with_an_object(chat: Any) -> None:
     assert agent.invoke(ASKS)["structured_response"] == Weather(city="Oslo", sunny=True)
 
 
-@pytest.mark.uses("deepagents", "an agent writes a file and asks a subagent")
+@pytest.mark.uses("deepagents", "an agent that writes a file and calls a subagent")
 async def test_a_deep_agent(chat: Any) -> None:
     write = tool_call("write_file", '{"file_path": "/a.txt", "content": "sunny"}')
     task = tool_call("task", '{"description": "Delegated: look it up", "subagent_type": "general-purpose"}')
@@ -186,7 +186,7 @@ async def test_tools_of_two_mcp_servers(chat: Any, tmp_path: Path) -> None:
     assert texts(state)[-1] == "Done."
 
 
-@pytest.mark.uses("langgraph-supervisor", "a supervisor hands over to an agent and back")
+@pytest.mark.uses("langgraph-supervisor", "a supervisor that hands over to an agent and back")
 def test_a_supervisor(chat: Any) -> None:
     expert = create_agent(chat(RULES), [get_weather], name="expert")
     rules = {"weather?": tool_call("transfer_to_expert", "{}"), "tool": "Thanks.", "user": "Thanks."}
@@ -194,7 +194,7 @@ def test_a_supervisor(chat: Any) -> None:
     assert "It is sunny." in texts(state) and texts(state)[-1] == "Thanks."
 
 
-@pytest.mark.uses("langgraph-swarm", "one agent hands over to another")
+@pytest.mark.uses("langgraph-swarm", "an agent that hands over to another")
 def test_a_swarm(chat: Any) -> None:
     over = create_handoff_tool(agent_name="expert")
     first = create_agent(chat({"user": tool_call("transfer_to_expert", "{}"), "tool": "?"}), [over], name="first")
@@ -204,7 +204,7 @@ def test_a_swarm(chat: Any) -> None:
     assert (state["active_agent"], texts(state)[-1]) == ("expert", "It is sunny.")
 
 
-@pytest.mark.uses("langgraph-checkpoint-sqlite", "a conversation goes on from a file")
+@pytest.mark.uses("langgraph-checkpoint-sqlite", "continues a conversation from a file")
 def test_a_thread_in_a_database(chat: Any, tmp_path: Path) -> None:
     llm = chat({"weather": WEATHER, "tool": "It is sunny.", "user": "You are welcome."})
     for asked, answer in (("How is the weather?", "It is sunny."), ("Thanks!", "You are welcome.")):
@@ -214,7 +214,7 @@ def test_a_thread_in_a_database(chat: Any, tmp_path: Path) -> None:
     assert len(state["messages"]) == 6
 
 
-@pytest.mark.uses("trustcall", "an object is extracted")
+@pytest.mark.uses("trustcall", "extracts an object")
 def test_an_extractor(chat: Any) -> None:
     llm = chat(tool_call("Weather", '{"city": "Oslo", "sunny": true}'))
     found = create_extractor(llm, tools=[Weather], tool_choice="Weather").invoke("It is sunny in Oslo.")

@@ -68,7 +68,7 @@ def _stores(embeddings: Any, directory: Path) -> Any:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.uses(name, "texts are stored and found"))
+        pytest.param(name, marks=pytest.mark.uses(name, "stores and finds texts"))
         for name in ("langchain-chroma", "faiss-cpu", "langchain-qdrant", "lancedb")
     ],
 )
@@ -78,7 +78,7 @@ def test_a_text_is_found_by_itself(embeddings: Any, tmp_path: Path, name: str) -
         assert store.similarity_search(text, k=1)[0].page_content == text
 
 
-@pytest.mark.uses("faiss-cpu", "texts are stored and found, awaited")
+@pytest.mark.uses("faiss-cpu", "stores and finds texts, async")
 async def test_an_index_that_is_filled_on_a_loop(embeddings: Any) -> None:
     width = len(await embeddings.aembed_query("a"))
     store = FAISS(embeddings, faiss.IndexFlatL2(width), InMemoryDocstore(), {})
@@ -86,7 +86,7 @@ async def test_an_index_that_is_filled_on_a_loop(embeddings: Any) -> None:
     assert (await store.asimilarity_search(TEXTS[2], k=1))[0].page_content == TEXTS[2]
 
 
-@pytest.mark.uses("langchain-community", "an agent asks a SQL database")
+@pytest.mark.uses("langchain-community", "an agent queries an SQL database")
 def test_an_agent_for_sql(chat: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     with sqlite3.connect(path) as database:
@@ -100,7 +100,7 @@ def test_an_agent_for_sql(chat: Any, tmp_path: Path) -> None:
     assert agent.invoke({"input": "Which city?"})["output"] == "It is Oslo."
 
 
-@pytest.mark.uses("langchain-experimental", "an agent reads a pandas data frame")
+@pytest.mark.uses("langchain-experimental", "an agent queries a pandas data frame")
 def test_an_agent_for_data_frames(chat: Any) -> None:
     rules = {"Which": tool_call("python_repl_ast", '{"query": "df.name[0]"}'), "Oslo": "It is Oslo.", "user": "?"}
     agent = create_pandas_dataframe_agent(
@@ -109,7 +109,7 @@ def test_an_agent_for_data_frames(chat: Any) -> None:
     assert agent.invoke({"input": "Which city?"})["output"] == "It is Oslo."
 
 
-@pytest.mark.uses("langchain-experimental", "a graph is extracted from a text")
+@pytest.mark.uses("langchain-experimental", "extracts a graph from a text")
 async def test_a_graph_of_a_text(chat: Any) -> None:
     edge = {"source_node_id": "Ada", "source_node_type": "Person", "type": "LIVES_IN"}
     edge |= {"target_node_id": "London", "target_node_type": "City"}
@@ -122,7 +122,7 @@ async def test_a_graph_of_a_text(chat: Any) -> None:
     assert [edge.type for edge in found.relationships] == ["LIVES_IN"]
 
 
-@pytest.mark.uses("ragas", "a metric judged by the model")
+@pytest.mark.uses("ragas", "a metric that the model judges")
 async def test_ragas(chat: Any) -> None:
     from ragas import SingleTurnSample
     from ragas.llms import LangchainLLMWrapper
@@ -134,7 +134,7 @@ async def test_ragas(chat: Any) -> None:
     assert await metric.single_turn_ascore(SingleTurnSample(user_input="Hi", response="Good morning!")) == 1
 
 
-@pytest.mark.uses("deepeval", "a metric judged by the model")
+@pytest.mark.uses("deepeval", "a metric that the model judges")
 async def test_deepeval(chat: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DEEPEVAL_TELEMETRY_OPT_OUT", "YES")
     monkeypatch.chdir(tmp_path)
@@ -167,7 +167,7 @@ async def test_deepeval(chat: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert score == pytest.approx(0.8)
 
 
-@pytest.mark.uses("langfuse", "a trace arrives at a server on loopback")
+@pytest.mark.uses("langfuse", "sends a trace to a local server")
 def test_langfuse(chat: Any, collector: Any) -> None:
     from langfuse import Langfuse
     from langfuse.langchain import CallbackHandler
@@ -181,7 +181,7 @@ def test_langfuse(chat: Any, collector: Any) -> None:
     client.shutdown()
 
 
-@pytest.mark.uses("opentelemetry-exporter-otlp-proto-http", "spans arrive at a collector on loopback")
+@pytest.mark.uses("opentelemetry-exporter-otlp-proto-http", "sends spans to a local collector")
 def test_opentelemetry(chat: Any, collector: Any) -> None:
     from openinference.instrumentation.langchain import LangChainInstrumentor
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -201,7 +201,7 @@ def test_opentelemetry(chat: Any, collector: Any) -> None:
     assert b"ChatLlamaServer" in spans and b"It is sunny." in spans
 
 
-@pytest.mark.uses("vcrpy", "a conversation is recorded and replayed without the server")
+@pytest.mark.uses("vcrpy", "records a conversation and replays it without the server")
 async def test_cassettes(chat: Any, tmp_path: Path) -> None:
     import vcr
 

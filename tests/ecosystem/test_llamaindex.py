@@ -42,7 +42,7 @@ async def test_ingestion(llm: Any, embed_model: Any) -> None:
     assert len(nodes[0].embedding) == 64
 
 
-@pytest.mark.uses(CORE, "a property graph, extracted freely and by a schema")
+@pytest.mark.uses(CORE, "a property graph, with and without a schema")
 def test_a_property_graph(llm: Any, embed_model: Any) -> None:
     free = SimpleLLMPathExtractor(llm=llm("(Ada, lives in, London)"), num_workers=1)
     index = PropertyGraphIndex.from_documents(
@@ -61,7 +61,7 @@ def test_a_property_graph(llm: Any, embed_model: Any) -> None:
 
 
 @pytest.mark.parametrize("selector", [PydanticSingleSelector, LLMSingleSelector])
-@pytest.mark.uses(CORE, "a router chooses a query engine")
+@pytest.mark.uses(CORE, "a router that selects a query engine")
 async def test_a_router(llm: Any, embed_model: Any, selector: Any) -> None:
     index = VectorStoreIndex.from_documents(DOCUMENTS, embed_model=embed_model)
     engine = index.as_query_engine(llm=llm("In London."))
@@ -104,7 +104,7 @@ async def test_agents(llm: Any) -> None:
     assert "It is sunny." in str(await AgentWorkflow([first, expert], root_agent="first").run("Weather?"))
 
 
-@pytest.mark.uses(CORE, "memory that is flushed by tokens")
+@pytest.mark.uses(CORE, "memory with a token limit")
 async def test_memory(llm: Any) -> None:
     model = llm("It is sunny, as I said at some length before.")
     memory = Memory.from_defaults(token_limit=300, token_flush_size=60, tokenizer_fn=model.tokenizer)
@@ -116,7 +116,7 @@ async def test_memory(llm: Any) -> None:
 
 
 @pytest.mark.parametrize("mode", ["simple", "context", "condense_question", "condense_plus_context", "best"])
-@pytest.mark.uses(CORE, "each chat mode, whole and streamed")
+@pytest.mark.uses(CORE, "every chat mode, complete and streamed")
 async def test_chat_modes(llm: Any, embed_model: Any, mode: str) -> None:
     index = VectorStoreIndex.from_documents(DOCUMENTS, embed_model=embed_model)
     engine: Any = index.as_chat_engine(chat_mode=mode, llm=llm("In London."))
@@ -125,7 +125,7 @@ async def test_chat_modes(llm: Any, embed_model: Any, mode: str) -> None:
     assert str(await engine.achat("And then?")) == "In London."
 
 
-@pytest.mark.uses(CORE, "evaluators of faithfulness, relevancy and correctness")
+@pytest.mark.uses(CORE, "evaluators for faithfulness, relevancy and correctness")
 async def test_evaluators(llm: Any) -> None:
     judge = llm("YES")
     asked: Any = {"query": "Where?", "response": "London.", "contexts": ["Ada lives in London."]}

@@ -12,19 +12,19 @@ from tests.upstream import BY_DESIGN
 ROOT = Path(__file__).parents[2]
 PATH = ROOT / "docs" / "routes.md"
 _HEAD = """\
-# Every route
+# Routes
 
-The routes of llama-server b11549, the methods of the clients that use them (each both blocking and awaited), what the
-methods take, and a test of each on a real server. Fields of chats and completions are
-[request fields](request-fields.md); those that have no name go into `extra_body`.
+The routes of llama-server b11549, the client methods that use them (sync and async), the arguments of those methods,
+and a test of each route on a real server. Fields of chats and completions are listed in
+[request fields](request-fields.md); pass any other field in `extra_body`.
 """
 
 _UPSTREAM = """\
 ## llama.cpp's own tests
 
 `make test-upstream` runs the server tests of llama.cpp twice on a llama-server binary: with plain HTTP and with the
-client in the place of their HTTP helper. They come from the source package of `xllamacpp`. All that pass with plain
-HTTP have to pass with the client, but for these, which differ by design:
+client in place of their HTTP helper. They come from the source package of `xllamacpp`. Every test that passes with
+plain HTTP must pass with the client, except for these, which differ by design:
 """
 
 
@@ -72,12 +72,12 @@ ROUTES = (
           f"{_APIS}test_the_usage_of_a_message_counts_cached_tokens_once"),
     Route("POST", "/v1/audio/transcriptions", ("transcribe", "stream_transcription"),
           f"{_APIS}test_a_recording_is_sent_as_a_file_and_its_tokens_are_counted", ("/audio/transcriptions",),
-          "the test's model hears and writes nonsense; `response_format` has to be `json` (b11549)"),
+          "the test's model writes nonsense; `response_format` must be `json` (b11549)"),
     Route("POST", "/v1/embeddings", ("embed_texts", "embed"), f"{_CLIENT}test_vectors_in_the_order_of_the_texts"),
     Route("POST", "/embeddings", ("embed_tokens",), f"{_MORE}test_each_token_of_a_text_has_a_vector", ("/embedding",)),
     Route("POST", "/v1/rerank", ("rank", "rerank"), f"{_CLIENT}test_documents_best_first",
           ("/rerank", "/reranking", "/v1/reranking"),
-          "`extra_body={\"texts\": [...]}` takes the TEI form"),
+          "`extra_body={\"texts\": [...]}` sends the request in TEI's format"),
     Route("POST", "/v1/systemone", ("decide",),
           f"{_DECISIONS}test_both_engines_give_the_same_probabilities_for_the_same_letters"),
     Route("POST", "/tokenize", ("tokenize", "tokenize_pieces"), f"{_CLIENT}test_special_tokens_are_parsed_when_asked"),
@@ -98,21 +98,21 @@ ROUTES = (
           f"{_CLIENT}test_a_slot_is_saved_restored_and_erased"),
     Route("GET", "/lora-adapters", ("lora_adapters",), "server/test_lora.py::test_names_are_those_of_the_files"),
     Route("POST", "/lora-adapters", ("set_lora_adapters",), "server/test_lora.py::test_scales_of_all_requests",
-          (), "not on a router: its body can name no model (b11549)"),
+          (), "not on a router, because the request can't name a model (b11549)"),
     Route("GET", "/v1/models", ("models", "model_name", "running_models"), f"{_CLIENT}test_its_model", ("/models",)),
     Route("POST", "/models", ("download_model",), f"{_ROUTER}test_a_download_is_watched",
           (), "the test replays recorded events: no test downloads"),
     Route("DELETE", "/models", ("delete_model",),
           f"{_MORE}test_a_router_lists_a_model_that_was_added_once_it_reads_its_directory_again",
-          (), "the test sees the refusal for a model that was not downloaded: no test downloads"),
+          (), "the test checks the error for a model that was not downloaded: no test downloads"),
     Route("POST", "/models/load", ("load_model",), f"{_ROUTER}test_loading_and_unloading_are_reported"),
     Route("POST", "/models/unload", ("unload_model",), f"{_ROUTER}test_loading_and_unloading_are_reported"),
     Route("GET", "/models/sse", ("watch_models",), f"{_ROUTER}test_events_are_watched"),
 )  # fmt: skip
 UNUSED = {
-    "POST /props": "answers success and changes nothing (b11549)",
+    "POST /props": "reports success but changes nothing (b11549)",
     "GET, POST /cors-proxy": "serves the server's web page",
-    "POST $AIP_PREDICT_ROUTE": "Vertex AI's wrapper of the routes above",
+    "POST $AIP_PREDICT_ROUTE": "Vertex AI's wrapper for the routes above",
     "GET / and its files, OPTIONS": "for browsers",
 }
 # Of llama-swap, which the methods for routers know too.
@@ -153,7 +153,7 @@ def _text(node: ast.AST) -> str:
 
 def page() -> str:
     """The page."""
-    lines = [_HEAD, "| route | methods | they take | test | |", "|---|---|---|---|---|"]
+    lines = [_HEAD, "| route | methods | arguments | test | notes |", "|---|---|---|---|---|"]
     for route in ROUTES:
         aliases = f"also {', '.join(f'`{alias}`' for alias in route.aliases)}" if route.aliases else ""
         note = "; ".join(filter(None, (route.note, aliases)))

@@ -22,24 +22,24 @@ from tests.rules import peers
 
 PATH = Path(__file__).parents[2] / "docs" / "request-fields.md"
 _HEAD = """\
-# Every request field
+# Request fields
 
-These are fields of `ChatLlamaServer`, `LlamaServerLLM` and `LlamaServer`, and keywords of each of their calls. What is
-not given is not sent: the server's own settings stay in force. `0`, `False`, `""` and `[]` are values and are sent.
-Fields of newer servers go into `extra_body`. Meanings are those of llama.cpp b11434.
+Each is a field of `ChatLlamaServer`, `LlamaServerLLM` and `LlamaServer`, and a keyword argument of their calls. A field
+that is not set is not sent, so the server's own default applies. `0`, `False`, `""` and `[]` are values and are sent.
+Pass fields of newer servers in `extra_body`. Descriptions apply to llama.cpp b11434.
 """
 
 
 _SAME = """\
-Change the import and the class name, and leave the rest as it is: every argument works, or is accepted with one line in
-the log that says why it has no meaning for a server of your own. A misspelt one is an error that names the right one.
-Beside these, every field of the server can be given, in the constructor or with a call.
+Change the import and the class name, and keep the rest: every argument works, or is accepted and logged once with the
+reason why it has no effect on llama-server. A misspelled argument raises an error that suggests the correct name. Every
+[request field](request-fields.md) is accepted as well, in the constructor and in each call.
 
-This page is made of the code's own tables; a test makes our classes with each argument of the others.
+This page is generated from the code; a test creates our classes with each argument.
 """
 _PAGES: Mapping[str, tuple[str, Mapping[str, tuple[type[BaseModel], ArgumentTable]]]] = {
     "chatopenai-arguments.md": (
-        "ChatOpenAI's arguments, and what they do in ChatLlamaServer",
+        "Arguments of ChatOpenAI",
         {"langchain_openai.ChatOpenAI": (ChatLlamaServer, langchain.CHAT)},
     ),
     "openai-arguments.md": (
@@ -81,8 +81,8 @@ def _argument_page(title: str, classes: Mapping[str, tuple[type[BaseModel], Argu
     lines = [f"# {title}", "", _SAME]
     for path, (ours, table) in classes.items():
         peer, of = path.rpartition(".")[2], peers.read()[path]
-        lines += [f"## {peer}, and {ours.__name__}", "", f"`{path}` of {of['package']}.", ""]
-        lines += ["| argument | here |", "|---|---|"]
+        lines += [f"## {peer} arguments in {ours.__name__}", "", f"`{path}` of {of['package']}.", ""]
+        lines += ["| argument | effect |", "|---|---|"]
         lines += [f"| `{name}` | {table.becomes(name, ours.model_fields)} |" for name in of["arguments"]]
         lines.append("")
     return "\n".join(lines)
@@ -114,7 +114,7 @@ def request_fields() -> str:
         lines.append("")
     lines += ["## Other names", "", "Also accepted in `params` of requests.", "", "| name | field |", "|---|---|"]
     lines += [f"| `{alias}` | `{name}` |" for alias, name in ALIASES.items()]
-    lines += ["", "## Elsewhere", "", "Fields of the server that are not parameters here.", ""]
+    lines += ["", "## Elsewhere", "", "Fields of the server that are set in another way.", ""]
     lines += ["| field | instead |", "|---|---|"]
     lines += [f"| `{name}` | {instead} |" for name, instead in ELSEWHERE.items()]
     return "\n".join([*lines, ""])
