@@ -236,7 +236,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.real_models", description=__doc__)
     parser.add_argument("classes", nargs="*", help="names of classes; none means all that are installed")
     parser.add_argument("--size", type=int, default=20, help="texts for each figure (20)")
-    parser.add_argument("--threads", type=int, default=2, help="threads of the server (2)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="threads of the server (1: several wait for each other on a busy machine)",
+    )
     parser.add_argument(
         "--save", action="store_true", help=f"keep each figure, and write {RESULT.name} once all are there"
     )

@@ -37,7 +37,7 @@ from .bodies import ACCEPTED, encode
 from .call_log import CallNote, note_call, recorded
 from .deadlines import FirstToken
 from .effects import Admit, Enter, OpenReply, Program, Read, Send, Sleep, Together
-from .gate import UNLIMITED, Gate, Place, Ticket, forget_contexts, gate_for
+from .gate import UNLIMITED, Place, Ticket, forget_contexts, gate_for
 from .prompt_size import PromptSize
 from .recent_failures import Repeats, address_in_use, note_answer, note_refusal, other_address
 from .retry import Attempts, Wait, crowded_pause, next_wait
@@ -305,8 +305,10 @@ def _described(settings: ServerSettings, model: str) -> Program[dict[str, Any]]:
     return {"is_router": is_router, "slots": size if is_count(size) else None, "n_ctx": context}
 
 
-def admission(ticket: Ticket, settings: ServerSettings, call: Call) -> Program[None]:
+def admission(ticket: Ticket, settings: ServerSettings, call: Call, *, shown: bool = False) -> Program[None]:
     """Wait until `ticket` has a place for `call`. Only what runs in a slot has to wait for one.
+
+    Where the answer is `shown` as it comes, nothing may start beside it that could crowd it out of a shared context.
 
     The caller makes the ticket before, and gives it back in a `finally`: first by a store, which no interrupt can cut
     in two, and then by `leave`, which lets the next one in:
@@ -330,7 +332,12 @@ def admission(ticket: Ticket, settings: ServerSettings, call: Call) -> Program[N
         "background": settings.priority == "background",
         "session": conversation(call.body),
         "prompt": PromptSize(call.body),
+        "shown": shown,
     }
+    if shown and most is not None and gate.lacks_context():
+        size, context = yield from _slots_and_context(settings, None)
+        if size != _ROUTER:
+            gate.resize(size, context)
     yield Enter(ticket, gate, Place(model, slot, most, counted, **kind))
     yield from _granted(ticket, settings, None)
     if gate.is_router and most is None:
@@ -342,8 +349,8 @@ def admission(ticket: Ticket, settings: ServerSettings, call: Call) -> Program[N
 def _granted(ticket: Ticket, settings: ServerSettings, model: str | None) -> Program[None]:
     if not ticket.granted:
         yield from _measure(ticket, settings, model)
-    if not ticket.granted and ticket.gate.shares_context:
-        yield from _count_prompts(ticket.gate, settings)
+    if not ticket.granted:
+        yield from _make_room(ticket, settings)
     if not ticket.granted:
         begun = time.monotonic()
         _report_slot_wait(settings, 0.0, over=False)
@@ -354,6 +361,7 @@ def _granted(ticket: Ticket, settings: ServerSettings, model: str | None) -> Pro
             raise
         _report_slot_wait(settings, time.monotonic() - begun, over=True)
         yield from _measure(ticket, settings, model)
+        yield from _make_room(ticket, settings)
 
 
 def _report_slot_wait(settings: ServerSettings, elapsed: float, *, over: bool) -> None:
@@ -361,20 +369,38 @@ def _report_slot_wait(settings: ServerSettings, elapsed: float, *, over: bool) -
         settings.on_wait(WaitState("slot", elapsed, None, redact_url(settings.base_url), over))
 
 
-def _count_prompts(gate: Gate, settings: ServerSettings) -> Program[None]:
-    """Have the server count the prompts that may have to wait for each other, in the order in which they came."""
+def _make_room(ticket: Ticket, settings: ServerSettings) -> Program[None]:
+    """Find out whether prompts really have to wait for each other: what is known of them is a bound from their bytes.
+
+    Has the server count their tokens, in the order in which they came; and looks whether its slots hold more than one
+    context together, where it is unknown whether they share it.
+    """
+    gate, place = ticket.gate, ticket.place
+    crowd = gate.crowd(_MOST_COUNTED)
+    if not crowd:
+        return
     once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
-    state = gate.state()
-    for place in (*state.held, *state.queue)[:_MOST_COUNTED]:
-        size, model = place.prompt, {"model": place.model} if place.model else {}
-        if size is None or size.counted is not None:
-            continue
-        body = {**model, "content": size.text(), "add_special": True}
+    model = {"model": place.model} if place.model else {}
+    for size in crowd:
+        if not size.asked:
+            size.asked = True
+            body = {**model, "content": size.text(), "add_special": True}
+            try:
+                size.count((yield from ask(once, Call(method="POST", path="/tokenize", body=body), _token_count)))
+            except LlamaServerError:
+                size.count(None)
+    if gate.shares_context is None and gate.crowd(_MOST_COUNTED):
         try:
-            size.count((yield from ask(once, Call(method="POST", path="/tokenize", body=body), _token_count)))
+            gate.note_tokens((yield from ask(once, Call(method="GET", path="/slots", query=model), _tokens_held)))
         except LlamaServerError:
-            size.count(None)
+            return
     gate.settle()
+
+
+def _tokens_held(wire: Any) -> int:
+    """Tokens that slots hold together, with none of a prompt that is being read: it may turn out not to fit."""
+    idle = [slot for slot in wire if not slot.get("is_processing", True)]
+    return sum(slot.get("n_prompt_tokens") or 0 for slot in idle) - len(wire)
 
 
 def _token_count(wire: Any) -> int:

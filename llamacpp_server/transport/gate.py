@@ -29,7 +29,8 @@ The states of a `Place`, which is one request's part in a gate:
   change of the gate, whoever makes it. A `Ticket`, which owns the place, leaves it when it is collected, too.
 - A place is *granted* when fewer requests run than its own limit, and nobody who is to go before it waits.
 - A place that runs *alone* waits until nothing else runs, and nothing else starts beside it.
-- Where the slots share one context, a place waits until its prompt fits into it beside those that run.
+- Where the slots share one context, a place waits until its prompt fits into it beside those that run. While it is
+  unknown whether they do, it waits where somebody reads one of the answers as it comes: that can't be begun again.
 - A running place is *idle*, and one more may run instead of it, when it can't go on by itself: its reader has paused
   for `PATIENCE` seconds (the server does not wait for readers, so its slot may be free), or its event loop does not
   run. If the loop was closed, the place is gone.
@@ -90,12 +91,13 @@ class Place:
         background: Whether it goes behind all that is not in the background.
         session: Tells apart the conversations whose prompts begin alike; None for what is no conversation.
         prompt: Size of its prompt, which counts where the slots share one context; None counts nothing.
+        shown: Whether its answer is read as it comes, so that it can't be begun anew.
         entered: Grants of the gate until it entered.
     """
 
     __slots__ = (
         *("alone", "background", "counted", "entered", "gate", "left", "limit", "loop", "model", "paused"),
-        *("prompt", "session", "slot", "thread", "wake"),
+        *("prompt", "session", "shown", "slot", "thread", "wake"),
     )
 
     def __init__(
@@ -108,6 +110,7 @@ class Place:
         background: bool = False,
         session: int | None = None,
         prompt: PromptSize | None = None,
+        shown: bool = False,
     ) -> None:
         self.gate: Gate | None = None
         self.model = model
@@ -123,6 +126,7 @@ class Place:
         self.background = background
         self.session = session
         self.prompt = prompt
+        self.shown = shown
         self.entered = 0
 
     def is_gone(self) -> bool:
@@ -202,6 +206,7 @@ class _State:
         queue: Those that wait, in the order in which they came.
         size: Slots of the server; None while they are unknown.
         context: Tokens of the context of a slot; None while they are unknown.
+        divided: Whether the slots were seen to hold more than one context together.
         asking: The place whose request finds the slots out; None when nobody does.
         grants: How many were granted so far.
         warm: Conversations that ran, the newest first.
@@ -212,6 +217,7 @@ class _State:
     queue: tuple[Place, ...] = ()
     size: int | None = None
     context: int | None = None
+    divided: bool = False
     asking: Place | None = None
     grants: int = 0
     warm: tuple[int, ...] = ()
@@ -224,12 +230,13 @@ class Gate:
     Attributes:
         is_router: Whether the server was found to be a router: then each of its models has slots, and a gate.
         router: Name of the router whose model this gate is for; None for the gate of a server.
-        shares_context: Whether its slots are known to share one context.
+        shares_context: Whether its slots share one context; None while it is unknown.
     """
 
     def __init__(self, router: str | None = None) -> None:
-        self.is_router = self.shares_context = False
+        self.is_router = False
         self.router = router
+        self.shares_context: bool | None = None
         self._state = _State()
 
     def state(self) -> _State:
@@ -250,6 +257,34 @@ class Gate:
     def settle(self) -> None:
         """Drop the places that were left, and grant what can be granted: time may have made some idle."""
         self._change(_settled)
+
+    def crowd(self, most: int) -> list[PromptSize]:
+        """Prompts that may have to wait for each other; empty where as many as there are slots fit together.
+
+        Args:
+            most: How many are looked at: those that run, and the first of the queue.
+        """
+        state = self.state()
+        places = (*state.held, *state.queue)[:most]
+        if state.context is None or not _must_fit(state, self, places):
+            return []
+        slots, sizes = state.size or 1, [place.prompt for place in places if place.prompt is not None]
+        largest = sorted((size.needed(state.context, slots) for size in sizes), reverse=True)[:slots]
+        return sizes if sum(largest) > state.context else []
+
+    def lacks_context(self) -> bool:
+        """Whether requests run here, and nobody knows how large the context is that they may share."""
+        state = self.state()
+        return self.shares_context is None and state.size is None and bool(state.held)
+
+    def note_tokens(self, tokens: int) -> None:
+        """Take note of how many tokens the slots hold together: more than one context has means one for each."""
+
+        def noted(state: _State) -> _State:
+            divided = state.context is not None and tokens > state.context
+            return _settled(replace(state, divided=divided, next={})) if divided != state.divided else state
+
+        self._change(noted)
 
     def should_ask(self, place: Place) -> bool:
         """Whether the caller has to find out the size and `resize`: some wait, and nobody is at it yet."""
@@ -331,8 +366,9 @@ def _has_plenty(state: _State, place: Place) -> bool:
         return False
     if not state.held:
         return True
-    shares = place.gate is not None and place.gate.shares_context
-    return not (shares or place.alone or [other for other in state.held if other.alone])
+    if place.alone or [other for other in state.held if other.alone]:
+        return False
+    return not _must_fit(state, place.gate, (place, *state.held))
 
 
 def _with_running(state: _State, place: Place) -> _State:
@@ -462,12 +498,19 @@ def _has_room(state: _State, place: Place, active: list[Place], stuck: bool) -> 
 
 def _fits_beside(state: _State, place: Place, active: list[Place]) -> bool:
     """Whether a prompt fits beside those that run into the context that the slots share."""
-    context, gate = state.context, place.gate
-    if context is None or gate is None or not gate.shares_context or place.prompt is None:
+    context = state.context
+    if context is None or place.prompt is None or not _must_fit(state, place.gate, (place, *active)):
         return True
     sizes = [other.prompt for other in active if other.prompt is not None and not other.is_blocked_by(place)]
     slots = state.size or 1
     return not sizes or sum(size.needed(context, slots) for size in (*sizes, place.prompt)) <= context
+
+
+def _must_fit(state: _State, gate: Gate | None, places: Iterable[Place]) -> bool:
+    """Whether places may run together only while their prompts fit into one context."""
+    if gate is None or state.divided or gate.shares_context is False:
+        return False
+    return bool(gate.shares_context) or any(place.shown for place in places)
 
 
 def _wake(places: Iterable[Place]) -> None:
@@ -502,8 +545,13 @@ def gate_for(base_url: str, model: str | None = None) -> Gate:
     return gate
 
 
-def note_context(base_url: str, *, shared: bool) -> None:
-    """Remember whether the slots of a server share one context, where it is known from its command line."""
+def note_context(base_url: str, *, shared: bool | None) -> None:
+    """Remember whether the slots of a server share one context, where it is known from its command line.
+
+    Args:
+        base_url: Of the server.
+        shared: Whether they do; None where it is unknown.
+    """
     gate_for(base_url).shares_context = shared
 
 
@@ -512,7 +560,7 @@ def forget_contexts(base_url: str) -> None:
     server = _server(base_url)
     for (name, _), gate in list(_gates.items()):
         if name == server:
-            gate.shares_context = False
+            gate.shares_context = None
 
 
 def _models_of(router: str) -> list[Gate]:

@@ -27,14 +27,19 @@ class PromptSize:
 
     Args:
         body: The request as it is sent; what has no prompt needs nothing.
+
+    Attributes:
+        counted: Tokens by the server's count; None before it was asked.
+        asked: Whether somebody asks it.
     """
 
-    __slots__ = ("_body", "_bound", "counted")
+    __slots__ = ("_body", "_bound", "asked", "counted")
 
     def __init__(self, body: object) -> None:
         self._body = body if isinstance(body, Mapping) else {}
         self._bound: int | None = None
         self.counted: int | None = None
+        self.asked = False
 
     def text(self) -> str:
         """All that the server tokenizes, without what its template adds."""

@@ -92,7 +92,7 @@ class Delivery:
         settings, self._relayed = within(self._settings, self._deadline), False
         if self._crowded:
             return run_alone(ticket, settings, call, self._crowded[-1], len(self._crowded))
-        return admission(ticket, settings, call)
+        return admission(ticket, settings, call, shown=self._collected is None)
 
     def open(self, ticket: Ticket, call: Call) -> Program[OpenReply]:
         """The answer once its headers are there.

@@ -27,7 +27,7 @@ CONTEXT = 512
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[LlamaServerClient]:
-    with LocalServer(MODEL, ctx_size=CONTEXT) as server, server.client() as client:
+    with LocalServer(MODEL, ctx_size=CONTEXT, threads=1) as server, server.client() as client:
         assert (client.props().total_slots, client.props().n_ctx) == (4, CONTEXT)
         yield client
 
@@ -41,7 +41,7 @@ def texts(shared: LlamaServerClient) -> list[str]:
 @pytest.fixture(params=["known", "unknown"])
 def is_known(shared: LlamaServerClient, request: pytest.FixtureRequest) -> bool:
     """Whether the client knows that the slots share a context, as it does of a LocalServer, before it is full."""
-    note_context(shared.settings.base_url, shared=request.param == "known")
+    note_context(shared.settings.base_url, shared=True if request.param == "known" else None)
     return bool(request.param == "known")
 
 
@@ -77,28 +77,42 @@ def streamed(client: LlamaServerClient, text: str) -> bool:
     return any(delta.finish_reason is not None for delta in client.stream_chat(request))
 
 
+@pytest.mark.usefixtures("is_known")
 @pytest.mark.parametrize("number", [2, 6])
-def test_streams_all_come_where_the_sharing_is_known(shared: LlamaServerClient, texts: list[str], number: int) -> None:
+def test_streams_that_are_read_as_they_come_all_end(shared: LlamaServerClient, texts: list[str], number: int) -> None:
     def complete(text: str) -> bool:
         deltas = shared.stream_complete(CompletionRequest(prompt=text, params=LONG))
         return any(delta.finish_reason is not None for delta in deltas)
 
-    note_context(shared.settings.base_url, shared=True)
     assert at_once(texts, number, lambda text: streamed(shared, text)) == [True] * len(texts)
     assert at_once(texts, number, complete) == [True] * len(texts)
 
 
-def test_the_first_full_context_teaches_that_it_is_shared(shared: LlamaServerClient, texts: list[str]) -> None:
-    note_context(shared.settings.base_url, shared=False)
-    for failure in at_once(texts, 6, lambda text: streamed(shared, text)):
-        # Text that was shown can't be taken back, so such a stream ends in an error that names the cause.
-        assert failure is True or (failure.shared_context and "-np N" in failure.remedy)
+def test_streams_with_a_limit_of_their_own_all_end(shared: LlamaServerClient, texts: list[str]) -> None:
+    note_context(shared.settings.base_url, shared=None)
+    with shared.with_settings(max_concurrency=6) as client:
+        assert at_once(texts, 6, lambda text: streamed(client, text)) == [True] * len(texts)
+
+
+def test_streams_beside_unstreamed_replies_all_end(shared: LlamaServerClient, texts: list[str]) -> None:
+    note_context(shared.settings.base_url, shared=None)
+
+    def ask(text: str) -> bool:
+        if int(text.split()[0]) % 2:
+            return streamed(shared, text)
+        return shared.complete(CompletionRequest(prompt=text, params=LONG)).finish_reason == "length"
+
+    assert at_once(texts, 6, ask) == [True] * len(texts)
+
+
+def test_a_full_context_teaches_that_it_is_shared(shared: LlamaServerClient, texts: list[str]) -> None:
+    note_context(shared.settings.base_url, shared=None)
+    at_once(texts, 6, lambda text: shared.complete(CompletionRequest(prompt=text, params=FEW)))
     assert gate_for(shared.settings.base_url).shares_context
-    assert at_once(texts, 6, lambda text: streamed(shared, text)) == [True] * len(texts)
 
 
+@pytest.mark.usefixtures("is_known")
 def test_short_prompts_still_run_at_once(shared: LlamaServerClient) -> None:
-    note_context(shared.settings.base_url, shared=True)
     gate, most = gate_for(shared.settings.base_url), 0
 
     def chat(text: str) -> bool:
@@ -122,6 +136,15 @@ def test_batches_and_gathers_of_both_frameworks_all_come(shared: LlamaServerClie
     async def gathered() -> list[Any]:
         return await asyncio.gather(*(llm.achat([ChatMessage(text)]) for text in texts))
 
+    async def all_streamed(text: str) -> int:
+        return len([chunk async for chunk in chat.astream(text)]) + len(
+            [chunk async for chunk in await llm.astream_chat([ChatMessage(text)])]
+        )
+
+    async def all_streams() -> list[int]:
+        return await asyncio.gather(*map(all_streamed, texts))
+
+    assert all(asyncio.run(all_streams()))
     assert all(reply.usage_metadata for reply in chat.batch(texts))
     assert all(reply.usage_metadata for reply in asyncio.run(chat.abatch(texts)))
     assert all(reply.raw for reply in asyncio.run(gathered()))
@@ -129,10 +152,26 @@ def test_batches_and_gathers_of_both_frameworks_all_come(shared: LlamaServerClie
 
 def test_a_context_that_is_not_shared_holds_nothing_back() -> None:
     with LocalServer(MODEL, ctx_size=4 * CONTEXT, parallel=4) as server:
-        assert not gate_for(server.base_url).shares_context
+        assert gate_for(server.base_url).shares_context is False
+
+
+def test_what_slots_hold_together_shows_that_they_share_nothing(texts: list[str]) -> None:
+    with LocalServer(MODEL, ctx_size=4 * CONTEXT, parallel=4, threads=1) as server, server.client() as client:
+        note_context(server.base_url, shared=None)
+        gate, most = gate_for(server.base_url), 0
+
+        def ask(text: str) -> bool:
+            nonlocal most
+            deltas = client.stream_complete(CompletionRequest(prompt=text, params=LONG))
+            for _ in deltas:
+                most = max(most, gate.running())
+            return True
+
+        assert at_once(texts, 6, ask) == [True] * len(texts)
+        assert most > 1, "the first ones wait for each other, until two slots hold more than one context has"
 
 
 def test_kv_unified_false_divides_the_context_of_an_automatic_number_of_slots() -> None:
     with LocalServer(MODEL, ctx_size=CONTEXT, kv_unified=False) as server, server.client() as client:
         assert (client.props().total_slots, client.props().n_ctx) == (4, CONTEXT // 2)
-        assert not gate_for(server.base_url).shares_context
+        assert gate_for(server.base_url).shares_context is False

@@ -7,10 +7,11 @@ from llamacpp_server.transport import Gate, Place, PromptSize, Ticket
 THREADS = count(1)
 
 
-def entered(gate, size, *, alone=False):
+def entered(gate, size, *, alone=False, shown=False):
     place = Place(limit=1 if alone else None)
     place.thread = next(THREADS)
-    place.alone, place.prompt = alone, PromptSize({"prompt": "a" * size, "max_tokens": 0})
+    place.alone, place.shown = alone, shown
+    place.prompt = PromptSize({"prompt": "a" * size, "max_tokens": 0})
     ticket = Ticket()
     ticket.enter(gate, place)
     return ticket
@@ -44,3 +45,43 @@ def test_what_has_to_run_alone_waits_for_all_others():
     assert not alone.granted
     first.leave()
     assert alone.granted
+
+
+def test_a_stream_and_what_runs_beside_it_must_fit_while_nobody_knows_whether_the_context_is_shared():
+    gate, _ = of_four_slots(shared=None)
+    second = entered(gate, 300)
+    assert second.granted, "an answer that nobody has seen can be begun again"
+    stream = entered(gate, 50, shown=True)
+    assert not stream.granted
+
+
+def test_a_reply_waits_for_a_stream_that_it_could_crowd_out():
+    gate = Gate()
+    gate.resize(4, 512)
+    streams = [entered(gate, 150, shown=True) for _ in range(3)]
+    gate.resize(4, 512)
+    assert all(stream.granted for stream in streams), "they fit together"
+    reply = entered(gate, 100)
+    assert not reply.granted
+    streams[0].leave()
+    assert reply.granted
+
+
+def test_streams_run_beside_each_other_once_the_slots_hold_more_than_one_context():
+    gate, _ = of_four_slots(shared=None)
+    stream = entered(gate, 300, shown=True)
+    assert gate.crowd(16)
+    gate.note_tokens(512)
+    assert not stream.granted
+    gate.note_tokens(513)
+    assert stream.granted
+    assert not gate.crowd(16)
+
+
+def test_prompts_that_fit_by_their_bytes_need_no_count():
+    gate = Gate()
+    gate.shares_context = True
+    kept = [entered(gate, 100) for _ in range(9)]
+    gate.resize(4, 512)
+    assert sum(ticket.granted for ticket in kept) == 4
+    assert not gate.crowd(16)
