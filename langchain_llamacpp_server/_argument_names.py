@@ -93,6 +93,20 @@ if TYPE_CHECKING:
         """Accepted; an embedder generates nothing."""
         mirostat: InitVar[Any] = None
         """Accepted; an embedder generates nothing."""
+        mirostat_eta: InitVar[Any] = None
+        """Accepted; an embedder generates nothing."""
+        mirostat_tau: InitVar[Any] = None
+        """Accepted; an embedder generates nothing."""
+        repeat_last_n: InitVar[Any] = None
+        """Accepted; an embedder generates nothing."""
+        repeat_penalty: InitVar[Any] = None
+        """Accepted; an embedder generates nothing."""
+        seed: InitVar[Any] = None
+        """Accepted; an embedder generates nothing."""
+        stop: InitVar[Any] = None
+        """Accepted; an embedder generates nothing."""
+        tfs_z: InitVar[Any] = None
+        """Accepted; an embedder generates nothing."""
 
     class LLMNames(OpenAINames, RequestNames):
         """What OpenAI and OllamaLLM take besides."""

@@ -28,6 +28,8 @@ import llamacpp_server
 from llamacpp_server import LlamaServerError, ServerInfo
 from llamacpp_server.integration import (
     ChatFields,
+    ReadAs,
+    default_value,
     on_event_loop,
     resolve_tool_choice,
     warn_once,
@@ -90,13 +92,13 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
 
     streaming: bool = False
     """LangChain's switch: whether `invoke` reports tokens to callbacks."""
-    stream_usage: bool = True
+    stream_usage: ReadAs[bool, bool | None] = default_value(True)
     """Whether a stream's last chunk has the token counts."""
-    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    model_kwargs: ReadAs[dict[str, Any], Mapping[str, Any] | None] = Field(default_factory=default_value(dict))
     """More request fields, as in ChatOpenAI."""
-    extra_body: dict[str, Any] = Field(default_factory=dict)
+    extra_body: ReadAs[dict[str, Any], Mapping[str, Any] | None] = Field(default_factory=default_value(dict))
     """Request fields that are sent unchanged and override all others."""
-    disabled_params: dict[str, Any] = Field(default_factory=dict)
+    disabled_params: ReadAs[dict[str, Any], Mapping[str, Any] | None] = Field(default_factory=default_value(dict))
     """Parameters never to send: None for all values, or a list of values."""
 
     _served: tuple[str, str] | None = PrivateAttr(default=None)

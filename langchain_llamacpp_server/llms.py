@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
 from llamacpp_server import SamplingFields
+from llamacpp_server.integration import ReadAs, default_value
 from llamacpp_server.requests import LOOP_LIMIT
 from llamacpp_server.settings import redact_url
 
@@ -55,7 +56,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
     """Whether an `n` above the server's slots is split into several requests; the server refuses it otherwise."""
     streaming: bool = False
     """Whether `invoke` reports tokens to callbacks."""
-    extra_body: dict[str, Any] = Field(default_factory=dict)
+    extra_body: ReadAs[dict[str, Any], Mapping[str, Any] | None] = Field(default_factory=default_value(dict))
     """Sent as it is, over everything else."""
     loop_limit: int | None = Field(default=LOOP_LIMIT, ge=64)
     """Tokens of one unit over and over that stop constrained output without `max_tokens`; None: no limit."""

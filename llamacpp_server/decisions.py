@@ -36,8 +36,17 @@ LabelStyle = Literal["auto", "letters", "words"]
 """What the model answers with (engine `logits`): a letter for each option, or the option's own name."""
 
 
+class Question:
+    """A question about a state: a `Noul`, a `Choice` or a `Score`."""
+
+    __slots__ = ()
+
+    type: ClassVar[str]
+    instructions: Any
+
+
 @dataclass(frozen=True, slots=True)
-class Noul:
+class Noul(Question):
     """A yes/no question; its answer is the probability of yes.
 
     Attributes:
@@ -53,7 +62,7 @@ class Noul:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Question):
     """A question with unordered options.
 
     Attributes:
@@ -67,7 +76,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class Score(Question):
     """A question for a level on a described scale; level 0 comes first.
 
     Attributes:
@@ -78,9 +87,6 @@ class Score:
     type: ClassVar[Literal["score"]] = "score"
     instructions: Any
     criteria: Sequence[Any]
-
-
-Question = Noul | Choice | Score
 
 
 @dataclass(frozen=True, slots=True)

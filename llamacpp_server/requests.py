@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
+from ._read_as import ReadAs, default_value
 from .controls import ThinkingControl
 from .replies import Repair
 from .wire import MessageDict, ToolDict
@@ -78,8 +79,8 @@ class ChatRequest:
         repairs: What the caller rewrote before; logged and listed with the others.
     """
 
-    messages: Sequence[MessageDict]
-    tools: Sequence[ToolDict] = ()
+    messages: Sequence[MessageDict | Mapping[str, Any]]
+    tools: ReadAs[Sequence[ToolDict], Sequence[ToolDict | Mapping[str, Any]]] = default_value(())
     tool_choice: str | bool | Mapping[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     model: str | None = None
@@ -100,6 +101,11 @@ class ChatRequest:
     parse_text_calls: bool = False
     loop_limit: int | None = LOOP_LIMIT
     repairs: Sequence[Repair] = ()
+
+
+def messages_of(request: ChatRequest) -> Sequence[MessageDict]:
+    """The messages of a request as what they are. The request takes any mappings, as programs annotate them so."""
+    return cast("Sequence[MessageDict]", request.messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,13 @@ model's metadata) stay in force. `0`, `False`, `""` and `[]` are values and are 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ._read_as import ReadAs, default_value
 from ._schemas import (
     CONSTRAINTS,
 )
@@ -46,7 +47,7 @@ class SamplingFields(BaseModel):
     """Maximum tokens to generate; -1 continues to the end of the context. 0 still yields one token."""
     n_predict: int | None = Field(default=None, ge=-1)
     """The native name of `max_tokens`; overrides it."""
-    stop: list[str] | str | None = None
+    stop: ReadAs[list[str] | str | None, Sequence[str] | None] = default_value(None)
     """Texts that end the answer; they are not part of it. Empty texts are dropped."""
     ignore_eos: bool | None = None
     """Continue generating after the end-of-text token."""
@@ -76,7 +77,7 @@ class SamplingFields(BaseModel):
     """Probability of dropping the top tokens (XTC); 0 is off."""
     xtc_threshold: float | None = None
     """Minimum probability of tokens that XTC drops; above 0.5 is off."""
-    mirostat: Literal[0, 1, 2] | None = None
+    mirostat: ReadAs[Literal[0, 1, 2] | None, int | None] = default_value(None)
     """Mirostat version; 0 is off."""
     mirostat_tau: float | None = None
     """Mirostat's target entropy."""
@@ -86,7 +87,7 @@ class SamplingFields(BaseModel):
     """Adaptive-p's target probability; negative is off."""
     adaptive_decay: float | None = Field(default=None, ge=0, le=0.99)
     """Adaptive-p's decay."""
-    samplers: list[str] | str | None = None
+    samplers: ReadAs[list[str] | str | None, Sequence[str] | None] = default_value(None)
     """Order of the samplers, by name or as one letter each; unknown names are ignored."""
     seed: int | None = None
     """Random seed; -1 picks a new one each time."""
@@ -112,9 +113,13 @@ class SamplingFields(BaseModel):
     """Length of repetitions that DRY allows."""
     dry_penalty_last_n: int | None = Field(default=None, ge=0)
     """Number of recent tokens that DRY considers."""
-    dry_sequence_breakers: list[str] | None = Field(default=None, min_length=1)
+    dry_sequence_breakers: ReadAs[list[str] | None, Sequence[str] | None] = Field(
+        default=default_value(None), min_length=1
+    )
     """Texts that end a repetition for DRY."""
-    logit_bias: dict[str | int, float | bool] | list[list[Any]] | None = None
+    logit_bias: ReadAs[
+        dict[str | int, float | bool] | list[list[Any]] | None, Mapping[Any, float] | Sequence[Sequence[Any]] | None
+    ] = default_value(None)
     """Bias by token id or text; False bans a token."""
 
     # -- constraints
@@ -122,15 +127,15 @@ class SamplingFields(BaseModel):
     """GBNF grammar the answer must follow, or the path (`pathlib.Path`) of one. Not with tools."""
     regex: str | None = None
     """Regular expression that the whole answer must match; sent as a grammar. Not with tools."""
-    choices: list[str] | None = None
+    choices: ReadAs[list[str] | None, Sequence[str] | None] = default_value(None)
     """Allowed answers; sent as a grammar. Not with tools."""
-    json_schema: dict[str, Any] | None = None
+    json_schema: ReadAs[dict[str, Any] | None, Mapping[str, Any] | None] = default_value(None)
     """JSON schema the answer must follow; {} is any JSON."""
-    response_format: dict[str, Any] | None = None
+    response_format: ReadAs[dict[str, Any] | None, Mapping[str, Any] | None] = default_value(None)
     """A constraint in OpenAI's format: `json_object` or `json_schema`."""
 
     # -- template and reasoning
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: ReadAs[dict[str, Any] | None, Mapping[str, Any] | None] = default_value(None)
     """Variables for the chat template, such as `enable_thinking` (a bool)."""
     reasoning_format: Literal["none", "auto", "deepseek", "deepseek-legacy"] | None = None
     """How reasoning is separated from the text; `none` leaves it in the text."""
@@ -142,7 +147,7 @@ class SamplingFields(BaseModel):
     """Text inserted before a forced end of reasoning."""
     reasoning_budget_start_tag: str | None = None
     """Text that starts the reasoning of a completion; for chats the template defines it."""
-    reasoning_budget_end_tags: list[str] | None = None
+    reasoning_budget_end_tags: ReadAs[list[str] | None, Sequence[str] | None] = default_value(None)
     """Texts that end the reasoning of a completion; `reasoning_budget_tokens` forces the first one.
 
     That needs a `reasoning_budget_message` as well, which may be empty (b11549).
@@ -175,7 +180,7 @@ class SamplingFields(BaseModel):
     """Return events with the progress of prompt processing."""
     return_tokens: bool | None = None
     """Return the token IDs of a completion. Streams lack those of tokens that are only part of a character."""
-    response_fields: list[str] | None = None
+    response_fields: ReadAs[list[str] | None, Sequence[str] | None] = default_value(None)
     """Which fields to return (native endpoint)."""
     sse_ping_interval: int | None = Field(default=None, ge=-1)
     """Seconds between keep-alive events; -1 is off."""
@@ -201,7 +206,9 @@ class SamplingFields(BaseModel):
     other; those of other processes can't. It rarely helps either: a named slot that was emptied skips the RAM cache, so
     more tokens are processed. See docs/prompt-cache.md.
     """
-    lora: dict[int | str, float] | list[dict[str, Any]] | None = None
+    lora: ReadAs[
+        dict[int | str, float] | list[dict[str, Any]] | None, Mapping[Any, float] | Sequence[Mapping[str, Any]] | None
+    ] = default_value(None)
     """Scales of LoRA adapters for this request, by name (the file's, without its ending) or number: `{"poet": 0.5}`;
     others are 0. Also in the server's form, `[{"id": 0, "scale": 0.5}]`.
     """

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
+from ._read_as import ReadAs, default_value
 from .progress import Progress
 
 __all__ = [
@@ -237,7 +238,7 @@ class ServerSettings:
     """
 
     base_url: str = UNNAMED
-    api_key: SecretStr | None = None
+    api_key: ReadAs[SecretStr | None, SecretStr | str | None] = default_value(None)
     model: str | None = None
     connect_timeout: float | None = DEFAULT_CONNECT_TIMEOUT
     read_timeout: float | None = DEFAULT_READ_TIMEOUT

@@ -87,6 +87,8 @@ def constructor_arguments(table: ArgumentTable, values: Any, model: type[BaseMod
 if TYPE_CHECKING:
     from dataclasses import InitVar
 
+    from llamacpp_server.integration import LlamaServerTokenizer, ReadAs, default_value
+
     class LLMNames(ConnectionNames, RequestNames):
         """What OpenAILike and Ollama take besides."""
 
@@ -102,6 +104,8 @@ if TYPE_CHECKING:
         """Accepted; llama-server returns text only."""
         prompt_key: InitVar[Any] = None
         """Accepted; there is only one prompt format."""
+        tokenizer: ReadAs[LlamaServerTokenizer, Any] = default_value(None)
+        """The server's tokenizer; another one is accepted and has no effect."""
         should_use_structured_outputs: InitVar[Any] = None
         """Accepted; structured output is always constrained to its schema where possible."""
 

@@ -30,6 +30,8 @@ from llamacpp_server import ChatRequest, Fit, InfillRequest, PromptRead, ServerS
 from llamacpp_server.integration import (
     ChatFields,
     ContextBudget,
+    ReadAs,
+    default_value,
     list_of,
     on_event_loop,
 )
@@ -93,7 +95,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     Errors are those of `llamacpp_server`, and `UnusableReplyError` for a reply that is not what was asked for.
     """
 
-    extra_body: dict[str, Any] = Field(default_factory=dict)
+    extra_body: ReadAs[dict[str, Any], Mapping[str, Any] | None] = Field(default_factory=default_value(dict))
     """Request fields sent as they are, over all others."""
     context_window: int | None = Field(default=None, gt=0)
     """Tokens of one slot; None asks the server."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from .._endpoints import (
     lora,
@@ -87,7 +88,7 @@ class AsyncManagement(AsyncMethods):
         """List the LoRA adapters that the server has loaded."""
         return await self._transport.run(lora.lora_adapters(self.settings, model))
 
-    async def set_lora_adapters(self, scales: Mapping[int | str, float]) -> None:
+    async def set_lora_adapters(self, scales: Mapping[Any, float]) -> None:
         """Set the default scale of each adapter, by name or id; those not named get 0."""
         await self._transport.run(server.set_lora_adapters(self.settings, scales))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from .._endpoints import (
     lora,
@@ -87,7 +88,7 @@ class Management(Methods):
         """List the LoRA adapters that the server has loaded."""
         return self._transport.run(lora.lora_adapters(self.settings, model))
 
-    def set_lora_adapters(self, scales: Mapping[int | str, float]) -> None:
+    def set_lora_adapters(self, scales: Mapping[Any, float]) -> None:
         """Set the default scale of each adapter, by name or id; those not named get 0."""
         self._transport.run(server.set_lora_adapters(self.settings, scales))
 

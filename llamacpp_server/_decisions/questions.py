@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..decisions import Choice, Noul, Question, Score
+from ..decisions import Choice, Noul, Score
 from ..errors import BadRequestError
 
 _FIELDS: Final = {"noul": {"instructions", "criteria"}, "choice": {"instructions", "criteria"},
@@ -25,7 +25,7 @@ class Asked:
     """
 
     name: str
-    question: Question
+    question: Noul | Choice | Score
     options: tuple[tuple[str, Any], ...]
     order: tuple[int, ...]
 
@@ -69,7 +69,7 @@ def rotations_of(asked: Asked, rotations: int) -> list[Asked]:
     return [Asked(asked.name, asked.question, asked.options, order) for order in orders]
 
 
-def _from_wire(name: str, given: Mapping[str, Any]) -> Question:
+def _from_wire(name: str, given: Mapping[str, Any]) -> Noul | Choice | Score:
     kind, criteria = given.get("type"), given.get("criteria")
     if kind not in _FIELDS:
         raise BadRequestError(f"questions[{name!r}] has the unknown type {kind!r}; use noul, choice or score")
@@ -86,7 +86,7 @@ def _from_wire(name: str, given: Mapping[str, Any]) -> Question:
     return Choice(instructions, criteria) if kind == "choice" else Score(instructions, criteria)
 
 
-def _options(name: str, question: Question) -> tuple[tuple[str, Any], ...]:
+def _options(name: str, question: Noul | Choice | Score) -> tuple[tuple[str, Any], ...]:
     if isinstance(question, Noul):
         return (("true", question.true), ("false", question.false))
     criteria = question.criteria

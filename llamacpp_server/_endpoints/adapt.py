@@ -39,7 +39,7 @@ from ..errors import (
 )
 from ..info import ServerInfo
 from ..replies import Repair
-from ..requests import ChatRequest, enabled_repairs
+from ..requests import ChatRequest, enabled_repairs, messages_of
 from ..results import ServerProps
 from ..settings import ServerSettings
 from ..transport import (
@@ -95,7 +95,7 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
     known = recall(settings, request.model)
     try:
         messages, repairs = repair_history(
-            request.messages, known.needs, wanted=request.history_repair, continues=continues(request)
+            messages_of(request), known.needs, wanted=request.history_repair, continues=continues(request)
         )
     except ValueError as error:
         raise BadRequestError(f"history_repair: {error}") from None
@@ -205,7 +205,7 @@ def _learn_of_history(settings: ServerSettings, request: ChatRequest, body: Mapp
     if needs == known:
         return False
     # A message that no template could render says nothing about this one: leave the needs of everybody else alone.
-    proper = well_formed(request.messages, known, continues=goes_on)
+    proper = well_formed(messages_of(request), known, continues=goes_on)
     if proper != body["messages"] and (yield from _taken(settings, _rendering(body, proper))):
         return False
     recall(settings, request.model).needs = needs

@@ -62,7 +62,7 @@ from ..errors import (
     ServerFaultError,
 )
 from ..replies import ChatDelta, ChatReply, Repair
-from ..requests import ChatRequest
+from ..requests import ChatRequest, messages_of
 from ..settings import ServerSettings, redact_url
 from ..transport import (
     Call,
@@ -192,7 +192,7 @@ def _asks_before(wanted: _Chat) -> bool:
     """Whether the server or another has to be asked before the chat can be sent."""
     request = wanted.request
     due = recall(wanted.settings, request.model).is_due(tools=bool(request.tools))
-    return due or holds_media(request.messages) or may_hold_tokens(request) or _asks_for_template(wanted)
+    return due or holds_media(messages_of(request)) or may_hold_tokens(request) or _asks_for_template(wanted)
 
 
 def _asks_for_template(wanted: _Chat) -> bool:
@@ -206,7 +206,7 @@ def _looked_up(wanted: _Chat) -> Program[_Chat]:
     settings, request = wanted.settings, wanted.request
     if recall(settings, request.model).is_due(tools=bool(request.tools)):
         yield from look_at_template(settings, request.model)
-    request, converted = (yield from with_media(request)) if holds_media(request.messages) else (request, ())
+    request, converted = (yield from with_media(request)) if holds_media(messages_of(request)) else (request, ())
     request, broken = yield from break_special_tokens(settings, request)
     choice = wanted.choice
     if choice is not None:

@@ -45,7 +45,7 @@ from ..errors import (
 from ..info import ServerInfo
 from ..progress import Progress
 from ..replies import ChatDelta, CompletionDelta, CompletionReply
-from ..requests import ChatRequest, CompletionRequest, InfillRequest
+from ..requests import ChatRequest, CompletionRequest, InfillRequest, messages_of
 from ..results import (
     Embeddings,
     Fit,
@@ -493,7 +493,7 @@ def ask_fitted(
         yield from look_at_template(settings, request.model)
     if request.tools:
         request, _, _ = with_answer_tool(request)
-    if holds_media(request.messages):
+    if holds_media(messages_of(request)):
         request, _ = yield from with_media(request)
     request, _ = yield from break_special_tokens(settings, request)
     body = _unstreamed(settings, request)

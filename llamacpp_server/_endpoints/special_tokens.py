@@ -32,7 +32,7 @@ from ..errors import (
     ServerFaultError,
 )
 from ..replies import Repair
-from ..requests import ChatRequest
+from ..requests import ChatRequest, messages_of
 from ..settings import ServerSettings
 from ..transport import (
     Call,
@@ -60,7 +60,7 @@ _USUAL_TAGS: Final = template_tags("<think></think><tool_call></tool_call><tool_
 def may_hold_tokens(request: ChatRequest) -> bool:
     """Whether `break_special_tokens` has anything to look up for a request."""
     try:
-        return request.break_special_tokens and holds_candidates(request.messages, request.tools)
+        return request.break_special_tokens and holds_candidates(messages_of(request), request.tools)
     except RecursionError:
         return False  # it can't be sent either
 
@@ -71,8 +71,8 @@ def break_special_tokens(
     """The request with the model's special tokens broken up in what others say, and what was; see `_history`."""
     if not may_hold_tokens(request):
         return request, ()
-    special, tags = yield from _looked_up(settings, request.model, candidates_in(request.messages, request.tools))
-    messages, repairs = break_tokens(request.messages, special, tags)
+    special, tags = yield from _looked_up(settings, request.model, candidates_in(messages_of(request), request.tools))
+    messages, repairs = break_tokens(messages_of(request), special, tags)
     tools, of_tools = break_tools(request.tools, special, tags)
     repairs += of_tools
     log_repairs(repairs)

@@ -23,7 +23,7 @@ from .._schemas import (
 )
 from ..errors import LlamaServerError, MissingToolCallError, UnreadableOutputError
 from ..replies import ChatDelta, ChatReply, Repair, ReplyStart, ToolCallFragment, Usage
-from ..requests import ChatRequest
+from ..requests import ChatRequest, messages_of
 from ..wire import MessageDict, ToolDict
 from .checks import missing_call
 
@@ -85,7 +85,7 @@ def forced_request(
     params["response_format"] = {"type": "json_schema", "json_schema": {"name": "call", "schema": schema}}
     return replace(
         request,
-        messages=_asked(request.messages, said, words),
+        messages=_asked(messages_of(request), said, words),
         tools=list(tools),
         tool_choice="none",
         parallel_tool_calls=None,

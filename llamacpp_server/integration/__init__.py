@@ -12,6 +12,7 @@ from .._lazy import lazy, require_extra
 from .._notices import logger, warn_once
 
 if TYPE_CHECKING:
+    from .._read_as import ReadAs, default_value
     from .._tools import resolve_tool_choice
     from .argument_names import ConnectionNames, Key, RequestNames
     from .arguments import (
@@ -89,6 +90,7 @@ __all__ = [
     "ModelDefaults",
     "PartialReader",
     "RankFields",
+    "ReadAs",
     "RequestNames",
     "Steps",
     "StreamedAnswer",
@@ -100,6 +102,7 @@ __all__ = [
     "as_json",
     "attempts_of",
     "compaction",
+    "default_value",
     "find_json",
     "json_checker",
     "lazy",
@@ -132,6 +135,7 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "._read_as": ("ReadAs", "default_value"),
         "._tools": ("resolve_tool_choice",),
         "argument_names": ("ConnectionNames", "Key", "RequestNames"),
         "arguments": (

@@ -5,14 +5,20 @@ Checkers make a constructor of the fields of a class and its bases. An `InitVar`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from .._read_as import ReadAs
+
 __all__ = ["ConnectionNames", "Key", "RequestNames"]
 
+Key = ReadAs[SecretStr | None, SecretStr | str | Callable[[], str] | None]
+"""A field that holds a secret, and takes a text as well, or what gives one."""
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
     from dataclasses import InitVar
 
     import httpx
@@ -67,7 +73,7 @@ if TYPE_CHECKING:
 
         max_completion_tokens: InitVar[int | None] = None
         """Another name of `max_tokens`."""
-        stop_sequences: InitVar[list[str] | str | None] = None
+        stop_sequences: InitVar[Sequence[str] | None] = None
         """Another name of `stop`."""
         num_predict: InitVar[int | None] = None
         """Ollama's: becomes `max_tokens`."""
@@ -90,15 +96,7 @@ if TYPE_CHECKING:
         tiktoken_model_name: InitVar[Any] = None
         """Accepted; tokens are counted by the server."""
 
-    class Key:
-        """A field that holds a secret, and takes a text as well, or what gives one."""
-
-        def __get__(self, model: object, owner: Any) -> SecretStr | None: ...
-
-        def __set__(self, model: object, value: SecretStr | str | Callable[[], str] | None) -> None: ...
-
 else:
-    Key = SecretStr | None
 
     class ConnectionNames:
         """What each class takes: where the server is, and how its model runs."""

@@ -6,12 +6,13 @@ model's template calls it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pydantic import Field, PrivateAttr
 
+from .._read_as import ReadAs, default_value
 from ..controls import RunningReplies, ThinkingControl
 from ..errors import BadRequestError, NotSupportedError
 from ..info import ServerInfo, media_of
@@ -44,7 +45,7 @@ class ChatFields(SamplingFields, MediaFields, ConnectionFields):
     """Turns reasoning on (True) or off (False), or sets its effort (such as `low`) or its limit in tokens."""
     max_thinking_seconds: float | None = Field(default=None, ge=0)
     """Ends the reasoning this many seconds after its first token; the answer follows."""
-    history_repair: bool | list[str] = True
+    history_repair: ReadAs[bool | list[str], bool | Collection[str] | None] = default_value(True)
     """Repairs of messages that the chat template would reject: True, False, a list of names to enable, or of names with
     a leading minus to disable.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from .._read_as import ReadAs, default_value
 from ..info import ServerInfo
 from ..progress import Progress
 from ..requests import MediaPolicy
@@ -53,7 +54,6 @@ else:  # hints resolve at runtime too, and the import of the classes stays quick
     AsyncLlamaServerClient = LlamaServerClient = AsyncTransport = Transport = Any
 
 
-from collections.abc import Mapping
 from operator import itemgetter
 from typing import Generic, TypeVar
 
@@ -147,6 +147,10 @@ def on_event_loop() -> bool:
     return True
 
 
+def _base_url_from_env() -> Any:
+    return os.environ.get("LLAMACPP_BASE_URL") or UNNAMED
+
+
 def _secret_from_env() -> Any:
     key = os.environ.get("LLAMACPP_API_KEY")
     return SecretStr(key) if key else None
@@ -163,7 +167,7 @@ class ConnectionFields(BaseModel):
     # Only its subclasses are ever made, so pydantic need not build this one.
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=True)
 
-    base_url: str = Field(default_factory=lambda: os.environ.get("LLAMACPP_BASE_URL") or UNNAMED)
+    base_url: ReadAs[str, str | None] = Field(default_factory=_base_url_from_env)
     """The server: host, host/v1, or with an --api-prefix. From LLAMACPP_BASE_URL."""
     api_key: Key = Field(default_factory=_secret_from_env, exclude=True)
     """Key of a server started with --api-key; None sends none. From LLAMACPP_API_KEY."""
@@ -177,7 +181,7 @@ class ConnectionFields(BaseModel):
     """Maximum seconds to a stream's first token, including the server's queue and the prompt; None: `read_timeout`."""
     total_timeout: float | None = Field(default=None, ge=0)
     """Maximum seconds for a whole request, including waits and retries; None sets no limit."""
-    max_retries: int = Field(default=DEFAULT_MAX_RETRIES, ge=0)
+    max_retries: ReadAs[int, int | None] = Field(default=default_value(DEFAULT_MAX_RETRIES), ge=0)
     """Maximum retries of a request, for failures where a retry can help."""
     retry_read_timeout: bool = False
     """Whether to retry after a `read_timeout` too."""
@@ -191,9 +195,13 @@ class ConnectionFields(BaseModel):
     """Maximum concurrent requests of this process: a number, the server's `slots`, or None for no limit."""
     priority: Literal["normal", "background"] = "normal"
     """`background` requests (titles, summaries) are sent only when no other request of this process is waiting."""
-    default_headers: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
+    default_headers: ReadAs[dict[str, str], Mapping[str, str] | None] = Field(
+        default_factory=default_value(dict), exclude=True, repr=False
+    )
     """Headers of each request."""
-    default_query: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
+    default_query: ReadAs[dict[str, str], Mapping[str, Any] | None] = Field(
+        default_factory=default_value(dict), exclude=True, repr=False
+    )
     """Query parameters of each request."""
     verify: Any = Field(default=True, exclude=True, repr=False)
     """Certificate checks: True, False, or a custom `ssl.SSLContext`."""
@@ -413,11 +421,15 @@ class ConnectionFields(BaseModel):
 class MediaFields(BaseModel):
     """Controls which local files and URLs in messages may be read, per model and per call. See docs/multimodal.md."""
 
-    read_files: bool | Literal["server"] | list[str | Path] = False
+    read_files: ReadAs[
+        bool | Literal["server"] | list[str | Path], bool | Literal["server"] | Sequence[str | Path] | None
+    ] = default_value(False)
     """Local files that messages name: True reads any, a list of directories those within, `server` leaves `file://`
     addresses to the server (--media-path). Otherwise they are refused.
     """
-    fetch_urls: bool | Literal["server"] | list[str] = False
+    fetch_urls: ReadAs[bool | Literal["server"] | list[str], bool | Literal["server"] | Sequence[str] | None] = (
+        default_value(False)
+    )
     """Addresses that messages name: True fetches from public hosts, a list of host names from those, `server` has the
     server fetch them. Otherwise they are refused.
     """

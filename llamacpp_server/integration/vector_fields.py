@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
+from .._read_as import ReadAs, default_value
 from ..prefixes import PREFIXES, PrefixFamily
 from ..vectors import (
     DEFAULT_BATCH_SIZE,
@@ -32,7 +33,7 @@ class EmbeddingFields(ConnectionFields, MediaFields):
     """Whether to normalize vectors to length 1."""
     on_oversize: OnOversize = "error"
     """For a text longer than the server's physical batch: `error`, or `truncate` to embed its beginning."""
-    extra_body: dict[str, Any] = Field(default_factory=dict)
+    extra_body: ReadAs[dict[str, Any], Mapping[str, Any] | None] = Field(default_factory=default_value(dict))
     """Request fields that are sent unchanged and override all others."""
 
     def query_text(self, own: str | None) -> str | None:

@@ -6,6 +6,7 @@ holds a digest of the changelog that it was written with, and is not written aga
 
 import ast
 import hashlib
+import re
 import sys
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ PATH = ROOT / "docs" / "public-api.txt"
 CHANGELOG = ROOT / "CHANGELOG.md"
 MODULES = {name_of(path): path for path in FILES}
 Class = tuple[str, ast.ClassDef]
+_PLAIN = re.compile(r"\bdefault_value\((\w+|\(\))\)")
 
 
 def offered(path):
@@ -74,7 +76,8 @@ def members(module, node, public):
             found.update(members(known[0], known[1], public))
     for part in node.body:
         if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
-            default = "" if part.value is None else f" = {ast.unparse(part.value)}"
+            # What `default_value` gives, for type checkers, is what it was given.
+            default = "" if part.value is None else " = " + _PLAIN.sub(r"\1", ast.unparse(part.value))
             found[part.target.id] = f"{part.target.id}: {ast.unparse(part.annotation)}{default}"
         elif isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef):
             decorators = [ast.unparse(one) for one in part.decorator_list]

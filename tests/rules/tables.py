@@ -108,7 +108,7 @@ def request_fields() -> str:
     for section in re.split(r"^    # -- ", source, flags=re.MULTILINE)[1:]:
         title, _, body = section.partition("\n")
         lines += [f"## {title.capitalize()}", "", "| field | type | meaning |", "|---|---|---|"]
-        for name in re.findall(r"^    (\w+): .* = ", body, re.MULTILINE):
+        for name in re.findall(r"^    (\w+): ", body, re.MULTILINE):
             field = SamplingFields.model_fields[name]
             lines.append(f"| `{name}` | {_type(field.annotation)} | {_cell(docs[name])} |")
         lines.append("")
