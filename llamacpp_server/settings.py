@@ -327,7 +327,7 @@ class ServerSettings:
         With a user name in `base_url`, which is for a gateway, the key goes where llama-server looks for it as well.
         """
         headers = dict(self.headers)
-        login = _login(self.base_url)
+        login = _login(self.base_url) if "@" in self.base_url else None
         if login:
             headers["Authorization"] = login
         if self.api_key is not None:

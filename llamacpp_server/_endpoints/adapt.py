@@ -15,6 +15,7 @@ from .._history import (
     MEDIA_PARTS,
     REPAIRS,
     find_needs,
+    plain_text,
     repair_history,
     template_tags,
     well_formed,
@@ -22,6 +23,7 @@ from .._history import (
 )
 from .._notices import log_repairs
 from .._schemas import (
+    CONSTRAINTS,
     bisect_refused_tools,
     clean_schema,
     clean_tools,
@@ -55,6 +57,7 @@ from .server_memory import recall, recall_by_props
 _PATIENCE: Final = 30.0
 _SHORT_PATIENCE: Final = 5.0
 _REFUSALS: Final = (BadRequestError, ServerFaultError)
+_CONSTRAINTS: Final = frozenset(CONSTRAINTS)
 # What of a chat request a template sees.
 _RENDERED: Final = ("model", "tools", "tool_choice", "chat_template_kwargs", "reasoning_effort", "parallel_tool_calls",
                     "add_generation_prompt", "continue_final_message", "reasoning_format")  # fmt: skip
@@ -93,6 +96,8 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
         BadRequestError: For a name in `history_repair` that no repair has.
     """
     known = recall(settings, request.model)
+    if _is_fit(request) and not (known.needs or known.blind):
+        return request, ()
     try:
         messages, repairs = repair_history(
             messages_of(request), known.needs, wanted=request.history_repair, continues=continues(request)
@@ -111,11 +116,20 @@ def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tu
             tools, done = plain_tools(tools)
             repairs += done
         repairs += _clean_answer(params)
-    # That a grammar of our own (`choices`, `regex`) turns thinking off is what it needs; the reply says so.
-    written = any(params.get(name) is not None for name in ("choices", "regex"))
     if repairs:
+        # That a grammar of our own (`choices`, `regex`) turns thinking off is what it needs; the reply says so.
+        written = any(params.get(name) is not None for name in ("choices", "regex"))
         log_repairs([repair for repair in repairs if not (written and repair.name == "thinking_off")])
     return replace(request, messages=messages, tools=tools, params=params, repairs=()), repairs
+
+
+def _is_fit(request: ChatRequest) -> bool:
+    """Whether nothing in it could need a repair: texts that a user's turn ends, no tools, and no form of the answer."""
+    if request.tools or request.repairs or request.history_repair is not True or not request.messages:
+        return False
+    if not _CONSTRAINTS.isdisjoint(request.params) or plain_text(request.messages) is None:
+        return False
+    return request.messages[-1]["role"] != "assistant"
 
 
 def _without_blind(
@@ -155,7 +169,8 @@ def _clean_answer(params: dict[str, Any]) -> tuple[Repair, ...]:
     if isinstance(schema := params.get("json_schema"), Mapping) and schema:
         params["json_schema"], repairs = clean_schema(schema, name="json_schema")
         return repairs
-    given = params.get("response_format")
+    if (given := params.get("response_format")) is None:
+        return ()
     form = given.get("json_schema") if isinstance(given, Mapping) else None
     if not isinstance(form, Mapping) or not isinstance(form.get("schema"), Mapping):
         return ()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from .._history import plain_text
 from .._notices import warn_once
 from .._schemas import (
     as_grammar,
@@ -19,6 +20,8 @@ from ..sampling import check_params
 from ..wire import MessageDict, ToolDict
 from .completion_forms import with_held_form
 
+# What says whether an answer at the end is to be continued.
+_CONTINUING: Final = frozenset({"continue_final_message", "echo", "add_generation_prompt"})
 # Types of values that are no null and hold none.
 _LEAVES: Final = frozenset({str, bool, int, float})
 
@@ -30,7 +33,10 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
         BadRequestError: For what the server would refuse, or worse, take and ignore.
     """
     body = parameters(request.params)
-    body["messages"] = [_message(message) for message in request.messages]
+    if plain_text(request.messages) is None:
+        body["messages"] = [_message(message) for message in request.messages]
+    else:
+        body["messages"] = list(map(dict, request.messages))
     _continued(body)
     if request.model is not None:
         body["model"] = request.model
@@ -166,6 +172,8 @@ def parameters(params: Mapping[str, Any]) -> dict[str, Any]:
 def continues(request: ChatRequest) -> bool:
     """Whether the request asks for its last answer to be continued."""
     given = {**request.params, **request.extra_body}
+    if _CONTINUING.isdisjoint(given):
+        return False
     asked = given.get("continue_final_message"), given.get("echo")
     return (
         any(value is not None and value is not False for value in asked) or given.get("add_generation_prompt") is False

@@ -197,8 +197,10 @@ def _asks_before(wanted: _Chat) -> bool:
 
 def _asks_for_template(wanted: _Chat) -> bool:
     """Whether it is not known if the template supports tools."""
+    if wanted.choice is None or wanted.choice.word == "none":
+        return False
     known = recall(wanted.settings, wanted.request.model)
-    return wanted.choice is not None and wanted.choice.word != "none" and known.tools is None and not known.looked
+    return known.tools is None and not known.looked
 
 
 def _looked_up(wanted: _Chat) -> Program[_Chat]:
@@ -348,8 +350,8 @@ def _filters(fitted: ChatRequest, body: Mapping[str, Any], answers: int) -> Filt
         filters.append(BrokenTokenFilter)
     if fitted.params.get("top_logprobs") == 0 and body.get("logprobs"):
         filters.append(WithoutTopLogprobs)
-    held = any(body.get(name) for name in CONSTRAINTS)
-    if fitted.loop_limit is not None and not is_limited(body) and (held or body.get("tools")):
+    held = not body.keys().isdisjoint(CONSTRAINTS) and any(body.get(name) for name in CONSTRAINTS)
+    if (held or body.get("tools")) and fitted.loop_limit is not None and not is_limited(body):
         pieces = answer_pieces if held else argument_pieces
         filters.append(partial(LoopFilter[ChatDelta], fitted.loop_limit, pieces))
     return filters

@@ -11,6 +11,7 @@ from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, Final
 
+from .._history import plain_text
 from ..errors import BadRequestError
 from ..replies import Repair
 from ..requests import ChatRequest, CompletionRequest, InfillRequest
@@ -27,15 +28,16 @@ def check_request(request: object, cls: type) -> None:
     """
     if not isinstance(request, cls):
         raise wrong("request", f"a {cls.__name__}", request)
-    for name, wanted, plain in _annotations(cls):
+    for name, wanted, plain, of_objects in _annotations(cls):
         value = getattr(request, name)
         if type(value) not in plain or (value and type(value) in _CONTAINERS):
-            _check_value(value, name, wanted)
+            if not (of_objects and type(value) is list and _ONLY_DICTS.issuperset(map(type, value))):
+                _check_value(value, name, wanted)
 
 
 @lru_cache(64)
-def _annotations(cls: type) -> tuple[tuple[str, tuple[str, ...], frozenset[type]], ...]:
-    """The fields that can be checked, with the alternatives of their annotations.
+def _annotations(cls: type) -> tuple[tuple[str, tuple[str, ...], frozenset[type], bool], ...]:
+    """The fields that can be checked, with the alternatives of their annotations, and whether they are lists of dicts.
 
     The types are those whose values need no further look, unless they are containers that hold something: nearly all
     fields of nearly all requests.
@@ -46,7 +48,7 @@ def _annotations(cls: type) -> tuple[tuple[str, tuple[str, ...], frozenset[type]
         if all(_head(kind) in _ANNOTATED for kind in wanted):
             accepted = [_ANNOTATED[_head(kind)][0] for kind in wanted]
             plain = frozenset(type(value) for value in _EXAMPLES if any(_is_of(value, types) for types in accepted))
-            found.append((one.name, wanted, plain))
+            found.append((one.name, wanted, plain, len(wanted) == 1 and _is_list_of_objects(wanted[0])))
     return tuple(found)
 
 
@@ -77,6 +79,7 @@ _ANNOTATED: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
 }
 _EXAMPLES: Final[tuple[Any, ...]] = (None, "", False, 0, 0.0, {}, [], ())
 _CONTAINERS: Final = frozenset({dict, list, tuple})
+_ONLY_DICTS: Final = frozenset({dict})
 # Values that hold no others.
 _LEAVES: Final = frozenset({type(None), str, bool, int, float})
 # Sequences and collections in Python's sense that nobody means by a list.
@@ -109,10 +112,14 @@ def _check_value(value: object, place: str, wanted: tuple[str, ...]) -> None:
         if isinstance(value, list | tuple | set | frozenset):
             _check_items(list(value), place, kind.partition("[")[2].removesuffix("]") if _lists(wanted) == 1 else "")
         return
-    if any(_head(kind) == "Sequence" and _head(kind[9:-1]) in _OBJECTS for kind in wanted):
+    if any(map(_is_list_of_objects, wanted)):
         raise wrong(place, "a list of objects", value)
     words = dict.fromkeys(_ANNOTATED[_head(kind)][1] for kind in wanted if kind != "None")
     raise wrong(place, " or ".join(words), value)
+
+
+def _is_list_of_objects(kind: str) -> bool:
+    return _head(kind) == "Sequence" and _head(kind[9:-1]) in _OBJECTS
 
 
 def _check_items(values: list[Any], place: str, wanted: str) -> None:
@@ -142,10 +149,11 @@ def check_chat(request: ChatRequest) -> None:
         BadRequestError: For the first place that holds something else than belongs there.
     """
     check_request(request, ChatRequest)
-    _list_of_objects(request.messages, "messages")
-    for at, said in enumerate(request.messages):
-        if not _is_text(said):
-            _check_message(said, f"messages[{at}]")
+    if plain_text(request.messages) is None:
+        _list_of_objects(request.messages, "messages")
+        for at, said in enumerate(request.messages):
+            if not _is_text(said):
+                _check_message(said, f"messages[{at}]")
     if request.tools:
         _check_tools(request.tools, "tools")
     # Sent as they are, over those of the request, and read by our own code as those are.

@@ -57,6 +57,6 @@ def _id_of(name: str, adapters: Sequence[LoraAdapter], settings: ServerSettings)
 
 def with_lora_ids(settings: ServerSettings, body: dict[str, Any]) -> Program[dict[str, Any]]:
     """The body of a request as it is; where it names adapters, with the numbers that the server gives them."""
-    if not isinstance(body.get("lora"), Mapping):
+    if body.get("lora") is None or not isinstance(body["lora"], Mapping):
         return body
     return {**body, "lora": (yield from scales_by_id(settings, body["lora"], body.get("model")))}

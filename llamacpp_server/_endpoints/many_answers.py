@@ -150,6 +150,8 @@ def _split(count: int, most: int) -> tuple[Repair, ...]:
 
 def _count(request: ChatRequest | CompletionRequest | InfillRequest) -> int:
     given = {**request.params, **request.extra_body}
+    if given.keys().isdisjoint(_NAMES):
+        return 1
     return max((count for name in _NAMES if type(count := given.get(name)) is int), default=1)
 
 

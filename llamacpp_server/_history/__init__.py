@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .special_tokens import is_tag as is_tag
     from .special_tokens import is_usual as is_usual
     from .special_tokens import joined_again as joined_again
+    from .special_tokens import plain_text as plain_text
     from .special_tokens import special_among as special_among
     from .special_tokens import template_tags as template_tags
     from .templates import MEDIA_PARTS as MEDIA_PARTS
@@ -63,6 +64,7 @@ __getattr__, __dir__ = lazy(
             "is_tag",
             "is_usual",
             "joined_again",
+            "plain_text",
             "special_among",
             "template_tags",
         ),

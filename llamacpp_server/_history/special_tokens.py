@@ -68,6 +68,9 @@ _MOST_TAGS: Final = 512
 # Bytes of tools beyond which they are searched for each request, rather than remembered.
 _LONGEST_KEPT: Final = 200_000
 _PROGRAMS_OWN: Final = frozenset({"system", "developer"})
+# What a message of nothing but a text has: a role, which is one of these, and a content.
+_PARTS_OF_TEXT: Final = 2
+_SPEAKERS: Final = ("user", "assistant", "system", "developer")
 
 
 def candidates_of(text: str) -> set[str]:
@@ -82,8 +85,24 @@ def _unfinished(text: str) -> set[str]:
     return {begun[0] + closing for sign, form, closing in _UNFINISHED if sign in end and (begun := form.search(end))}
 
 
+def plain_text(messages: Sequence[Mapping[str, Any]]) -> str | None:
+    """All texts of a conversation in which each message is a role and a text, as most are; None for others."""
+    texts = []
+    for message in messages:
+        if type(message) is not dict or len(message) != _PARTS_OF_TEXT or message.get("role") not in _SPEAKERS:
+            return None
+        if type(text := message.get("content")) is not str:
+            return None
+        texts.append(text)
+    return "\n".join(texts)
+
+
 def holds_candidates(messages: Sequence[MessageDict], tools: Sequence[ToolDict] = ()) -> bool:
     """Whether anything in what users, tools and earlier replies say has the form of a special token."""
+    if (plain := plain_text(messages)) is not None and _SIGNS.search(plain) is None:
+        messages = ()
+        if not tools:
+            return False
     return any(
         any(sign in text and form.search(text) for sign, form in _FORMS) or _unfinished(text)
         for text in _of_others(messages, tools)
@@ -265,6 +284,10 @@ def joined_again(text: str, before: str = "") -> str:
 
 def holds_broken(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> bool:
     """Whether any message or tool has broken tokens in it, which the model may repeat."""
+    if (plain := plain_text(messages)) is not None and JOINER not in plain:
+        messages = ()
+        if not tools:
+            return False
     said = any(
         _BROKEN.search(text)
         for message in messages

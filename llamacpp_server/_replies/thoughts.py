@@ -143,6 +143,8 @@ def _as_answer(delta: ChatDelta) -> ChatDelta:
 
 def _pieces(delta: ChatDelta, thinking: str, text: str) -> list[ChatDelta]:
     """`delta` with other text: nothing, one delta, or one that thinks and one that speaks."""
+    if not thinking and text == delta.content and (text or delta.start is not None):
+        return [delta]
     thinking += delta.reasoning_content
     first = [ChatDelta(reasoning_content=thinking, choice=delta.choice, start=delta.start)] if thinking and text else []
     if first:

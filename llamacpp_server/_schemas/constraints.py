@@ -11,6 +11,7 @@ from ..replies import Repair
 CONSTRAINTS: Final = ("grammar", "regex", "choices", "json_schema", "response_format")
 """Parameters of which a request can have one: the server refuses some pairs, and drops one of others without a word."""
 
+_RULING: Final = frozenset({"grammar", "regex", "choices"})
 _THINKING: Final = ("reasoning_effort", "reasoning_budget_tokens", "continue_final_message")
 
 
@@ -55,6 +56,8 @@ def without_thinking(params: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[R
 
     The template would open a thought, and the model would have to write the answer as one.
     """
+    if _RULING.isdisjoint(params):
+        return dict(params), ()
     ruled = any(params.get(name) is not None for name in ("regex", "choices")) or rules_thinking(params.get("grammar"))
     if not ruled or says_thinking(params):
         return dict(params), ()

@@ -68,6 +68,8 @@ def resolve_tool_choice(tools: Sequence[ToolDict], choice: Any) -> ToolChoice:
         BadRequestError: For a name that no tool has, a choice that demands a call without tools, and for what is none
             of these.
     """
+    if choice is None:
+        return ToolChoice(list(tools), None, False)
     one_call = isinstance(choice, Mapping) and choice.get("disable_parallel_tool_use") is True
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         tools, choice = _allowed(tools, choice)

@@ -97,7 +97,6 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
         LlamaServerError: The error of the last attempt; those before it are in `earlier`.
     """
     send = _request(settings, call)
-    shown = redact_url(send.url)
     tried, earlier = Attempts(), list[LlamaServerError]()
     started, deadline = time.monotonic(), deadline_in(settings.total_timeout)
     while True:
@@ -121,10 +120,10 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
                 if tried.retries or tried.resent or tried.above:
                     _REPEATS.note(send.url, send.content)
                 error.earlier = tuple(earlier)
-                raise error.at(shown) from error.__cause__
+                raise error.at(redact_url(send.url)) from error.__cause__
             # A wait for a loading model asks hundreds of times for the same answer: keep the first of a kind.
             if not earlier or type(earlier[-1]) is not type(error):
-                earlier.append(error.at(shown).with_traceback(None))
+                earlier.append(error.at(redact_url(send.url)).with_traceback(None))
             log_wait(wait, elapsed, settings, first=tried.polls == 1)
         send = replace(send, fresh=tried.resent)
         if wait.seconds:
@@ -321,7 +320,7 @@ def admission(ticket: Ticket, settings: ServerSettings, call: Call, *, shown: bo
     if not call.takes_slot or (limit is None and slot is None):
         return
     deadline = deadline_in(settings.total_timeout)
-    model = str(call.body.get("model", "")) if isinstance(call.body, Mapping) else ""
+    model = str(call.body.get("model", "")) if isinstance(call.body, dict | Mapping) else ""
     gate = gate_for(settings.base_url)
     if slot:
         # The server takes the number modulo its slots (b11434), so two numbers may be one slot.
@@ -347,8 +346,9 @@ def admission(ticket: Ticket, settings: ServerSettings, call: Call, *, shown: bo
 
 
 def _granted(ticket: Ticket, settings: ServerSettings, model: str | None) -> Program[None]:
-    if not ticket.granted:
-        yield from _measure(ticket, settings, model)
+    if ticket.granted:
+        return
+    yield from _measure(ticket, settings, model)
     if not ticket.granted:
         yield from _make_room(ticket, settings)
     if not ticket.granted:
@@ -409,12 +409,12 @@ def _token_count(wire: Any) -> int:
 
 def conversation(body: object) -> int | None:
     """A number that requests of one conversation share: of its beginning, up to the first message of its user."""
-    messages = body.get("messages") if isinstance(body, Mapping) else None
+    messages = body.get("messages") if isinstance(body, dict | Mapping) else None
     if not isinstance(messages, list) or not messages:
         return None
     begun = list[object]()
     for message in messages[:_MOST_AHEAD]:
-        if not isinstance(message, Mapping):
+        if not isinstance(message, dict | Mapping):
             return None
         content = message.get("content")
         begun.append(content if isinstance(content, str) else repr(content)[:_MOST_SHOWN])
@@ -425,7 +425,7 @@ def conversation(body: object) -> int | None:
 
 def named_slot(call: Call) -> int | None:
     """The slot that a request names; None for one that leaves it to the server."""
-    named = call.body.get("id_slot") if isinstance(call.body, Mapping) else None
+    named = call.body.get("id_slot") if isinstance(call.body, dict | Mapping) else None
     return named if isinstance(named, int) and named >= 0 else None
 
 

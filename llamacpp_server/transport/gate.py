@@ -340,7 +340,9 @@ class Gate:
         self._state = new
         if new.held is not old.held:
             before = set(old.held)
-            _wake(place for place in new.held if place not in before)
+            waiting = [place for place in new.held if place.wake is not None and place not in before]
+            if waiting:
+                _wake(waiting)
         if self.router is not None and (old.held or old.queue) and not _has_foreground(new):
             for other in _models_of(self.router):
                 if other is not self and _waits_in_background(other.state()):
@@ -350,9 +352,9 @@ class Gate:
 def _with_waiting(state: _State, place: Place) -> _State:
     """The state with one more at the end of its queue."""
     place.entered = state.grants
-    added = replace(state, queue=(*state.queue, place), next={})
     if _has_plenty(state, place):
-        return _granted(added, [place])
+        return _granted(state, [place])
+    added = replace(state, queue=(*state.queue, place), next={})
     first = state.queue[0] if state.queue else None
     may_pass = first is None or first.slot is not None or (first.background and not place.background)
     if not may_pass and not _may_be_stuck(place, state.held):
@@ -402,12 +404,14 @@ def _settled(state: _State) -> _State:
 
 
 def _granted(state: _State, places: list[Place]) -> _State:
-    granted = set(places)
-    queue = tuple([place for place in state.queue if place not in granted])
+    granted, queue = set(places), state.queue
+    if queue:
+        queue = tuple([place for place in queue if place not in granted])
     ran = [place.session for place in reversed(places) if place.session is not None]
     warm = (*dict.fromkeys((*ran, *state.warm)),)[:_MOST_WARM] if ran else state.warm
     grants = state.grants + len(places)
-    return replace(state, held=(*state.held, *places), queue=queue, grants=grants, warm=warm, next={})
+    # Not `replace`, which takes several times as long: this is done for each request.
+    return _State((*state.held, *places), queue, state.size, state.context, state.asking, grants, warm)
 
 
 def _ordered(state: _State) -> Sequence[Place]:

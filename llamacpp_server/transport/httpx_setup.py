@@ -64,6 +64,7 @@ class OwnClient(httpx.Client):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._parts: dict[str, _Parts] = {}
+        self._is_bound = False
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send a request and return the response once its headers are there."""
@@ -202,7 +203,11 @@ def build(
     client: httpx.Client | httpx.AsyncClient, send: Send, cookies: httpx.Cookies | None, scope: object = None
 ) -> httpx.Request:
     """The httpx request of a `Send`, which knows to which scope it belongs."""
-    if not hasattr(client, "aclose"):
+    if isinstance(client, OwnClient):
+        if not client._is_bound:
+            bound(client)
+            client._is_bound = True
+    elif not hasattr(client, "aclose"):
         bound(client)
     if isinstance(client, OwnClient | OwnAsyncClient) and _is_plain(send, cookies):
         return _plain(client, send, scope)

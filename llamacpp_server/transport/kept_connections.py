@@ -142,11 +142,9 @@ _DEPTH: Final = 8
 
 def drop_if_more_came(reply: Any) -> None:
     """Have a reply check, when it is closed, that its connection holds nothing more; else nobody uses that again."""
-    library = library_of(type(reply))
-    # Recorders such as vcrpy put a stream there that is of both kinds.
-    bases = tuple(base for base in (library.SyncByteStream, library.AsyncByteStream) if isinstance(reply.stream, base))
     if (network := reply.extensions.get("network_stream")) is not None:
-        reply.stream = _checked(bases)(reply.stream, network, reply.http_version)
+        checked = _checked(type(reply.stream), library_of(type(reply)))
+        reply.stream = checked(reply.stream, network, reply.http_version)
 
 
 class _Checked:
@@ -175,8 +173,10 @@ class _Checked:
             shut(self._network, self._version)
 
 
-@lru_cache(maxsize=8)
-def _checked(bases: tuple[type[Any], ...]) -> type[Any]:
+@lru_cache(maxsize=16)
+def _checked(stream: type[Any], library: Any) -> type[Any]:
+    """The checked form of a class of streams. Recorders such as vcrpy have one that is of both kinds."""
+    bases = [base for base in (library.SyncByteStream, library.AsyncByteStream) if issubclass(stream, base)]
     return type("_Checked", (_Checked, *bases), {})
 
 
@@ -213,6 +213,7 @@ def _along(part: Any, names: tuple[str, ...]) -> Iterator[Any]:
             return
 
 
+@lru_cache(maxsize=64)
 def library_of(client: type[Any]) -> Any:
     """The library that a class of clients or errors is from: httpx, or httpx2, which has the same names."""
     roots = [cls.__module__.partition(".")[0] for cls in client.__mro__]

@@ -51,7 +51,8 @@ class HelperThread:
 
     def start(self) -> None:
         """Start the thread, unless it runs or there is no work."""
-        if not self._has_work() or not self._is_my_turn():
+        # Where it runs, it looks once more after its turn is back, and finds what came before this call.
+        if not self._turn or not self._has_work() or not self._is_my_turn():
             return
         try:
             # Not a `threading.Thread`, whose start takes locks.
@@ -161,7 +162,8 @@ def hand_over(close: Callable[[], object]) -> None:
 
 def start() -> None:
     """Start the thread that closes what was left, unless it runs or nothing was left."""
-    _CLOSER.start()
+    if _LEFT:
+        _CLOSER.start()
 
 
 def keep_for_parent(thing: object) -> None:

@@ -36,7 +36,7 @@ class PromptSize:
     __slots__ = ("_body", "_bound", "asked", "counted")
 
     def __init__(self, body: object) -> None:
-        self._body = body if isinstance(body, Mapping) else {}
+        self._body = body if isinstance(body, dict | Mapping) else {}
         self._bound: int | None = None
         self.counted: int | None = None
         self.asked = False

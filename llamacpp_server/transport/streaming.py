@@ -56,8 +56,9 @@ def begin(settings: ServerSettings, path: str, collected: list[Any] | None = Non
         collected: Gets the deltas; None passes them on to whoever reads the stream.
     """
     deadline = deadline_in(settings.total_timeout)
-    # What has a deadline of its own fails at that time, and knows more of what failed.
-    yield Bound(just_after(deadline), redact_url(settings.base_url + path))
+    if deadline is not None:
+        # What has a deadline of its own fails at that time, and knows more of what failed.
+        yield Bound(just_after(deadline), redact_url(settings.base_url + path))
     return Delivery(settings, deadline, collected)
 
 
@@ -101,7 +102,8 @@ class Delivery:
             MalformedReplyError: When it is a web page.
         """
         self._first_token = _first_token(self._settings, call)
-        call = replace(call, first_token=self._first_token)
+        if self._first_token is not None:
+            call = replace(call, first_token=self._first_token)
         self._note = note_of(self._settings, call, self._begun)
         opened = self._opened(ticket, call)
         return (yield from (opened if self._note is None else recorded(self._note, opened, is_all=False)))
@@ -131,7 +133,8 @@ class Delivery:
     ) -> Program[None]:
         if _is_streamed(call) and "json" in reply.headers.get("content-type", ""):
             decoder = BodyAsStream(decoder)
-        started, filters = self._started, list[DeltaFilter[Any]]()
+        started = self._started
+        filters: list[DeltaFilter[Any]] = []
         if started is not None:
             filters.append(FirstTokenTimer(lambda: time.monotonic() - started))
         if self._start_shown:
@@ -213,7 +216,7 @@ def stream_call(
 
 
 def _is_streamed(call: Call) -> bool:
-    return isinstance(call.body, Mapping) and bool(call.body.get("stream"))
+    return isinstance(call.body, dict | Mapping) and bool(call.body.get("stream"))
 
 
 def _first_token(settings: ServerSettings, call: Call) -> FirstToken | None:
