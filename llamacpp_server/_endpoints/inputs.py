@@ -30,9 +30,10 @@ def check_request(request: object, cls: type) -> None:
         raise wrong("request", f"a {cls.__name__}", request)
     for name, wanted, plain, of_objects in _annotations(cls):
         value = getattr(request, name)
-        if type(value) not in plain or (value and type(value) in _CONTAINERS):
-            if not (of_objects and type(value) is list and _ONLY_DICTS.issuperset(map(type, value))):
-                _check_value(value, name, wanted)
+        if type(value) in plain and not (value and type(value) in _CONTAINERS):
+            continue
+        if not (of_objects and type(value) is list and _ONLY_DICTS.issuperset(map(type, value))):
+            _check_value(value, name, wanted)
 
 
 @lru_cache(64)
