@@ -22,7 +22,7 @@ import ssl
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Final, cast
 
@@ -143,7 +143,8 @@ _DEPTH: Final = 8
 def drop_if_more_came(reply: Any) -> None:
     """Have a reply check, when it is closed, that its connection holds nothing more; else nobody uses that again."""
     if (network := reply.extensions.get("network_stream")) is not None:
-        checked = _checked(type(reply.stream), library_of(type(reply)))
+        kind: Any = type(reply.stream)
+        checked = _checked(kind, library_of(type(reply)))
         reply.stream = checked(reply.stream, network, reply.http_version)
 
 
@@ -174,7 +175,7 @@ class _Checked:
 
 
 @lru_cache(maxsize=16)
-def _checked(stream: type[Any], library: Any) -> type[Any]:
+def _checked(stream: Any, library: Any) -> type[Any]:
     """The checked form of a class of streams. Recorders such as vcrpy have one that is of both kinds."""
     bases = [base for base in (library.SyncByteStream, library.AsyncByteStream) if issubclass(stream, base)]
     return type("_Checked", (_Checked, *bases), {})
@@ -213,8 +214,10 @@ def _along(part: Any, names: tuple[str, ...]) -> Iterator[Any]:
             return
 
 
-@lru_cache(maxsize=64)
-def library_of(client: type[Any]) -> Any:
+def _library_of(client: type[Any]) -> Any:
     """The library that a class of clients or errors is from: httpx, or httpx2, which has the same names."""
     roots = [cls.__module__.partition(".")[0] for cls in client.__mro__]
     return httpx2 if "httpx2" in roots and (httpx2 := sys.modules.get("httpx2")) is not None else httpx
+
+
+library_of: Final[Callable[[Any], Any]] = lru_cache(maxsize=64)(_library_of)
