@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from llamacpp_server import ChatRequest
-from llamacpp_server._endpoints.adapt import fit
+from llamacpp_server._endpoints import fit
 from llamacpp_server._history import holds_broken, holds_candidates, plain_text, repair_history
 from llamacpp_server.settings import ServerSettings
 from llamacpp_server.wire import MessageDict
