@@ -411,7 +411,16 @@ def _granted(state: _State, places: list[Place]) -> _State:
     warm = (*dict.fromkeys((*ran, *state.warm)),)[:_MOST_WARM] if ran else state.warm
     grants = state.grants + len(places)
     # Not `replace`, which takes several times as long: this is done for each request.
-    return _State((*state.held, *places), queue, state.size, state.context, state.asking, grants, warm)
+    return _State(
+        held=(*state.held, *places),
+        queue=queue,
+        size=state.size,
+        context=state.context,
+        divided=state.divided,
+        asking=state.asking,
+        grants=grants,
+        warm=warm,
+    )
 
 
 def _ordered(state: _State) -> Sequence[Place]:

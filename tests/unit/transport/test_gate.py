@@ -6,11 +6,14 @@ import sys
 import threading
 import time
 import weakref
+from dataclasses import fields, replace
 from functools import partial
 
 import pytest
 
 from llamacpp_server.transport import Gate, Place, Ticket
+
+CHANGED_BY_A_GRANT = ("held", "queue", "grants", "warm", "next")
 
 module = sys.modules[Gate.__module__]
 OTHER_THREADS = itertools.count(-1, -1)
@@ -240,3 +243,14 @@ def test_a_ticket_that_is_collected_gives_its_place_back():
     assert not other.granted
     del ticket
     assert other.granted
+
+
+def test_a_request_that_is_let_in_changes_nothing_else_that_the_gate_knows():
+    gate = Gate()
+    known = {field.name: object() for field in fields(gate.state()) if field.name not in CHANGED_BY_A_GRANT}
+    assert {"size", "context", "divided", "asking"} <= known.keys()
+    gate._state = replace(gate.state(), **known, next={})
+    gate.enter(Place(limit=1))
+    state = gate.state()
+    assert len(state.held) == 1
+    assert {name: getattr(state, name) for name in known} == known
