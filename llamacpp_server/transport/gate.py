@@ -411,16 +411,8 @@ def _granted(state: _State, places: list[Place]) -> _State:
     warm = (*dict.fromkeys((*ran, *state.warm)),)[:_MOST_WARM] if ran else state.warm
     grants = state.grants + len(places)
     # Not `replace`, which takes several times as long: this is done for each request.
-    return _State(
-        held=(*state.held, *places),
-        queue=queue,
-        size=state.size,
-        context=state.context,
-        divided=state.divided,
-        asking=state.asking,
-        grants=grants,
-        warm=warm,
-    )
+    known: Any = {"size": state.size, "context": state.context, "divided": state.divided, "asking": state.asking}
+    return _State(held=(*state.held, *places), queue=queue, grants=grants, warm=warm, **known)
 
 
 def _ordered(state: _State) -> Sequence[Place]:
@@ -523,7 +515,7 @@ def _must_fit(state: _State, gate: Gate | None, places: Iterable[Place]) -> bool
     """Whether places may run together only while their prompts fit into one context."""
     if gate is None or state.divided or gate.shares_context is False:
         return False
-    return bool(gate.shares_context) or any(place.shown for place in places)
+    return bool(gate.shares_context or [place for place in places if place.shown])
 
 
 def _wake(places: Iterable[Place]) -> None:
