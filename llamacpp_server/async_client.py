@@ -44,6 +44,7 @@ class AsyncLlamaServerClient(AsyncGeneration, AsyncManagement, AsyncInputs):
 
     Attributes:
         settings: The connection settings.
+        transport: The connections; give them to other clients to share them.
 
     Every method raises subclasses of `LlamaServerError`.
     """
@@ -64,7 +65,7 @@ class AsyncLlamaServerClient(AsyncGeneration, AsyncManagement, AsyncInputs):
             given = fields if base_url is None else {"base_url": base_url, **fields}
             settings = settings.replace(**given)
         self.settings = settings
-        self._transport = transport or AsyncTransport(http_client)
+        self.transport = transport or AsyncTransport(http_client)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings!r})"
@@ -78,7 +79,7 @@ class AsyncLlamaServerClient(AsyncGeneration, AsyncManagement, AsyncInputs):
 
     async def aclose(self) -> None:
         """Close the connections of this event loop; a custom `http_client` stays open. Usable again afterwards."""
-        await self._transport.aclose()
+        await self.transport.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -44,6 +44,7 @@ class LlamaServerClient(Generation, Management, Inputs):
 
     Attributes:
         settings: The connection settings.
+        transport: The connections; give them to other clients to share them.
 
     Every method raises subclasses of `LlamaServerError`.
     """
@@ -64,7 +65,7 @@ class LlamaServerClient(Generation, Management, Inputs):
             given = fields if base_url is None else {"base_url": base_url, **fields}
             settings = settings.replace(**given)
         self.settings = settings
-        self._transport = transport or Transport(http_client)
+        self.transport = transport or Transport(http_client)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.settings!r})"
@@ -78,7 +79,7 @@ class LlamaServerClient(Generation, Management, Inputs):
 
     def close(self) -> None:
         """Close the connections; a custom `http_client` stays open. Usable again afterwards."""
-        self._transport.close()
+        self.transport.close()
 
     def __enter__(self) -> Self:
         return self

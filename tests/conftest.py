@@ -22,6 +22,8 @@ all tests of a run, so a test must not stop, kill or reconfigure one; for that, 
 - `pondering_server`: thinks without end, until the server is told to end it, and answers.
 - `slow_server`: says "word " without end, so that a test can leave, cancel or cut a stream.
 - `idle(server)`: waits until no slot is busy; AssertionError after 3 s. Call it after what should free one.
+- `fresh_notices`: the warnings logged once, empty, so that a test sees its own. `fresh_memory`: what is known of
+  servers, empty, since an earlier test's server may have had the same port.
 - `binary_path`: the llama-server program, for tests marked `binary`, which are skipped where there is none.
 
 Environment variables that configure clients (`LLAMACPP_*`) and proxies are taken out for the whole session.
@@ -29,6 +31,7 @@ Environment variables that configure clients (`LLAMACPP_*`) and proxies are take
 
 import os
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +42,7 @@ from llamacpp_server import LocalServer
 from llamacpp_server.local import (
     find_binary,
 )
+from tests import behind_doors
 from tests.models import (
     PLAIN_TEMPLATE,
     Script,
@@ -220,6 +224,20 @@ def idle() -> Callable[..., None]:
                 time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def fresh_notices(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    notices: set[str] = set()
+    monkeypatch.setattr(behind_doors.NOTICES, notices)
+    return notices
+
+
+@pytest.fixture
+def fresh_memory(monkeypatch: pytest.MonkeyPatch) -> OrderedDict[Any, Any]:
+    memory: OrderedDict[Any, Any] = OrderedDict()
+    monkeypatch.setattr(behind_doors.MEMORIES, memory)
+    return memory
 
 
 @pytest.fixture(scope="session")

@@ -10,4 +10,4 @@ class AsyncMethods:
     """Where the methods of a client send their requests."""
 
     settings: ServerSettings
-    _transport: AsyncTransport
+    transport: AsyncTransport

@@ -39,27 +39,27 @@ class AsyncGeneration(AsyncMethods):
         Raises:
             LlamaServerError: As the type says; `partial` holds what came before a failure.
         """
-        return await self._transport.run(chat.chat(self.settings, request))
+        return await self.transport.run(chat.chat(self.settings, request))
 
     def stream_chat(self, request: ChatRequest) -> AsyncIterator[ChatDelta]:
         """Stream a chat reply. Close the iterator to stop early and free the server's slot."""
-        return self._transport.stream(chat.stream_chat(self.settings, request))
+        return self.transport.stream(chat.stream_chat(self.settings, request))
 
     async def complete(self, request: CompletionRequest | InfillRequest) -> CompletionReply:
         """A whole text completion (`/v1/completions`, or `/completion` on a build without it), or text for a gap."""
-        return await self._transport.run(server.complete(self.settings, request))
+        return await self.transport.run(server.complete(self.settings, request))
 
     def stream_complete(self, request: CompletionRequest | InfillRequest) -> AsyncIterator[CompletionDelta]:
         """Stream a text completion."""
-        return self._transport.stream(server.stream_complete(self.settings, request))
+        return self.transport.stream(server.stream_complete(self.settings, request))
 
     async def infill(self, request: InfillRequest) -> CompletionReply:
         """Fill in the middle between a prefix and a suffix; requires a model with fill-in-the-middle tokens."""
-        return await self._transport.run(server.infill(self.settings, request))
+        return await self.transport.run(server.infill(self.settings, request))
 
     def stream_infill(self, request: InfillRequest) -> AsyncIterator[CompletionDelta]:
         """Stream the text of `infill`."""
-        return self._transport.stream(server.stream_infill(self.settings, request))
+        return self.transport.stream(server.stream_infill(self.settings, request))
 
     async def end_reasoning(self, reply_id: str, *, model: str | None = None) -> None:
         """End the reasoning of a running reply that was requested with `reasoning_control=True`.
@@ -71,7 +71,7 @@ class AsyncGeneration(AsyncMethods):
         Raises:
             BadRequestError: When no such reply runs, or it can't be controlled.
         """
-        await self._transport.run(server.end_reasoning(self.settings, reply_id, model))
+        await self.transport.run(server.end_reasoning(self.settings, reply_id, model))
 
     # -- the APIs of OpenAI and Anthropic beside chat completions
 
@@ -81,11 +81,11 @@ class AsyncGeneration(AsyncMethods):
 
     def stream_response(self, request: ResponsesRequest) -> AsyncIterator[ResponsesEvent]:
         """Stream the events of `/v1/responses`; the last one holds the whole reply."""
-        return self._transport.stream(other_apis.stream_response(self.settings, request))
+        return self.transport.stream(other_apis.stream_response(self.settings, request))
 
     async def count_response_tokens(self, request: ResponsesRequest) -> int:
         """Count the prompt tokens of a request to `/v1/responses`; generates nothing."""
-        return await self._transport.run(other_apis.count_response_tokens(self.settings, request))
+        return await self.transport.run(other_apis.count_response_tokens(self.settings, request))
 
     async def create_message(self, request: MessagesRequest) -> MessagesReply:
         """Return a whole reply of `/v1/messages`. Streams internally, so that the server notices a disconnect."""
@@ -93,11 +93,11 @@ class AsyncGeneration(AsyncMethods):
 
     def stream_message(self, request: MessagesRequest) -> AsyncIterator[MessagesEvent]:
         """Stream the events of `/v1/messages`."""
-        return self._transport.stream(other_apis.stream_message(self.settings, request))
+        return self.transport.stream(other_apis.stream_message(self.settings, request))
 
     async def count_message_tokens(self, request: MessagesRequest) -> int:
         """Count the prompt tokens of a request to `/v1/messages`; generates nothing."""
-        return await self._transport.run(other_apis.count_message_tokens(self.settings, request))
+        return await self.transport.run(other_apis.count_message_tokens(self.settings, request))
 
     async def transcribe(self, audio: bytes | Path, **fields: object) -> Transcription:
         """Transcribe a recording; requires an audio model (`--mmproj`). Arguments as in `stream_transcription`."""
@@ -113,7 +113,7 @@ class AsyncGeneration(AsyncMethods):
         Raises:
             NotSupportedError: When the model does not hear.
         """
-        return self._transport.stream(other_apis.stream_transcription(self.settings, audio, fields))
+        return self.transport.stream(other_apis.stream_transcription(self.settings, audio, fields))
 
     # -- streams that outlive their connection, and tools that the server runs
 
@@ -122,7 +122,7 @@ class AsyncGeneration(AsyncMethods):
 
         Leaving it early does not stop the server: `stop_stream` does. A new one with the same id ends the old one.
         """
-        return self._transport.stream(resumable.stream_resumable_chat(self.settings, request, conversation_id))
+        return self.transport.stream(resumable.stream_resumable_chat(self.settings, request, conversation_id))
 
     def resume_chat(self, conversation_id: str) -> AsyncIterator[ChatDelta]:
         """Stream the reply of `stream_resumable_chat` again from its beginning.
@@ -131,19 +131,19 @@ class AsyncGeneration(AsyncMethods):
             NotFoundError: When the server has no such stream any more; it keeps one for five minutes (b11549).
             BadRequestError: When the reply is longer than the 4 MiB that it keeps.
         """
-        return self._transport.stream(resumable.resume_chat(self.settings, conversation_id))
+        return self.transport.stream(resumable.resume_chat(self.settings, conversation_id))
 
     async def find_streams(self, conversation_ids: Sequence[str]) -> list[StreamState]:
         """Find which resumable streams the server still has."""
-        return await self._transport.run(resumable.find_streams(self.settings, conversation_ids))
+        return await self.transport.run(resumable.find_streams(self.settings, conversation_ids))
 
     async def stop_stream(self, conversation_id: str) -> None:
         """Stop and discard a resumable stream; does nothing if there is none."""
-        await self._transport.run(resumable.stop_stream(self.settings, conversation_id))
+        await self.transport.run(resumable.stop_stream(self.settings, conversation_id))
 
     async def server_tools(self) -> list[ServerTool]:
         """List the tools that the server runs itself; requires `--tools` or `--mcp-servers-config`."""
-        return await self._transport.run(server_tools.server_tools(self.settings))
+        return await self.transport.run(server_tools.server_tools(self.settings))
 
     async def call_server_tool(
         self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None
@@ -155,10 +155,10 @@ class AsyncGeneration(AsyncMethods):
             arguments: As its `parameters` say.
             cwd: Directory that it runs in, on the server's machine; None takes the server's own.
         """
-        return await self._transport.run(server_tools.call_server_tool(self.settings, name, arguments, cwd))
+        return await self.transport.run(server_tools.call_server_tool(self.settings, name, arguments, cwd))
 
     def stream_server_tool(
         self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None
     ) -> AsyncIterator[ServerToolChunk]:
         """Run a tool and stream its output; only `exec_shell_command` supports it (b11549)."""
-        return self._transport.stream(server_tools.stream_server_tool(self.settings, name, arguments, cwd))
+        return self.transport.stream(server_tools.stream_server_tool(self.settings, name, arguments, cwd))

@@ -42,13 +42,13 @@ class AsyncInputs(AsyncMethods):
         Raises:
             ContextOverflowError: When one input is longer than a physical batch (`-ub`).
         """
-        return await self._transport.run(server.embed(self.settings, inputs, model, extra_body or {}))
+        return await self.transport.run(server.embed(self.settings, inputs, model, extra_body or {}))
 
     async def embed_tokens(
         self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
     ) -> list[list[list[float]]]:
         """Embed each token of each input, not normalized; requires `--embeddings` and `--pooling none`."""
-        return await self._transport.run(server.embed_tokens(self.settings, inputs, model, extra_body or {}))
+        return await self.transport.run(server.embed_tokens(self.settings, inputs, model, extra_body or {}))
 
     async def rerank(
         self,
@@ -68,7 +68,7 @@ class AsyncInputs(AsyncMethods):
             model: Name (routers).
             extra_body: Further fields. `texts` in the place of documents asks in the form of TEI.
         """
-        return await self._transport.run(server.rerank(self.settings, query, documents, top_n, model, extra_body or {}))
+        return await self.transport.run(server.rerank(self.settings, query, documents, top_n, model, extra_body or {}))
 
     async def embed_texts(self, request: EmbedRequest) -> Embeddings:
         """Embed any number of texts in batches; vectors are checked, overlong texts truncated or rejected.
@@ -77,7 +77,7 @@ class AsyncInputs(AsyncMethods):
             ContextOverflowError: For a text that is too long; `index` tells which.
             BadVectorError: For a vector that is none; `index` tells which.
         """
-        return await self._transport.run(embeddings.embed_texts(self.settings, request))
+        return await self.transport.run(embeddings.embed_texts(self.settings, request))
 
     async def rank(self, request: RankRequest) -> Rankings:
         """Rank any number of documents, best first, in batches up to the server's slots; requires `--reranking`.
@@ -85,7 +85,7 @@ class AsyncInputs(AsyncMethods):
         Raises:
             ContextOverflowError: For a document that does not fit beside the query; `index` tells which.
         """
-        return await self._transport.run(reranking.rank(self.settings, request))
+        return await self.transport.run(reranking.rank(self.settings, request))
 
     # -- decisions
 
@@ -110,7 +110,7 @@ class AsyncInputs(AsyncMethods):
             NotSupportedError: For `engine="native"` when the model is not a decision model.
         """
         request = DecisionRequest(state=state, questions=questions, **options)
-        return await self._transport.run(decide.decide(self.settings, request))
+        return await self.transport.run(decide.decide(self.settings, request))
 
     async def choice_probabilities(self, request: ChatRequest) -> dict[str, float]:
         """Return the probability of each of a chat request's `choices`; they sum to 1. Generates nothing.
@@ -118,7 +118,7 @@ class AsyncInputs(AsyncMethods):
         Args:
             request: With `choices` in its `params`. Images and reasoning are not supported here.
         """
-        return await self._transport.run(decide.choice_probabilities(self.settings, request))
+        return await self.transport.run(decide.choice_probabilities(self.settings, request))
 
     async def calibrate(
         self,
@@ -140,7 +140,7 @@ class AsyncInputs(AsyncMethods):
             The fit, with accuracy, Brier score and calibration error before and after, on examples it did not see too.
         """
         request = DecisionRequest(state="", questions=questions, **options)
-        return await self._transport.run(decide.calibrate(self.settings, request, examples, offsets))
+        return await self.transport.run(decide.calibrate(self.settings, request, examples, offsets))
 
     # -- tokens and templates
 
@@ -155,26 +155,26 @@ class AsyncInputs(AsyncMethods):
             parse_special: Whether the texts of special tokens in it become those tokens.
             model: Name (routers).
         """
-        return await self._transport.run(server.tokenize(self.settings, text, add_special, parse_special, model))
+        return await self.transport.run(server.tokenize(self.settings, text, add_special, parse_special, model))
 
     async def tokenize_pieces(
         self, text: str, *, add_special: bool = False, parse_special: bool = True, model: str | None = None
     ) -> list[Token]:
         """Tokenize text and return tokens with their bytes; arguments as in `tokenize`."""
         program = server.tokenize_pieces(self.settings, text, add_special, parse_special, model)
-        return await self._transport.run(program)
+        return await self.transport.run(program)
 
     async def detokenize(self, tokens: Sequence[int], *, model: str | None = None) -> str:
         """Convert token IDs to text."""
-        return await self._transport.run(server.detokenize(self.settings, tokens, model))
+        return await self.transport.run(server.detokenize(self.settings, tokens, model))
 
     async def apply_template(self, request: ChatRequest) -> str:
         """Render a chat request to a prompt with the chat template."""
-        return await self._transport.run(server.apply_template(self.settings, request))
+        return await self.transport.run(server.apply_template(self.settings, request))
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """Count the prompt tokens of a chat request with its tools; generates nothing."""
-        return await self._transport.run(server.count_tokens(self.settings, request))
+        return await self.transport.run(server.count_tokens(self.settings, request))
 
     async def fits(self, request: ChatRequest) -> Fit:
         """Check whether a chat request and its answer (`max_tokens`, else one token) fit in the context.
@@ -182,4 +182,4 @@ class AsyncInputs(AsyncMethods):
         Raises:
             NotSupportedError: When the server does not tell its context.
         """
-        return await self._transport.run(server.fits(self.settings, request))
+        return await self.transport.run(server.fits(self.settings, request))

@@ -10,4 +10,4 @@ class Methods:
     """Where the methods of a client send their requests."""
 
     settings: ServerSettings
-    _transport: Transport
+    transport: Transport

@@ -39,27 +39,27 @@ class Generation(Methods):
         Raises:
             LlamaServerError: As the type says; `partial` holds what came before a failure.
         """
-        return self._transport.run(chat.chat(self.settings, request))
+        return self.transport.run(chat.chat(self.settings, request))
 
     def stream_chat(self, request: ChatRequest) -> Iterator[ChatDelta]:
         """Stream a chat reply. Close the iterator to stop early and free the server's slot."""
-        return self._transport.stream(chat.stream_chat(self.settings, request))
+        return self.transport.stream(chat.stream_chat(self.settings, request))
 
     def complete(self, request: CompletionRequest | InfillRequest) -> CompletionReply:
         """A whole text completion (`/v1/completions`, or `/completion` on a build without it), or text for a gap."""
-        return self._transport.run(server.complete(self.settings, request))
+        return self.transport.run(server.complete(self.settings, request))
 
     def stream_complete(self, request: CompletionRequest | InfillRequest) -> Iterator[CompletionDelta]:
         """Stream a text completion."""
-        return self._transport.stream(server.stream_complete(self.settings, request))
+        return self.transport.stream(server.stream_complete(self.settings, request))
 
     def infill(self, request: InfillRequest) -> CompletionReply:
         """Fill in the middle between a prefix and a suffix; requires a model with fill-in-the-middle tokens."""
-        return self._transport.run(server.infill(self.settings, request))
+        return self.transport.run(server.infill(self.settings, request))
 
     def stream_infill(self, request: InfillRequest) -> Iterator[CompletionDelta]:
         """Stream the text of `infill`."""
-        return self._transport.stream(server.stream_infill(self.settings, request))
+        return self.transport.stream(server.stream_infill(self.settings, request))
 
     def end_reasoning(self, reply_id: str, *, model: str | None = None) -> None:
         """End the reasoning of a running reply that was requested with `reasoning_control=True`.
@@ -71,7 +71,7 @@ class Generation(Methods):
         Raises:
             BadRequestError: When no such reply runs, or it can't be controlled.
         """
-        self._transport.run(server.end_reasoning(self.settings, reply_id, model))
+        self.transport.run(server.end_reasoning(self.settings, reply_id, model))
 
     # -- the APIs of OpenAI and Anthropic beside chat completions
 
@@ -81,11 +81,11 @@ class Generation(Methods):
 
     def stream_response(self, request: ResponsesRequest) -> Iterator[ResponsesEvent]:
         """Stream the events of `/v1/responses`; the last one holds the whole reply."""
-        return self._transport.stream(other_apis.stream_response(self.settings, request))
+        return self.transport.stream(other_apis.stream_response(self.settings, request))
 
     def count_response_tokens(self, request: ResponsesRequest) -> int:
         """Count the prompt tokens of a request to `/v1/responses`; generates nothing."""
-        return self._transport.run(other_apis.count_response_tokens(self.settings, request))
+        return self.transport.run(other_apis.count_response_tokens(self.settings, request))
 
     def create_message(self, request: MessagesRequest) -> MessagesReply:
         """Return a whole reply of `/v1/messages`. Streams internally, so that the server notices a disconnect."""
@@ -93,11 +93,11 @@ class Generation(Methods):
 
     def stream_message(self, request: MessagesRequest) -> Iterator[MessagesEvent]:
         """Stream the events of `/v1/messages`."""
-        return self._transport.stream(other_apis.stream_message(self.settings, request))
+        return self.transport.stream(other_apis.stream_message(self.settings, request))
 
     def count_message_tokens(self, request: MessagesRequest) -> int:
         """Count the prompt tokens of a request to `/v1/messages`; generates nothing."""
-        return self._transport.run(other_apis.count_message_tokens(self.settings, request))
+        return self.transport.run(other_apis.count_message_tokens(self.settings, request))
 
     def transcribe(self, audio: bytes | Path, **fields: object) -> Transcription:
         """Transcribe a recording; requires an audio model (`--mmproj`). Arguments as in `stream_transcription`."""
@@ -113,7 +113,7 @@ class Generation(Methods):
         Raises:
             NotSupportedError: When the model does not hear.
         """
-        return self._transport.stream(other_apis.stream_transcription(self.settings, audio, fields))
+        return self.transport.stream(other_apis.stream_transcription(self.settings, audio, fields))
 
     # -- streams that outlive their connection, and tools that the server runs
 
@@ -122,7 +122,7 @@ class Generation(Methods):
 
         Leaving it early does not stop the server: `stop_stream` does. A new one with the same id ends the old one.
         """
-        return self._transport.stream(resumable.stream_resumable_chat(self.settings, request, conversation_id))
+        return self.transport.stream(resumable.stream_resumable_chat(self.settings, request, conversation_id))
 
     def resume_chat(self, conversation_id: str) -> Iterator[ChatDelta]:
         """Stream the reply of `stream_resumable_chat` again from its beginning.
@@ -131,19 +131,19 @@ class Generation(Methods):
             NotFoundError: When the server has no such stream any more; it keeps one for five minutes (b11549).
             BadRequestError: When the reply is longer than the 4 MiB that it keeps.
         """
-        return self._transport.stream(resumable.resume_chat(self.settings, conversation_id))
+        return self.transport.stream(resumable.resume_chat(self.settings, conversation_id))
 
     def find_streams(self, conversation_ids: Sequence[str]) -> list[StreamState]:
         """Find which resumable streams the server still has."""
-        return self._transport.run(resumable.find_streams(self.settings, conversation_ids))
+        return self.transport.run(resumable.find_streams(self.settings, conversation_ids))
 
     def stop_stream(self, conversation_id: str) -> None:
         """Stop and discard a resumable stream; does nothing if there is none."""
-        self._transport.run(resumable.stop_stream(self.settings, conversation_id))
+        self.transport.run(resumable.stop_stream(self.settings, conversation_id))
 
     def server_tools(self) -> list[ServerTool]:
         """List the tools that the server runs itself; requires `--tools` or `--mcp-servers-config`."""
-        return self._transport.run(server_tools.server_tools(self.settings))
+        return self.transport.run(server_tools.server_tools(self.settings))
 
     def call_server_tool(self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None) -> ServerToolOutput:
         """Run a tool on the server's machine. Never with arguments of a model that you would not run yourself.
@@ -153,10 +153,10 @@ class Generation(Methods):
             arguments: As its `parameters` say.
             cwd: Directory that it runs in, on the server's machine; None takes the server's own.
         """
-        return self._transport.run(server_tools.call_server_tool(self.settings, name, arguments, cwd))
+        return self.transport.run(server_tools.call_server_tool(self.settings, name, arguments, cwd))
 
     def stream_server_tool(
         self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None
     ) -> Iterator[ServerToolChunk]:
         """Run a tool and stream its output; only `exec_shell_command` supports it (b11549)."""
-        return self._transport.stream(server_tools.stream_server_tool(self.settings, name, arguments, cwd))
+        return self.transport.stream(server_tools.stream_server_tool(self.settings, name, arguments, cwd))

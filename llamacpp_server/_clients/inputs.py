@@ -42,13 +42,13 @@ class Inputs(Methods):
         Raises:
             ContextOverflowError: When one input is longer than a physical batch (`-ub`).
         """
-        return self._transport.run(server.embed(self.settings, inputs, model, extra_body or {}))
+        return self.transport.run(server.embed(self.settings, inputs, model, extra_body or {}))
 
     def embed_tokens(
         self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
     ) -> list[list[list[float]]]:
         """Embed each token of each input, not normalized; requires `--embeddings` and `--pooling none`."""
-        return self._transport.run(server.embed_tokens(self.settings, inputs, model, extra_body or {}))
+        return self.transport.run(server.embed_tokens(self.settings, inputs, model, extra_body or {}))
 
     def rerank(
         self,
@@ -68,7 +68,7 @@ class Inputs(Methods):
             model: Name (routers).
             extra_body: Further fields. `texts` in the place of documents asks in the form of TEI.
         """
-        return self._transport.run(server.rerank(self.settings, query, documents, top_n, model, extra_body or {}))
+        return self.transport.run(server.rerank(self.settings, query, documents, top_n, model, extra_body or {}))
 
     def embed_texts(self, request: EmbedRequest) -> Embeddings:
         """Embed any number of texts in batches; vectors are checked, overlong texts truncated or rejected.
@@ -77,7 +77,7 @@ class Inputs(Methods):
             ContextOverflowError: For a text that is too long; `index` tells which.
             BadVectorError: For a vector that is none; `index` tells which.
         """
-        return self._transport.run(embeddings.embed_texts(self.settings, request))
+        return self.transport.run(embeddings.embed_texts(self.settings, request))
 
     def rank(self, request: RankRequest) -> Rankings:
         """Rank any number of documents, best first, in batches up to the server's slots; requires `--reranking`.
@@ -85,7 +85,7 @@ class Inputs(Methods):
         Raises:
             ContextOverflowError: For a document that does not fit beside the query; `index` tells which.
         """
-        return self._transport.run(reranking.rank(self.settings, request))
+        return self.transport.run(reranking.rank(self.settings, request))
 
     # -- decisions
 
@@ -108,7 +108,7 @@ class Inputs(Methods):
             NotSupportedError: For `engine="native"` when the model is not a decision model.
         """
         request = DecisionRequest(state=state, questions=questions, **options)
-        return self._transport.run(decide.decide(self.settings, request))
+        return self.transport.run(decide.decide(self.settings, request))
 
     def choice_probabilities(self, request: ChatRequest) -> dict[str, float]:
         """Return the probability of each of a chat request's `choices`; they sum to 1. Generates nothing.
@@ -116,7 +116,7 @@ class Inputs(Methods):
         Args:
             request: With `choices` in its `params`. Images and reasoning are not supported here.
         """
-        return self._transport.run(decide.choice_probabilities(self.settings, request))
+        return self.transport.run(decide.choice_probabilities(self.settings, request))
 
     def calibrate(
         self,
@@ -138,7 +138,7 @@ class Inputs(Methods):
             The fit, with accuracy, Brier score and calibration error before and after, on examples it did not see too.
         """
         request = DecisionRequest(state="", questions=questions, **options)
-        return self._transport.run(decide.calibrate(self.settings, request, examples, offsets))
+        return self.transport.run(decide.calibrate(self.settings, request, examples, offsets))
 
     # -- tokens and templates
 
@@ -153,26 +153,26 @@ class Inputs(Methods):
             parse_special: Whether the texts of special tokens in it become those tokens.
             model: Name (routers).
         """
-        return self._transport.run(server.tokenize(self.settings, text, add_special, parse_special, model))
+        return self.transport.run(server.tokenize(self.settings, text, add_special, parse_special, model))
 
     def tokenize_pieces(
         self, text: str, *, add_special: bool = False, parse_special: bool = True, model: str | None = None
     ) -> list[Token]:
         """Tokenize text and return tokens with their bytes; arguments as in `tokenize`."""
         program = server.tokenize_pieces(self.settings, text, add_special, parse_special, model)
-        return self._transport.run(program)
+        return self.transport.run(program)
 
     def detokenize(self, tokens: Sequence[int], *, model: str | None = None) -> str:
         """Convert token IDs to text."""
-        return self._transport.run(server.detokenize(self.settings, tokens, model))
+        return self.transport.run(server.detokenize(self.settings, tokens, model))
 
     def apply_template(self, request: ChatRequest) -> str:
         """Render a chat request to a prompt with the chat template."""
-        return self._transport.run(server.apply_template(self.settings, request))
+        return self.transport.run(server.apply_template(self.settings, request))
 
     def count_tokens(self, request: ChatRequest) -> int:
         """Count the prompt tokens of a chat request with its tools; generates nothing."""
-        return self._transport.run(server.count_tokens(self.settings, request))
+        return self.transport.run(server.count_tokens(self.settings, request))
 
     def fits(self, request: ChatRequest) -> Fit:
         """Check whether a chat request and its answer (`max_tokens`, else one token) fit in the context.
@@ -180,4 +180,4 @@ class Inputs(Methods):
         Raises:
             NotSupportedError: When the server does not tell its context.
         """
-        return self._transport.run(server.fits(self.settings, request))
+        return self.transport.run(server.fits(self.settings, request))

@@ -13,6 +13,7 @@ from .._lazy import lazy
 if TYPE_CHECKING:
     from .formats import format_of as format_of
     from .formats import transcode as transcode
+    from .hosts import addresses_of as addresses_of
     from .hosts import is_local_name as is_local_name
     from .hosts import is_public as is_public
     from .local_files import read_file as read_file
@@ -24,7 +25,7 @@ __getattr__, __dir__ = lazy(
     __name__,
     {
         "formats": ("format_of", "transcode"),
-        "hosts": ("is_local_name", "is_public"),
+        "hosts": ("addresses_of", "is_local_name", "is_public"),
         "local_files": ("read_file",),
         "parts": ("holds_media", "media_parts", "with_media"),
     },

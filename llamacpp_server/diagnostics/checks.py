@@ -178,7 +178,7 @@ def _exposure(client: LlamaServerClient) -> Finding:
     opened, once = list[str](), client.settings.replace(max_retries=0)
     for path in ("/tools", "/cors-proxy"):
         try:
-            opened += client._transport.run(ask(once, Call(method="GET", path=path), _names))
+            opened += client.transport.run(ask(once, Call(method="GET", path=path), _names))
         except (AuthenticationFailedError, NotFoundError, NotSupportedError):
             continue  # 403 with the type `feature_disabled` (b11434), or a build that has none
         except LlamaServerError as error:

@@ -313,7 +313,7 @@ class ConnectionFields(BaseModel):
         if known is None:
             client = self.client
             # Of a crowd that starts at once, one asks.
-            with client._transport.turn():
+            with client.transport.turn():
                 known = None if refresh else self.known_server_info()
                 return known or self._remember(client.info())
         return known
@@ -323,7 +323,7 @@ class ConnectionFields(BaseModel):
         known = None if refresh else self.known_server_info()
         if known is None:
             client = self.async_client
-            async with client._transport.turn():
+            async with client.transport.turn():
                 known = None if refresh else self.known_server_info()
                 return known or self._remember(await client.info())
         return known
@@ -342,7 +342,7 @@ class ConnectionFields(BaseModel):
             return known
         started, client = time.monotonic(), self.client
         try:
-            with client._transport.turn():
+            with client.transport.turn():
                 if (known := self.known_server_info()) is not None or self._is_resting():
                     return known
                 started = time.monotonic()
@@ -357,7 +357,7 @@ class ConnectionFields(BaseModel):
             return known
         started, client = time.monotonic(), self.async_client
         try:
-            async with client._transport.turn():
+            async with client.transport.turn():
                 if (known := self.known_server_info()) is not None or self._is_resting():
                     return known
                 started = time.monotonic()

@@ -9,13 +9,7 @@ from pydantic import ValidationError
 from langchain_llamacpp_server import ChatLlamaServer
 from langchain_llamacpp_server._calls import Defaults, prepare
 
-
-@pytest.fixture(autouse=True)
-def said(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """What was said once, from the beginning."""
-    fresh: set[str] = set()
-    monkeypatch.setattr("llamacpp_server._notices._said", fresh)
-    return fresh
+pytestmark = pytest.mark.usefixtures("fresh_notices")
 
 
 @pytest.mark.parametrize(

@@ -183,9 +183,8 @@ def test_anthropics_results_become_messages_of_their_own() -> None:
 
 
 def test_another_providers_own_blocks_are_dropped_with_a_word(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture, fresh_notices: set[str]
 ) -> None:
-    monkeypatch.setattr("llamacpp_server._notices._said", set())
     message = AIMessage([{"type": "server_tool_call", "id": "x", "name": "search", "args": {}}, "Found."])
     assert wire(message) == [{"role": "assistant", "content": "Found."}]
     assert "server_tool_call" in caplog.text

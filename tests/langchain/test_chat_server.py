@@ -109,9 +109,8 @@ def test_the_profile_has_the_templates_levels_of_reasoning(nonsense: ChatLlamaSe
 
 
 def test_a_level_reaches_a_template_that_has_levels_and_is_dropped_for_others(
-    nonsense: ChatLlamaServer, leveled: LocalServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    nonsense: ChatLlamaServer, leveled: LocalServer, caplog: pytest.LogCaptureFixture, fresh_notices: set[str]
 ) -> None:
-    monkeypatch.setattr("llamacpp_server._notices._said", set[str]())
     llm = ChatLlamaServer(base_url=leveled.base_url, max_tokens=2)
     counts = {
         effort: llm.get_num_tokens_from_messages([HumanMessage("Hi")], reasoning_effort=effort)

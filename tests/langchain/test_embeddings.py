@@ -14,7 +14,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 
 import llamacpp_server
 from langchain_llamacpp_server import LlamaServerEmbeddings
-from llamacpp_server import LocalServer, _notices
+from llamacpp_server import LocalServer
 from llamacpp_server.prefixes import PREFIXES
 from tests.media import web_server
 from tests.vector_stand_in import answering
@@ -119,13 +119,12 @@ class TestPrefixes:
         assert wire.bodies(PATH)[0]["input"] == ["x"]
 
     def test_known_model_without_prefix_is_pointed_out(
-        self, make: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+        self, make: Any, caplog: pytest.LogCaptureFixture, fresh_notices: set[str]
     ) -> None:
-        monkeypatch.setattr(_notices, "_said", set())
         make(model="nomic-embed-text-v1.5").embed_query("x")
         assert "preset='nomic'" in caplog.text
         caplog.clear()
-        monkeypatch.setattr(_notices, "_said", set())
+        fresh_notices.clear()
         make(model="nomic-embed-text-v1.5", preset="none").embed_query("x")
         make().embed_query("x")
         assert not caplog.records

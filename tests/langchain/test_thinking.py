@@ -90,9 +90,8 @@ def _idle_after(pondering_server: LocalServer, idle: Callable[[LocalServer], Non
 
 
 async def test_a_level_that_the_template_lacks_is_a_repair_of_every_reply(
-    chat_server: LocalServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    chat_server: LocalServer, caplog: pytest.LogCaptureFixture, fresh_notices: set[str]
 ) -> None:
-    monkeypatch.setattr("llamacpp_server._notices._said", set[str]())
 
     def named(message: Any) -> list[str]:
         return [repair["name"] for repair in message.response_metadata.get("llamacpp", {}).get("repairs", ())]

@@ -15,7 +15,7 @@ from llama_index.core.query_engine import CitationQueryEngine
 from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index_instrumentation import get_dispatcher
 
-from llamacpp_server import ContextOverflowError, LocalServer, NotSupportedError, _notices
+from llamacpp_server import ContextOverflowError, LocalServer, NotSupportedError
 from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding, LlamaServerRerank
 from tests.vector_stand_in import answering
 from tests.wiretap import Wiretap
@@ -104,9 +104,8 @@ class TestErrors:
             make(on_oversize="error").postprocess_nodes(long, query_str=QUERY)
 
     def test_model_without_a_rank_head(
-        self, serve: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+        self, serve: Any, caplog: pytest.LogCaptureFixture, fresh_notices: set[str]
     ) -> None:
-        monkeypatch.setattr(_notices, "_said", set())
         results = [{"index": i, "relevance_score": 1e-20 * i} for i in range(10)]
         with answering({"results": results}) as url:
             LlamaServerRerank(base_url=url).postprocess_nodes(nodes(), query_str=QUERY)

@@ -16,6 +16,12 @@ def parsed(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def nodes_of(path):
+    """All nodes of the syntax tree of a file."""
+    return list(ast.walk(parsed(path)))
+
+
 def name_of(path):
     """The dotted name of a module."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -36,7 +42,7 @@ def is_public(path):
 def imports_of(path):
     """Names of all modules that a file imports, at run time or for types only, absolute; with their line."""
     package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
-    for node in ast.walk(parsed(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -47,7 +53,7 @@ def imports_of(path):
 def imported_names(path):
     """Like `imports_of`, with each name that is imported from a module: `package.module.name`."""
     package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
-    for node in ast.walk(parsed(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

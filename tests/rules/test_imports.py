@@ -1,5 +1,6 @@
 """What an import of each package pulls in, in an interpreter of its own, and the layers within."""
 
+import ast
 import json
 import re
 import subprocess
@@ -8,7 +9,8 @@ import tomllib
 
 import pytest
 
-from tests.rules.packages import FILES, ROOT, TEST_FILES, imported_names, imports_of, name_of
+from tests.rules import packages
+from tests.rules.packages import FILES, ROOT, TEST_FILES, imported_names, imports_of, name_of, nodes_of
 
 # Packages hand out their names lazily, so each is asked for.
 LOADED = (
@@ -96,29 +98,125 @@ def test_what_a_package_imports_is_declared(package):
     assert others - declared == set()
 
 
+# Modules behind doors, by package.
 CORE = ROOT / "llamacpp_server"
-INSIDE = {path.parent.name for path in CORE.glob("*/__init__.py")}
+INSIDE = {
+    door.parent.name: {path.stem for path in door.parent.glob("*.py")} - {"__init__"}
+    for door in CORE.glob("*/__init__.py")
+}
+RULES = ROOT / "tests" / "rules"
+OTHERS = [path for folder in ("benchmarks", "examples", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
+# The one file of the tests that names some of them.
+BEHIND_DOORS = ROOT / "tests" / "behind_doors.py"
 CLIENTS = ("llamacpp_server._clients.", "tests.unit.endpoints.test_endpoints")
-# Tests that still patch a module behind a door.
-PATCHING = {"tests.server.test_media", "tests.server.test_unnamed", "tests.standard.langchain_chat"}
+
+
+def is_behind_door(name):
+    """Whether a dotted name is that of a module behind a door, or of something in it."""
+    parts = name.split(".")
+    return parts[0] == "llamacpp_server" and len(parts) > 2 and parts[2] in INSIDE.get(parts[1], ())
+
+
+def names_in_strings(nodes):
+    """Dotted names in strings, as `import_module`, `patch` and `setattr` take them."""
+    for node in nodes:
+        match node:
+            case ast.Constant(value=str(text)) if re.fullmatch(r"[\w.]+", text):
+                yield text, node.lineno
+            case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]) if text.startswith("llamacpp_server."):
+                yield "llamacpp_server.transport.gate", node.lineno  # may be any of them
+
+
+def names_in_attributes(nodes):
+    """Dotted names that are written as attributes of what an import binds: `_media.parts`."""
+    bound = {}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            bound |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            bound |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield f"{bound.get(node.value.id, node.value.id)}.{node.attr}", node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute):
+            yield ast.unparse(node), node.lineno
 
 
 def behind_doors(path):
-    """Modules of another package's inside that a file imports."""
-    for name, line in imported_names(path):
-        parts = name.split(".")
+    """Modules of another package's inside that a file imports or names."""
+    names = {*imported_names(path), *names_in_attributes(nodes_of(path))}
+    if RULES not in path.parents:
+        names |= set(names_in_strings(nodes_of(path)))
+    for name, line in sorted(names):
         if name_of(path).startswith(CLIENTS) and name.startswith("llamacpp_server._endpoints."):
             continue  # its modules are what that door offers the clients
-        if parts[0] == "llamacpp_server" and len(parts) > 2 and parts[1] in INSIDE:
-            module = CORE / parts[1] / f"{parts[2]}.py"
-            if module.exists() and CORE / parts[1] not in path.parents:
-                yield f"{name_of(path)}:{line} {name}"
+        if is_behind_door(name) and CORE / name.split(".")[1] not in path.parents:
+            yield f"{name_of(path)}:{line} {name}"
 
 
 def test_nobody_imports_past_a_door():
-    assert {"transport", "_replies", "_endpoints", "integration"} <= INSIDE
-    found = [text for path in [*FILES, *TEST_FILES] for text in behind_doors(path)]
-    assert [text for text in found if text.partition(":")[0] not in PATCHING] == []
+    assert {"transport", "_replies", "_endpoints", "integration"} <= set(INSIDE)
+    files = [path for path in (*FILES, *TEST_FILES, *OTHERS) if path != BEHIND_DOORS]
+    assert [text for path in files for text in behind_doors(path)] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import llamacpp_server._media.parts",
+        "import llamacpp_server._media.parts as parts",
+        "from llamacpp_server._media import parts as p",
+        "from llamacpp_server._media.parts import read",
+        "from llamacpp_server import _media; _media.parts.read",
+        "from llamacpp_server import _media as m; m.parts.read",
+        "import llamacpp_server; llamacpp_server._media.parts",
+        "import_module('llamacpp_server._media.parts')",
+        "monkeypatch.setattr('llamacpp_server._media.parts.read', 1)",
+        "monkeypatch.setattr(f'llamacpp_server.{module}.read', 1)",
+    ],
+)
+def test_each_way_past_a_door_is_seen(tmp_path, monkeypatch, line):
+    path = tmp_path / "tests" / "test_it.py"
+    path.parent.mkdir()
+    path.write_text(line)
+    monkeypatch.setattr(packages, "ROOT", tmp_path)
+    assert list(behind_doors(path))
+
+
+def private_names(path):
+    """Private names that a file defines: methods, fields and attributes of objects."""
+    for node in nodes_of(path):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name
+            case ast.Attribute(attr=name, ctx=ast.Store()) | ast.Name(id=name, ctx=ast.Store()):
+                yield name
+
+
+def package_of(path):
+    """The package that a file is of: a folder of the core, a module at its root, or an adapter."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:2] if parts[0] == "llamacpp_server" else parts[:1])
+
+
+# Of httpx, whose clients have no public way to their connections; ours has an attribute of the same name.
+OF_HTTPX = {("llamacpp_server.transport", "_transport")}
+
+
+def test_no_private_attribute_crosses_a_package():
+    owners = {}
+    for path in FILES:
+        for name in private_names(path):
+            owners.setdefault(name, set()).add(package_of(path))
+    assert "llamacpp_server.integration" in owners["_info_key"]
+    found = []
+    for path in FILES:
+        own = package_of(path)
+        for node in nodes_of(path):
+            private = isinstance(node, ast.Attribute) and re.match("_(?!_)", node.attr)
+            if private and (own, node.attr) not in OF_HTTPX and own not in owners.get(node.attr, {own}):
+                found.append(f"{name_of(path)}:{node.lineno} {ast.unparse(node)}")
+    assert found == []
 
 
 def test_the_four_classes_for_langchain_import_no_tracer():
@@ -127,10 +225,6 @@ def test_the_four_classes_for_langchain_import_no_tracer():
     code = f"import json, sys; from langchain_llamacpp_server import {names}; print(json.dumps(sorted(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert not {"langsmith.run_helpers", "langchain_core.tracers.context"} & set(json.loads(run.stdout))
-
-
-def test_an_import_past_a_door_is_seen():
-    assert any("_media.parts" in text for text in behind_doors(ROOT / "tests" / "standard" / "langchain_chat.py"))
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from llamacpp_server import (
     MediaPolicy,
 )
 from llamaindex_llamacpp_server import LlamaServer
+from tests import behind_doors
 from tests.media import web_server
 from tests.wire.scripted_server import ScriptedServer, reply
 
@@ -267,7 +268,7 @@ def test_ever_new_certificates_do_not_fill_the_memory(chat_server: LocalServer) 
     with LlamaServerClient(chat_server.base_url) as client:
         for _ in range(50):
             assert client.with_settings(verify=ssl.create_default_context()).health().ready
-        assert len(client._transport._clients) <= 32
+        assert len(client.transport._clients) <= 32
         gc.collect()
 
 
@@ -276,7 +277,7 @@ def test_a_changed_client_of_ones_own_is_used_from_the_next_request_on(chat_serv
     assert llm.client.health().ready
     with httpx.Client(trust_env=False) as mine:
         llm.http_client = mine
-        assert llm.client._transport._given is mine
+        assert llm.client.transport._given is mine
     llm.http_client = None
     assert llm.client.health().ready
     llm.close()
@@ -287,8 +288,8 @@ def test_each_host_of_the_web_shows_its_own_certificate_at_one_address(
     chat_server: LocalServer, authority: trustme.CA, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two names of one address, whose certificate is that of the first: the second must not get its connection."""
-    monkeypatch.setattr("llamacpp_server.transport.httpx_setup._default_context", lambda: trusting(authority))
-    monkeypatch.setattr("llamacpp_server._media.parts.addresses_of", lambda *_: ["127.0.0.1"])
+    monkeypatch.setattr(behind_doors.TLS_CONTEXT, lambda: trusting(authority))
+    monkeypatch.setattr(behind_doors.ADDRESSES_OF_A_HOST, lambda *_: ["127.0.0.1"])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("first.example").configure_cert(context)
     with web_server() as web, Front(web.url, context) as front:

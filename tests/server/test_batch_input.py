@@ -19,6 +19,7 @@ from llamacpp_server import AsyncLlamaServerClient, BadRequestError, LocalServer
 from llamacpp_server._batch import Journal
 from llamacpp_server.cli import main
 from llamacpp_server.diagnostics import read_recording
+from tests import behind_doors
 from tests.models import Script
 from tests.rules.packages import ROOT
 
@@ -148,7 +149,7 @@ def test_few_texts_are_shared_among_the_slots(
 def test_long_texts_do_not_make_one_endless_request(
     embedding_server: LocalServer, source: Path, output: Path, requests: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llamacpp_server._batch.run._MOST_CHARACTERS", 250)
+    monkeypatch.setattr(behind_doors.MOST_CHARACTERS_OF_A_BATCH, 250)
     write(source, [{"id": f"{n}", "input": "x" * 100} for n in range(6)] + [{"id": "long", "input": "x" * 300}])
     job(embedding_server, source, output, concurrency=1)
     assert sorted(requests()) == [1, 2, 2, 2]

@@ -193,7 +193,7 @@ def test_connections_can_be_shared_with_other_settings(connect, chat_server):
     client = connect(chat_server)
     other = client.client.with_settings(model="mine")
     assert (other.settings.model, client.client.settings.model) == ("mine", None)
-    assert other._transport is client.client._transport
+    assert other.transport is client.client.transport
 
 
 def test_an_http_client_of_the_callers_own_is_used_and_never_closed(chat_server):

@@ -15,7 +15,7 @@ from llamacpp_server.transport import (
 def pool_size(transport: AsyncTransport) -> int:
     """Sockets that the clients of all loops hold open."""
     clients = [client for loop in transport._loops.values() for client in loop.values()]
-    return sum(len(client._transport._pool.connections) for client in clients)  # type: ignore[attr-defined]
+    return sum(len(client.transport._pool.connections) for client in clients)  # type: ignore[attr-defined]
 
 
 def test_awaited_requests_in_turn_share_one_connection(chat_server: LocalServer) -> None:
@@ -23,7 +23,7 @@ def test_awaited_requests_in_turn_share_one_connection(chat_server: LocalServer)
         async with AsyncLlamaServerClient(chat_server.base_url) as client:
             for _ in range(3):
                 await client.health()
-            return len(client._transport._loops), pool_size(client._transport)
+            return len(client.transport._loops), pool_size(client.transport)
 
     assert asyncio.run(three()) == (1, 1)
 
@@ -33,7 +33,7 @@ def test_awaited_requests_in_turn_share_one_connection_on_trio(chat_server: Loca
         async with AsyncLlamaServerClient(chat_server.base_url) as client:
             for _ in range(3):
                 await client.health()
-            return len(client._transport._loops), pool_size(client._transport)
+            return len(client.transport._loops), pool_size(client.transport)
 
     assert trio.run(three) == (1, 1)
 
@@ -47,7 +47,7 @@ def test_threads_share_one_client(chat_server: LocalServer) -> None:
         for thread in threads:
             thread.join()
         assert answers == [True] * 8
-        assert len(client._transport._clients) == 1
+        assert len(client.transport._clients) == 1
 
 
 def test_an_event_loop_that_ends_closes_connections_that_nobody_closed(chat_server: LocalServer) -> None:
@@ -55,9 +55,9 @@ def test_an_event_loop_that_ends_closes_connections_that_nobody_closed(chat_serv
 
     async def left_open() -> int:
         await client.health()
-        return pool_size(client._transport)
+        return pool_size(client.transport)
 
     for _ in range(3):
         assert asyncio.run(left_open()) == 1
-        assert len(client._transport._loops) == 0
+        assert len(client.transport._loops) == 0
     gc.collect()  # an open socket would be reported here, and every warning is an error

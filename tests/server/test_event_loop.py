@@ -246,10 +246,9 @@ async def test_the_profile_is_complete_after_any_awaited_call(
     reporter: LocalServer,
     strict: BlockBuster,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    fresh_notices: set[str],
     call: Any,
 ) -> None:
-    monkeypatch.setattr("llamacpp_server._notices._said", set[str]())
     llm = ChatLlamaServer(base_url=reporter.base_url, max_tokens=100)
     await call(llm)
     assert llm.profile == profile(await llm.aserver_info(), urls=False)
@@ -259,9 +258,8 @@ async def test_the_profile_is_complete_after_any_awaited_call(
 
 
 async def test_a_profile_on_the_loop_is_what_is_known_and_the_next_call_finds_out_the_rest(
-    chat_server: LocalServer, strict: BlockBuster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    chat_server: LocalServer, strict: BlockBuster, caplog: pytest.LogCaptureFixture, fresh_notices: set[str]
 ) -> None:
-    monkeypatch.setattr("llamacpp_server._notices._said", set[str]())
     llm = ChatLlamaServer(base_url=chat_server.base_url, max_tokens=3)
     with caplog.at_level(logging.WARNING, "llamacpp_server"):
         static = llm.profile

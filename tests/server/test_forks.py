@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from llamacpp_server import LocalServer
+from tests import behind_doors
 
 # The child must end by itself; its alarm ends it where it hangs.
 CHILD = """
@@ -54,9 +55,7 @@ def run(server: LocalServer, before: str, asks: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    "module", ["llamacpp_server._endpoints", "llamacpp_server.transport.shells", "httpcore", "h11"]
-)
+@pytest.mark.parametrize("module", ["llamacpp_server._endpoints", behind_doors.SHELLS, "httpcore", "h11"])
 def test_a_child_answers_though_its_parent_was_importing(slow_server: LocalServer, module: str) -> None:
     run(slow_server, IMPORTING.format(module=module), "ask")
 

@@ -101,7 +101,7 @@ async def both():
     await asyncio.gather(several.health(), several.chat(short))
 def tables():
     gc.collect()
-    return len(several._transport._keepers), len(several._transport._loops), len(client._transport._clients)
+    return len(several.transport._keepers), len(several.transport._loops), len(client.transport._clients)
 client.chat(short)
 asyncio.run(both())
 before = tables()

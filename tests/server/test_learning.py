@@ -8,6 +8,7 @@ import pytest
 
 from llamacpp_server import BadRequestError, ChatRequest, LlamaServerClient, LlamaServerError, LocalServer
 from llamacpp_server._endpoints import memory_of
+from tests import behind_doors
 
 USER: Any = {"role": "user", "content": "What is the weather in Paris?"}
 FEW: dict[str, Any] = {"max_tokens": 2, "temperature": 0}
@@ -76,7 +77,7 @@ def test_another_server_at_the_address_is_not_treated_as_the_first(port: int) ->
 def test_a_server_that_was_exchanged_unseen_is_known_by_its_props(
     chat_server: LocalServer, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llamacpp_server.transport.exchange.note_refusal", lambda base_url: None)
+    monkeypatch.setattr(behind_doors.NOTE_REFUSAL, lambda base_url: None)
     ask = ChatRequest(messages=[USER], tools=[TOOL], params=FEW)
     seen = []
     with LlamaServerClient(f"http://127.0.0.1:{port}") as client:

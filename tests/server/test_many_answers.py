@@ -1,7 +1,6 @@
 """More answers (`n`) than the server has slots, which llama-server refuses."""
 
 import asyncio
-from collections import OrderedDict
 
 import httpx
 import pytest
@@ -139,9 +138,8 @@ def test_awaited_calls_are_split_too(narrow):
     assert set(numbers) == {0, 1, 2}
 
 
-def test_the_number_is_learned_once(serve, monkeypatch):
-    # An earlier test's server may have had the same port.
-    monkeypatch.setattr("llamacpp_server._endpoints.server_memory._memories", OrderedDict())
+@pytest.mark.usefixtures("fresh_memory")
+def test_the_number_is_learned_once(serve):
     server, paths = serve("random.gguf", parallel=2, alias="learned"), []
     hooks = {"request": [lambda request: paths.append(request.url.path)]}
     with httpx.Client(event_hooks=hooks) as given:

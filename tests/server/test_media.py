@@ -20,12 +20,9 @@ from llamacpp_server import (
     LocalServer,
     MediaPolicy,
 )
-from llamacpp_server._media import hosts as _hosts
-from llamacpp_server._media import parts as _media
-from llamacpp_server._media import (
-    transcode,
-)
+from llamacpp_server._media import addresses_of, transcode
 from llamacpp_server.vectors import image_input
+from tests import behind_doors
 from tests.media import Web, picture, sound, web_server
 from tests.models import build_random
 
@@ -109,9 +106,8 @@ def test_the_same_image_is_the_same_however_it_is_written(client: LlamaServerCli
 
 @pytest.mark.parametrize("kind", ["WEBP", "TIFF", "AVIF"])
 async def test_an_image_that_the_server_can_not_read_is_converted_and_reported(
-    client: LlamaServerClient, kind: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    client: LlamaServerClient, kind: str, caplog: pytest.LogCaptureFixture, fresh_notices: set[str]
 ) -> None:
-    monkeypatch.setattr("llamacpp_server._notices._said", set())
     request = asking(image(picture("red", kind)))
     reply = client.chat(request)
     (repair,) = reply.start.repairs
@@ -296,8 +292,8 @@ def test_a_name_is_bound_to_the_address_that_was_looked_at(
     client: LlamaServerClient, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = int(web.url.rpartition(":")[2])
-    monkeypatch.setattr(_media, "addresses_of", lambda *_: ["127.0.0.1"])
-    monkeypatch.setattr(_media, "is_public", lambda _: True)
+    monkeypatch.setattr(behind_doors.ADDRESSES_OF_A_HOST, lambda *_: ["127.0.0.1"])
+    monkeypatch.setattr(behind_doors.IS_PUBLIC, lambda _: True)
     client.chat(asking(image(f"http://images.example:{port}/red.png"), fetch_urls=True))
     assert web.asked[0][1]["Host"] == f"images.example:{port}"
 
@@ -316,7 +312,7 @@ def test_a_redirect_is_looked_at_like_the_address_itself(client: LlamaServerClie
 def test_what_can_not_be_fetched_is_named(
     client: LlamaServerClient, web: Web, monkeypatch: pytest.MonkeyPatch, path: str, words: str
 ) -> None:
-    monkeypatch.setattr(_media, "MOST_BYTES", 4096)
+    monkeypatch.setattr(behind_doors.MOST_BYTES_OF_MEDIA, 4096)
     with pytest.raises(BadRequestError, match=words):
         client.chat(asking(image(web.url + path), fetch_urls=LOCAL))
 
@@ -337,8 +333,8 @@ def test_the_server_fetches_only_when_that_is_configured(client: LlamaServerClie
 
 def test_a_proxy_looks_names_up_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy:3128")
-    assert _hosts.addresses_of("images.example.invalid", 443, "https") == []
-    assert _hosts.addresses_of("127.0.0.1", 443, "https") == ["127.0.0.1"]
+    assert addresses_of("images.example.invalid", 443, "https") == []
+    assert addresses_of("127.0.0.1", 443, "https") == ["127.0.0.1"]
 
 
 @pytest.mark.parametrize(

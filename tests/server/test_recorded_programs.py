@@ -26,6 +26,7 @@ from llamacpp_server import (
 from llamacpp_server.cli import main
 from llamacpp_server.diagnostics import Cost, Recorded, diagnose, read_recording, replay
 from llamacpp_server.transport import append_line
+from tests import behind_doors
 from tests.media import picture
 from tests.models import Script
 
@@ -324,7 +325,7 @@ def test_writing_does_not_hold_up_an_event_loop(
             assert may_write.wait(30)
             return True
 
-        monkeypatch.setattr("llamacpp_server.transport.call_log.append_line", slow)
+        monkeypatch.setattr(behind_doors.WRITE_RECORD, slow)
         async with AsyncLlamaServerClient(server.base_url) as client:
             asked = asyncio.create_task(client.chat(chat("Hello")))
             await writes.wait()  # the loop runs while it is written

@@ -21,7 +21,8 @@ from llamacpp_server import (
     ServerSettings,
 )
 from llamacpp_server.settings import UnnamedAddress
-from llamacpp_server.transport import recent_failures
+from llamacpp_server.transport import address_in_use
+from tests.behind_doors import is_found_at_newer_port, put_newer_port
 
 HELLO = ChatRequest(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 1})
 
@@ -35,13 +36,11 @@ def closed() -> Iterator[str]:
 
 
 @pytest.fixture
-def newer(chat_server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> int:
+def newer(chat_server: LocalServer, monkeypatch: pytest.MonkeyPatch, fresh_notices: set[str]) -> int:
     """The port of a real server, as if it were the default one of newer builds."""
     port = urlsplit(chat_server.base_url).port
     assert port is not None
-    monkeypatch.setattr(recent_failures, "NEW_PORT", port)
-    monkeypatch.setattr(recent_failures, "_FOUND", recent_failures._Found())
-    monkeypatch.setattr("llamacpp_server._notices._said", set())
+    put_newer_port(monkeypatch, port)
     return port
 
 
@@ -56,7 +55,7 @@ def test_where_nothing_listens_the_newer_port_is_tried_and_said_once(
     assert [record.message for record in caplog.records if "no address was given" in record.message] == [
         f"no address was given, and nothing listens at {closed}: using http://localhost:{newer}"
     ]
-    assert recent_failures.address_in_use(settings) == f"http://localhost:{newer}"
+    assert address_in_use(settings) == f"http://localhost:{newer}"
 
 
 def test_awaited_calls_try_it_too(closed: str, newer: int) -> None:
@@ -69,13 +68,12 @@ def test_awaited_calls_try_it_too(closed: str, newer: int) -> None:
     asyncio.run(ask())
 
 
-def test_a_server_that_moved_back_is_found(closed: str, newer: int, chat_server: LocalServer) -> None:
-    recent_failures._FOUND.at_new_port = True
-    recent_failures.NEW_PORT = urlsplit(closed).port  # type: ignore[misc, assignment]  # put back by the fixture
+def test_a_server_that_moved_back_is_found(closed: str, newer: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_newer_port(monkeypatch, urlsplit(closed).port, found=True)
     old = UnnamedAddress(f"http://localhost:{newer}")
     with LlamaServerClient(settings=ServerSettings(base_url=old, max_retries=0)) as client:
         assert client.chat(HELLO).choices
-    assert not recent_failures._FOUND.at_new_port
+    assert not is_found_at_newer_port()
 
 
 def test_a_server_that_was_named_is_not_looked_for_elsewhere(closed: str, newer: int) -> None:
@@ -88,8 +86,7 @@ def test_a_server_that_was_named_is_not_looked_for_elsewhere(closed: str, newer:
 def test_where_nothing_listens_at_either_the_error_is_of_the_first(
     closed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recent_failures, "_FOUND", recent_failures._Found())
-    monkeypatch.setattr(recent_failures, "NEW_PORT", urlsplit(closed).port)
+    put_newer_port(monkeypatch, urlsplit(closed).port)
     settings = ServerSettings(base_url=UnnamedAddress(closed), max_retries=1)
     with LlamaServerClient(settings=settings) as client, pytest.raises(ConnectionFailedError) as raised:
         client.chat(HELLO)

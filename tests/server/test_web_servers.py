@@ -17,6 +17,7 @@ import uvicorn
 
 from llamacpp_server import ChatRequest, LocalServer
 from llamacpp_server.transport import gate_for
+from tests import behind_doors
 
 PAGE = Path(__file__).parents[2] / "docs" / "web-servers.md"
 PATHS = ("/chat", "/agent", "/blocking")
@@ -161,7 +162,7 @@ def test_a_slow_reader_costs_few_collections(slow_server: LocalServer, monkeypat
         collected.release()
         return 0
 
-    monkeypatch.setattr("llamacpp_server.transport.leaving.gc.collect", collect)
+    monkeypatch.setattr(behind_doors.COLLECT_GARBAGE, collect)
     with slow_server.client() as client:
         stream = client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hi"}]))
         for _ in range(20):

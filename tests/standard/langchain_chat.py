@@ -22,10 +22,11 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 
 from langchain_llamacpp_server import ChatLlamaServer
 from llamacpp_server import LocalServer
-from llamacpp_server._media import parts as _media
 from llamacpp_server.transport import (
     Send,
 )
+from tests import behind_doors
+from tests.behind_doors import send_fetch
 from tests.media import Web, picture, sound, web_server
 from tests.models import tool_call
 
@@ -52,8 +53,8 @@ def download(url: str, **_: Any) -> httpx.Response:
 def send_to(web: Web) -> Callable[..., Send]:
     """Has what is fetched from anywhere come from a server of our own, which has one picture under every path."""
     web.files = defaultdict(lambda: ("image/png", picture()))
-    send = _media._send
-    return lambda parts, *_: send(urlsplit(web.url + parts.path), "127.0.0.1", int(web.url.rpartition(":")[2]), None)
+    port = int(web.url.rpartition(":")[2])
+    return lambda parts, *_: send_fetch(urlsplit(web.url + parts.path), "127.0.0.1", port, None)
 
 
 class Standard(ChatModelIntegrationTests):
@@ -70,8 +71,8 @@ class Standard(ChatModelIntegrationTests):
         monkeypatch.setattr(httpx, "get", download)
         monkeypatch.setenv("LANGCHAIN_TESTS_USER_AGENT", "none is asked")
         with web_server() as web:
-            monkeypatch.setattr(_media, "addresses_of", lambda *_: ["127.0.0.1"])
-            monkeypatch.setattr(_media, "_send", send_to(web))
+            monkeypatch.setattr(behind_doors.ADDRESSES_OF_A_HOST, lambda *_: ["127.0.0.1"])
+            monkeypatch.setattr(behind_doors.SEND_FETCH, send_to(web))
             yield
             assert bool(web.asked) == (request.node.originalname == "test_image_inputs")
 

@@ -14,6 +14,7 @@ from llamacpp_server.transport import (
     Send,
     Sleep,
 )
+from tests import behind_doors
 
 
 @dataclass
@@ -80,5 +81,5 @@ class _Untimed(DeltaFilter):
 
 def decoder_of(program):
     """What decodes the stream that a program relays, but for the time of its first token."""
-    with patch("llamacpp_server.transport.streaming.FirstTokenTimer", lambda started: _Untimed()):
+    with patch(behind_doors.FIRST_TOKEN_TIMER, lambda started: _Untimed()):
         return Conversation([Answer(headers={"content-type": "text/event-stream"})]).run(program)

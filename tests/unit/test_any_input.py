@@ -130,7 +130,7 @@ def calls_of(name):  # noqa: C901
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr("llamacpp_server.transport.shells.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
 
 
 @pytest.mark.parametrize("name", sorted(public_methods() - {"batch_file", "close", "with_settings"}))

@@ -37,7 +37,7 @@ json_values = st.recursive(
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr("llamacpp_server.transport.shells.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
 
 
 def test_every_public_method_has_replies_here():

@@ -14,6 +14,7 @@ from llamacpp_server import (
     ServerFaultError,
     StreamCutOffError,
 )
+from tests import behind_doors
 from tests.unit.events import DONE, chunk, text
 from tests.wire.scripted_server import Answer, ScriptedServer, head, reply
 from tests.wire.scripted_server import chunk as piece
@@ -108,7 +109,7 @@ def test_half_a_gzip_answer_is_malformed_or_cut(connect):
 
 
 def test_an_endless_body_is_given_up_and_its_connection_closed(connect, monkeypatch):
-    monkeypatch.setattr("llamacpp_server.transport.bodies.MAX_EVENT_BYTES", 100_000)
+    monkeypatch.setattr(behind_doors.MOST_BYTES_OF_A_BODY, 100_000)
     endless = Answer((head("application/json"), *[piece(b"[" * 10_000)] * 30), "hang")
     with ScriptedServer(endless) as server:
         with pytest.raises(MalformedReplyError, match="longer than") as caught:
@@ -118,7 +119,7 @@ def test_an_endless_body_is_given_up_and_its_connection_closed(connect, monkeypa
 
 
 def test_an_endless_answer_in_one_piece_is_given_up_and_its_connection_closed(connect, monkeypatch):
-    monkeypatch.setattr("llamacpp_server._replies.single_body.MAX_EVENT_BYTES", 100_000)
+    monkeypatch.setattr(behind_doors.MOST_BYTES_OF_AN_UNSTREAMED_REPLY, 100_000)
     endless = Answer((head("application/json"), *[piece(b"[" * 10_000)] * 30), "hang")
     with ScriptedServer(endless) as server:
         with pytest.raises(MalformedReplyError, match="longer than"):
@@ -127,7 +128,7 @@ def test_an_endless_answer_in_one_piece_is_given_up_and_its_connection_closed(co
 
 
 def test_an_endless_line_of_a_stream_is_given_up_and_its_connection_closed(connect, monkeypatch):
-    monkeypatch.setattr("llamacpp_server._replies.stream.MAX_EVENT_BYTES", 100_000)
+    monkeypatch.setattr(behind_doors.MOST_BYTES_OF_AN_EVENT, 100_000)
     endless = Answer((head(), *[piece(b"data: " + b"x" * 10_000)] * 30), "hang")
     with ScriptedServer(endless) as server:
         with pytest.raises(MalformedReplyError, match="longer than"):
@@ -167,8 +168,8 @@ def test_an_answer_that_is_compressed_twice_is_refused_before_it_is_decoded(conn
 
 @pytest.mark.parametrize("call", ["chat", "tokenize"])
 def test_an_answer_that_is_compressed_once_takes_no_more_memory_than_the_limit(connect, call, monkeypatch):
-    for module in ("transport.bodies", "_replies.stream"):
-        monkeypatch.setattr(f"llamacpp_server.{module}.MAX_EVENT_BYTES", 1_000_000)
+    for limit in (behind_doors.MOST_BYTES_OF_A_BODY, behind_doors.MOST_BYTES_OF_AN_EVENT):
+        monkeypatch.setattr(limit, 1_000_000)
     kind = "text/event-stream" if call == "chat" else "application/json"
     answer = reply(_bomb(64_000_000, 1), kind=kind, headers=["Content-Encoding: gzip"])
     with ScriptedServer(answer) as server:

@@ -8,6 +8,7 @@ import pytest
 
 from llamacpp_server import ChatRequest, LlamaServerClient, RequestTimeoutError
 from llamacpp_server.requests import MediaPolicy
+from tests import behind_doors
 from tests.unit.events import text
 from tests.wire.scripted_server import Answer, ScriptedServer, head
 from tests.wire.scripted_server import chunk as piece
@@ -75,7 +76,7 @@ def test_a_reader_who_pauses_has_no_deadline_for_its_own_requests():
 
 
 def test_fetching_a_picture_that_drips_ends_in_time(connect, monkeypatch):
-    monkeypatch.setattr("llamacpp_server._media.parts._FETCH_SECONDS", SECONDS)
+    monkeypatch.setattr(behind_doors.SECONDS_OF_A_FETCH, SECONDS)
     media = MediaPolicy(fetch_urls=["127.0.0.1"])
     with ScriptedServer(Answer(tuple(STRETCHED["header bytes that drip"]), "close")) as server:
         image = {"type": "image_url", "image_url": {"url": f"{server.url}/a.png"}}

@@ -3,6 +3,7 @@
 import pytest
 
 from llamacpp_server import ChatRequest, CompletionRequest, RequestTimeoutError
+from tests import behind_doors
 from tests.unit.events import DONE, call, chunk, role, text
 from tests.wire.scripted_server import Answer, ScriptedServer, head, reply, stream
 from tests.wire.scripted_server import chunk as piece
@@ -78,7 +79,7 @@ def test_a_late_first_token_is_not_retried_where_silence_is(connect):
 
 
 def test_each_attempt_has_the_time_for_its_first_token(connect, monkeypatch):
-    monkeypatch.setattr("llamacpp_server.transport.retry._FIRST_POLL", 2 * SHORT)
+    monkeypatch.setattr(behind_doors.FIRST_POLL, 2 * SHORT)
     loading = reply({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}, 503)
     with ScriptedServer(loading, stream(*REST)) as server:
         assert connect(server.url, first_token_timeout=SHORT).chat(CHAT).content == "Hi"

@@ -11,6 +11,7 @@ from llamacpp_server import (
     UnreadableOutputError,
     fold_chat,
 )
+from tests import behind_doors
 from tests.unit.events import DONE, call, chunk, event, role, text, usage
 from tests.wire.scripted_server import Answer, ScriptedServer, error, head, reply, stream
 from tests.wire.scripted_server import chunk as piece
@@ -149,7 +150,7 @@ def test_the_template_is_looked_at_once_and_only_for_tools(connect):
 
 def test_a_template_without_tools_is_reported_and_goes_straight_to_the_call(connect, monkeypatch):
     # How long an answer of /props is trusted has tests of its own (tests/server/test_learning.py).
-    monkeypatch.setattr("llamacpp_server._endpoints.server_memory._CHANGES_FOR", 60.0)
+    monkeypatch.setattr(behind_doors.SECONDS_PROPS_ARE_TRUSTED, 60.0)
     props = reply({"chat_template_caps": {"supports_tools": False}})
     with ScriptedServer(props, says("{}"), TALK, lacks=("/apply-template",)) as server:
         client = connect(server.url)

@@ -16,6 +16,7 @@ from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 from langchain_llamacpp_server import ChatLlamaServer
 from llamacpp_server import ChatRequest, LlamaServerClient, LlamaServerError, ServerBusyError
 from llamaindex_llamacpp_server import LlamaServer
+from tests import behind_doors
 from tests.unit.events import DONE, chunk, text
 from tests.wire.scripted_server import Answer, ScriptedServer, error, stream
 
@@ -26,7 +27,7 @@ CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch):
-    monkeypatch.setattr("llamacpp_server.transport.retry._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr(behind_doors.FIRST_BACKOFF, 0.01)
 
 
 def alone(url):

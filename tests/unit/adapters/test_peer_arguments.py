@@ -29,6 +29,8 @@ TABLES = {
     LlamaServerRerank: llamaindex.RERANK,
 }
 PROPERTIES = {"client", "async_client", "tokenizer"}
+
+pytestmark = pytest.mark.usefixtures("fresh_notices")
 SAMPLES: dict[str, Any] = {
     **dict.fromkeys(("base_url", "api_base", "openai_api_base"), "http://host"),
     "api_url": "http://host/v1/rerank",
@@ -64,23 +66,18 @@ SAMPLES: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def said(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    fresh: set[str] = set()
-    monkeypatch.setattr("llamacpp_server._notices._said", fresh)
-    return fresh
-
-
 @pytest.mark.parametrize(("path", "name"), ALL)
-def test_an_argument_of_another_class_is_taken_or_said_to_have_no_meaning(path: str, name: str, said: set[str]) -> None:
+def test_an_argument_of_another_class_is_taken_or_said_to_have_no_meaning(
+    path: str, name: str, fresh_notices: set[str]
+) -> None:
     ours, table = OURS[path]
     value = SAMPLES.get(name, 1)
     for _ in range(2):
         made = ours(**{name: value})
     if (meant := table.renamed.get(name, name)) in table.meaningless:
-        assert len(said) == 1 and repr(meant) in said.pop()
+        assert len(fresh_notices) == 1 and repr(meant) in fresh_notices.pop()
     else:
-        assert not said
+        assert not fresh_notices
         assert value is None or made.model_fields_set, name
 
 
@@ -213,10 +210,10 @@ def test_a_misspelt_argument_is_an_error_that_names_the_right_one(ours: Any) -> 
         ours(num_ctxx=1)
 
 
-def test_arguments_of_a_call_to_ollama_work_as_well(said: set[str]) -> None:
+def test_arguments_of_a_call_to_ollama_work_as_well(fresh_notices: set[str]) -> None:
     params = langchain.CHAT_CALLS.call({"num_predict": 3, "format": "json", "reasoning": False, "num_ctx": 9})
     assert params == {"max_tokens": 3, "json_schema": {}, "thinking": False}
-    assert len(said) == 1
+    assert len(fresh_notices) == 1
     with pytest.raises(BadRequestError, match="format must be"):
         langchain.CHAT_CALLS.call({"format": 3})
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamacpp_server import BadRequestError, ChatRequest, CompletionRequest, InfillRequest, _notices
+from llamacpp_server import BadRequestError, ChatRequest, CompletionRequest, InfillRequest
 from llamacpp_server._endpoints import (
     chat_body,
     completion_body,
@@ -33,9 +33,8 @@ def body_of(**fields):
 
 
 @pytest.fixture
-def said(caplog, monkeypatch):
+def said(caplog, fresh_notices):
     """The notices that a test causes, each of them once again."""
-    monkeypatch.setattr(_notices, "_said", set())
     with caplog.at_level(logging.WARNING, logger="llamacpp_server"):
         yield lambda: [record.getMessage() for record in caplog.records]
 

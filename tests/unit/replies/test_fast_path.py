@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from llamacpp_server import ChatDelta, MalformedReplyError, StreamCutOffError, ToolCallFragment
 from llamacpp_server._replies import VAIN_TEMPLATES, ChatStreamDecoder, reader_like
+from tests import behind_doors
 from tests.unit.events import DONE, TOP, call, chunk, event, role, text, usage
 
 
@@ -134,7 +135,7 @@ def taken(monkeypatch):
         deltas.append(delta)
         return reader_like(payload, delta)
 
-    monkeypatch.setattr("llamacpp_server._replies.stream.reader_like", noted)
+    monkeypatch.setattr(behind_doors.READER_LIKE, noted)
     return deltas
 
 

@@ -11,6 +11,7 @@ from llamacpp_server import MalformedReplyError
 from llamacpp_server._replies import (
     SSEDecoder,
 )
+from tests import behind_doors
 
 
 def decode(*pieces):
@@ -139,7 +140,7 @@ class CountedPattern:
 
 
 def test_a_huge_event_in_small_pieces_is_looked_at_a_fixed_number_of_times(monkeypatch):
-    monkeypatch.setattr("llamacpp_server._replies.stream._LINE_END", CountedPattern())
+    monkeypatch.setattr(behind_doors.LINE_END, CountedPattern())
     decoder = SSEDecoder()
     decoder._line = Counted()
     piece, pieces = b"x" * 1000, 2000
@@ -153,7 +154,7 @@ def test_a_huge_event_in_small_pieces_is_looked_at_a_fixed_number_of_times(monke
 
 
 def test_an_endless_line_is_given_up_before_it_fills_the_memory(monkeypatch):
-    monkeypatch.setattr("llamacpp_server._replies.stream.MAX_EVENT_BYTES", 1000)
+    monkeypatch.setattr(behind_doors.MOST_BYTES_OF_AN_EVENT, 1000)
     decoder = SSEDecoder()
     with pytest.raises(MalformedReplyError, match="longer than 1000 bytes"):
         for _ in range(200):
@@ -161,7 +162,7 @@ def test_an_endless_line_is_given_up_before_it_fills_the_memory(monkeypatch):
 
 
 def test_an_endless_event_of_many_lines_is_given_up_too(monkeypatch):
-    monkeypatch.setattr("llamacpp_server._replies.stream.MAX_EVENT_BYTES", 1000)
+    monkeypatch.setattr(behind_doors.MOST_BYTES_OF_AN_EVENT, 1000)
     decoder = SSEDecoder()
     with pytest.raises(MalformedReplyError, match="longer than 1000 bytes"):
         for _ in range(200):
@@ -169,7 +170,7 @@ def test_an_endless_event_of_many_lines_is_given_up_too(monkeypatch):
 
 
 def test_many_events_may_be_longer_than_one_may_be(monkeypatch):
-    monkeypatch.setattr("llamacpp_server._replies.stream.MAX_EVENT_BYTES", 1000)
+    monkeypatch.setattr(behind_doors.MOST_BYTES_OF_AN_EVENT, 1000)
     decoder = SSEDecoder()
     payloads = [p for _ in range(200) for p in decoder.feed(b": x\ndata: 0123456789\n\n")]
     assert payloads == [b"0123456789"] * 200

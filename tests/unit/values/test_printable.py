@@ -47,8 +47,7 @@ def test_a_message_that_was_changed_later_is_shown_escaped_as_well():
 
 
 @pytest.fixture
-def log(monkeypatch):
-    monkeypatch.setattr(notices, "_said", set())
+def log(fresh_notices):
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     notices.logger.addHandler(handler)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamacpp_server import _notices
 from llamacpp_server.errors import BadRequestError, BadVectorError, ServerFaultError
 from llamacpp_server.prefixes import PREFIXES, family_of
 from llamacpp_server.transport import (
@@ -20,10 +19,7 @@ from llamacpp_server.transport import (
 )
 from llamacpp_server.vectors import ScoreScale, batches, check_vectors, image_input, media_input, shorten, sigmoid
 
-
-@pytest.fixture(autouse=True)
-def _nothing_said(monkeypatch):
-    monkeypatch.setattr(_notices, "_said", set())
+pytestmark = pytest.mark.usefixtures("fresh_notices")
 
 
 class TestCheckVectors:
