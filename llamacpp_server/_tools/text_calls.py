@@ -14,7 +14,11 @@ text), with `finish_reason: "stop"`: an agent takes it as its final answer. Read
 - gpt-oss (harmony): `<|channel|>commentary to=functions.name<|message|>{...}`
 - Llama 3.2 and 4, LFM2, Gemma: Python, as `[name(key="value")]` (`python_calls.py`)
 - Nemotron `<TOOLCALL>[...]`, Jamba `<tool_calls>[...]`, Phi 4 `functools[...]`, Cohere `<|START_ACTION|>[...]`
-- functionary `>>>name{...}`, Granite `<|tool_call|>[...]`, and `<invoke name="name">` of others
+- functionary `>>>name{...}`, Granite `<|tool_call|>[...]`, and `<invoke name="name">` of MiniMax and others, to which
+  DeepSeek 3.2 adds a mark (`DSML` between its bars)
+- FunctionGemma `<start_function_call>call:name{key:<escape>value<escape>}`, and Gemma 4 with marks of its own
+  (`brace_calls.py`)
+- ReAct: `Action: name` and `Action Input: {...}`
 
 Only calls of tools that were sent count, and JSON only behind such a mark or as the whole text: an example within an
 explanation is not a call.
@@ -37,12 +41,14 @@ from .._schemas import (
 )
 from ..replies import ChatDelta, Repair, ReplyStart, ToolCallFragment
 from ..wire import ToolDict
+from .brace_calls import find_brace_calls
 from .python_calls import find_python_calls
 
 _BAR: Final = "\uff5c"  # DeepSeek's marks have a full-width bar
+_DSML: Final = rf"{_BAR}+DSML{_BAR}+"
 _NAME: Final = r"([\w.-]+)"
 _HEADS: Final = tuple(
-    re.compile(pattern)
+    re.compile(pattern, re.MULTILINE)
     for pattern in (
         rf"\[TOOL_CALLS\]\s*{_NAME}\s*(?:\[CALL_ID\]\s*\w+\s*)?(?:\[ARGS\]\s*)?(?=\{{)",
         rf"<{_BAR}tool▁call▁begin{_BAR}>(?:function<{_BAR}tool▁sep{_BAR}>)?\s*{_NAME}\s*(?:<{_BAR}tool▁sep{_BAR}>)?\s*(?:```(?:json)?\s*)?(?=\{{)",
@@ -50,6 +56,8 @@ _HEADS: Final = tuple(
         rf"\bto={_NAME}[^{{}}\[\]]{{0,80}}<\|message\|>\s*(?=\{{)",
         rf">>>\s*{_NAME}\s*(?=\{{)",
         rf"<function={_NAME}>\s*(?=\{{)",
+        rf"^[ \t*]*Action:[ \t*`]*{_NAME}[ \t*`]*\n+[ \t*]*Action Input:[ \t*]*(?:\n*```(?:json)?)?\s*(?=\{{)",
+        rf'<(?:{_DSML})?invoke name="{_NAME}">\s*(?=\{{)',
     )
 )
 """Marks with the name in them; the JSON of the arguments follows."""
@@ -68,19 +76,26 @@ _TAGGED: Final[tuple[tuple[re.Pattern[str], re.Pattern[str]], ...]] = (
         re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL),
     ),
     (
-        re.compile(rf'<invoke name="{_NAME}">((?:(?!<invoke ).)*?)</invoke>', re.DOTALL),
-        re.compile(r'<parameter name="([^"\n]+)">\n?(.*?)\n?</parameter>', re.DOTALL),
+        re.compile(
+            rf'<(?:{_DSML})?invoke name="{_NAME}">((?:(?!<(?:{_DSML})?invoke ).)*?)</(?:{_DSML})?invoke>', re.DOTALL
+        ),
+        re.compile(
+            rf'<(?:{_DSML})?parameter name="([^"\n]+)"(?: string="\w+")?>\n?(.*?)\n?</(?:{_DSML})?parameter>', re.DOTALL
+        ),
     ),
 )
 """A call and its parameters as tags."""
 _ALL_JSON: Final = re.compile(r"\s*(?:```(?:json)?\s*)?(?=[\[{])")
 # What is left of a call when its name and arguments are gone.
 _REST: Final = re.compile(
-    r"</?tool_calls?>|</?functioncall>|</function>|</?function_calls>|</?minimax:tool_call>"
+    r"</?tool_calls?>|</?functioncall>|</function>|</?function_calls>|</?minimax:tool_call>|</invoke>"
+    rf"|</?{_DSML}(?:function_calls|tool_calls|invoke)>|^[ \t]*Observation:?[ \t]*\Z"
+    r"|<(?:start|end)_function_call>|<\|tool_call>|<tool_call\|>|<start_function_response>|<\|tool_response>"
     r"|\[/?TOOL_CALLS\]|<\|python_tag\|>|<\|tool_call\|>|</?TOOLCALL>|<\|(?:START|END)_ACTION\|>"
     rf"|<{_BAR}tool▁calls?▁(?:begin|end){_BAR}>"
     r"|<\|tool_calls?(?:_section)?_(?:begin|end)\|>|<\|(?:eom_id|eot_id|call|start|end)\|>"
-    r"|<\|start\|>assistant|<\|channel\|>(?:commentary|analysis)?|```(?:json)?"
+    r"|<\|start\|>assistant|<\|channel\|>(?:commentary|analysis)?|```(?:json)?",
+    re.MULTILINE,
 )
 _OPENINGS: Final = (
     "<tool_call",
@@ -101,7 +116,13 @@ _OPENINGS: Final = (
     "<|start|>",
     "to=functions.",
     ">>>",
+    f"<{_BAR}DSML",
+    f"<{_BAR}{_BAR}DSML",
+    "<start_function_call>",
+    "Action:",
+    "**Action:",
 )
+_BRACE_CALL: Final = "call:"
 _MOST_CALLS: Final = 100
 _MOST_TEXT: Final = 1_000_000
 
@@ -152,6 +173,11 @@ def _candidates(text: str, known: Mapping[str, Any]) -> Iterator[TextCall]:
     yield from _tagged(text, known)
     for call in find_python_calls(text, known):
         yield TextCall(call.name, json.dumps(call.arguments, ensure_ascii=False), call.start, call.end)
+    for written, values, start, end in find_brace_calls(
+        text, lambda name, key, value: _value(value, known.get(name), key)
+    ):
+        if (name := _name_in(written, known)) is not None:
+            yield TextCall(name, json.dumps(values, ensure_ascii=False), start, end)
     for mark in _MARK.finditer(text):
         yield from _calls_in_json(text, mark.start(), mark.end(), known)
     if (json_text := _ALL_JSON.match(text)) is not None:
@@ -347,8 +373,11 @@ class _Text:
         self.held += more
         if self.holding:
             return ""
-        if self.said.lstrip()[:1] in ("{", "[", "`"):  # a whole text of JSON may be a call
+        head = self.said.lstrip()[: len(_BRACE_CALL)]
+        if head[:1] in ("{", "[", "`") or head == _BRACE_CALL:  # a whole text of JSON may be a call
             self.holding = True
+            return ""
+        if head and _BRACE_CALL.startswith(head):
             return ""
         starts = [at for opening in _OPENINGS if (at := self.held.find(opening)) >= 0]
         self.holding = bool(starts)

@@ -155,7 +155,11 @@ MISTRAL = '[TOOL_CALLS][{"name": "add", "arguments": {"a": 1}}]'
 CODER = "<function=add>\n<parameter=a>\n1\n</parameter>\n</function>"
 
 
-@pytest.mark.parametrize("written", [MISTRAL, CODER])
+BRACES = "<start_function_call>call:add{a:1}<end_function_call>"
+REACT = '\nAction: add\nAction Input: {"a": 1}'
+
+
+@pytest.mark.parametrize("written", [MISTRAL, CODER, BRACES, REACT], ids=["Mistral", "Coder", "FunctionGemma", "ReAct"])
 async def test_a_call_in_a_format_that_the_server_does_not_parse_is_reported_or_used(scripted_server, written: str):
     server = scripted_server("Let me add. " + written, parallel=1)
     with server.client() as client:

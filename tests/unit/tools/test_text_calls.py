@@ -57,6 +57,20 @@ FORMATS = {
     "Llama 4": '[get_weather(city="Oslo", days=3)]',
     "Llama 3.2 behind the tag": "<|python_tag|>get_weather(city='Oslo', days=3)<|eom_id|>",
     "LFM2": '<|tool_call_start|>[get_weather(city="Oslo", days=3)]<|tool_call_end|>',
+    "FunctionGemma": "<start_function_call>call:get_weather{city:<escape>Oslo<escape>,days:3}<end_function_call>",
+    "FunctionGemma before its result": "<start_function_call>call:get_weather{days:3,city:<escape>Oslo<escape>}"
+    "<end_function_call><start_function_response>",
+    "FunctionGemma without its marks": "call:get_weather{city:Oslo,days:3}",
+    "Gemma 4": '<|tool_call>call:get_weather{city:<|"|>Oslo<|"|>,days:3}<tool_call|>',
+    "Gemma 4 with JSON in it": '<|tool_call>call:get_weather{"city": "Oslo", "days": 3}<tool_call|>',
+    "DeepSeek V3.2": f'<{BAR}DSML{BAR}function_calls>\n<{BAR}DSML{BAR}invoke name="get_weather">\n'
+    f'<{BAR}DSML{BAR}parameter name="city" string="true">Oslo</{BAR}DSML{BAR}parameter>\n'
+    f'<{BAR}DSML{BAR}parameter name="days" string="false">3</{BAR}DSML{BAR}parameter>\n'
+    f"</{BAR}DSML{BAR}invoke>\n</{BAR}DSML{BAR}function_calls>",
+    "DeepSeek V3.2 with JSON": f'<{BAR}DSML{BAR}tool_calls><{BAR}DSML{BAR}invoke name="get_weather">{JSON}'
+    f"</{BAR}DSML{BAR}invoke></{BAR}DSML{BAR}tool_calls>",
+    "ReAct": f"Action: get_weather\nAction Input: {JSON}\nObservation:",
+    "ReAct in Markdown": f"**Action:** `get_weather`\n**Action Input:**\n```json\n{JSON}\n```",
     "Gemma": '```tool_code\nget_weather(city="Oslo", days=3)\n```',
 }  # fmt: skip
 
@@ -85,6 +99,11 @@ def test_several_calls_are_all_read():
         f"You would write {ONE} for that, or call get_weather yourself.",
         f"{ONE} is how one writes a call.",
         '{"name": "get_weather"}',
+        "You can say call:get_weather{city:Oslo,days:3} for that.",
+        "call:get_weather{city:Oslo",
+        "call:unknown{city:Oslo}",
+        "Action: get_weather, as soon as the sun is up.",
+        "Action: unknown\nAction Input: {}",
         '{"name": "get_weather", "arguments": "no JSON"}',
         '<tool_call>{"name": "get_weather", "arguments": {"city": "Os',
         "<function=get_weather>what it does</function>",
@@ -117,7 +136,7 @@ def passed(pieces, *, take, thinking=(), calls=(), finish="stop"):
 @pytest.mark.parametrize("text", FORMATS.values(), ids=FORMATS)
 @pytest.mark.parametrize("size", [1, 7, 10_000])
 def test_a_call_in_the_text_becomes_a_call_however_the_stream_is_split(text, size):
-    full = f"Let me look.\n{text}" if not text.startswith(("{", "```", "[get")) else text
+    full = f"Let me look.\n{text}" if not text.startswith(("{", "```", "[get", "call:")) else text
     _, reply = passed([full[at : at + size] for at in range(0, len(full), size)], take=True)
     assert [(c.name, json.loads(c.arguments)) for c in reply.tool_calls] == [("get_weather", ARGS)]
     assert reply.content.strip() == ("Let me look." if full != text else "")
@@ -217,3 +236,16 @@ def test_python_is_read_and_never_run():
         "```python\nadd(a=1)\n```", "[add(" + "[" * 3000 + ")]", "<|tool_call_start|>[add(a=1, add(a=2)]",
     ):  # fmt: skip
         assert find_text_calls(code, [listed]) == [], code
+
+
+def test_values_of_braces_may_hold_commas_lists_and_objects():
+    at = "{x:1,tags:[<escape>a<escape>,b,2.5]}"
+    quoted = f"<start_function_call>call:place{{where:<escape>Oslo, a:b {{x}}<escape>,at:{at},on:true}}"
+    (call,) = find_text_calls(quoted, [tool("place", where={"type": "string"})])
+    assert json.loads(call.arguments) == {
+        "where": "Oslo, a:b {x}",
+        "at": {"x": 1, "tags": ["a", "b", 2.5]},
+        "on": True,
+    }
+    (call,) = find_text_calls("call:place{where: Oslo, Norway, code: 12}", [tool("place", code={"type": "string"})])
+    assert json.loads(call.arguments) == {"where": "Oslo, Norway", "code": "12"}
