@@ -19,6 +19,15 @@ def test_a_workflow_pins_its_actions_and_reads_only(path):
     assert len(re.findall(r"timeout-minutes:", text)) >= len(re.findall(r"runs-on:", text)) - ("publish:" in text)
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_workflow_names_each_job_once_and_runs_commands_that_exist(path):
+    text = path.read_text(encoding="utf-8")
+    jobs = re.findall(r"^  ([\w-]+):$", text.split("\njobs:\n")[1], re.MULTILINE)
+    assert jobs and sorted(jobs) == sorted(set(jobs))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {name for name in re.findall(r"run: make ([\w-]+)", text)} <= targets
+
+
 def test_ci_tests_every_python_that_is_offered():
     offered = re.findall(r"Python :: (3\.\d+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     tested = re.search(r"matrix: \{python: \[(.*?)\]\}", (ROOT / ".github" / "workflows" / "test.yml").read_text())
