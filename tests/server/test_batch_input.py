@@ -171,6 +171,7 @@ def test_a_request_that_ran_out_of_time_is_not_sent_again_for_each_line(
     assert len(sent) == 1
 
 
+@pytest.mark.long
 def test_a_killed_job_of_embeddings_is_resumed_without_a_line_lost_or_doubled(
     embedding_server: LocalServer, source: Path, output: Path
 ) -> None:

@@ -308,7 +308,7 @@ def test_an_interrupt_frees_the_slot(slow_server: LocalServer, idle: Callable[[L
     idle(slow_server)
 
 
-@pytest.mark.parametrize("output", [[], ["--json"]])
+@pytest.mark.parametrize("output", [[], pytest.param(["--json"], marks=pytest.mark.long)])
 def test_a_closed_pipe_ends_a_check_quietly(output: list[str], chat_server: LocalServer) -> None:
     with command("check", *output, "--base-url", chat_server.base_url) as process:
         assert process.stdout is not None
@@ -396,7 +396,9 @@ def _expect(terminal: int, pattern: str) -> None:
 # -- serve
 
 
-@pytest.mark.parametrize("what", [["models_dir", "rand"], ["models_dir/random.gguf"]])
+@pytest.mark.parametrize(
+    "what", [["models_dir", "rand"], pytest.param(["models_dir/random.gguf"], marks=pytest.mark.long)]
+)
 def test_serve_until_interrupted(models_dir: Path, what: list[str], run: Run) -> None:
     source = [word.replace("models_dir", str(models_dir)) for word in what]
     options = ["--ctx-size", "1024", "--parallel", "2", "--no-warmup", "--mmproj", models_dir / "mmproj-random.gguf"]

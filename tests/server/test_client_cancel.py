@@ -269,7 +269,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("way", ["blocking", "awaited"])
+@pytest.mark.parametrize("way", [pytest.param("blocking", marks=pytest.mark.long), "awaited"])
 def test_an_interrupted_program_that_lives_on(slow_server, watch, way):
     command = [sys.executable, "-W", "error", "-c", INTERRUPTED, slow_server.base_url, way]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:

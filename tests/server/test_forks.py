@@ -55,7 +55,16 @@ def run(server: LocalServer, before: str, asks: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["llamacpp_server._endpoints", behind_doors.SHELLS, "httpcore", "h11"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "httpcore",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("llamacpp_server._endpoints", behind_doors.SHELLS, "h11")
+        ),
+    ],
+)
 def test_a_child_answers_though_its_parent_was_importing(slow_server: LocalServer, module: str) -> None:
     run(slow_server, IMPORTING.format(module=module), "ask")
 

@@ -162,7 +162,16 @@ def run(server: LocalServer, program: str, number: int, seconds: float) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+DAILY = (SIGNAL_HANDLER, EMBEDDING, INTERRUPTS)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(program, id=name, marks=() if program in DAILY else pytest.mark.long)
+        for name, program in PROGRAMS.items()
+    ],
+)
 def test_an_interrupted_program_goes_on(slow_server: LocalServer, program: str) -> None:
     run(slow_server, program, 20, 45)
 

@@ -365,7 +365,9 @@ PARENT = """
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, *(pytest.param(n, marks=pytest.mark.long) for n in (signal.SIGTERM, signal.SIGINT))]
+)
 def test_a_killed_parent_takes_its_server_along(models_dir: Path, backend: str, number: int) -> None:
     with script(PARENT + "    input()\n", models_dir / "random.gguf", backend) as parent:
         assert parent.stdout is not None
