@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from langchain_core.messages import BaseMessage, SystemMessage
 from pydantic import BaseModel
 
-from llamacpp_server import ChatRequest, ServerInfo
+from llamacpp_server import BadRequestError, ChatRequest, ServerInfo
 from llamacpp_server.integration import (
     ModelDefaults,
+    object_of,
     read_timeouts,
     stop_texts,
 )
@@ -158,11 +159,14 @@ def call_settings(given: dict[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     timeout = given.pop("timeout", None)
     if timeout is not None:
-        settings |= read_timeouts(timeout)
+        try:
+            settings |= read_timeouts(timeout)
+        except (TypeError, ValueError):
+            raise BadRequestError(f"timeout must be a number of seconds, not {type(timeout).__name__}") from None
     settings |= {name: given.pop(name) for name in _PER_CALL if name in given}
     if settings.get("priority", "") is None:
         del settings["priority"]
-    headers, query = given.pop("extra_headers", None), given.pop("extra_query", None)
+    headers, query = (object_of(given.pop(name, None), name) for name in ("extra_headers", "extra_query"))
     if headers:
         settings["headers"] = dict(headers)
     if query:

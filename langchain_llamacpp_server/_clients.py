@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 
+from llamacpp_server import BadRequestError
 from llamacpp_server.integration import under_span
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ def client_for(
     """`client` with the settings of a call, which tells the callbacks of its run of progress."""
     known = current_run(run)
     report = dispatching(_progress_callback(client, call), known)
-    client = client.with_settings(**changes) if (changes := _changes(client, call, report, known)) else client
+    if changes := _changes(client, call, report, known):
+        with _refusals:
+            client = client.with_settings(**changes)
     return under_span(client, _span_of(known))
 
 
@@ -37,8 +41,26 @@ def async_client_for(
     """`client_for`, for awaited calls."""
     known = current_run(run)
     report = adispatching(_progress_callback(client, call), known)
-    client = client.with_settings(**changes) if (changes := _changes(client, call, report, known)) else client
+    if changes := _changes(client, call, report, known):
+        with _refusals:
+            client = client.with_settings(**changes)
     return under_span(client, _span_of(known))
+
+
+class _Refusals:
+    """Turns what settings say of a bad value into the error for arguments of a call."""
+
+    def __enter__(self) -> None:
+        """Nothing to set up."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, ValueError):
+            raise BadRequestError(str(error)) from None
+
+
+_refusals: Final = _Refusals()
 
 
 def _span_of(run: Run | None) -> object:

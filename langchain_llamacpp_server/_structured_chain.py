@@ -22,6 +22,7 @@ from llamacpp_server.integration import (
     Attempts,
     aread_answer,
     arun_steps,
+    hides_arguments,
     object_steps,
     read_answer,
     run_steps,
@@ -73,7 +74,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
     method: str = "json_schema"
     include_raw: bool = False
     strict: bool | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict, repr=False)
 
     _made_goal: Goal | None = PrivateAttr(default=None)
 
@@ -129,14 +130,17 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
         """What of the model can be configured per call."""
         return list(self._goal.bound(self._goal.ways[0]).config_specs)
 
+    @hides_arguments
     def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """The object, or with `include_raw` the message beside it."""
         return self._call_with_config(self._ask, input, config, **kwargs)
 
+    @hides_arguments
     async def ainvoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """Async version of `invoke`."""
         return await self._acall_with_config(self._aask, input, config, **kwargs)
 
+    @hides_arguments
     def stream(
         self,
         input: LanguageModelInput,
@@ -146,6 +150,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
         """The object as it grows."""
         yield from self._transform_stream_with_config(iter([input]), self._grown, config, **kwargs)
 
+    @hides_arguments
     async def astream(
         self,
         input: LanguageModelInput,
@@ -161,6 +166,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
 
     # -- streams
 
+    @hides_arguments
     def _grown(
         self,
         inputs: Iterator[LanguageModelInput],
@@ -170,12 +176,14 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
     ) -> Iterator[Any]:
         (input,) = inputs
 
+        @hides_arguments
         def ask(step: Ask) -> Any:
             return self._model(step).stream(input, config, **kwargs)
 
         # Not a sequence of runnables: LangChain reads the model's stream to its end when one is left early.
         yield from read_answer(_StreamedObject(self), ask)
 
+    @hides_arguments
     async def _agrown(
         self,
         inputs: AsyncIterator[LanguageModelInput],
@@ -185,6 +193,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
     ) -> AsyncIterator[Any]:
         input = await anext(inputs)
 
+        @hides_arguments
         async def ask(step: Ask) -> Any:
             return self._model(step).astream(input, config, **kwargs)
 
@@ -194,12 +203,14 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
 
     # -- whole answers
 
+    @hides_arguments
     def _ask(
         self, given: LanguageModelInput, run_manager: CallbackManagerForChainRun, config: RunnableConfig, **kwargs: Any
     ) -> Any:
         answer = _Answer(self._goal.attempts())
         config = patch_config(config, callbacks=run_manager.get_child())
 
+        @hides_arguments
         def ask(step: Ask) -> Any:
             return self._model(step).invoke(self._messages(given, step), config, **kwargs)
 
@@ -209,6 +220,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
             return self._unfit(answer, error)
         return self._given(answer)
 
+    @hides_arguments
     async def _aask(
         self,
         given: LanguageModelInput,
@@ -219,6 +231,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
         answer = _Answer(self._goal.attempts())
         config = patch_config(config, callbacks=run_manager.get_child())
 
+        @hides_arguments
         async def ask(step: Ask) -> Any:
             return await self._model(step).ainvoke(self._messages(given, step), config, **kwargs)
 

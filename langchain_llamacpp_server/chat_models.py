@@ -30,6 +30,7 @@ from llamacpp_server.integration import (
     ChatFields,
     ReadAs,
     default_value,
+    hides_arguments,
     on_event_loop,
     resolve_tool_choice,
     warn_once,
@@ -159,6 +160,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
 
     # -- generating
 
+    @hides_arguments
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -173,6 +175,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
             found = self._chat_result(call, client.chat(call.request))
             return with_shares(found, client.choice_probabilities(call.request)) if shares else found
 
+    @hides_arguments
     async def _agenerate(
         self,
         messages: list[BaseMessage],
@@ -187,6 +190,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
             found = self._chat_result(call, await client.chat(call.request))
             return with_shares(found, await client.choice_probabilities(call.request)) if shares else found
 
+    @hides_arguments
     def _stream(
         self,
         messages: list[BaseMessage],
@@ -207,6 +211,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
                         yield chunk
             yield self._last(call, converter, seen)
 
+    @hides_arguments
     async def _astream(
         self,
         messages: list[BaseMessage],
@@ -317,6 +322,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
 
     # -- tools and structured output
 
+    @hides_arguments
     def bind_tools(
         self,
         tools: Sequence[ToolLike],
@@ -350,6 +356,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
             bound["parallel_tool_calls"] = parallel_tool_calls
         return self.bind(**bound)
 
+    @hides_arguments
     def with_structured_output(
         self,
         schema: dict[str, Any] | type | None = None,
@@ -394,6 +401,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         """Token ids of a text, from the server; equal texts are counted once."""
         return token_ids(self, text)
 
+    @hides_arguments
     def get_num_tokens_from_messages(
         self, messages: Iterable[MessageLikeRepresentation], tools: Sequence[Any] | None = None, **kwargs: Any
     ) -> int:
@@ -405,6 +413,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
             call = self._prepare(messages, None, {**kwargs, "tools": tools}, self._info_for(messages, kwargs))
             return client_for(self.client, call).count_tokens(call.request)
 
+    @hides_arguments
     def fits(
         self,
         messages: LanguageModelInput,
@@ -429,6 +438,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
             call = self._prepare(given, None, own, self._info_for(given, own))
             return client_for(self.client, call).fits(call.request)
 
+    @hides_arguments
     async def afits(
         self,
         messages: LanguageModelInput,
@@ -445,6 +455,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
 
     # -- the prompt cache
 
+    @hides_arguments
     def prewarm(
         self,
         system: str | SystemMessage | None = None,
@@ -469,6 +480,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
             call = self._prepare(conversation, None, given, self._info_for(conversation, given))
             return self.client.with_settings(**call.settings).prewarm(call.request)
 
+    @hides_arguments
     async def aprewarm(
         self,
         system: str | SystemMessage | None = None,

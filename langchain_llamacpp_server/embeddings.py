@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, Final
 
 from langchain_core.embeddings import Embeddings
 from pydantic import Field, model_validator
 
-from llamacpp_server import EmbedRequest
+from llamacpp_server import BadRequestError, EmbedRequest
 from llamacpp_server.integration import (
     EmbeddingFields,
+    hides_arguments,
+    object_of,
 )
 from llamacpp_server.vectors import DEFAULT_BATCH_SIZE, image_input
 
 from ._argument_names import EmbeddingNames
 from ._arguments import EMBEDDINGS
+from ._clients import async_client_for, client_for
 from ._errors import langchain_errors
 from ._server_model import ServerModel
 
 __all__ = ["LlamaServerEmbeddings"]
+
+# Request fields that a call may give by name.
+_OF_CALLS: Final = ("model", "dimensions", "encoding_format", "embd_normalize", "user")
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call's arguments: fields of `ServerSettings`, and of the request."""
+
+    settings: Mapping[str, Any]
+    extra: Mapping[str, Any]
+
+
+def _read(kwargs: Mapping[str, Any]) -> _Call:
+    if not kwargs:
+        return _Call({}, {})
+    from ._calls import call_settings  # few calls have arguments
+
+    given = EMBEDDINGS.call(kwargs)
+    body = object_of(given.pop("extra_body", None), "extra_body")
+    settings = call_settings(given)
+    for name in given:
+        if name not in _OF_CALLS:
+            raise BadRequestError(EMBEDDINGS.unknown(name, _OF_CALLS))
+    return _Call(settings, {**given, **body})
 
 
 class LlamaServerEmbeddings(EmbeddingNames, ServerModel, EmbeddingFields, Embeddings):
@@ -52,37 +81,49 @@ class LlamaServerEmbeddings(EmbeddingNames, ServerModel, EmbeddingFields, Embedd
     def _take_other_names(cls, values: Any) -> Any:
         return EMBEDDINGS.constructor(values, cls) if isinstance(values, dict) else values
 
+    @hides_arguments
     def embed_documents(self, texts: Sequence[str], chunk_size: int | None = None, **kwargs: Any) -> list[list[float]]:
         """Embed texts: one vector for each, in order.
 
         Args:
             texts: Any number.
             chunk_size: Most texts of one request; None takes `batch_size`.
-            kwargs: Further request fields.
+            kwargs: `model`, `dimensions`, `extra_body`, and limits and headers of the call, as in `ChatLlamaServer`.
 
         Raises:
+            BadRequestError: For an argument that no class has; fields of a newer server go into `extra_body`.
             ContextOverflowError: For a text that is too long; `index` tells which.
             BadVectorError: For a vector that is none; `index` tells which.
         """
         with langchain_errors:
-            return self.client.embed_texts(self._documents(texts, chunk_size, kwargs)).vectors
+            call = _read(kwargs)
+            request = self._documents(texts, chunk_size, call.extra)
+            return client_for(self.client, call).embed_texts(request).vectors
 
+    @hides_arguments
     def embed_query(self, text: str, **kwargs: Any) -> list[float]:
         """Embed a query; arguments and errors as in `embed_documents`."""
         with langchain_errors:
-            return self.client.embed_texts(self._query(text, kwargs)).vectors[0]
+            call = _read(kwargs)
+            return client_for(self.client, call).embed_texts(self._query(text, call.extra)).vectors[0]
 
+    @hides_arguments
     async def aembed_documents(
         self, texts: Sequence[str], chunk_size: int | None = None, **kwargs: Any
     ) -> list[list[float]]:
         """Async version of `embed_documents`."""
         with langchain_errors:
-            return (await self.async_client.embed_texts(self._documents(texts, chunk_size, kwargs))).vectors
+            call = _read(kwargs)
+            client = async_client_for(self.async_client, call)
+            return (await client.embed_texts(self._documents(texts, chunk_size, call.extra))).vectors
 
+    @hides_arguments
     async def aembed_query(self, text: str, **kwargs: Any) -> list[float]:
         """Async version of `embed_query`."""
         with langchain_errors:
-            return (await self.async_client.embed_texts(self._query(text, kwargs))).vectors[0]
+            call = _read(kwargs)
+            client = async_client_for(self.async_client, call)
+            return (await client.embed_texts(self._query(text, call.extra))).vectors[0]
 
     def embed_image(self, uris: Sequence[str | bytes | PathLike[str]]) -> list[list[float]]:
         """Embed images: one vector for each; requires a multimodal embedding model (`--mmproj`).

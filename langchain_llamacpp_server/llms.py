@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
 from llamacpp_server import SamplingFields
-from llamacpp_server.integration import ReadAs, default_value
+from llamacpp_server.integration import ReadAs, default_value, hides_arguments
 from llamacpp_server.requests import LOOP_LIMIT
 from llamacpp_server.settings import redact_url
 
@@ -83,12 +83,14 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
 
     # -- LangChain's cache and traces, which see the model's parameters and not the call's
 
+    @hides_arguments
     def generate(
         self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
     ) -> LLMResult:
         """As in `BaseLLM`; the cache tells calls with different parameters apart as well."""
         return BaseLLM.generate(self._with_call(kwargs), prompts, stop, callbacks, **kwargs)
 
+    @hides_arguments
     async def agenerate(
         self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
     ) -> LLMResult:
@@ -106,6 +108,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
 
     # -- generating
 
+    @hides_arguments
     def _generate(
         self,
         prompts: list[str],
@@ -113,7 +116,8 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        call = self._read(stop, kwargs)
+        with langchain_errors:
+            call = self._read(stop, kwargs)
         if self.streaming and len(prompts) == call.answers == 1:
             return _folded(list(self._stream(prompts[0], stop, run_manager, **kwargs)))
         with langchain_errors:
@@ -122,6 +126,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
                 return self._noted(result([client.infill(call.infill(prompt)) for prompt in prompts], call.answers))
             return self._noted(result([client.complete(call.complete(prompts))], call.answers))
 
+    @hides_arguments
     async def _agenerate(
         self,
         prompts: list[str],
@@ -129,7 +134,8 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        call = self._read(stop, kwargs)
+        with langchain_errors:
+            call = self._read(stop, kwargs)
         if self.streaming and len(prompts) == call.answers == 1:
             return _folded([chunk async for chunk in self._astream(prompts[0], stop, run_manager, **kwargs)])
         with langchain_errors:
@@ -140,6 +146,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
                 )
             return self._noted(result([await client.complete(call.complete(prompts))], call.answers))
 
+    @hides_arguments
     def _stream(
         self,
         prompt: str,
@@ -165,6 +172,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
             self._note(converter.model)
             yield converter.last()
 
+    @hides_arguments
     async def _astream(
         self,
         prompt: str,

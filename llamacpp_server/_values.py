@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import marshal
 from collections.abc import Mapping
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydantic_core import to_json
 
@@ -14,6 +15,26 @@ from pydantic_core import to_json
 _LARGEST: Final = 2**63
 # A format without references, which depend on what else refers to a value.
 _BY_CONTENT: Final = 2
+# Fields of requests that a caller fills with anything: a key whose name is misspelled may be among them.
+_OF_CALLERS: Final = frozenset({"params", "extra_body", "chat_template_kwargs", "metadata"})
+
+
+class RequestRepr:
+    """A `repr` that shows the names of a request's parameters and their numbers, as the other values may be secret."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        shown = ((one.name, getattr(self, one.name)) for one in dataclasses.fields(cast(Any, self)) if one.repr)
+        parts = (f"{name}={_numbers(value) if name in _OF_CALLERS else repr(value)}" for name, value in shown)
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _numbers(given: object) -> str:
+    if not isinstance(given, Mapping):
+        return "None" if given is None else "..."
+    values = (f"{name!r}: {value if type(value) in (int, float, bool) else '...'}" for name, value in given.items())
+    return f"{{{', '.join(values)}}}"
 
 
 def text(wire: object) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ._batch import BatchSummary, arun_batch
 from ._clients import AsyncGeneration, AsyncInputs, AsyncManagement
-from .settings import ServerSettings, hides_arguments
+from ._frames import hides_arguments
+from .settings import ServerSettings
 from .transport import (
     AsyncTransport,
 )
@@ -89,6 +90,7 @@ class AsyncLlamaServerClient(AsyncGeneration, AsyncManagement, AsyncInputs):
 
     # -- many requests
 
+    @hides_arguments
     async def batch_file(
         self, source: FilePath, output: FilePath, *, concurrency: int | None = None, **options: Any
     ) -> BatchSummary:

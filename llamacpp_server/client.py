@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ._batch import BatchSummary, run_batch
 from ._clients import Generation, Inputs, Management
-from .settings import ServerSettings, hides_arguments
+from ._frames import hides_arguments
+from .settings import ServerSettings
 from .transport import (
     Transport,
 )
@@ -89,6 +90,7 @@ class LlamaServerClient(Generation, Management, Inputs):
 
     # -- many requests
 
+    @hides_arguments
     def batch_file(
         self, source: FilePath, output: FilePath, *, concurrency: int | None = None, **options: Any
     ) -> BatchSummary:

@@ -11,14 +11,14 @@ from typing import Any, Self
 
 from pydantic_core import from_json
 
-from ._values import fields, text
+from ._values import RequestRepr, fields, text
 from .replies import Repair, ToolCall, Usage
 
 __all__ = ["MessagesEvent", "MessagesReply", "MessagesRequest"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessagesRequest:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class MessagesRequest(RequestRepr):
     """One request to `/v1/messages`.
 
     The server reads the fields below and drops all others, `seed` and `min_p` for example (b11549).

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
 from ._read_as import ReadAs, default_value
+from ._values import RequestRepr
 from .controls import ThinkingControl
 from .replies import Repair
 from .wire import MessageDict, ToolDict
@@ -41,8 +42,8 @@ class MediaPolicy:
     convert_media: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ChatRequest(RequestRepr):
     """A chat request, before it is rewritten for the server.
 
     Attributes:
@@ -108,8 +109,8 @@ def messages_of(request: ChatRequest) -> Sequence[MessageDict]:
     return cast("Sequence[MessageDict]", request.messages)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionRequest:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CompletionRequest(RequestRepr):
     """A text completion request.
 
     Attributes:
@@ -129,8 +130,8 @@ class CompletionRequest:
     loop_limit: int | None = LOOP_LIMIT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InfillRequest:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class InfillRequest(RequestRepr):
     """A fill-in-the-middle request; requires a model with fill-in-the-middle tokens.
 
     Attributes:

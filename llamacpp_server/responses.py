@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from ._values import fields, integer, objects, text
+from ._values import RequestRepr, fields, integer, objects, text
 from .replies import PromptProgress, Repair, Timings, ToolCall, Usage
 
 __all__ = ["ResponsesEvent", "ResponsesReply", "ResponsesRequest"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponsesRequest:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ResponsesRequest(RequestRepr):
     """One request to `/v1/responses`.
 
     Attributes:

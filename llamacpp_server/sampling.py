@@ -219,6 +219,9 @@ class SamplingFields(BaseModel):
         return {name: values[name] for name in SAMPLING_FIELDS if values[name] is not None}
 
 
+# A wrong value is short: a longer text may be a key or a prompt.
+_MOST_SHOWN: Final = 16
+
 SAMPLING_FIELDS: Final = tuple(SamplingFields.model_fields)
 
 ALIASES: Final[Mapping[str, str]] = {
@@ -293,4 +296,11 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadRequestError(f"parameter {where!r}: {first['msg']}, got {first['input']!r}") from None
+        raise BadRequestError(f"parameter {where!r}: {first['msg']}, got {_shown(first['input'])}") from None
+
+
+def _shown(given: object) -> str:
+    """A plain value in short; of what may hold a secret, only its type."""
+    if isinstance(given, str):
+        return repr(given[:_MOST_SHOWN])
+    return repr(given) if type(given) in (bool, int, float) else type(given).__name__

@@ -9,12 +9,12 @@ import ssl
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import wraps
-from typing import Any, Final, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Final, Literal, Self
 from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
+from ._frames import hides_arguments
 from ._read_as import ReadAs, default_value
 from .progress import Progress
 
@@ -29,9 +29,6 @@ __all__ = [
     "redact_url",
     "split_unix",
 ]
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 DEFAULT_BASE_URL: Final = "http://localhost:8080"
 
@@ -77,23 +74,6 @@ _UNIX: Final = "http+unix://"
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
-
-
-def hides_arguments(function: Callable[P, T]) -> Callable[P, T]:
-    """Keep a function's arguments out of the traceback of what it raises for a bad one.
-
-    Debuggers and error trackers show the variables of each frame, and an argument may be a key or hold a password.
-    """
-
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return function(*args, **kwargs)
-        except (AttributeError, TypeError, ValueError) as error:
-            del args, kwargs
-            raise error.with_traceback(None) from None
-
-    return call
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +262,9 @@ class ServerSettings:
         """Refuse values of another type; a secret here, where no message shows it."""
         if self.priority not in ("normal", "background"):
             raise ValueError(f"priority must be 'normal' or 'background', got {self.priority!r}")
+        for name in _NOT_NEGATIVE:
+            if not isinstance(value := getattr(self, name), int | float | None):
+                raise ValueError(f"{name} must be a number, not {type(value).__name__}")
         if not isinstance(self.base_url, str):
             raise ValueError(f"base_url must be a string, not {type(self.base_url).__name__}")
         if not isinstance(self.api_key, SecretStr | str | None):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ._notices import warn_once
+from ._values import RequestRepr
 from .errors import BadRequestError, BadVectorError
 from .requests import MediaPolicy
 
@@ -45,8 +46,8 @@ _NO_RANK_HEAD: Final = 1e-15
 _UNIT_TOLERANCE: Final = 1e-4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedRequest:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class EmbedRequest(RequestRepr):
     """Texts to embed, however many.
 
     Attributes:
@@ -106,8 +107,8 @@ class ScoreScale:
         return list(scores)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankRequest:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class RankRequest(RequestRepr):
     """Documents to rank by how well they answer a query, however many.
 
     Attributes:

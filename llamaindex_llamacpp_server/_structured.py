@@ -27,6 +27,7 @@ from llamacpp_server.integration import (
     aread_answer,
     arun_steps,
     attempts_of,
+    hides_arguments,
     object_steps,
     read_answer,
     require_all,
@@ -70,6 +71,7 @@ def predicted(
     """
     messages, attempts = _begun(llm, output_cls, prompt, llm_kwargs, prompt_args)
 
+    @hides_arguments
     def ask(step: Ask) -> ChatResponse:
         return llm.chat(_asked(messages, step), **_held(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
@@ -88,6 +90,7 @@ async def apredicted(
     await aprobe(llm)  # `metadata` decides which ways there are
     messages, attempts = _begun(llm, output_cls, prompt, llm_kwargs, prompt_args)
 
+    @hides_arguments
     async def ask(step: Ask) -> ChatResponse:
         return await llm.achat(_asked(messages, step), **_held(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
@@ -105,6 +108,7 @@ def partials(
     """The object as it grows."""
     messages = llm._get_messages(prompt, **prompt_args)
 
+    @hides_arguments
     def ask(step: Ask) -> Generator[ChatResponse, None, None]:
         return llm.stream_chat(messages, **_held(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
@@ -122,6 +126,7 @@ async def apartials(
     await aprobe(llm)
     messages = llm._get_messages(prompt, **prompt_args)
 
+    @hides_arguments
     async def ask(step: Ask) -> AsyncGenerator[ChatResponse, None]:
         return await llm.astream_chat(messages, **_held(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 

@@ -12,6 +12,8 @@ from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.prompts import ChatPromptTemplate
 from pydantic import BaseModel
 
+from llamacpp_server.integration import hides_arguments
+
 __all__ = ["StreamingStructuredLLM"]
 
 R = TypeVar("R")
@@ -25,16 +27,19 @@ class StreamingStructuredLLM(StructuredLLM):
     """
 
     @llm_chat_callback()
+    @hides_arguments
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
         """The object as it grows."""
         return _items(self._objects(messages, kwargs), _chat_item)
 
     @llm_chat_callback()
+    @hides_arguments
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
         """Async version of `stream_chat`; returns an async generator."""
         return _aitems(await self._aobjects(messages, kwargs), _chat_item)
 
     @llm_completion_callback()
+    @hides_arguments
     def stream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> Generator[CompletionResponse, None, None]:
@@ -42,6 +47,7 @@ class StreamingStructuredLLM(StructuredLLM):
         return _items(self._objects(_user(prompt), kwargs), _completion_item)
 
     @llm_completion_callback()
+    @hides_arguments
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> AsyncGenerator[CompletionResponse, None]:

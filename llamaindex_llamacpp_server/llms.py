@@ -32,6 +32,7 @@ from llamacpp_server.integration import (
     ContextBudget,
     ReadAs,
     default_value,
+    hides_arguments,
     list_of,
     on_event_loop,
 )
@@ -161,6 +162,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     # -- chat
 
     @llm_chat_callback()
+    @hides_arguments
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation.
 
@@ -171,16 +173,19 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         return self._chat(messages, kwargs)
 
     @llm_chat_callback()
+    @hides_arguments
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Async version of `chat`."""
         return await self._achat(messages, kwargs)
 
     @llm_chat_callback()
+    @hides_arguments
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Stream the answer: each item holds the message so far, the last one usage and timings too."""
         return self._stream_chat(messages, kwargs)
 
     @llm_chat_callback()
+    @hides_arguments
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Async version of `stream_chat`; returns an async generator."""
         return await self._astream_chat(messages, kwargs)
@@ -188,6 +193,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     # -- completion
 
     @llm_completion_callback()
+    @hides_arguments
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt; `formatted` text is continued as it is, without the chat template.
 
@@ -200,6 +206,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         return completion_response(self._raw_client().complete(self._defaults().completion(text, kwargs)))
 
     @llm_completion_callback()
+    @hides_arguments
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Async version of `complete`."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
@@ -209,6 +216,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         return completion_response(await client.complete(self._defaults().completion(text, kwargs)))
 
     @llm_completion_callback()
+    @hides_arguments
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Stream `complete`: each item holds the text so far, the last one usage and timings too."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
@@ -218,6 +226,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         return responses(self._raw_client().stream_complete(request), CompletionState())
 
     @llm_completion_callback()
+    @hides_arguments
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Async version of `stream_complete`; returns an async generator."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
@@ -229,6 +238,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
 
     # -- code
 
+    @hides_arguments
     def infill(
         self,
         prefix: str,
@@ -249,6 +259,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         """
         return self._infill(prefix, self._defaults().infill(prefix, suffix, prompt, extra, kwargs))  # type: ignore[no-any-return]  # decorated
 
+    @hides_arguments
     async def ainfill(
         self,
         prefix: str,
@@ -272,6 +283,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
 
     # -- tools
 
+    @hides_arguments
     def _prepare_chat_with_tools(
         self,
         tools: Sequence[BaseTool],
@@ -302,6 +314,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         """
         return selections(response, error_on_no_tool_call=error_on_no_tool_call)
 
+    @hides_arguments
     def predict_and_call(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> AgentChatResponse:
         """Let the model choose a tool, and call it: LlamaIndex's own, which leaves a model without tools to ReAct.
 
@@ -315,6 +328,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         """
         return super().predict_and_call(tools, *args, **self._reacting(kwargs))
 
+    @hides_arguments
     async def apredict_and_call(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> AgentChatResponse:
         """Async version of `predict_and_call`."""
         await aprobe(self)
@@ -332,6 +346,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     # -- structured output: `pydantic_program_mode=DEFAULT` is the server's way, other modes are LlamaIndex's programs
 
     @dispatcher.span
+    @hides_arguments
     def structured_predict(
         self,
         output_cls: type[Model],
@@ -349,6 +364,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         return cast(Model, super().structured_predict(output_cls, prompt, dict(llm_kwargs or {}), **prompt_args))
 
     @dispatcher.span
+    @hides_arguments
     async def astructured_predict(
         self,
         output_cls: type[Model],
@@ -363,6 +379,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         found = await super().astructured_predict(output_cls, prompt, dict(llm_kwargs or {}), **prompt_args)
         return cast(Model, found)
 
+    @hides_arguments
     def _structured_stream_call(
         self,
         output_cls: type[Model],
@@ -375,6 +392,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         program = get_program_for_llm(output_cls, prompt, self, **program_options(self))
         return program.stream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
 
+    @hides_arguments
     async def _structured_astream_call(
         self,
         output_cls: type[Model],
@@ -401,18 +419,21 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         """Async version of `tokenize`."""
         return await self.async_client.tokenize(text)
 
+    @hides_arguments
     def count_tokens(
         self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool | Mapping[str, Any]] = (), **kwargs: Any
     ) -> int:
         """Count the prompt tokens for these messages and tools, using the server's tokenizer."""
         return self.client.count_tokens(self._request(messages, {"tools": tools, **kwargs}))
 
+    @hides_arguments
     async def acount_tokens(
         self, messages: Sequence[ChatMessage], tools: Sequence[BaseTool | Mapping[str, Any]] = (), **kwargs: Any
     ) -> int:
         """Async version of `count_tokens`."""
         return await self.async_client.count_tokens(await self._arequest(messages, {"tools": tools, **kwargs}))
 
+    @hides_arguments
     def fits(
         self,
         messages: Sequence[ChatMessage],
@@ -433,6 +454,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         """
         return self.client.fits(self._request(messages, _fitting(tools, max_tokens, kwargs)))
 
+    @hides_arguments
     async def afits(
         self,
         messages: Sequence[ChatMessage],
@@ -445,6 +467,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
 
     # -- the prompt cache
 
+    @hides_arguments
     def prewarm(
         self,
         system: str | None = None,
@@ -466,6 +489,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         """
         return self.client.prewarm(self._request(_opened(system, messages), {"tools": tools, **kwargs}))
 
+    @hides_arguments
     async def aprewarm(
         self,
         system: str | None = None,

@@ -11,6 +11,7 @@ from .._endpoints import (
     reranking,
     server,
 )
+from .._frames import hides_arguments
 from ..calibration import CalibrationReport, Example
 from ..decisions import DecisionRequest, Decisions, Question
 from ..requests import ChatRequest
@@ -29,6 +30,7 @@ class AsyncInputs(AsyncMethods):
 
     # -- vectors and ranks
 
+    @hides_arguments
     async def embed(
         self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
     ) -> Embeddings:
@@ -44,12 +46,14 @@ class AsyncInputs(AsyncMethods):
         """
         return await self.transport.run(server.embed(self.settings, inputs, model, extra_body or {}))
 
+    @hides_arguments
     async def embed_tokens(
         self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
     ) -> list[list[list[float]]]:
         """Embed each token of each input, not normalized; requires `--embeddings` and `--pooling none`."""
         return await self.transport.run(server.embed_tokens(self.settings, inputs, model, extra_body or {}))
 
+    @hides_arguments
     async def rerank(
         self,
         query: str,
@@ -89,6 +93,7 @@ class AsyncInputs(AsyncMethods):
 
     # -- decisions
 
+    @hides_arguments
     async def decide(
         self, state: Any, questions: Mapping[str, Question | Mapping[str, Any]], **options: Any
     ) -> Decisions:
@@ -120,6 +125,7 @@ class AsyncInputs(AsyncMethods):
         """
         return await self.transport.run(decide.choice_probabilities(self.settings, request))
 
+    @hides_arguments
     async def calibrate(
         self,
         questions: Mapping[str, Question | Mapping[str, Any]],

@@ -13,6 +13,7 @@ from .._endpoints import (
     server,
     server_tools,
 )
+from .._frames import hides_arguments
 from .._replies import (
     fold_transcription,
 )
@@ -41,6 +42,7 @@ class Generation(Methods):
         """
         return self.transport.run(chat.chat(self.settings, request))
 
+    @hides_arguments
     def stream_chat(self, request: ChatRequest) -> Iterator[ChatDelta]:
         """Stream a chat reply. Close the iterator to stop early and free the server's slot."""
         return self.transport.stream(chat.stream_chat(self.settings, request))
@@ -49,6 +51,7 @@ class Generation(Methods):
         """A whole text completion (`/v1/completions`, or `/completion` on a build without it), or text for a gap."""
         return self.transport.run(server.complete(self.settings, request))
 
+    @hides_arguments
     def stream_complete(self, request: CompletionRequest | InfillRequest) -> Iterator[CompletionDelta]:
         """Stream a text completion."""
         return self.transport.stream(server.stream_complete(self.settings, request))
@@ -57,6 +60,7 @@ class Generation(Methods):
         """Fill in the middle between a prefix and a suffix; requires a model with fill-in-the-middle tokens."""
         return self.transport.run(server.infill(self.settings, request))
 
+    @hides_arguments
     def stream_infill(self, request: InfillRequest) -> Iterator[CompletionDelta]:
         """Stream the text of `infill`."""
         return self.transport.stream(server.stream_infill(self.settings, request))
@@ -79,6 +83,7 @@ class Generation(Methods):
         """Return a whole reply of `/v1/responses`. Streams internally, so that the server notices a disconnect."""
         return ResponsesReply.from_events(list(self.stream_response(request)))
 
+    @hides_arguments
     def stream_response(self, request: ResponsesRequest) -> Iterator[ResponsesEvent]:
         """Stream the events of `/v1/responses`; the last one holds the whole reply."""
         return self.transport.stream(other_apis.stream_response(self.settings, request))
@@ -91,6 +96,7 @@ class Generation(Methods):
         """Return a whole reply of `/v1/messages`. Streams internally, so that the server notices a disconnect."""
         return MessagesReply.from_events(list(self.stream_message(request)))
 
+    @hides_arguments
     def stream_message(self, request: MessagesRequest) -> Iterator[MessagesEvent]:
         """Stream the events of `/v1/messages`."""
         return self.transport.stream(other_apis.stream_message(self.settings, request))
@@ -99,10 +105,12 @@ class Generation(Methods):
         """Count the prompt tokens of a request to `/v1/messages`; generates nothing."""
         return self.transport.run(other_apis.count_message_tokens(self.settings, request))
 
+    @hides_arguments
     def transcribe(self, audio: bytes | Path, **fields: object) -> Transcription:
         """Transcribe a recording; requires an audio model (`--mmproj`). Arguments as in `stream_transcription`."""
         return fold_transcription(list(self.stream_transcription(audio, **fields)))
 
+    @hides_arguments
     def stream_transcription(self, audio: bytes | Path, **fields: object) -> Iterator[TranscriptionEvent]:
         """Stream the transcript of a recording; the last event holds all of it.
 
@@ -117,6 +125,7 @@ class Generation(Methods):
 
     # -- streams that outlive their connection, and tools that the server runs
 
+    @hides_arguments
     def stream_resumable_chat(self, request: ChatRequest, conversation_id: str) -> Iterator[ChatDelta]:
         """`stream_chat`, of which the server keeps a copy: `resume_chat` reads it after a broken connection.
 
@@ -145,6 +154,7 @@ class Generation(Methods):
         """List the tools that the server runs itself; requires `--tools` or `--mcp-servers-config`."""
         return self.transport.run(server_tools.server_tools(self.settings))
 
+    @hides_arguments
     def call_server_tool(self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None) -> ServerToolOutput:
         """Run a tool on the server's machine. Never with arguments of a model that you would not run yourself.
 
@@ -155,6 +165,7 @@ class Generation(Methods):
         """
         return self.transport.run(server_tools.call_server_tool(self.settings, name, arguments, cwd))
 
+    @hides_arguments
     def stream_server_tool(
         self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None
     ) -> Iterator[ServerToolChunk]:

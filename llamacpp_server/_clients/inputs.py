@@ -11,6 +11,7 @@ from .._endpoints import (
     reranking,
     server,
 )
+from .._frames import hides_arguments
 from ..calibration import CalibrationReport, Example
 from ..decisions import DecisionRequest, Decisions, Question
 from ..requests import ChatRequest
@@ -29,6 +30,7 @@ class Inputs(Methods):
 
     # -- vectors and ranks
 
+    @hides_arguments
     def embed(
         self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
     ) -> Embeddings:
@@ -44,12 +46,14 @@ class Inputs(Methods):
         """
         return self.transport.run(server.embed(self.settings, inputs, model, extra_body or {}))
 
+    @hides_arguments
     def embed_tokens(
         self, inputs: Sequence[Any], *, model: str | None = None, extra_body: Mapping[str, Any] | None = None
     ) -> list[list[list[float]]]:
         """Embed each token of each input, not normalized; requires `--embeddings` and `--pooling none`."""
         return self.transport.run(server.embed_tokens(self.settings, inputs, model, extra_body or {}))
 
+    @hides_arguments
     def rerank(
         self,
         query: str,
@@ -89,6 +93,7 @@ class Inputs(Methods):
 
     # -- decisions
 
+    @hides_arguments
     def decide(self, state: Any, questions: Mapping[str, Question | Mapping[str, Any]], **options: Any) -> Decisions:
         """Answer typed questions about a state, with a probability for every option and without generating text.
 
@@ -118,6 +123,7 @@ class Inputs(Methods):
         """
         return self.transport.run(decide.choice_probabilities(self.settings, request))
 
+    @hides_arguments
     def calibrate(
         self,
         questions: Mapping[str, Question | Mapping[str, Any]],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .._frames import hides_arguments
 from .._lazy import lazy, require_extra
 from .._notices import logger, warn_once
 
@@ -104,6 +105,7 @@ __all__ = [
     "compaction",
     "default_value",
     "find_json",
+    "hides_arguments",
     "json_checker",
     "lazy",
     "list_of",

@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from .._frames import hides_arguments
 from .._read_as import ReadAs, default_value
 from ..info import ServerInfo
 from ..progress import Progress
@@ -222,13 +223,9 @@ class ConnectionFields(BaseModel):
     _rests: tuple[Any, float] = PrivateAttr(default=(None, 0.0))
     _tokenizers: dict[Any, LlamaServerTokenizer] = PrivateAttr(default_factory=dict)
 
+    @hides_arguments
     def __init__(self, /, **data: Any) -> None:
-        try:
-            super().__init__(**data)
-        except ValidationError as error:
-            # What is shown with a traceback are the variables of its frames: those of pydantic and ours hold the key.
-            del data
-            raise error.with_traceback(None) from None
+        super().__init__(**data)
 
     @model_validator(mode="wrap")
     @classmethod

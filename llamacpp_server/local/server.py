@@ -23,12 +23,13 @@ from weakref import WeakSet
 
 import anyio.to_thread
 
+from .._frames import hides_arguments
 from .._notices import logger
 from ..async_client import AsyncLlamaServerClient
 from ..client import LlamaServerClient
 from ..errors import LlamaServerError, NotSupportedError
 from ..progress import Progress
-from ..settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState, hides_arguments, normalize_base_url
+from ..settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState, normalize_base_url
 from ..transport import (
     Transport,
     note_context,

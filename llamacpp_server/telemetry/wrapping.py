@@ -15,6 +15,7 @@ from opentelemetry.metrics import MeterProvider  # noqa: E402
 from opentelemetry.trace import TracerProvider, use_span  # noqa: E402
 
 from .. import __version__  # noqa: E402
+from .._frames import hides_arguments  # noqa: E402
 from ..async_client import AsyncLlamaServerClient  # noqa: E402
 from ..client import LlamaServerClient  # noqa: E402
 from .kept import Kept  # noqa: E402
@@ -99,7 +100,7 @@ def uninstrument() -> None:
 
 def _wrap(client: type, name: str, wrapper: Method) -> None:
     _ORIGINALS.append((client, name, vars(client).get(name)))  # None where it is inherited
-    setattr(client, name, wrapper)
+    setattr(client, name, hides_arguments(wrapper))
 
 
 class _Client(Protocol):
@@ -159,6 +160,7 @@ def _stream(instruments: Instruments, kind: str, original: Method, *, kept: type
     def call(self: _Client, *args: Any, **kwargs: Any) -> Any:
         caller = Caller(self)
 
+        @hides_arguments
         def begin() -> tuple[Operation, Any]:
             operation, client = _begin(instruments, kind, self, (args, kwargs), caller, True)
             return operation, original(client, *args, **kwargs)

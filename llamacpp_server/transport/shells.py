@@ -23,6 +23,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import anyio
 import httpx
 
+from .._frames import clear_frames
 from ..errors import LlamaServerError, RequestTimeoutError
 from ..settings import split_unix
 from .bodies import abounded, apieces, bounded, pieces
@@ -98,17 +99,19 @@ class Transport:
             while (effect := running.next()) is not None:
                 self._carry_out(effect, running, scope)
             return running.value
-        except LlamaServerError:
+        except LlamaServerError as error:
+            clear_frames(error)
             raise
-        except BaseException:
+        except BaseException as error:
             # Interrupted: a reply may be open that the program does not know yet.
             _cut(self, scope)
+            clear_frames(error)
             raise
         finally:
             # The program gives back what it holds.
             program.close()
 
-    def stream(self, program: Program[object], scope: Scope | None = None) -> Iterator[Any]:  # noqa: C901 (as below)
+    def stream(self, program: Program[object], scope: Scope | None = None) -> Iterator[Any]:  # noqa: C901, PLR0912 (as below)
         """What a program relays, as it comes. Closing it closes the connection, which stops the server's work."""
         scope, running = Scope() if scope is None else scope, Running(program)
         try:
@@ -143,10 +146,14 @@ class Transport:
                     place.left = True
                     unwatch(place)
                     leave(scope)
-        except (LlamaServerError, GeneratorExit):
+        except GeneratorExit:
             raise
-        except BaseException:
+        except LlamaServerError as error:
+            clear_frames(error)
+            raise
+        except BaseException as error:
             _cut(self, scope)
+            clear_frames(error)
             raise
         finally:
             program.close()
@@ -261,11 +268,14 @@ class AsyncTransport:
             while (effect := running.next()) is not None:
                 await self._carry_out(effect, running)
             return running.value
+        except Exception as error:
+            clear_frames(error)
+            raise
         finally:
             # The program gives back what it holds.
             program.close()
 
-    async def stream(self, program: Program[object]) -> AsyncIterator[Any]:  # noqa: C901 (the flow in one place)
+    async def stream(self, program: Program[object]) -> AsyncIterator[Any]:  # noqa: C901, PLR0912 (one flow)
         """What a program relays, as it comes. Closing it closes the connection, which stops the server's work."""
         running = Running(program)
         try:
@@ -299,6 +309,9 @@ class AsyncTransport:
                 finally:
                     unwatch(place)
                     await reply.aclose()
+        except Exception as error:
+            clear_frames(error)
+            raise
         finally:
             program.close()
 

@@ -93,10 +93,26 @@ class TestTexts:
         assert sorted(len(body["input"]) for body in wire.bodies(PATH)) == [1, 2]
 
     def test_fields_of_a_call_and_of_the_model(self, make: Any, wire: Wiretap) -> None:
-        make(extra_body={"user": "me"}, model="m").embed_query("a", lora=[])
+        make(extra_body={"user": "me"}, model="m").embed_query("a", embd_normalize=1)
         assert wire.bodies(PATH)[0] == {
-            "input": ["a"], "encoding_format": "base64", "user": "me", "lora": [], "model": "m"
+            "input": ["a"], "encoding_format": "base64", "user": "me", "embd_normalize": 1, "model": "m"
         }  # fmt: skip
+
+    async def test_an_unknown_argument_is_refused_before_anything_is_sent(self, make: Any, wire: Wiretap) -> None:
+        embeddings = make()
+        for call in (embeddings.embed_query, lambda text, **given: embeddings.embed_documents([text], **given)):
+            with pytest.raises(core.ModelInvalidRequestError, match=r"unknown argument 'dimension'.*'dimensions'"):
+                call("a", dimension=4)
+        with pytest.raises(core.ModelInvalidRequestError, match="unknown argument 'dimension'"):
+            await embeddings.aembed_query("a", dimension=4)
+        with pytest.raises(core.ModelInvalidRequestError, match="unknown argument 'dimension'"):
+            await embeddings.aembed_documents(["a"], dimension=4)
+        assert not wire.requests
+
+    def test_further_fields_and_limits_of_a_call(self, make: Any, wire: Wiretap) -> None:
+        make(extra_body={"user": "me"}).embed_query("a", extra_body={"user": "you"}, timeout=30)
+        assert wire.bodies(PATH)[0]["user"] == "you"
+        assert "timeout" not in wire.bodies(PATH)[0]
 
 
 class TestPrefixes:

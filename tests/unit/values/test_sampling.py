@@ -129,6 +129,13 @@ def test_a_typing_error_gets_the_nearest_name_and_the_way_around(typo, near):
         check_params({typo: 1})
 
 
+@pytest.mark.parametrize("value", [{"key": "sk-verysecret-4711"}, ["sk-verysecret-4711"], "sk-verysecret-4711"])
+def test_a_value_of_the_wrong_type_that_may_be_secret_is_not_shown(value):
+    with pytest.raises(BadRequestError, match="parameter 'temperature'") as caught:
+        check_params({"temperature": value})
+    assert "4711" not in str(caught.value)
+
+
 def test_an_unknown_name_that_is_near_to_none_gets_no_guess():
     with pytest.raises(BadRequestError) as caught:
         check_params({"zzzzqqqq": 1})
@@ -146,7 +153,8 @@ def test_an_unknown_name_that_is_near_to_none_gets_no_guess():
 def test_a_value_of_the_wrong_type_or_size_is_refused_by_name(name, value):
     with pytest.raises(BadRequestError, match=f"parameter '{name}") as caught:
         check_params({name: value})
-    assert repr(value) in str(caught.value) or repr(value).strip("[]{}") in str(caught.value)
+    plain = value[0] if value == [1] else value
+    assert (type(plain).__name__ if isinstance(plain, list | dict) else repr(plain)) in str(caught.value)
     assert caught.value.status is None
 
 
