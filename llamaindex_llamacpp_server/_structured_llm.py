@@ -14,6 +14,8 @@ from pydantic import BaseModel
 
 from llamacpp_server.integration import hides_arguments
 
+from ._turns import user_message
+
 __all__ = ["StreamingStructuredLLM"]
 
 R = TypeVar("R")
@@ -44,7 +46,7 @@ class StreamingStructuredLLM(StructuredLLM):
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> Generator[CompletionResponse, None, None]:
         """`stream_chat` with a prompt as the user's message, as in `complete`."""
-        return _items(self._objects(_user(prompt), kwargs), _completion_item)
+        return _items(self._objects(user_message(prompt), kwargs), _completion_item)
 
     @llm_completion_callback()
     @hides_arguments
@@ -52,7 +54,7 @@ class StreamingStructuredLLM(StructuredLLM):
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> AsyncGenerator[CompletionResponse, None]:
         """Async version of `stream_complete`; returns an async generator."""
-        return _aitems(await self._aobjects(_user(prompt), kwargs), _completion_item)
+        return _aitems(await self._aobjects(user_message(prompt), kwargs), _completion_item)
 
     def _objects(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Generator[Any, None, None]:
         prompt = ChatPromptTemplate(message_templates=list(messages))
@@ -93,7 +95,3 @@ def _chat_item(so_far: BaseModel, text: str, delta: str) -> ChatResponse:
 
 def _completion_item(so_far: BaseModel, text: str, delta: str) -> CompletionResponse:
     return CompletionResponse(text=text, raw=so_far, delta=delta)
-
-
-def _user(prompt: str) -> list[ChatMessage]:
-    return [ChatMessage(role=MessageRole.USER, content=prompt)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
 from llamacpp_server import ChatRequest, CompletionRequest, InfillRequest, ServerInfo
 from llamacpp_server.integration import (
@@ -18,7 +18,7 @@ from ._arguments import LLM_CALLS
 from ._messages import to_wire
 from ._tools import tool_dict
 
-__all__ = ["Defaults"]
+__all__ = ["Defaults", "fitting", "opened", "user_message"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +74,19 @@ class Defaults(ModelDefaults):
         limit = call.pop("loop_limit", self.loop_limit)
         split_n = call.pop("split_n", self.split_n)
         return {**self.common(call), "loop_limit": limit, "split_n": split_n}
+
+
+def fitting(tools: Sequence[Any], max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call that is to be counted."""
+    return {**kwargs, "tools": tools, **({} if max_tokens is None else {"max_tokens": max_tokens})}
+
+
+def opened(system: str | None, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """A conversation with its system message, where one is given."""
+    first = [] if system is None else [ChatMessage(role=MessageRole.SYSTEM, content=system)]
+    return [*first, *messages]
+
+
+def user_message(prompt: str) -> list[ChatMessage]:
+    """A prompt as the only message of a conversation."""
+    return [ChatMessage(role=MessageRole.USER, content=prompt)]

@@ -15,7 +15,6 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
     LLMMetadata,
-    MessageRole,
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
@@ -62,7 +61,7 @@ from ._structured import (
 )
 from ._structured_llm import StreamingStructuredLLM
 from ._tools import selections, tool_dict, with_user_message
-from ._turns import Defaults
+from ._turns import Defaults, fitting, opened, user_message
 
 if TYPE_CHECKING:
     from llama_index.core.chat_engine.types import AgentChatResponse
@@ -202,7 +201,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         """
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
-            return chat_to_completion(self._chat(_user(prompt), kwargs))
+            return chat_to_completion(self._chat(user_message(prompt), kwargs))
         return completion_response(self._raw_client().complete(self._defaults().completion(text, kwargs)))
 
     @llm_completion_callback()
@@ -211,7 +210,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         """Async version of `complete`."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
-            return chat_to_completion(await self._achat(_user(prompt), kwargs))
+            return chat_to_completion(await self._achat(user_message(prompt), kwargs))
         client = await self._araw_client()
         return completion_response(await client.complete(self._defaults().completion(text, kwargs)))
 
@@ -221,7 +220,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         """Stream `complete`: each item holds the text so far, the last one usage and timings too."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
-            return mapped(self._stream_chat(_user(prompt), kwargs), chat_to_completion)
+            return mapped(self._stream_chat(user_message(prompt), kwargs), chat_to_completion)
         request = self._defaults().completion(text, kwargs)
         return responses(self._raw_client().stream_complete(request), CompletionState())
 
@@ -231,7 +230,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         """Async version of `stream_complete`; returns an async generator."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
-            return amapped(await self._astream_chat(_user(prompt), kwargs), chat_to_completion)
+            return amapped(await self._astream_chat(user_message(prompt), kwargs), chat_to_completion)
         request = self._defaults().completion(text, kwargs)
         client = await self._araw_client()
         return aresponses(client.stream_complete(request), CompletionState())
@@ -452,7 +451,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         Raises:
             NotSupportedError: When the server does not tell its context.
         """
-        return self.client.fits(self._request(messages, _fitting(tools, max_tokens, kwargs)))
+        return self.client.fits(self._request(messages, fitting(tools, max_tokens, kwargs)))
 
     @hides_arguments
     async def afits(
@@ -463,7 +462,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         **kwargs: Any,
     ) -> Fit:
         """Async version of `fits`."""
-        return await self.async_client.fits(await self._arequest(messages, _fitting(tools, max_tokens, kwargs)))
+        return await self.async_client.fits(await self._arequest(messages, fitting(tools, max_tokens, kwargs)))
 
     # -- the prompt cache
 
@@ -487,7 +486,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         Returns:
             How many tokens the prompt has, and how many of them were in the cache already.
         """
-        return self.client.prewarm(self._request(_opened(system, messages), {"tools": tools, **kwargs}))
+        return self.client.prewarm(self._request(opened(system, messages), {"tools": tools, **kwargs}))
 
     @hides_arguments
     async def aprewarm(
@@ -499,7 +498,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         **kwargs: Any,
     ) -> PromptRead:
         """Async version of `prewarm`."""
-        request = await self._arequest(_opened(system, messages), {"tools": tools, **kwargs})
+        request = await self._arequest(opened(system, messages), {"tools": tools, **kwargs})
         return await self.async_client.prewarm(request)
 
     # -- the same without callbacks, so that every public path has one pair of events
@@ -593,16 +592,3 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     def _text_of(self, messages: Sequence[ChatMessage]) -> str:
         assert self.messages_to_prompt is not None  # noqa: S101 (the base class sets it)
         return self.messages_to_prompt(messages)
-
-
-def _fitting(tools: Sequence[Any], max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return {**kwargs, "tools": tools, **({} if max_tokens is None else {"max_tokens": max_tokens})}
-
-
-def _opened(system: str | None, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    first = [] if system is None else [ChatMessage(role=MessageRole.SYSTEM, content=system)]
-    return [*first, *messages]
-
-
-def _user(prompt: str) -> list[ChatMessage]:
-    return [ChatMessage(role=MessageRole.USER, content=prompt)]
