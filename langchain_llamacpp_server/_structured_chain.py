@@ -76,7 +76,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
     strict: bool | None = None
     options: dict[str, Any] = Field(default_factory=dict, repr=False)
 
-    _made_goal: Goal | None = PrivateAttr(default=None)
+    _made_goal = cast("Goal | None", PrivateAttr(default=None))
 
     @property
     def _goal(self) -> Goal:

@@ -102,8 +102,8 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
     disabled_params: ReadAs[dict[str, Any], Mapping[str, Any] | None] = Field(default_factory=default_value(dict))
     """Parameters never to send: None for all values, or a list of values."""
 
-    _served: tuple[str, str] | None = PrivateAttr(default=None)
-    _profile_due: bool = PrivateAttr(default=True)
+    _served = cast("tuple[str, str] | None", PrivateAttr(default=None))
+    _profile_due = PrivateAttr(default=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -66,9 +66,9 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
     def _take_other_names(cls, values: Any) -> Any:
         return LLM.constructor(values, cls) if isinstance(values, Mapping) else values
 
-    _call: Mapping[str, Any] | None = PrivateAttr(default=None)
+    _call = cast("Mapping[str, Any] | None", PrivateAttr(default=None))
     # Address -> the model's name in a reply. One dict for a model and its copies, one of which answers each call.
-    _served: dict[str, str] = PrivateAttr(default_factory=dict)
+    _served = cast("dict[str, str]", PrivateAttr(default_factory=dict))
 
     def _reported_name(self) -> str | None:
         return self._served.get(self.base_url)

@@ -120,7 +120,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     messages summarized before a prompt is over it, by the server's own count. None sends each prompt as it is.
     """
 
-    _transcripts: Transcripts = PrivateAttr(default_factory=Transcripts)
+    _transcripts = PrivateAttr(default_factory=Transcripts)
 
     @classmethod
     def class_name(cls) -> str:

@@ -72,7 +72,7 @@ class ChatFields(SamplingFields, MediaFields, ConnectionFields):
     cache. The model sees it, and it can make caching worse: see docs/prompt-cache.md.
     """
 
-    _controls: RunningReplies = PrivateAttr(default_factory=RunningReplies)
+    _controls = PrivateAttr(default_factory=RunningReplies)
 
     def end_thinking(self) -> int:
         """End the reasoning of every running reply of this model; their answers follow.

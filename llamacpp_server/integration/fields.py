@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, cast
 
 import httpx
 from pydantic import (
@@ -215,13 +215,14 @@ class ConnectionFields(BaseModel):
     http_async_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
     """Custom client for async calls; never closed by this package."""
 
-    _transport: Transport | None = PrivateAttr(default_factory=_load_client)
-    _async_transport: AsyncTransport | None = PrivateAttr(default=None)
-    _client: Kept[LlamaServerClient] = PrivateAttr(default_factory=Kept)
-    _async_client: Kept[AsyncLlamaServerClient] = PrivateAttr(default_factory=Kept)
-    _info: tuple[Any, ServerInfo] | None = PrivateAttr(default=None)
-    _rests: tuple[Any, float] = PrivateAttr(default=(None, 0.0))
-    _tokenizers: dict[Any, LlamaServerTokenizer] = PrivateAttr(default_factory=dict)
+    # Without annotations: editors (jedi) offer each annotated name of a class as an argument of its constructor.
+    _transport = cast("Transport | None", PrivateAttr(default_factory=_load_client))
+    _async_transport = cast("AsyncTransport | None", PrivateAttr(default=None))
+    _client = cast("Kept[LlamaServerClient]", PrivateAttr(default_factory=Kept))
+    _async_client = cast("Kept[AsyncLlamaServerClient]", PrivateAttr(default_factory=Kept))
+    _info = cast("tuple[Any, ServerInfo] | None", PrivateAttr(default=None))
+    _rests = cast("tuple[Any, float]", PrivateAttr(default=(None, 0.0)))
+    _tokenizers = cast("dict[Any, LlamaServerTokenizer]", PrivateAttr(default_factory=dict))
 
     @hides_arguments
     def __init__(self, /, **data: Any) -> None:

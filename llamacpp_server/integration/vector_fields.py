@@ -78,7 +78,7 @@ class RankFields(ConnectionFields):
     rank_batch_size: int = Field(default=DEFAULT_BATCH_SIZE, ge=1)
     """Maximum documents per request."""
 
-    _scale: ScoreScale = PrivateAttr(default_factory=ScoreScale)
+    _scale = PrivateAttr(default_factory=ScoreScale)
 
     def rank_request(self, query: str, documents: Sequence[str], top_n: int | None) -> RankRequest:
         """The request for these documents."""

@@ -1,0 +1,43 @@
+"""What editors offer within the brackets of a constructor: the arguments, and nothing that is private."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+import langchain_llamacpp_server
+import llamacpp_server
+import llamaindex_llamacpp_server
+
+PACKAGES = (llamacpp_server, langchain_llamacpp_server, llamaindex_llamacpp_server)
+OFFERED = {name: getattr(package, name) for package in PACKAGES for name in package.__all__}
+CLASSES = {name: each for name, each in OFFERED.items() if isinstance(each, type) and not issubclass(each, Exception)}
+MODELS = {name: each for name, each in CLASSES.items() if issubclass(each, BaseModel)}
+
+
+def own_annotations(cls: type[Any]) -> Iterator[str]:
+    """The annotated names of a class and of its bases of ours: jedi takes each for an argument."""
+    for base in cls.__mro__:
+        if base.__module__.partition(".")[0] in {package.__name__ for package in PACKAGES}:
+            yield from vars(base).get("__annotations__", {})
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_no_private_name_of_a_model_is_annotated(name: str) -> None:
+    assert [each for each in own_annotations(MODELS[name]) if each.startswith("_")] == []
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_no_constructor_shows_a_private_argument(name: str) -> None:
+    try:
+        arguments = inspect.signature(CLASSES[name]).parameters
+    except ValueError:  # a class of the interpreter's own
+        arguments = {}
+    assert [each for each in arguments if each.startswith("_")] == []
+
+
+def test_models_of_both_adapters_are_among_them() -> None:
+    assert {"ChatLlamaServer", "LlamaServer", "LlamaServerEmbeddings", "LlamaServerRerank"} <= set(MODELS)
+    assert len(MODELS) > 10
