@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 
-def picture(colour: str = "red", kind: str = "PNG", mode: str = "RGB", **options: Any) -> bytes:
+def picture(colour: str | tuple[int, int, int] = "red", kind: str = "PNG", mode: str = "RGB", **options: Any) -> bytes:
     """A picture of one colour in some format of Pillow's."""
     buffer = io.BytesIO()
     Image.new(mode, (56, 28), colour).save(buffer, kind, **options)

@@ -62,3 +62,14 @@ class Wiretap:
 
     async def _aanswered(self, response: httpx.Response) -> None:
         self._answered(response)
+
+
+class ToolsOnly(httpx.HTTPTransport):
+    """Something in front of the server that takes tools and no other constraint."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content or b"{}")
+        if body.keys() & {"response_format", "grammar"}:
+            words = {"error": {"code": 400, "message": "no structured output", "type": "invalid_request_error"}}
+            return httpx.Response(400, json=words, request=request)
+        return super().handle_request(request)

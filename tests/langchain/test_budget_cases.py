@@ -11,17 +11,13 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_llamacpp_server import ChatLlamaServer, LlamaServerMiddleware
+from llamacpp_server import LocalServer
 from tests.media import picture
 from tests.models import Script, tool_call
+from tests.readers import page_reader
 from tests.wiretap import Wiretap
 
 THREAD: Any = {"configurable": {"thread_id": "1"}}
-SCRIPTS = {
-    "Look": Script(says=tool_call("look", '{"page": 7}')),
-    "Delegate": Script(says=tool_call("helper", '{"question": "Look at page 7"}')),
-    "tool": Script(says="It was a page about llamas."),
-    "user": Script(says="Pages about llamas were read."),
-}
 SIZE = [0]
 
 
@@ -32,8 +28,8 @@ def look(page: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def small(scripted_server: Any) -> Any:
-    return scripted_server(SCRIPTS, ctx_size=4096, parallel=1)
+def small(scripted_server: Any) -> LocalServer:
+    return page_reader(scripted_server, Delegate=Script(says=tool_call("helper", '{"question": "Look at page 7"}')))
 
 
 @pytest.fixture

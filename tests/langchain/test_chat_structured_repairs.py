@@ -1,7 +1,6 @@
 """Structured output where the server or the model does not do what it should: what is repaired, and what is said."""
 
 import asyncio
-import json
 from typing import Any
 
 import httpx
@@ -13,6 +12,7 @@ from pydantic import BaseModel, Field, field_validator
 from langchain_llamacpp_server import ChatLlamaServer, TruncatedOutputError, UnfitAnswerError
 from llamacpp_server import BadRequestError, LocalServer
 from tests.models import Script, tool_call
+from tests.wiretap import ToolsOnly
 
 ADULT = '{"name": "Ann", "age": 36}'
 MINOR = '{"name": "Ann", "age": 7}'
@@ -165,19 +165,8 @@ async def test_auto_goes_on_to_a_grammar_where_the_schema_is_refused(chat_server
     assert [part async for part in chain.astream("Hi")]
 
 
-class Gateway(httpx.HTTPTransport):
-    """Something in front of the server that takes tools and no other constraint."""
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        body = json.loads(request.content or b"{}")
-        if body.keys() & {"response_format", "grammar"}:
-            words = {"error": {"code": 400, "message": "no structured output", "type": "invalid_request_error"}}
-            return httpx.Response(400, json=words, request=request)
-        return super().handle_request(request)
-
-
 def test_one_forced_tool_is_the_last_way(clerk: LocalServer) -> None:
-    with httpx.Client(transport=Gateway()) as client:
+    with httpx.Client(transport=ToolsOnly()) as client:
         llm = ChatLlamaServer(base_url=clerk.base_url, thinking=False, http_client=client)
         got = llm.with_structured_output(Adult, method="auto", include_raw=True).invoke("adult call")
         assert got["parsed"] == Adult(name="Ann", age=36)
@@ -240,7 +229,7 @@ async def test_a_stream_is_a_run_with_the_object_at_its_end(asked: ChatLlamaServ
 
 def test_no_tool_is_tried_where_the_template_is_known_to_have_none(serve: Any) -> None:
     server = serve("plain.gguf", parallel=1, ctx_size=512)
-    with httpx.Client(transport=Gateway()) as client:
+    with httpx.Client(transport=ToolsOnly()) as client:
         llm = ChatLlamaServer(base_url=server.base_url, http_client=client)
         chain = llm.with_structured_output(Adult, method="auto")
         assert llm.server_info().tools is False

@@ -3,8 +3,6 @@
 import asyncio
 import math
 import pickle
-import struct
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,22 +14,12 @@ import llamacpp_server
 from langchain_llamacpp_server import LlamaServerEmbeddings
 from llamacpp_server import LocalServer
 from llamacpp_server.prefixes import PREFIXES
-from tests.media import web_server
+from tests.media import picture, web_server
 from tests.vector_stand_in import answering
 from tests.wiretap import Wiretap
 
 PATH = "/v1/embeddings"
 TOO_LONG = "a b " * 600  # 2402 tokens, and 512 fit
-
-
-def png(red: int, green: int, blue: int) -> bytes:
-    rows = b"".join(b"\0" + bytes((red, green, blue)) * 32 for _ in range(32))
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 32, 32, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 @pytest.fixture
@@ -252,28 +240,28 @@ class TestImages:
         return LlamaServerEmbeddings(base_url=server.base_url)
 
     def test_images_differ_and_keep_their_order(self, eyes: LlamaServerEmbeddings, tmp_path: Any) -> None:
-        red, blue = png(255, 0, 0), png(0, 0, 255)
+        red, blue = picture((255, 0, 0)), picture((0, 0, 255))
         (tmp_path / "blue.png").write_bytes(blue)
         vectors = eyes.embed_image([red, str(tmp_path / "blue.png"), red])
         assert math.dist(vectors[0], vectors[1]) > 1e-3
         assert same([vectors[0]], [vectors[2]]) and same([vectors[1]], eyes.embed_image([blue]))
 
     async def test_awaited(self, eyes: LlamaServerEmbeddings) -> None:
-        assert same(await eyes.aembed_image([png(1, 2, 3)]), eyes.embed_image([png(1, 2, 3)]))
+        assert same(await eyes.aembed_image([picture((1, 2, 3))]), eyes.embed_image([picture((1, 2, 3))]))
         await eyes.aclose()
 
     def test_addresses_are_fetched_only_where_the_caller_says_so(self, eyes: LlamaServerEmbeddings) -> None:
         with web_server() as web:
-            web.files["/red.png"] = ("image/png", png(255, 0, 0))
+            web.files["/red.png"] = ("image/png", picture((255, 0, 0)))
             with pytest.raises(core.ModelInvalidRequestError, match="fetch_urls=True"):
                 eyes.embed_image([f"{web.url}/red.png"])
             assert web.asked == []
             eyes.fetch_urls = ["127.0.0.1"]
-            assert same(eyes.embed_image([f"{web.url}/red.png"]), eyes.embed_image([png(255, 0, 0)]))
+            assert same(eyes.embed_image([f"{web.url}/red.png"]), eyes.embed_image([picture((255, 0, 0))]))
 
     def test_server_without_eyes(self, make: Any) -> None:
         with pytest.raises(llamacpp_server.NotSupportedError, match="--mmproj"):
-            make().embed_image([png(1, 2, 3)])
+            make().embed_image([picture((1, 2, 3))])
 
 
 class TestErrors:

@@ -21,15 +21,11 @@ from langgraph.graph.message import REMOVE_ALL_MESSAGES
 from pydantic import BaseModel
 
 from langchain_llamacpp_server import ChatLlamaServer, LlamaServerMiddleware
+from llamacpp_server import LocalServer
 from tests.models import Script, tool_call
+from tests.readers import page_reader
 
 THREAD: Any = {"configurable": {"thread_id": "1"}}
-SCRIPTS = {
-    "Look": Script(says=tool_call("look", '{"page": 7}')),
-    "Form": Script(says=tool_call("Page", '{"title": "Llamas", "words": 3}')),
-    "tool": Script(says="It was a page about llamas."),
-    "user": Script(says="Pages about llamas were read."),
-}
 
 
 @tool
@@ -39,8 +35,8 @@ def look(page: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def small(scripted_server: Any) -> Any:
-    return scripted_server(SCRIPTS, ctx_size=4096, parallel=1)
+def small(scripted_server: Any) -> LocalServer:
+    return page_reader(scripted_server, Form=Script(says=tool_call("Page", '{"title": "Llamas", "words": 3}')))
 
 
 @pytest.fixture

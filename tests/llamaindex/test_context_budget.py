@@ -8,21 +8,16 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.tools import FunctionTool
 
-from llamacpp_server import ContextOverflowError
+from llamacpp_server import ContextOverflowError, LocalServer
 from llamaindex_llamacpp_server import ContextBudget, LlamaServer
 from tests.llamaindex.test_long_run import called, result
-from tests.models import Script, tool_call
+from tests.readers import page_reader
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
     pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211"),
     pytest.mark.filterwarnings("ignore:is_running called from within a step:DeprecationWarning"),
 ]
-SCRIPTS = {
-    "Look": Script(says=tool_call("look", '{"page": 7}')),
-    "tool": Script(says="It was a page about llamas."),
-    "user": Script(says="Pages about llamas were read."),
-}
 
 
 def look(page: int) -> str:
@@ -31,8 +26,8 @@ def look(page: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def small(scripted_server: Any) -> Any:
-    return scripted_server(SCRIPTS, ctx_size=4096, parallel=1)
+def small(scripted_server: Any) -> LocalServer:
+    return page_reader(scripted_server)
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from llama_index_instrumentation import get_dispatcher
 
 from llamacpp_server import BadVectorError, ContextOverflowError, LocalServer, NotSupportedError
 from llamaindex_llamacpp_server import LlamaServerEmbedding
-from tests.langchain.test_embeddings import TOO_LONG, png
+from tests.langchain.test_embeddings import TOO_LONG
+from tests.media import picture
 from tests.wiretap import Wiretap
 
 PATH = "/v1/embeddings"
@@ -203,7 +204,7 @@ class TestImages:
         embedding = LlamaServerEmbedding(base_url=server.base_url)
         paths = [tmp_path / "red.png", tmp_path / "blue.png"]
         for path, colour in zip(paths, [(255, 0, 0), (0, 0, 255)], strict=True):
-            path.write_bytes(png(*colour))
+            path.write_bytes(picture(colour))
         red, blue = embedding.get_image_embedding_batch([str(path) for path in paths])
         assert math.dist(red, blue) > 1e-3
         assert same([red, blue], await embedding.aget_image_embedding_batch([str(path) for path in paths]))

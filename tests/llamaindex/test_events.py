@@ -4,32 +4,20 @@ import copy
 
 import pytest
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
-from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.llms import ChatMessage
 from llama_index.core.rate_limiter import TokenBucketRateLimiter
-from pydantic import Field
 
 from llamacpp_server import BadRequestError
 from llamaindex_llamacpp_server import LlamaServer, LlamaServerProgressEvent
-from tests.llamaindex.tools import TOOLS
+from tests.llamaindex.tools import TOOLS, heard_events
 
 HELLO = [ChatMessage(content="Hello")]
 
 
-class Events(BaseEventHandler):
-    seen: list = Field(default_factory=list)
-
-    def handle(self, event, **kwargs):
-        self.seen.append(event)
-
-
 @pytest.fixture
 def events():
-    handler, root = Events(), get_dispatcher()
-    root.add_event_handler(handler)
-    yield handler.seen
-    root.event_handlers.remove(handler)
+    with heard_events() as heard:
+        yield heard
 
 
 @pytest.fixture

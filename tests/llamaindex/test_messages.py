@@ -1,8 +1,6 @@
 """Every block of a message, on its way to the server."""
 
 import copy
-import struct
-import zlib
 from base64 import b64decode, b64encode
 from io import BytesIO
 
@@ -25,23 +23,10 @@ from llama_index.core.base.llms.types import (
 
 from llamacpp_server import BadRequestError, NotSupportedError
 from llamaindex_llamacpp_server._messages import to_wire
+from tests.media import picture, sound
 
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-PNG = b"\x89PNG\r\n\x1a\n" + b"".join(
-    (
-        _chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)),
-        _chunk(b"IDAT", zlib.compress((b"\0" + b"\xff\0\0" * 8) * 8)),
-        _chunk(b"IEND", b""),
-    )
-)
-_SAMPLES = b"\0\0" * 8000
-WAV = b"RIFF" + struct.pack("<I", 36 + len(_SAMPLES)) + b"WAVEfmt " + struct.pack(
-    "<IHHIIHH4sI", 16, 1, 1, 16000, 32000, 2, 16, b"data", len(_SAMPLES)
-) + _SAMPLES  # fmt: skip
+PNG = picture()
+WAV = sound()
 
 
 def wire(*blocks, role="user", replay_thinking=True, **additional_kwargs):

@@ -11,11 +11,7 @@ from llama_index.core.llms import ChatMessage
 
 from llamacpp_server import LocalServer
 from llamaindex_llamacpp_server import LlamaServer
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+from tests.wire.scripted_server import free_port
 
 
 @pytest.fixture
@@ -58,7 +54,7 @@ def test_what_is_given_wins(make_llm, chat_server):
 
 
 def test_a_server_that_is_not_there_raises_nothing_and_is_found_later(make_llm, models_dir, caplog):
-    port = _free_port()
+    port = free_port()
     llm = make_llm(f"http://127.0.0.1:{port}")
     assert llm.metadata.context_window == DEFAULT_CONTEXT_WINDOW
     assert llm.metadata.is_function_calling_model
@@ -101,7 +97,7 @@ async def test_events_on_a_loop_never_wait_for_the_server(asked):
 
 
 async def test_an_awaited_probe_fails_as_quietly(make_llm):
-    llm = make_llm(f"http://127.0.0.1:{_free_port()}")
+    llm = make_llm(f"http://127.0.0.1:{free_port()}")
     with pytest.raises(ConnectionError, match=r"connection refused.*llama-server -m"):
         await llm.achat([ChatMessage(content="Hello")])
     await llm.aclose()

@@ -22,6 +22,7 @@ from llamacpp_server.local import LocalServer
 from llamaindex_llamacpp_server import LlamaServer, UnusableReplyError
 from tests.llamaindex.conftest import SOBER
 from tests.models import Script, tool_call
+from tests.wiretap import ToolsOnly
 
 PROMPT = PromptTemplate("Describe {thing}")
 
@@ -312,21 +313,10 @@ async def test_the_next_way_is_taken_where_the_schema_is_refused(recorded, chat_
     await llm.aclose()
 
 
-class Gateway(httpx.HTTPTransport):
-    """Something in front of the server that takes tools and no other constraint."""
-
-    def handle_request(self, request):
-        body = json.loads(request.content or b"{}")
-        if body.keys() & {"response_format", "grammar"}:
-            words = {"error": {"code": 400, "message": "no structured output", "type": "invalid_request_error"}}
-            return httpx.Response(400, json=words, request=request)
-        return super().handle_request(request)
-
-
 def test_one_forced_tool_is_the_last_way(scripted_server):
     server = scripted_server(tool_call("Llama", '{"colour": "brown", "tame": false}'))
     brown = Llama(colour="brown", tame=False)
-    with httpx.Client(transport=Gateway()) as client:
+    with httpx.Client(transport=ToolsOnly()) as client:
         llm = LlamaServer(base_url=server.base_url, http_client=client, thinking=False)
         assert llm.structured_predict(Llama, PROMPT, thing="it") == brown
         items = list(llm.stream_structured_predict(Llama, PROMPT, thing="it"))

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from llamacpp_server import (
 )
 from llamacpp_server._batch import Journal
 from llamacpp_server.cli import main
+from tests.batch_files import read_answers, write_lines
 from tests.models import Script, build_scripted
 from tests.rules.packages import ROOT
 
@@ -38,29 +38,8 @@ def server(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> LocalServer:
     return found
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return tmp_path / "in.jsonl"
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "out.jsonl"
-
-
 def chat(name: str, text: str = "Hi", **fields: Any) -> dict[str, Any]:
     return {"id": name, "messages": [{"role": "user", "content": text}], "max_tokens": 8, **fields}
-
-
-def write(path: Path, lines: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def read(path: Path) -> dict[str, Any]:
-    found = [json.loads(line) for line in path.read_text().splitlines()]
-    names = Counter(line["custom_id"] for line in found)
-    assert max(names.values(), default=1) == 1, "no line twice"
-    return {line["custom_id"]: line for line in found}
 
 
 def content(line: Any) -> str:
@@ -75,7 +54,7 @@ def test_each_line_has_an_answer(server: LocalServer, source: Path, output: Path
         "url": "/v1/chat/completions",
         "body": {"model": "any", "messages": chat("")["messages"]},
     }
-    write(
+    write_lines(
         source, [chat("a"), {"custom_id": "b", **openai}, {"prompt": "Once", "max_tokens": 3}, chat("c", stream=True)]
     )
     steps = list[Any]()
@@ -89,7 +68,7 @@ def test_each_line_has_an_answer(server: LocalServer, source: Path, output: Path
     else:
         with LlamaServerClient(server.base_url) as client:
             summary = client.batch_file(source, output, on_progress=steps.append)
-    answers = read(output)
+    answers = read_answers(output)
     assert sorted(answers) == ["3", "a", "b", "c"]
     assert [content(answers[name]) for name in "abc"] == ["Yes."] * 3
     assert answers["3"]["response"]["body"]["choices"][0]["text"]
@@ -99,10 +78,10 @@ def test_each_line_has_an_answer(server: LocalServer, source: Path, output: Path
 
 
 def test_embeddings_are_answered_too(embedding_server: LocalServer, source: Path, output: Path) -> None:
-    write(source, [{"id": "a", "input": "Hello"}, {"id": "b", "input": ["Hello", "World"]}])
+    write_lines(source, [{"id": "a", "input": "Hello"}, {"id": "b", "input": ["Hello", "World"]}])
     with embedding_server.client() as client:
         client.batch_file(source, output)
-    answers = read(output)
+    answers = read_answers(output)
     (vector,) = answers["a"]["response"]["body"]["data"]
     assert len(answers["b"]["response"]["body"]["data"]) == 2
     assert answers["b"]["response"]["body"]["data"][0]["embedding"] == pytest.approx(vector["embedding"], abs=1e-3)
@@ -111,27 +90,27 @@ def test_embeddings_are_answered_too(embedding_server: LocalServer, source: Path
 def test_a_request_that_fails_has_a_line_that_says_why_and_can_be_repeated(
     server: LocalServer, source: Path, output: Path
 ) -> None:
-    write(source, [chat("good"), chat("long", "x" * 2 * _LONG)])
+    write_lines(source, [chat("good"), chat("long", "x" * 2 * _LONG)])
     with server.client() as client:
         assert client.batch_file(source, output).errors == 1
-        error = read(output)["long"]["error"]
+        error = read_answers(output)["long"]["error"]
         assert (error["type"], error["retryable"]) == ("ContextOverflowError", False)
         assert client.batch_file(source, output).answered == 0
-        write(source, [chat("good"), chat("long", "shorter now")])
+        write_lines(source, [chat("good"), chat("long", "shorter now")])
         summary = client.batch_file(source, output, retry_errors=True)
     assert (summary.answered, summary.resumed, summary.errors) == (1, 1, 0)
-    assert content(read(output)["long"]) == "Yes."
+    assert content(read_answers(output)["long"]) == "Yes."
 
 
 def test_a_line_that_was_cut_is_asked_for_again(server: LocalServer, source: Path, output: Path) -> None:
-    write(source, [chat("a"), chat("b")])
+    write_lines(source, [chat("a"), chat("b")])
     with server.client() as client:
         client.batch_file(source, output)
         finished = output.read_bytes()
         for cut in (len(finished) - 1, len(finished) - 20, finished.index(b"\n") + 2, 5):
             output.write_bytes(finished[:cut])
             client.batch_file(source, output)
-            assert sorted(read(output)) == ["a", "b"]
+            assert sorted(read_answers(output)) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +141,7 @@ NOT_OURS = ["notes\n", "notes without an end", "one\ntwo", '{"precious": 1}', '{
 
 @pytest.mark.parametrize("text", [*NOT_OURS, '{"custom_id": "z", "error": null}\n'])
 def test_an_output_of_something_else_is_not_touched(server: LocalServer, source: Path, output: Path, text: str) -> None:
-    write(source, [chat("a")])
+    write_lines(source, [chat("a")])
     output.write_text(text)
     why = "not the output of a batch job" if text in NOT_OURS else "another batch file"
     with server.client() as client, pytest.raises(BadRequestError, match=why):
@@ -171,16 +150,16 @@ def test_an_output_of_something_else_is_not_touched(server: LocalServer, source:
 
 
 def test_the_input_is_never_the_output(server: LocalServer, source: Path) -> None:
-    write(source, [chat("a")])
+    write_lines(source, [chat("a")])
     with server.client() as client, pytest.raises(BadRequestError, match="another file than its input"):
         client.batch_file(source, source)
 
 
 def test_a_request_that_was_changed_under_its_id_is_an_error(server: LocalServer, source: Path, output: Path) -> None:
-    write(source, [chat("a"), chat("b")])
+    write_lines(source, [chat("a"), chat("b")])
     with server.client() as client:
         client.batch_file(source, output)
-        write(source, [chat("a"), chat("b", "Something else")])
+        write_lines(source, [chat("a"), chat("b", "Something else")])
         with pytest.raises(BadRequestError, match=r"line 2 .* another request with the id 'b'"):
             client.batch_file(source, output)
 
@@ -211,7 +190,7 @@ def test_a_full_disk_leaves_complete_lines(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(OSError, match="No space"):
             journal.write({"custom_id": "b", "error": None, "response": "x" * 21})
         monkeypatch.undo()
-    assert list(read(tmp_path / "out.jsonl")) == ["a"]
+    assert list(read_answers(tmp_path / "out.jsonl")) == ["a"]
 
 
 def test_a_job_that_waited_for_a_rewritten_file_has_the_new_one(tmp_path: Path) -> None:
@@ -227,14 +206,14 @@ def test_a_job_that_waited_for_a_rewritten_file_has_the_new_one(tmp_path: Path) 
 
 
 def test_two_jobs_never_write_one_file(server: LocalServer, source: Path, output: Path) -> None:
-    write(source, [chat("a")])
+    write_lines(source, [chat("a")])
     with Journal(output), server.client() as client, pytest.raises(BadRequestError, match="another batch job"):
         client.batch_file(source, output)
 
 
 @pytest.mark.parametrize("awaited", [False, True])
 def test_a_server_that_is_gone_ends_the_job_and_writes_no_errors(source: Path, output: Path, awaited: bool) -> None:
-    write(source, [chat("a"), chat("b")])
+    write_lines(source, [chat("a"), chat("b")])
     gone: dict[str, Any] = {"base_url": "http://127.0.0.1:9", "max_retries": 0, "max_concurrency": 2}
 
     async def run() -> None:
@@ -262,7 +241,7 @@ def start(server: LocalServer, source: Path, output: Path) -> subprocess.Popen[s
 def test_a_killed_job_is_resumed_without_a_line_lost_or_doubled(
     server: LocalServer, source: Path, output: Path, lines: int
 ) -> None:
-    write(source, [chat(str(number), f"Question {number}") for number in range(lines)])
+    write_lines(source, [chat(str(number), f"Question {number}") for number in range(lines)])
     for part in (lines // 4, lines // 2):
         job = start(server, source, output)
         while not output.exists() or output.read_bytes().count(b"\n") < part:
@@ -275,7 +254,7 @@ def test_a_killed_job_is_resumed_without_a_line_lost_or_doubled(
     out, err = job.communicate(timeout=400)
     assert job.returncode == 0, err
     assert f"{lines} lines" in out
-    answers = read(output)
+    answers = read_answers(output)
     assert sorted(answers, key=int) == [str(number) for number in range(lines)]
     assert {content(line) for line in answers.values()} == {"Yes."}
 
@@ -283,7 +262,7 @@ def test_a_killed_job_is_resumed_without_a_line_lost_or_doubled(
 def test_an_interrupt_ends_the_job_at_once_and_frees_the_slots(
     server: LocalServer, source: Path, output: Path, idle: Any
 ) -> None:
-    write(source, [chat("a"), chat("b", "Slow", max_tokens=_LONG), chat("c", "Slow", max_tokens=_LONG)])
+    write_lines(source, [chat("a"), chat("b", "Slow", max_tokens=_LONG), chat("c", "Slow", max_tokens=_LONG)])
     job = start(server, source, output)
     while not any(slot.is_processing for slot in server.client().slots()):
         time.sleep(0.01)
@@ -298,7 +277,7 @@ def test_an_interrupt_ends_the_job_at_once_and_frees_the_slots(
 def test_the_command_reports_errors_in_its_exit_code(
     server: LocalServer, source: Path, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(source, [chat("a"), chat("long", "x" * 2 * _LONG)])
+    write_lines(source, [chat("a"), chat("long", "x" * 2 * _LONG)])
     assert main(["batch", str(source), str(output), "--base-url", server.base_url, "--concurrency", "1"]) == 1
     out = capsys.readouterr().out
     assert "2 lines: 2 answered now, 0 before, 1 with an error" in out
@@ -317,7 +296,7 @@ def test_lines_with_the_same_beginning_are_sent_one_after_another(
         for n in range(8)
         for kind, text in rules.items()
     ]
-    write(source, lines)
+    write_lines(source, lines)
     with server.client() as client:
         client.batch_file(source, output, concurrency=1)
     kinds = "".join(json.loads(line)["custom_id"][-1] for line in output.read_text().splitlines())

@@ -20,6 +20,7 @@ from llamacpp_server._batch import Journal
 from llamacpp_server.cli import main
 from llamacpp_server.diagnostics import read_recording
 from tests import behind_doors
+from tests.batch_files import read_answers, write_lines
 from tests.models import Script
 from tests.rules.packages import ROOT
 
@@ -33,31 +34,11 @@ def server(scripted_server: Any) -> LocalServer:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return tmp_path / "in.jsonl"
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "out.jsonl"
-
-
-@pytest.fixture
 def requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Texts of each embedding request so far."""
     path = tmp_path / "calls.jsonl"
     monkeypatch.setenv("LLAMACPP_RECORD", str(path))
     return lambda: [call.texts for call in read_recording(path)[1] if call.kind == "embeddings"]
-
-
-def write(path: Path, lines: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def read(path: Path) -> dict[str, Any]:
-    found = [json.loads(line) for line in path.read_text().splitlines()]
-    assert len({line["custom_id"] for line in found}) == len(found), "no line twice"
-    return {line["custom_id"]: line for line in found}
 
 
 def vectors(line: Any) -> list[list[float]]:
@@ -83,13 +64,13 @@ def chat(name: str) -> dict[str, Any]:
 def test_many_texts_go_in_few_requests_and_each_line_has_its_own_vectors(
     embedding_server: LocalServer, source: Path, output: Path, requests: Any, awaited: bool
 ) -> None:
-    write(source, [{"id": f"{n}", "input": f"This is text {n}."} for n in range(100)])
+    write_lines(source, [{"id": f"{n}", "input": f"This is text {n}."} for n in range(100)])
     summary = job(embedding_server, source, output, awaited)
     assert (summary.answered, summary.errors) == (100, 0)
     sent = requests()
     assert sum(sent) == 100
     assert len(sent) <= 5
-    answers = read(output)
+    answers = read_answers(output)
     with embedding_server.client() as client:
         for number in (0, 31, 32, 99):
             (alone,) = client.embed([f"This is text {number}."]).vectors
@@ -106,9 +87,9 @@ def test_a_text_that_is_refused_is_an_error_of_its_own_line_only(
     lines[23]["input"] = ""
     lines[30]["input"] = [1, 2, 3]
     lines[31]["input"] = 5
-    write(source, lines)
+    write_lines(source, lines)
     summary = job(embedding_server, source, output, awaited)
-    answers = read(output)
+    answers = read_answers(output)
     failed = {name for name, line in answers.items() if line["error"] is not None}
     assert {"7", "11", "30", "31"} <= failed <= {"7", "11", "23", "30", "31"}
     assert (len(answers), summary.errors) == (40, len(failed))
@@ -123,10 +104,10 @@ def test_lines_that_are_embedded_in_different_ways_are_not_mixed(
     for n, line in enumerate(lines):
         line |= {0: {}, 1: {"dimensions": 8}, 2: {"embd_normalize": -1}}[n % 3]
     lines.insert(0, {"id": "two", "input": ["One.", "Two."]})
-    write(source, lines)
+    write_lines(source, lines)
     job(embedding_server, source, output, concurrency=1)
     assert sorted(requests()) == [8, 8, 10]
-    answers = read(output)
+    answers = read_answers(output)
     widths = [len(vectors(answers[str(n)])[0]) for n in range(24)]
     assert set(widths[1::3]) == {8}
     assert min(widths[0::3]) > 8
@@ -141,7 +122,7 @@ def test_lines_that_are_embedded_in_different_ways_are_not_mixed(
 def test_few_texts_are_shared_among_the_slots(
     embedding_server: LocalServer, source: Path, output: Path, requests: Any
 ) -> None:
-    write(source, [{"id": f"{n}", "input": f"This is text {n}."} for n in range(8)])
+    write_lines(source, [{"id": f"{n}", "input": f"This is text {n}."} for n in range(8)])
     job(embedding_server, source, output, concurrency=2)
     assert sorted(requests()) == [4, 4]
 
@@ -150,7 +131,7 @@ def test_long_texts_do_not_make_one_endless_request(
     embedding_server: LocalServer, source: Path, output: Path, requests: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(behind_doors.MOST_CHARACTERS_OF_A_BATCH, 250)
-    write(source, [{"id": f"{n}", "input": "x" * 100} for n in range(6)] + [{"id": "long", "input": "x" * 300}])
+    write_lines(source, [{"id": f"{n}", "input": "x" * 100} for n in range(6)] + [{"id": "long", "input": "x" * 300}])
     job(embedding_server, source, output, concurrency=1)
     assert sorted(requests()) == [1, 2, 2, 2]
 
@@ -158,7 +139,7 @@ def test_long_texts_do_not_make_one_endless_request(
 def test_a_request_that_ran_out_of_time_is_not_sent_again_for_each_line(
     embedding_server: LocalServer, source: Path, output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(source, [{"id": f"{n}", "input": f"{n}"} for n in range(4)])
+    write_lines(source, [{"id": f"{n}", "input": f"{n}"} for n in range(4)])
     sent = list[Any]()
     with embedding_server.client() as client:
 
@@ -176,7 +157,7 @@ def test_a_killed_job_of_embeddings_is_resumed_without_a_line_lost_or_doubled(
     embedding_server: LocalServer, source: Path, output: Path
 ) -> None:
     count = 3000
-    write(source, [{"id": f"{n}", "input": f"This is text {n}."} for n in range(count)])
+    write_lines(source, [{"id": f"{n}", "input": f"This is text {n}."} for n in range(count)])
     command = [sys.executable, "-m", "llamacpp_server.cli", "batch", str(source), str(output)]
     environment = {**os.environ, "LLAMACPP_BASE_URL": embedding_server.base_url}
     killed = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -189,7 +170,7 @@ def test_a_killed_job_of_embeddings_is_resumed_without_a_line_lost_or_doubled(
     assert count // 10 <= done < count
     summary = job(embedding_server, source, output)
     assert (summary.resumed, summary.answered, summary.errors) == (done, count - done, 0)
-    assert len(read(output)) == count
+    assert len(read_answers(output)) == count
 
 
 def test_a_file_from_windows_with_blank_lines_and_a_byte_order_mark(
@@ -198,20 +179,20 @@ def test_a_file_from_windows_with_blank_lines_and_a_byte_order_mark(
     lines = [json.dumps(chat("a")), "", "   ", json.dumps(chat("b")), ""]
     source.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
     assert job(server, source, output).answered == 2
-    assert sorted(read(output)) == ["a", "b"]
+    assert sorted(read_answers(output)) == ["a", "b"]
 
 
 def test_a_line_of_ten_megabytes_is_a_request_like_any_other(server: LocalServer, source: Path, output: Path) -> None:
-    write(source, [chat("a"), {**chat("long"), "note": "x" * 10_000_000}, chat("b")])
+    write_lines(source, [chat("a"), {**chat("long"), "note": "x" * 10_000_000}, chat("b")])
     summary = job(server, source, output)
-    assert (summary.answered, len(read(output))) == (3, 3)
+    assert (summary.answered, len(read_answers(output))) == (3, 3)
 
 
 def test_ids_that_are_numbers_and_texts_are_the_same_id(server: LocalServer, source: Path, output: Path) -> None:
-    write(source, [{**chat(""), "id": 7}, chat("7")])
+    write_lines(source, [{**chat(""), "id": 7}, chat("7")])
     with pytest.raises(BadRequestError, match=r"line 2 .* '7' occurs twice"):
         job(server, source, output)
-    write(source, [{**chat(""), "id": True}])
+    write_lines(source, [{**chat(""), "id": True}])
     with pytest.raises(BadRequestError, match=r"line 1 .* id must be a string"):
         job(server, source, output)
 
@@ -220,21 +201,21 @@ def test_an_input_that_changes_meanwhile_is_an_error_and_no_answer_to_another_li
     server: LocalServer, source: Path, output: Path
 ) -> None:
     more = {"note": "x" * 20_000}  # than a file's buffer holds
-    write(source, [{**chat(name), **more} for name in "abc"])
+    write_lines(source, [{**chat(name), **more} for name in "abc"])
 
     def change(progress: object) -> None:
-        write(source, [{**chat(name), **more} for name in "xyz"])
+        write_lines(source, [{**chat(name), **more} for name in "xyz"])
 
     with pytest.raises(BadRequestError, match="was changed while the job ran"):
         job(server, source, output, concurrency=1, on_progress=change)
-    assert set(read(output)) <= {"a", "b"}
+    assert set(read_answers(output)) <= {"a", "b"}
 
 
 @pytest.mark.parametrize("awaited", [False, True])
 def test_a_pipe_is_neither_an_input_nor_an_output(
     server: LocalServer, tmp_path: Path, source: Path, output: Path, awaited: bool
 ) -> None:
-    write(source, [chat("a")])
+    write_lines(source, [chat("a")])
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(BadRequestError, match="pipe is not a file: the input"):
         job(server, tmp_path / "pipe", output, awaited)
@@ -251,7 +232,7 @@ def test_the_command_reads_standard_input(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
     assert main(["batch", "-", str(output), "--base-url", server.base_url]) == 0
     assert "3 lines: 3 answered now" in capsys.readouterr().out
-    assert sorted(read(output)) == ["a", "b", "c"]
+    assert sorted(read_answers(output)) == ["a", "b", "c"]
 
 
 def test_a_file_system_without_locks_is_reported_and_used(
@@ -264,11 +245,11 @@ def test_a_file_system_without_locks_is_reported_and_used(
     with caplog.at_level(logging.WARNING, "llamacpp_server"), Journal(tmp_path / "out.jsonl") as journal:
         journal.write({"custom_id": "a", "error": None})
     assert "run only one batch job with it" in caplog.text
-    assert list(read(tmp_path / "out.jsonl")) == ["a"]
+    assert list(read_answers(tmp_path / "out.jsonl")) == ["a"]
 
 
 def test_an_interrupted_job_leaves_no_open_files(server: LocalServer, source: Path, output: Path) -> None:
-    write(source, [chat(str(n)) for n in range(20)])
+    write_lines(source, [chat(str(n)) for n in range(20)])
 
     def stop(progress: object) -> None:
         raise KeyboardInterrupt

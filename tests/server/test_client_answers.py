@@ -1,6 +1,5 @@
 """Several answers, log probabilities, the native endpoint's fields, and guesses of a draft model, on real servers."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,6 @@ from tests.models import Script
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 THREE = {"max_tokens": 3, "ignore_eos": True}
-
-
-@pytest.fixture
-def client(chat_server: LocalServer) -> Iterator[LlamaServerClient]:
-    with chat_server.client() as client:
-        yield client
 
 
 def test_usage_counts_all_answers_and_each_prompt_once(client: LlamaServerClient) -> None:

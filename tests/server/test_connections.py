@@ -15,7 +15,7 @@ from llamacpp_server.transport import (
 def pool_size(transport: AsyncTransport) -> int:
     """Sockets that the clients of all loops hold open."""
     clients = [client for loop in transport._loops.values() for client in loop.values()]
-    return sum(len(client.transport._pool.connections) for client in clients)  # type: ignore[attr-defined]
+    return sum(len(client._transport._pool.connections) for client in clients)  # type: ignore[attr-defined]
 
 
 def test_awaited_requests_in_turn_share_one_connection(chat_server: LocalServer) -> None:

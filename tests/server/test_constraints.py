@@ -6,16 +6,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from llamacpp_server import BadRequestError, ChatRequest, CompletionRequest, LlamaServerClient
+from llamacpp_server import BadRequestError, ChatRequest, CompletionRequest
 from tests.models import SECOND_SPELLINGS
 
 REAL = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(scope="module")
-def client(chat_server):
-    with LlamaServerClient(chat_server.base_url) as client:
-        yield client
 
 
 def said(client, params, *, rare=False):

@@ -15,7 +15,7 @@ from llamacpp_server import (
     ResponsesRequest,
     ToolCall,
 )
-from llamacpp_server.testing import Script, tool_call
+from llamacpp_server.testing import tool_call
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"name": "get_weather", "description": "Weather", "parameters": PARAMETERS}
@@ -26,11 +26,6 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 def anthropic(tool):
     return {"name": tool["name"], "description": tool["description"], "input_schema": tool["parameters"]}
-
-
-@pytest.fixture(scope="module")
-def thinker(scripted_server):
-    return scripted_server(Script(thinks="Let me think.", says="Hello there."))
 
 
 @pytest.fixture(scope="module")

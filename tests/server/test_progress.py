@@ -18,22 +18,8 @@ from llamacpp_server import (
 )
 from tests.unit.events import DONE, chunk
 from tests.wire.scripted_server import LOADING, ScriptedServer, stream
-from tests.wire.shells import SHELLS
 
 LONG: Any = [{"role": "user", "content": "word " * 300}]
-
-
-@pytest.fixture(params=SHELLS, ids=lambda shell: shell.kind)
-def connect(request: pytest.FixtureRequest) -> Any:
-    made: list[Any] = []
-
-    def make(url: str, **fields: Any) -> Any:
-        made.append(request.param(url, **fields))
-        return made[-1]
-
-    yield make
-    for shell in made:
-        shell.shut()
 
 
 def test_the_reading_of_a_prompt(connect: Any, chat_server: LocalServer) -> None:

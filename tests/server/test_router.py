@@ -24,7 +24,6 @@ from llamacpp_server import (
 )
 from tests.unit.events import event
 from tests.wire.scripted_server import MISSING, ScriptedServer, reply, stream
-from tests.wire.shells import SHELLS
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +34,6 @@ def router(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     shutil.copy(models_dir / "broken.gguf", directory / "broken.gguf")
     with LocalServer(models_dir=directory, models_max=1, ctx_size=512, parallel=1, threads=1) as server:
         yield server
-
-
-@pytest.fixture(params=SHELLS, ids=lambda shell: shell.kind)
-def connect(request: pytest.FixtureRequest) -> Any:
-    made: list[Any] = []
-
-    def make(url: str, **fields: Any) -> Any:
-        made.append(request.param(url, **fields))
-        return made[-1]
-
-    yield make
-    for shell in made:
-        shell.shut()
 
 
 def statuses(client: Any) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -31,12 +30,6 @@ CALL = {"id": "a", "type": "function", "function": {"name": "fetch", "arguments"
 TURNS = {"<|im_start|>", "<|im_end|>"}
 
 pytestmark = pytest.mark.usefixtures("fresh_memory")
-
-
-@pytest.fixture
-def client(chat_server: LocalServer) -> Iterator[LlamaServerClient]:
-    with chat_server.client() as client:
-        yield client
 
 
 def turns(client: LlamaServerClient, *messages: Any, **fields: Any) -> Counter[str]:

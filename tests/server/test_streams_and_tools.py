@@ -15,17 +15,11 @@ from llamacpp_server import (
     fold_chat,
     late_interaction,
 )
-from llamacpp_server.testing import Script
 
 HELLO = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
 
 
 # -- resumable streams
-
-
-@pytest.fixture(scope="module")
-def thinker(scripted_server):
-    return scripted_server(Script(thinks="Let me think.", says="Hello there."))
 
 
 def resumable(client, conversation_id):

@@ -5,7 +5,7 @@ import json
 import jsonschema
 import pytest
 
-from llamacpp_server import ChatRequest, LlamaServerClient
+from llamacpp_server import ChatRequest
 from llamacpp_server.integration import (
     schema_grammar,
 )
@@ -52,12 +52,6 @@ SCHEMAS = {
     },
     "empty": {"type": "object", "properties": {}, "additionalProperties": False},
 }
-
-
-@pytest.fixture(scope="module")
-def client(chat_server):
-    with LlamaServerClient(chat_server.base_url) as client:
-        yield client
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

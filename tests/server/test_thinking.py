@@ -22,7 +22,6 @@ from llamacpp_server.integration import (
 from tests.models import Script
 from tests.unit.events import DONE, chunk
 from tests.wire.scripted_server import MISSING, ScriptedServer, stream
-from tests.wire.shells import SHELLS
 
 ANSWER = "The answer is 42."
 
@@ -31,19 +30,6 @@ ANSWER = "The answer is 42."
 def counting(scripted_server: Any) -> LocalServer:
     """Thinks thirty words, and answers."""
     return scripted_server(Script(thinks=[f"w{n} " for n in range(30)], says=ANSWER))
-
-
-@pytest.fixture(params=SHELLS, ids=lambda shell: shell.kind)
-def connect(request: pytest.FixtureRequest) -> Any:
-    made: list[Any] = []
-
-    def make(url: str) -> Any:
-        made.append(request.param(url))
-        return made[-1]
-
-    yield make
-    for shell in made:
-        shell.shut()
 
 
 def ask(**fields: Any) -> ChatRequest:

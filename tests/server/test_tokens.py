@@ -13,22 +13,8 @@ from llamacpp_server import (
     LocalServer,
     NotSupportedError,
 )
-from tests.langchain.test_embeddings import png
+from tests.media import picture
 from tests.wire.scripted_server import MISSING, ScriptedServer, reply
-from tests.wire.shells import SHELLS
-
-
-@pytest.fixture(params=SHELLS, ids=lambda shell: shell.kind)
-def connect(request: pytest.FixtureRequest) -> Any:
-    made: list[Any] = []
-
-    def make(url: str) -> Any:
-        made.append(request.param(url))
-        return made[-1]
-
-    yield make
-    for shell in made:
-        shell.shut()
 
 
 def ask(text: str, **params: Any) -> ChatRequest:
@@ -59,7 +45,7 @@ def test_tools_take_room(connect: Any, chat_server: LocalServer) -> None:
     assert client.fits(with_tool).prompt_tokens > client.fits(plain).prompt_tokens + 10
 
 
-PICTURE = "data:image/png;base64," + base64.b64encode(png(200, 30, 30)).decode()
+PICTURE = "data:image/png;base64," + base64.b64encode(picture((200, 30, 30))).decode()
 
 
 def test_images_are_counted_by_the_server(connect: Any, vision_server: LocalServer) -> None:

@@ -8,14 +8,13 @@ import pytest
 from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata, ThinkingBlock
 from llama_index.core.callbacks import CallbackManager, EventPayload, LlamaDebugHandler
-from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel, Field
 
 from llamaindex_llamacpp_server import LlamaServer
+from tests.llamaindex.tools import heard_events
 from tests.models import Script, tool_call
 
 
@@ -45,16 +44,8 @@ def llm(scripted_server):
 
 @pytest.fixture
 def events():
-    class Handler(BaseEventHandler):
-        seen: list = Field(default_factory=list)
-
-        def handle(self, event, **kwargs):
-            self.seen.append(event)
-
-    handler, root = Handler(), get_dispatcher()
-    root.add_event_handler(handler)
-    yield handler.seen
-    root.event_handlers.remove(handler)
+    with heard_events() as heard:
+        yield heard
 
 
 # -- every package

@@ -128,9 +128,7 @@ def calls_of(name):  # noqa: C901
                 yield f"{field.name} {number}", odd, {**given, "request": made}
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 @pytest.mark.parametrize("name", sorted(public_methods() - {"batch_file", "close", "with_settings"}))

@@ -35,9 +35,7 @@ json_values = st.recursive(
 )
 
 
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 def test_every_public_method_has_replies_here():

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
+from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient
 
 
 class Blocking:
@@ -81,3 +81,10 @@ class Awaiting:
 
 
 SHELLS = (Blocking, Awaiting)
+
+
+def ask(client, call):
+    """What a chat says, or the ids of a text's tokens."""
+    if call == "chat":
+        return client.chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])).content
+    return client.tokenize("x")

@@ -18,14 +18,11 @@ from tests import behind_doors
 from tests.unit.events import DONE, chunk, text
 from tests.wire.scripted_server import Answer, ScriptedServer, head, reply
 from tests.wire.scripted_server import chunk as piece
+from tests.wire.shells import ask
 
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
 EVENTS = text("Hello") + chunk(finish="stop") + DONE
 PAGE = b"<!doctype html><html><body>llama.cpp</body></html>"
-
-
-def ask(client, call):
-    return client.chat(CHAT).content if call == "chat" else client.tokenize("x")
 
 
 @pytest.mark.parametrize("call", ["chat", "tokenize", "health"])

@@ -43,7 +43,7 @@ class Kept:
 
     def __init__(self, client, url, core):
         assert client.get(url).status_code == 200
-        self.core, self.url, self.pool = import_module(core), url, client.transport._pool
+        self.core, self.url, self.pool = import_module(core), url, client._transport._pool
         [self.connection] = self.pool.connections
         self.stream = self.connection._connection._network_stream
 
@@ -148,7 +148,7 @@ def test_a_connection_that_is_not_kept_gets_one_request(library):
     with ScriptedServer(ANSWER) as server, module.Client(limits=limits) as client:
         bound(client)
         request = import_module(core).Request("GET", server.url, headers={"Host": "x"})
-        connection = client.transport._pool.create_connection(request.url.origin)
+        connection = client._transport._pool.create_connection(request.url.origin)
         stream = connection.handle_request(request).stream
         assert b"".join(stream)
         stream.close()

@@ -20,16 +20,13 @@ from llamacpp_server import (
 )
 from tests.unit.events import DONE, chunk, text
 from tests.wire.scripted_server import Answer, ScriptedServer, error, head, reply, stream
+from tests.wire.shells import ask
 
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
 HELLO = stream(text("Hello"), chunk(finish="stop"), DONE)
 TOKENS = reply({"tokens": [1, 2]})
 UNANSWERED = Answer(then="close")
 KEY = "sk-verysecret-4711"
-
-
-def ask(client, call):
-    return client.chat(CHAT).content if call == "chat" else client.tokenize("x")
 
 
 # -- kept and stale
