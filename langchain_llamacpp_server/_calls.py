@@ -107,7 +107,7 @@ def prepare(
         info: The server; needed where thinking is switched or media are sent.
 
     Raises:
-        BadRequestError: For arguments that can't be meant.
+        BadRequestError: For invalid arguments.
         NotSupportedError: For media that the server is known not to take.
     """
     given = CHAT_CALLS.call(_with_tools(kwargs, defaults.model_kwargs))

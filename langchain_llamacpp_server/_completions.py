@@ -30,7 +30,7 @@ class CompletionCall:
     Attributes:
         params: Request fields of `SamplingFields`.
         model: Name of the model.
-        extra_body: Fields sent as they are.
+        extra_body: Fields that are sent unchanged.
         suffix: Text behind the gap to fill; None continues the prompt.
         input_extra: Other files for filling a gap, as (file name, text).
         split_n: As in `ChatRequest`.

@@ -1,4 +1,4 @@
-"""Makes LangChain's tables know this package's classes."""
+"""Registration of this package's classes in LangChain's tables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from langchain_core.load.serializable import Serializable
 def register() -> None:
     """Register this package's classes for LangChain's `init_chat_model` and `init_embeddings`.
 
-    After it, `init_chat_model("llamacpp:any-name", base_url=...)` is a `ChatLlamaServer`. It writes into private tables
-    of the `langchain` package, which has no public way in, so it is done on request.
+    Afterwards, `init_chat_model("llamacpp:any-name", base_url=...)` returns a `ChatLlamaServer`. This writes to private
+    tables of the `langchain` package, which has no public API for it, so it is done only on request.
 
     Raises:
-        RuntimeError: When this version of `langchain` has no such tables.
+        RuntimeError: If this version of `langchain` has no such tables.
     """
     import langchain.chat_models.base
     import langchain.embeddings.base

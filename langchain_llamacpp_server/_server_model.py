@@ -49,7 +49,7 @@ class ServerModel(ConnectionFields):
 
 
 def token_ids(model: Any, text: str) -> list[int]:
-    """Token ids of a text, from the server; equal texts are counted once."""
+    """Return the token IDs of a text, from the server; results are cached."""
     if model.custom_get_token_ids is not None:
         return list(model.custom_get_token_ids(text))
     with langchain_errors:

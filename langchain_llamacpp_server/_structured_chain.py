@@ -94,12 +94,12 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """It is."""
+        """Return True: the class can be serialized."""
         return True
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
-        """Where `langchain_core.load` finds the class."""
+        """The namespace where `langchain_core.load` finds the class."""
         return [str(__package__), "_structured_chain"]
 
     def to_json(self) -> Any:

@@ -1,4 +1,4 @@
-"""`CacheReport`: a callback that tells how much of each turn's prompt the server had in its cache, and why not more."""
+"""`CacheReport`: a callback that reports the prompt cache usage of each turn, and its limits."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ _RENDERED = ("tools", "tool_choice", "parallel_tool_calls", "thinking", "chat_te
 
 
 class CacheReport(CoreCacheReport, BaseCallbackHandler):
-    """For each turn of each session: tokens of the prompt, those reused, those read again, and what changed first.
+    """Report about each turn: prompt tokens, reused tokens, tokens processed again, and the first change.
 
     Examples:
         >>> report = CacheReport(llm)  # doctest: +SKIP
         >>> agent.invoke(..., {"callbacks": [report], "configurable": {"thread_id": "1"}})  # doctest: +SKIP
         >>> print(report)  # doctest: +SKIP
 
-    Give it with a call's `callbacks`, or to the model itself (`ChatLlamaServer(callbacks=[report])`). Sessions are told
-    apart by LangGraph's `thread_id`, or a `session` in the call's metadata, and further by what they say. It does
-    nothing for a streamed chunk; `print` and `turns` may ask the server to render prompts.
+    Pass it in a call's `callbacks` or to the model (`ChatLlamaServer(callbacks=[report])`). Sessions are identified by
+    LangGraph's `thread_id` or a `session` in the call's metadata, and by their messages. Streamed chunks cause no extra
+    work; `print` and `turns` may have the server render prompts.
 
     Args:
-        llm: Renders prompts, where requests agree and their prompts may not; None compares requests only.
-        recording: A file that gets each turn as a line, for `llamacpp-server doctor`. It holds the texts of the
-            conversations, no keys or addresses; None records nothing.
+        llm: Renders prompts, for equal requests whose prompts may differ; None compares only requests.
+        recording: File that receives each turn as a line, for `llamacpp-server doctor`. It contains the texts of the
+            conversations, but no keys or addresses; None records nothing.
     """
 
     # In a thread of its own each token of an awaited stream would be handed over to it.
@@ -76,7 +76,7 @@ class CacheReport(CoreCacheReport, BaseCallbackHandler):
         self._running[run_id] = (messages[0], params, None if session is None else str(session))
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Discard a call that failed; a recording has its kind."""
+        """Discard a failed call; a recording gets its kind."""
         if self._running.pop(run_id, None) and self.recording is not None and isinstance(error, LlamaServerError):
             self.recording.error(error)
 

@@ -1,4 +1,4 @@
-"""`ChatLlamaServer`: LangChain's hooks. What they decide is in the pure modules beside this one."""
+"""`ChatLlamaServer`: LangChain's hooks. The logic is in the pure modules of this package."""
 
 from __future__ import annotations
 
@@ -335,16 +335,16 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         """Bind tools to the model.
 
         Args:
-            tools: Functions, classes, LangChain's tools, or objects in OpenAI's or Anthropic's shape.
-            tool_choice: `auto`, `none`, `any` or `required` or True (some tool), a tool's name, or an object of OpenAI
-                or Anthropic. What is named is really forced. A forced call that does not come is asked for once
-                more (`forced_round`), and is a `MissingToolCallError` in the end.
-            strict: Passed on; the server holds every call to its tool's schema.
-            parallel_tool_calls: False keeps the first call only; None leaves it to the chat template.
+            tools: Functions, classes, LangChain's tools, or dicts in OpenAI's or Anthropic's format.
+            tool_choice: `auto`, `none`, `any` or `required` or True (some tool), a tool's name, or an object in the
+                format of OpenAI or Anthropic. A named tool is enforced. A missing required call is requested once more
+                (`forced_round`); if it is still missing, `MissingToolCallError` is raised.
+            strict: Passed on; the server constrains every call to its tool's schema.
+            parallel_tool_calls: False keeps only the first call; None leaves it to the chat template.
             **kwargs: Parameters of every call.
 
         Raises:
-            BadRequestError: When `tool_choice` names none of the tools.
+            BadRequestError: If `tool_choice` names none of the tools.
         """
         with langchain_errors:
             wire = wire_tools(tools, strict)
@@ -369,17 +369,17 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         """Return a runnable whose output matches a schema.
 
         Args:
-            schema: A pydantic class, a TypedDict, a JSON schema, or OpenAI's objects around one.
-            method: `json_schema` (the server's grammar enforces it), `function_calling` (a forced call of one tool),
-                `json_mode` (as `json_schema`; without a schema, any JSON), or `auto`: what this server and model take.
-            include_raw: Return `{"raw", "parsed", "parsing_error"}` and raise no parsing error.
+            schema: A pydantic class, a TypedDict, a JSON schema, or a JSON schema in OpenAI's format.
+            method: `json_schema` (enforced by the server's grammar), `function_calling` (a required call of one tool),
+                `json_mode` (as `json_schema`; without a schema, any JSON), or `auto`: selected by server and model.
+            include_raw: Return `{"raw", "parsed", "parsing_error"}` instead of raising parsing errors.
             strict: True requires every property, as OpenAI does. The server enforces the schema anyway.
-            **kwargs: Parameters of every call. `schema_in_prompt=True` shows the model the schema, in the system
-                message: the grammar alone forces the form and leaves the model to guess the meaning.
-                `repair_rounds` (1) is how often an answer that does not fit is asked for again.
+            **kwargs: Parameters of every call. `schema_in_prompt=True` adds the schema to the system message: the
+                grammar enforces the format, but does not show the model what fields mean. `repair_rounds` (1) is the
+                number of retries of an answer that does not match.
 
-        The chain raises an `UnfitAnswerError` for what does not fit the schema, a `TruncatedOutputError` for what was
-        cut off, and a `MissingToolCallError` for a call that did not come. See docs/structured-output.md.
+        The chain raises `UnfitAnswerError` for an answer that does not match the schema, `TruncatedOutputError` for one
+        that was cut off, and `MissingToolCallError` for a missing call. See docs/structured-output.md.
         """
         from ._structured_chain import StructuredChain
 
@@ -392,13 +392,13 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
     def configurable_fields(
         self, **kwargs: AnyConfigurableField
     ) -> RunnableSerializable[LanguageModelInput, AIMessage]:
-        """As in LangChain, also by other names of our fields, such as ChatOpenAI's `model_name`."""
+        """Make fields configurable, also under other names such as ChatOpenAI's `model_name`."""
         return super().configurable_fields(**CHAT.our_names(kwargs))
 
     # -- counting tokens, on the server
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Token ids of a text, from the server; equal texts are counted once."""
+        """Return the token IDs of a text, from the server; results are cached."""
         return token_ids(self, text)
 
     @hides_arguments
@@ -424,13 +424,13 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         """Check whether a prompt and its answer fit in the context; generates nothing.
 
         Args:
-            messages: The conversation, in any form that `invoke` takes.
-            tools: Those that are bound.
-            max_tokens: Room for the answer; None takes the model's `max_tokens`, else one token.
+            messages: The conversation, in any format that `invoke` accepts.
+            tools: The bound tools.
+            max_tokens: Tokens reserved for the answer; None uses the model's `max_tokens`, else one token.
             **kwargs: As in `invoke`.
 
         Raises:
-            NotSupportedError: When the server does not tell its context.
+            NotSupportedError: If the server does not report its context.
         """
         own = fitting(tools, max_tokens, kwargs)
         with langchain_errors:
@@ -467,13 +467,13 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         """Load a prompt into the server's cache ahead of time, such as an agent's at program start.
 
         Args:
-            system: The system message, as the agent has it.
+            system: The agent's system message.
             tools: The agent's tools, in its order.
-            messages: A conversation that will go on.
-            **kwargs: Parameters of the calls to come that change their prompt, such as `thinking`.
+            messages: A conversation to be continued.
+            **kwargs: Parameters of the later calls that change their prompt, such as `thinking`.
 
         Returns:
-            How many tokens the prompt has, and how many of them were in the cache already.
+            The tokens of the prompt, and how many of them came from the cache.
         """
         conversation, given = opened(system, messages), {**kwargs, "tools": list(tools)}
         with langchain_errors:
@@ -561,22 +561,22 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
-        """Where `langchain_core.load` finds the class."""
+        """The namespace where `langchain_core.load` finds the class."""
         return ["langchain_llamacpp_server", "chat_models"]
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """It is."""
+        """Return True: the class can be serialized."""
         return True
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        """Fields that are written as the name of an environment variable."""
+        """Fields that are serialized as the name of an environment variable."""
         return {"api_key": "LLAMACPP_API_KEY"}
 
     @property
     def lc_attributes(self) -> dict[str, Any]:
-        """The address is always written, since its default is the environment's, and without credentials."""
+        """The address without credentials; always serialized, as its default may differ elsewhere."""
         return {"base_url": redact_url(self.base_url)}
 
 

@@ -1,4 +1,4 @@
-"""`LlamaServerDecisions`: LangChain's decision models on llama-server. Hooks only; the work is `llamacpp_server`'s."""
+"""`LlamaServerDecisions`: LangChain's decision models. Only hooks; the logic is in `llamacpp_server`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _BLOCKS: Final = ("image", "image_url", "audio", "input_audio", "video", "file")
 
 
 class LlamaServerDecisions(OpenAINames, DecisionFields, BaseDecisionModel):
-    """Decision model on llama-server: any chat model, or a decision model by the server's own route.
+    """Decision model backed by a llama-server with a chat model, or with a decision model and `/v1/systemone`.
 
     Examples:
         >>> from langchain_core.decisions import Choice
@@ -47,14 +47,13 @@ class LlamaServerDecisions(OpenAINames, DecisionFields, BaseDecisionModel):
         >>> team = Choice(instructions="Which team?", criteria={"billing": None, "shipping": None})
         >>> model.invoke({"state": "My parcel is late.", "questions": {"team": team}}).choices["team"]  # doctest: +SKIP
 
-    Works with `ModelRouterMiddleware`, `AutoModeMiddleware` and anything else that takes a `BaseDecisionModel`. A state
-    may hold messages at any depth; images in it are sent as images. `Box` questions are refused.
-    Awaited calls are native. Several questions about one state belong into one call: they share its prompt in the
-    server's cache.
+    Works with `ModelRouterMiddleware`, `AutoModeMiddleware` and anything else that accepts a `BaseDecisionModel`. A
+    state may contain messages at any depth; images are sent as images. `Box` questions are rejected. Async methods are
+    native. Put several questions about one state into one call: they share its prompt in the server's cache.
     """
 
     model: str = Field(default="")
-    """Name of the model; "" leaves it to the server. A router needs it."""
+    """Name of the model; required by a router. "" leaves it to the server."""
 
     @model_validator(mode="before")
     @classmethod
@@ -91,7 +90,7 @@ class LlamaServerDecisions(OpenAINames, DecisionFields, BaseDecisionModel):
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """Connections are not part of a graph's saved state."""
+        """Return False: connections are not part of a graph's saved state."""
         return False
 
 
@@ -104,7 +103,7 @@ def route_by(
     min_confidence: float = 0.0,
     otherwise: str | None = None,
 ) -> Runnable[Any, str]:
-    """Make the function of a LangGraph conditional edge: the name of the most probable route.
+    """Create the function of a LangGraph conditional edge, which returns the name of the most probable route.
 
     Examples:
         >>> router = route_by(model, "Who answers?", {"billing": "Payments", "human": None})  # doctest: +SKIP
@@ -114,9 +113,10 @@ def route_by(
         model: Any decision model.
         instructions: The question.
         routes: Names of nodes, with descriptions or None.
-        state: What of the graph's state is judged; None takes its last message, or all of a state without messages.
-        min_confidence: Below this, `otherwise` is the route.
-        otherwise: The route for unclear cases; None takes the most probable one anyway.
+        state: The part of the graph's state to judge; None uses its last message, or the whole state if it has no
+            messages.
+        min_confidence: Minimum confidence; below it, `otherwise` is the route.
+        otherwise: The route for unclear cases; None uses the most probable one anyway.
     """
     question = Choice(instructions=instructions, criteria=dict(routes))
 

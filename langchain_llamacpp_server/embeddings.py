@@ -1,4 +1,4 @@
-"""`LlamaServerEmbeddings`: llama-server's embeddings for LangChain. Hooks only; the work is `llamacpp_server`'s."""
+"""`LlamaServerEmbeddings`: llama-server's embeddings for LangChain. Only hooks; the logic is in `llamacpp_server`."""
 
 from __future__ import annotations
 
@@ -53,28 +53,28 @@ def _read(kwargs: Mapping[str, Any]) -> _Call:
 
 
 class LlamaServerEmbeddings(EmbeddingNames, ServerModel, EmbeddingFields, Embeddings):
-    """Embedding model backed by a llama-server that was started with `--embeddings`.
+    """Embedding model backed by a llama-server with `--embeddings`.
 
     Examples:
         >>> embeddings = LlamaServerEmbeddings(base_url="http://localhost:8080", preset="nomic")
         >>> embeddings.embed_query("Why is the sky blue?")  # doctest: +SKIP
 
-    Texts are sent as texts. Many of them go in batches, as many at once as the server has slots. Vectors come in the
-    order of the texts; one with NaN, null or only zeros is an error that names the text, and so is a text that does
-    not fit, unless `on_oversize="truncate"`. All calls are native, awaited ones too.
+    Texts are sent as text, in concurrent batches up to the server's number of slots. Vectors are returned in the order
+    of the texts. A vector with NaN, null or only zeros is an error that names the text, and so is a text that is too
+    long, unless `on_oversize="truncate"`. Async methods are native.
 
-    Most embedding models want something in front of a query, and some in front of a document; `preset` knows it for
-    nomic, e5, bge, mxbai, embeddinggemma, qwen3 and snowflake-arctic (`llamacpp_server.prefixes` has the sources).
+    Most embedding models need a prefix for queries, and some for documents; `preset` sets them for nomic, e5, bge,
+    mxbai, embeddinggemma, qwen3 and snowflake-arctic (sources: `llamacpp_server.prefixes`).
 
-    Takes the arguments of OpenAIEmbeddings as well; those without a meaning here are named once in the log.
+    Also accepts the arguments of OpenAIEmbeddings; those without an effect here are logged once.
     """
 
     query_prefix: str | None = None
-    """In front of each query; None takes the preset's."""
+    """Prefix of queries; None uses the preset's."""
     document_prefix: str | None = None
-    """In front of each document; None takes the preset's."""
+    """Prefix of documents; None uses the preset's."""
     batch_size: int = Field(default=DEFAULT_BATCH_SIZE, ge=1)
-    """Most texts of one request."""
+    """Maximum texts in one request."""
 
     @model_validator(mode="before")
     @classmethod
@@ -87,13 +87,13 @@ class LlamaServerEmbeddings(EmbeddingNames, ServerModel, EmbeddingFields, Embedd
 
         Args:
             texts: Any number.
-            chunk_size: Most texts of one request; None takes `batch_size`.
+            chunk_size: Maximum texts in one request; None uses `batch_size`.
             kwargs: `model`, `dimensions`, `extra_body`, and limits and headers of the call, as in `ChatLlamaServer`.
 
         Raises:
             BadRequestError: For an argument that no class has; fields of a newer server go into `extra_body`.
-            ContextOverflowError: For a text that is too long; `index` tells which.
-            BadVectorError: For a vector that is none; `index` tells which.
+            ContextOverflowError: For a text that is too long; `index` is its position.
+            BadVectorError: For an unusable vector; `index` is its position.
         """
         with langchain_errors:
             call = _read(kwargs)
@@ -129,11 +129,11 @@ class LlamaServerEmbeddings(EmbeddingNames, ServerModel, EmbeddingFields, Embedd
         """Embed images: one vector for each; requires a multimodal embedding model (`--mmproj`).
 
         Args:
-            uris: Files (read, as it is you who name them here), their bytes, `data:` addresses, or with `fetch_urls`
-                `http(s):` addresses. The name is the one that vector stores use.
+            uris: Paths of files, bytes, `data:` URLs, or with `fetch_urls` `http(s):` URLs. Vector stores use this
+                name.
 
         Raises:
-            NotSupportedError: When the server has no eyes.
+            NotSupportedError: If the model does not support images.
         """
         with langchain_errors:
             return self.client.embed_texts(self._images(uris)).vectors

@@ -1,4 +1,4 @@
-"""`LlamaServerLLM`: text completion for LangChain. Hooks only; what they convert is in `_completions`."""
+"""`LlamaServerLLM`: text completion for LangChain. Only hooks; conversions are in `_completions`."""
 
 from __future__ import annotations
 
@@ -40,26 +40,27 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
         >>> llm = LlamaServerLLM(base_url="http://localhost:8080", max_tokens=64)
         >>> llm.invoke("Once upon a time")  # doctest: +SKIP
 
-    Each field of `SamplingFields` can be given here and with each call; a call's value wins, and None in a call leaves
-    it to the server. Several prompts (`batch`, `generate`) are one request. With a `suffix` the gap between prompt and
-    suffix is filled, which needs a code model; `input_extra` gives it other files, as (file name, text).
+    Each field of `SamplingFields` is a field of this class and a keyword of each call; the call's value overrides the
+    field, and None in a call uses the server default. Several prompts (`batch`, `generate`) are one request. With
+    `suffix`, the gap between prompt and suffix is filled, which requires a model with fill-in-the-middle tokens;
+    `input_extra` adds other files, as pairs of file name and text.
 
-    Everything streams between server and client: leaving a call early, in whatever way, frees the server's slot.
-    `generation_info` has the finish reason, log probabilities and the server's timings, `llm_output` the usage.
+    Every request streams internally, so cancelling a call releases the server's slot. `generation_info` has the finish
+    reason, log probabilities and the server's timings, `llm_output` the usage.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=False)
 
     suffix: str | None = None
-    """Text behind the gap that is to be filled."""
+    """Text after the gap to be filled."""
     split_n: bool = True
-    """Whether an `n` above the server's slots is split into several requests; the server refuses it otherwise."""
+    """Whether to split an `n` above the number of slots, which the server rejects, into several requests."""
     streaming: bool = False
     """Whether `invoke` reports tokens to callbacks."""
     extra_body: ReadAs[dict[str, Any], Mapping[str, Any] | None] = Field(default_factory=default_value(dict))
-    """Sent as it is, over everything else."""
+    """Request fields that are sent unchanged and override all others."""
     loop_limit: int | None = Field(default=LOOP_LIMIT, ge=64)
-    """Tokens of one unit over and over that stop constrained output without `max_tokens`; None: no limit."""
+    """Stops constrained output without `max_tokens` that repeats itself for this many tokens; None sets no limit."""
 
     @model_validator(mode="before")
     @classmethod
@@ -87,7 +88,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
     def generate(
         self, prompts: list[str], stop: list[str] | None = None, callbacks: Any = None, **kwargs: Any
     ) -> LLMResult:
-        """As in `BaseLLM`; the cache tells calls with different parameters apart as well."""
+        """Generate text, as in `BaseLLM`; calls with different parameters have different cache entries."""
         return BaseLLM.generate(self._with_call(kwargs), prompts, stop, callbacks, **kwargs)
 
     @hides_arguments
@@ -205,7 +206,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
     # -- what LangChain asks about a model
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Token ids of a text, from the server; equal texts are counted once."""
+        """Return the token IDs of a text, from the server; results are cached."""
         return token_ids(self, text)
 
     @property
@@ -240,22 +241,22 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
 
     @classmethod
     def get_lc_namespace(cls) -> list[str]:
-        """Where `langchain_core.load` finds the class."""
+        """The namespace where `langchain_core.load` finds the class."""
         return ["langchain_llamacpp_server", "llms"]
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """It is."""
+        """Return True: the class can be serialized."""
         return True
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        """Fields that are written as the name of an environment variable."""
+        """Fields that are serialized as the name of an environment variable."""
         return {"api_key": "LLAMACPP_API_KEY"}
 
     @property
     def lc_attributes(self) -> dict[str, Any]:
-        """The address is always written, since its default is the environment's, and without credentials."""
+        """The address without credentials; always serialized, as its default may differ elsewhere."""
         return {"base_url": redact_url(self.base_url)}
 
 

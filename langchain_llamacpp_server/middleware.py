@@ -1,4 +1,4 @@
-"""`LlamaServerMiddleware`: an agent's prompts, counted by the server and kept within a budget."""
+"""`LlamaServerMiddleware`: keeps an agent's prompts within a budget, counted by the server."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _FEWEST_CHARACTERS: Final = 200
 
 
 class Record(TypedDict):
-    """What a thread remembers of its compaction, by ids of messages: positions change where others edit the thread."""
+    """A thread's compaction, by message IDs, since positions change if others edit the thread."""
 
     summary: list[AnyMessage]
     covered: str | None
@@ -70,7 +70,7 @@ class Record(TypedDict):
 
 
 class LlamaServerState(AgentState[Any]):
-    """The state of an agent, and the form in which its conversation is sent."""
+    """State of an agent, with the form in which its conversation is sent."""
 
     llama_server_context: NotRequired[Annotated[Record | None, PrivateStateAttr]]
 
@@ -78,31 +78,32 @@ class LlamaServerState(AgentState[Any]):
 class LlamaServerMiddleware(AgentMiddleware[LlamaServerState, Any, Any]):
     """Keep an agent's prompts within a budget of the slot's context, by the server's own count.
 
-    Before each model call the whole prompt is counted (system message, tools, chat template). When it is over the
-    budget, old tool results are removed from what is sent, and if that is not enough, LangChain's own
-    `SummarizationMiddleware` summarizes the oldest messages. The thread itself keeps every message; the compaction is
-    part of the agent's state, so that later calls begin with the same prompt and the prompt cache is used.
+    Before each model call the whole prompt is counted (system message, tools, chat template). If it exceeds the budget,
+    old tool results are removed from the request, and if that is not enough, LangChain's own `SummarizationMiddleware`
+    summarizes the oldest messages. The thread keeps every message; the compaction is part of the agent's state, so that
+    later calls start with the same prompt and can use the prompt cache.
 
     Examples:
         >>> from langchain.agents import create_agent  # doctest: +SKIP
         >>> agent = create_agent(llm, tools, middleware=[LlamaServerMiddleware()])  # doctest: +SKIP
 
-    A call that compacts logs it, and its answer has `response_metadata["context"]`: messages summarized, tool results
-    removed, and the tokens of the prompt before and after. A model that is no `ChatLlamaServer` (a fallback, say) gets
-    the thread as it is.
+    A compaction is logged, and the answer has `response_metadata["context"]`: messages summarized, tool results
+    removed, and the tokens of the prompt before and after. Models other than `ChatLlamaServer` (such as a fallback)
+    receive the unchanged thread.
 
     Args:
-        limit: Most tokens of prompt and answer: a fraction of the slot's context, or a number of tokens.
-        target: Part of the budget that the prompt has at most after a compaction.
-        answer_tokens: Room for the answer; None takes the model's `max_tokens`, else an eighth of the context.
-        summary_tokens: Most tokens of a summary; None is an eighth of the context and at most 512.
-        keep_tool_results: How many of the newest tool results are never removed.
-        summarizer: As in `SummarizationMiddleware`; None has the agent's own model write the summary.
-        summary_prompt: As in `SummarizationMiddleware`; None is LangChain's.
+        limit: Maximum tokens of prompt and answer: a fraction of the slot's context, or a number of tokens.
+        target: Maximum fraction of the budget for the prompt after a compaction.
+        answer_tokens: Tokens reserved for the answer; None uses the model's `max_tokens`, else an eighth of the
+            context.
+        summary_tokens: Maximum tokens of a summary; None means an eighth of the context, at most 512.
+        keep_tool_results: Number of the newest tool results that are never removed.
+        summarizer: As in `SummarizationMiddleware`; None uses the agent's model.
+        summary_prompt: As in `SummarizationMiddleware`; None uses LangChain's.
 
     Raises:
-        ContextOverflowError: From a model call, when no compaction makes its prompt small enough; it is LangChain's
-            class too.
+        ContextOverflowError: From a model call, if no compaction makes its prompt small enough; also an instance of
+            LangChain's class.
     """
 
     state_schema = LlamaServerState
@@ -125,7 +126,7 @@ class LlamaServerMiddleware(AgentMiddleware[LlamaServerState, Any, Any]):
             self._summarizing["summary_prompt"] = summary_prompt
 
     def wrap_model_call(self, request: ModelRequest[Any], handler: Handler) -> ModelResponse[Any]:
-        """Compact the prompt where it is over its budget, then call the model."""
+        """Compact the prompt if it exceeds its budget, then call the model."""
         model = request.model
         if not isinstance(model, ChatLlamaServer):
             return handler(request)

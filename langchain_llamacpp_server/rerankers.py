@@ -1,4 +1,4 @@
-"""`LlamaServerReranker`: llama-server's reranking for LangChain. Hooks only; the work is `llamacpp_server`'s."""
+"""`LlamaServerReranker`: llama-server's reranking for LangChain. Only hooks; the logic is in `llamacpp_server`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["LlamaServerReranker"]
 
 
 class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
-    """Reranker backed by a llama-server that was started with `--reranking`.
+    """Reranker backed by a llama-server with `--reranking`.
 
     Examples:
         >>> reranker = LlamaServerReranker(base_url="http://localhost:8080", top_n=3)
@@ -33,13 +33,13 @@ class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
         ...     base_compressor=reranker, base_retriever=store.as_retriever(search_kwargs={"k": 20})
         ... )
 
-    The documents that come back are copies with `metadata["relevance_score"]`, best first. Scores are 0...1 unless
-    `normalize="none"`. Callbacks see a run with the query and the documents before and after. All calls are native,
-    awaited ones too.
+    Returns copies of the documents with `metadata["relevance_score"]`, best first. Scores are from 0 to 1 unless
+    `normalize="none"`. Callbacks receive a run with the query and the documents before and after. Async methods are
+    native.
     """
 
     top_n: int | None = Field(default=3, ge=1)
-    """How many come back; None returns all."""
+    """Number of documents to return; None returns all."""
 
     @model_validator(mode="before")
     @classmethod
@@ -54,13 +54,13 @@ class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
         Args:
             documents: Texts or documents.
             query: The question.
-            top_n: How many to return; None takes the field's.
+            top_n: Number of documents to return; None uses the field.
 
         Returns:
             `{"index": position, "relevance_score": score}`, best first.
 
         Raises:
-            NotSupportedError: When the server runs without `--reranking`.
+            NotSupportedError: If the server runs without `--reranking`.
         """
         with langchain_errors:
             ranks = self.client.rank(self.rank_request(query, _texts(documents), top_n or self.top_n))
@@ -80,12 +80,12 @@ class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
         """Return the best documents for a query, best first, as copies with their score.
 
         Args:
-            documents: From a retriever.
+            documents: The documents of a retriever.
             query: The question.
-            callbacks: Told of the run.
+            callbacks: Callbacks for the run.
 
         Raises:
-            NotSupportedError: When the server runs without `--reranking`.
+            NotSupportedError: If the server runs without `--reranking`.
         """
         manager = CallbackManager.configure(inheritable_callbacks=callbacks)
         run = manager.on_chain_start(

@@ -28,7 +28,7 @@ __all__ = ["AsyncLlamaServerClient"]
 
 
 class AsyncLlamaServerClient(AsyncGeneration, AsyncManagement, AsyncInputs):
-    """An async client of llama-server, for asyncio and trio. Works in one event loop after another.
+    """Async client of llama-server, for asyncio and trio; can be used in one event loop after another.
 
     Examples:
         >>> async with AsyncLlamaServerClient("http://localhost:8080") as client:  # doctest: +SKIP
@@ -36,10 +36,10 @@ class AsyncLlamaServerClient(AsyncGeneration, AsyncManagement, AsyncInputs):
         ...         print(delta.content, end="")
 
     Args:
-        base_url: Address of the server; None means `LLAMACPP_BASE_URL`, else http://localhost:8080, or port 9931 where
-            nothing listens at 8080.
+        base_url: Address of the server; None uses `LLAMACPP_BASE_URL`, else http://localhost:8080, or port 9931 if
+            nothing listens on 8080.
         settings: All settings at once.
-        http_client: Used instead of connections of our own, and never closed by us.
+        http_client: Custom HTTP client; never closed by this package.
         transport: Connections to share with other clients.
         **fields: Single fields of `ServerSettings`, such as `api_key` and `read_timeout`.
 
@@ -73,7 +73,7 @@ class AsyncLlamaServerClient(AsyncGeneration, AsyncManagement, AsyncInputs):
 
     @hides_arguments
     def with_settings(self, **changes: Any) -> Self:
-        """A client with some settings changed that shares this one's connections."""
+        """Return a client with some settings changed that shares this one's connections."""
         other = copy.copy(self)
         other.settings = self.settings.replace(**changes)
         return other
@@ -94,16 +94,16 @@ class AsyncLlamaServerClient(AsyncGeneration, AsyncManagement, AsyncInputs):
     async def batch_file(
         self, source: FilePath, output: FilePath, *, concurrency: int | None = None, **options: Any
     ) -> BatchSummary:
-        """Answer a file of requests, one JSON object a line, into another; a job that was stopped goes on.
+        """Send a file of requests, one JSON object per line, and write the replies to another; resumes a stopped job.
 
         Args:
-            source: Chats, completions, embeddings, in OpenAI's batch form or as an object of `id` and fields.
-            output: Gets a line for each answer as it comes. What it has already is not sent again.
-            concurrency: Requests at once; None takes the server's slots.
-            **options: `retry_errors=True` repeats what failed, `on_progress` is called with a `BatchProgress`.
+            source: Chats, completions or embeddings, in OpenAI's batch format or as objects with `id` and fields.
+            output: Receives a line for each reply as it arrives. Requests that already have a line are not sent again.
+            concurrency: Maximum concurrent requests; None uses the server's number of slots.
+            **options: `retry_errors=True` retries failed requests, `on_progress` is called with a `BatchProgress`.
 
         Raises:
-            BadRequestError: For a line that is no request, or an output of another job; nothing was sent then.
-            ConnectionFailedError: When the server is gone. What was answered is in the file.
+            BadRequestError: For a line that is not a request, or the output of another job; nothing has been sent.
+            ConnectionFailedError: If the server is gone. Replies received before are in the output.
         """
         return await arun_batch(self, source, output, concurrency=concurrency, **options)

@@ -1,4 +1,4 @@
-"""Controls of a running reply: ending its reasoning early."""
+"""Control of a running reply: ending its reasoning early."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class ThinkingControl:
         ...     if enough(delta):
         ...         control.end()
 
-    The reply's own stream carries it out with the next token that it reads, by the server's control endpoint (b11434).
-    A build without it goes on thinking, which is said once in the log.
+    The stream of the reply calls the server's control endpoint when it reads the next token (b11434). Builds without
+    that endpoint continue reasoning, which is logged once.
 
     Attributes:
         ended: Whether `end` was called.
-        over: Whether the thinking is over, for whatever reason.
+        over: Whether the reasoning has ended, for any reason.
     """
 
     __slots__ = ("__weakref__", "ended", "over")
@@ -37,7 +37,7 @@ class ThinkingControl:
 
 
 class RunningReplies(WeakSet[ThinkingControl]):
-    """The controls of the replies that a model is giving. A copy of the model, or a pickle, has none of them."""
+    """The controls of a model's running replies. Copies and pickles of the model have none."""
 
     def __reduce__(self) -> tuple[type[RunningReplies], tuple[()]]:
         return type(self), ()

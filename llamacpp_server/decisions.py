@@ -1,6 +1,6 @@
 """Decisions: typed questions about a state, answered with a probability for every option. See docs/decisions.md.
 
-The questions and answers have the names and the form of llama-server's own `/v1/systemone`.
+Questions and answers use the names and format of llama-server's `/v1/systemone`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = [
 ]
 
 DecisionEngine = Literal["auto", "native", "logits"]
-"""`native` is the server's `/v1/systemone`, for decision models; `logits` reads any chat model's next token; `auto` is
-native where the server says that its model is a decision model."""
+"""`native` is the server's `/v1/systemone`, for decision models; `logits` reads the next token of any chat model;
+`auto` is native if the server reports a decision model."""
 
 LabelStyle = Literal["auto", "letters", "words"]
-"""What the model answers with (engine `logits`): a letter for each option, or the option's own name."""
+"""Labels that the model answers with (engine `logits`): a letter for each option, or the option's name."""
 
 
 class Question:
@@ -51,8 +51,8 @@ class Noul(Question):
 
     Attributes:
         instructions: The whole question: text, or JSON.
-        true: What counts as yes; None needs no description.
-        false: What counts as no.
+        true: Description of yes; None for none.
+        false: Description of no; None for none.
     """
 
     type: ClassVar[Literal["noul"]] = "noul"
@@ -67,7 +67,7 @@ class Choice(Question):
 
     Attributes:
         instructions: The whole question: text, or JSON.
-        criteria: A description for each option (None needs none), or only the options.
+        criteria: The options with a description each (or None), or only the options.
     """
 
     type: ClassVar[Literal["choice"]] = "choice"
@@ -77,11 +77,11 @@ class Choice(Question):
 
 @dataclass(frozen=True, slots=True)
 class Score(Question):
-    """A question for a level on a described scale; level 0 comes first.
+    """A question about the level on a described scale; level 0 comes first.
 
     Attributes:
         instructions: The whole question: text, or JSON.
-        criteria: The descriptions of two levels or more, in order.
+        criteria: Descriptions of at least two levels, in order.
     """
 
     type: ClassVar[Literal["score"]] = "score"
@@ -95,7 +95,7 @@ class NoulAnswer:
 
     Attributes:
         noul: Probability of yes.
-        mass: How likely the model was to answer with any of the labels; None unless `mass=True` (engine `logits`).
+        mass: Probability that the model answers with any of the labels; None unless `mass=True` (engine `logits`).
     """
 
     type: ClassVar[Literal["noul"]] = "noul"
@@ -151,10 +151,9 @@ class Decisions:
     Attributes:
         answers: By the names of the questions.
         engine: `native` or `logits`.
-        model: The model's name; "" where the server gave none.
-        usage: Tokens of all requests that were needed. Prompt tokens that came from the cache are counted, too, and
-            again for each question.
-        requests: How often the model was run.
+        model: The model's name; "" if the server reports none.
+        usage: Tokens of all requests. Prompt tokens include those from the cache, for each question.
+        requests: Number of requests sent.
     """
 
     answers: Mapping[str, Answer]
@@ -184,18 +183,18 @@ class DecisionRequest:
     """One state and the questions about it.
 
     Attributes:
-        state: Text, or JSON. Images in it (`{"type": "image_url", ...}`, at any depth) are sent as images.
-        questions: By name; `Noul`, `Choice`, `Score`, or dicts of the server's form.
+        state: Text, or JSON. Images (`{"type": "image_url", ...}`, at any depth) are sent as images.
+        questions: By name: `Noul`, `Choice`, `Score`, or dicts in the server's format.
         engine: See `DecisionEngine`.
-        rotations: In how many orders the options are shown; the mean of the answers is free of the model's preference
-            for a position. Each one costs a further question. At most as many as there are options.
-        labels: See `LabelStyle`. `auto` takes letters, for a model of any size.
-        mass: Also measure how likely the model is to answer with a label at all (engine `logits`; one request more for
-            each question). Near 0, the question or the chat template does not fit.
-        thinking: Tokens for reasoning before the answer (engine `logits`); 0 has none.
-        calibration: A fit of `calibrate`; None leaves the probabilities as the model gives them.
+        rotations: Number of orders in which the options are shown; averaging removes the model's preference for a
+            position. Each order costs a request. At most the number of options.
+        labels: See `LabelStyle`. `auto` uses letters.
+        mass: Also measure the probability that the model answers with a label at all (engine `logits`; one more request
+            for each question). A value near 0 means that the question or the chat template is unsuitable.
+        thinking: Maximum reasoning tokens before the answer (engine `logits`); 0 turns reasoning off.
+        calibration: Result of `calibrate`; None leaves the model's probabilities unchanged.
         model: Name of the model (routers).
-        media: What may be read and fetched for images.
+        media: Which files and URLs of images may be read.
     """
 
     state: Any

@@ -1,22 +1,22 @@
-"""The error classes, drawn as a tree.
+"""The error classes.
 
-    LlamaServerError                    everything below
-    ├── ConnectionFailedError           nothing usable answered        (also ConnectionError)
-    ├── RequestTimeoutError             silence, or the deadline       (also TimeoutError)
+    LlamaServerError                    base class
+    ├── ConnectionFailedError           no connection, or no response       (also ConnectionError)
+    ├── RequestTimeoutError             a timeout was exceeded              (also TimeoutError)
     ├── ServerLoadingError              503 while the model loads
-    ├── ServerBusyError                 429, 408, 425, a 503 that is not loading, or a full shared context
+    ├── ServerBusyError                 429, 408, 425, a 503 without loading, or a full shared context
     ├── AuthenticationFailedError       401 or 403: the key
-    ├── BadRequestError                 the request itself is wrong    (also ValueError)
-    │   └── ContextOverflowError        it does not fit; says by how much
-    ├── NotFoundError                   404: an endpoint that this build or server lacks
-    ├── NotSupportedError               the server was started without what this needs
-    ├── ServerFaultError                any other 5xx, and errors in the middle of a stream
-    │   └── UnreadableOutputError       the model wrote what the server's own parser can't read
-    ├── StreamCutOffError               a stream that ended before its end mark
-    ├── UnfitAnswerError                an answer that is not what its schema asks for (also ValueError)
-    ├── MissingToolCallError            a demanded tool call that did not come (also ValueError)
-    └── MalformedReplyError             an answer that is not this API's
-        └── BadVectorError              an embedding with NaN, null, zeros only, or of another length
+    ├── BadRequestError                 an invalid request                  (also ValueError)
+    │   └── ContextOverflowError        the prompt is too long
+    ├── NotFoundError                   404: the build or server lacks the endpoint
+    ├── NotSupportedError               the server was started without a required flag
+    ├── ServerFaultError                any other 5xx, and errors within a stream
+    │   └── UnreadableOutputError       the server's parser rejected the model's output
+    ├── StreamCutOffError               a stream ended early
+    ├── UnfitAnswerError                the answer does not match its schema (also ValueError)
+    ├── MissingToolCallError            a required tool call is missing     (also ValueError)
+    └── MalformedReplyError             the response is not llama-server's
+        └── BadVectorError              an embedding with NaN, null, only zeros, or another length
 
 An error carries plain data and no HTTP object: it can be pickled, logged and shown. URLs are shown without
 credentials, and no error holds a request header.
@@ -73,22 +73,22 @@ class LlamaServerError(Exception):
     """Base class of all errors about the server.
 
     Attributes:
-        message: One sentence: what failed, and the server's own words.
-        url: The address that was asked, without credentials or query; None when nothing was sent.
-        status: HTTP status; None when there was no HTTP answer (or the error came as a stream event).
-        server_message: The server's own words; None when it said nothing that could be read.
-        server_type: The server's `error.type`, such as `invalid_request_error`; None when it gave none.
-        remedy: What to do about it, where that is known.
-        body: The start of the answer's body as text, at most 2,000 characters; None when there was none.
+        message: One sentence: what failed, and the server's own message.
+        url: Address of the request, without credentials and query; None if nothing was sent.
+        status: HTTP status; None if there was no HTTP response, or if the error was an event of a stream.
+        server_message: The server's error message; None if there was none that could be read.
+        server_type: The server's `error.type`, such as `invalid_request_error`; None if there was none.
+        remedy: What to do about it; None if unknown.
+        body: The first 2,000 characters of the response body; None if there was none.
         earlier: The errors of the attempts before this one, oldest first.
-        partial: What had arrived before the failure, folded; None when nothing had.
+        partial: The part of the reply that arrived before the failure; None if nothing had.
     """
 
     retryable: ClassVar[bool] = False
-    """Whether sending the same request again can help."""
+    """Whether a retry of the same request can help."""
 
     code: ClassVar[str | None] = None
-    """OpenAI's name of this kind of error, for programs that look for it; None where it has none."""
+    """OpenAI's code for this kind of error, for programs that check it; None if there is none."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class LlamaServerError(Exception):
 
     @property
     def type(self) -> str | None:
-        """`server_type`, by the name that errors of the openai package have for it."""
+        """`server_type`, under the name that the openai package uses."""
         return self.server_type
 
     def __str__(self) -> str:
@@ -130,13 +130,13 @@ class LlamaServerError(Exception):
         return _shortened(one_line(" ".join(parts)), 2 * _MOST_SHOWN)
 
     def at(self, url: str) -> Self:
-        """This error, with the address that was asked when it names none yet."""
+        """Return this error with the request's address, if it has none yet."""
         if not self.url:
             self.url = url
         return self
 
     def recast(self, cls: builtins.type[E]) -> E:
-        """The same error as an instance of `cls`, a subclass that a framework knows too."""
+        """Return the same error as an instance of `cls`, a subclass that is also an error of a framework."""
         other = cls.__new__(cls, *self.args)
         other.args = self.args
         other.__dict__.update(self.__dict__)
@@ -149,8 +149,8 @@ class ConnectionFailedError(LlamaServerError, ConnectionError):
     """No connection to the server could be made, or it was closed without a response.
 
     Attributes:
-        reason: `refused` (nothing listens), `closed` (the socket closed before any byte of an answer),
-            `timeout` (no connection in time), `name` (the host name is unknown), `tls`, or `other`.
+        reason: `refused` (nothing is listening), `closed` (the connection was closed before a response), `timeout` (no
+            connection within `connect_timeout`), `name` (unknown host name), `tls`, or `other`.
     """
 
     retryable = True
@@ -164,10 +164,10 @@ TimeLimit = Literal["read_timeout", "first_token_timeout", "total_timeout"]
 
 
 class RequestTimeoutError(LlamaServerError, TimeoutError):
-    """Silence for longer than `read_timeout`, no token within `first_token_timeout`, or the end of `total_timeout`.
+    """No data within `read_timeout`, no token within `first_token_timeout`, or no end within `total_timeout`.
 
-    Only silence is retried, and only with `retry_read_timeout`: the server may still be generating, and a repeat
-    doubles its load.
+    Only `read_timeout` is retried, and only with `retry_read_timeout`: the server may still be generating, so a retry
+    can double its load.
 
     Attributes:
         limit: The setting that was exceeded.
@@ -185,12 +185,12 @@ class ServerLoadingError(LlamaServerError):
 
 
 class ServerBusyError(LlamaServerError):
-    """The server is busy: 429, 408, 425, a 503 that is not loading, or a shared context that other requests fill.
+    """The server is busy: 429, 408, 425, a 503 without loading, or a shared context filled by other requests.
 
     Attributes:
-        retry_after: Seconds that the server asks to wait; None when it does not say.
-        shared_context: Whether the server's slots share one context (`--kv-unified`, the default with automatic `-np`)
-            and the requests that ran at once did not fit into it together.
+        retry_after: Seconds to wait, from `Retry-After`; None if not given.
+        shared_context: Whether concurrent requests did not fit together into the one context that the server's slots
+            share (`--kv-unified`, the default with automatic `-np`).
     """
 
     retryable = True
@@ -209,16 +209,16 @@ class AuthenticationFailedError(LlamaServerError):
 
 
 class BadRequestError(LlamaServerError, ValueError):
-    """The request is wrong; repeating it can't help. Also raised for requests rejected before sending."""
+    """The request is invalid, so a retry can't help. Also raised for requests rejected before sending."""
 
 
 class ContextOverflowError(BadRequestError):
     """The request does not fit into the context of a slot.
 
     Attributes:
-        n_prompt_tokens: Tokens of the request; None where the server does not say.
-        n_ctx: Tokens that fit; None where the server does not say.
-        index: Position of the text that is too long, where many were given; else None.
+        n_prompt_tokens: Tokens of the prompt; None if the server does not report them.
+        n_ctx: Tokens that fit; None if the server does not report them.
+        index: Position of the text that is too long, if there were several; else None.
     """
 
     code = "context_length_exceeded"
@@ -233,19 +233,19 @@ class ContextOverflowError(BadRequestError):
 
 
 class NotFoundError(LlamaServerError):
-    """No such endpoint: an older build, another server, or a wrong path in `base_url`."""
+    """The endpoint does not exist: an older build, another server, or a wrong path in `base_url`."""
 
 
 class NotSupportedError(LlamaServerError):
-    """The server was started without what this needs (`remedy` names the flag), or its model can't do it."""
+    """The server lacks a flag that this needs (`remedy` names it), or the model does not support it."""
 
 
 class ServerFaultError(LlamaServerError):
-    """The server failed. Not retried by this package, as most of its 500s repeat themselves, unless it was not reached.
+    """The server failed. Not retried, as most of its 500s are permanent, unless the server was not reached.
 
     Attributes:
-        reached: False when a gateway or router in front could not reach the server (502), so that no model saw the
-            request. It is repeated then, as if the connection had been refused by a busy server.
+        reached: False if a gateway or router could not reach the server (502), so that no model saw the request. It is
+            then retried like a refused connection.
     """
 
     reached: bool = True
@@ -255,14 +255,15 @@ class UnreadableOutputError(ServerFaultError):
     """The server could not parse the model's output: half a tool call, a misplaced tag.
 
     Attributes:
-        raw: What could not be read, where the server tells it; else None. `partial` holds what was read before it.
+        raw: The output that could not be parsed, if the server returns it; else None. `partial` holds the output before
+            it.
     """
 
     raw: str | None = None
 
 
 class StreamCutOffError(LlamaServerError):
-    """A stream ended without its end mark: the server died or a proxy cut it. `partial` holds what came."""
+    """A stream ended early: the server died or a proxy closed it. `partial` holds the received part."""
 
     retryable = True
 
@@ -271,10 +272,10 @@ class UnfitAnswerError(LlamaServerError, ValueError):
     """The answer does not match the requested schema.
 
     Attributes:
-        reason: `cut_off` (by `max_tokens` or the end of the context), `thinking` (the same, and all of it was
-            thinking), `no_call` (the forced tool was not called), `not_held` (the server took the schema and did not
-            keep to it), or `invalid` (it kept to what a grammar can say, and the rest does not fit).
-        text: What came.
+        reason: `cut_off` (by `max_tokens` or the end of the context), `thinking` (cut off during the reasoning),
+            `no_call` (the required tool was not called), `not_held` (the server accepted the schema but did not enforce
+            it), or `invalid` (the answer violates a part of the schema that a grammar can't express).
+        text: The answer.
     """
 
     def __init__(self, message: str = "", *, reason: UnfitReason = "invalid", text: str = "", **details: Any) -> None:
@@ -287,9 +288,9 @@ class MissingToolCallError(LlamaServerError, ValueError):
     """A tool call was required, but the reply has none. `partial` holds the reply.
 
     Attributes:
-        finish_reason: Why it ended; `length` means that it was cut off first, None that it was stopped because it
-            ran on.
-        tokens: Of a reply that was stopped, counted by its events; None where it ended by itself.
+        finish_reason: Why the reply ended; `length` if it was cut off, None if this package stopped it at
+            `forced_call_within`.
+        tokens: Tokens of a stopped reply, counted by its events; None if it ended by itself.
     """
 
     def __init__(
@@ -308,7 +309,7 @@ class BadVectorError(MalformedReplyError):
     """An embedding is unusable: it holds NaN or null, is all zeros, or has another length.
 
     Attributes:
-        index: Position of its text in what was given.
+        index: Position of the text in the request.
     """
 
     def __init__(self, message: str = "", *, index: int = 0, **details: Any) -> None:

@@ -49,26 +49,26 @@ class ServerInfo:
     Attributes:
         model: The model's name.
         build: Build of llama.cpp, such as `b11434-abc`; "" where unknown.
-        n_ctx: Context of one slot, in tokens: what a prompt and its answer must fit into together.
-        n_ctx_train: Context that the model was trained with.
-        n_embd: Width of its embeddings.
-        total_slots: Requests that run at once.
-        vision: Whether images can be sent.
-        audio: Whether sound can be sent.
-        video: Whether video can be sent.
-        tools: Whether the chat template renders tools. Where it does not, the server drops them silently.
-        parallel_tool_calls: Whether the template knows several calls in one turn.
-        thinking: The template's way to switch thinking: a variable `enable_thinking`, a variable
-            `reasoning_effort`, `always` (it opens a thought itself), or `none`.
-        efforts: Levels of reasoning that the template knows, as its text names them; empty where it has none.
-        default_effort: The level that the template uses when a request names none; None where it doesn't say.
-        late_system: Whether the template renders a system message after the first turn where it is. False where its
-            text does not show that it does.
-        is_router: Whether the server routes to models by name.
-        is_sleeping: Whether the model sleeps; the next request wakes it.
-        status: Of a router's model, as in `ModelCard`.
-        pooling: How vectors are made: `none`, `mean`, `cls`, `last`, or `rank` of a reranker. A router tells it of
-            models that were given it on their command line, loaded or not; no other server does (b11434).
+        n_ctx: Context of one slot, in tokens; a prompt and its answer must fit into it together.
+        n_ctx_train: Context length that the model was trained with, in tokens.
+        n_embd: Dimensions of its embeddings.
+        total_slots: Maximum concurrent requests.
+        vision: Whether the model accepts images.
+        audio: Whether the model accepts audio.
+        video: Whether the model accepts video.
+        tools: Whether the chat template renders tools; if not, the server drops them silently.
+        parallel_tool_calls: Whether the template supports several calls in one turn.
+        thinking: How the template controls reasoning: the variable `enable_thinking` or `reasoning_effort`, `always`
+            (reasoning can't be turned off), or `none`.
+        efforts: Reasoning levels that the template names; empty if it has none.
+        default_effort: The template's default reasoning level; None if unknown.
+        late_system: Whether the template renders system messages after the first turn in place; False if its text does
+            not show it.
+        is_router: Whether the server is a router.
+        is_sleeping: Whether the model is unloaded for inactivity; the next request loads it.
+        status: Status of a router's model, as in `ModelCard`.
+        pooling: Pooling type of embeddings: `none`, `mean`, `cls`, `last`, or `rank` for a reranker. Only a router
+            reports it, for models whose command line sets it (b11434).
     """
 
     model: str | None = None
@@ -92,10 +92,10 @@ class ServerInfo:
     pooling: str | None = None
 
     def check_media(self, media: Iterable[Medium]) -> None:
-        """Refuses what the server can't see or hear, before anything is sent.
+        """Reject media that the model can't read, before anything is sent.
 
         Raises:
-            NotSupportedError: For the first one that it lacks; `remedy` names the flag.
+            NotSupportedError: For the first unsupported kind; `remedy` names the flag.
         """
         for medium in media:
             able = {"image": self.vision, "audio": self.audio, "video": self.video}[medium]
@@ -107,12 +107,12 @@ class ServerInfo:
 
     @classmethod
     def build_from(cls, props: ServerProps | None, cards: Sequence[ModelCard], model: str | None) -> Self:
-        """Puts the snapshot together.
+        """Create the snapshot from the server's responses.
 
         Args:
-            props: Of the model, or of the router when the model is not loaded; None where there are none.
-            cards: The models that are listed.
-            model: The name that was asked for; None takes the first that is loaded.
+            props: Properties of the model, or of the router if the model is not loaded; None if unavailable.
+            cards: The listed models.
+            model: The requested model; None uses the first that is loaded.
         """
         from .results import ModelCard, ServerProps  # not needed to send a request
 
@@ -190,7 +190,7 @@ def _late_system(template: str) -> bool:
 
 
 def media_of(messages: Iterable[MessageDict]) -> set[Medium]:
-    """Which media the messages hold, but for tool results: a model that can't read those gets notes in their place."""
+    """Return the kinds of media in the messages, except tool results, where unreadable media become notes."""
     parts = (
         part
         for message in messages

@@ -1,6 +1,7 @@
-"""Values of `/v1/messages`, the Messages API of Anthropic as llama-server has it. For gateways and for such agents.
+"""Values of `/v1/messages`, llama-server's version of Anthropic's Messages API, for gateways and agents built on it.
 
-The server makes a chat of each request. Our own adapters use chat completions, which have every sampling field.
+The server converts each request to a chat. The adapters of this package use chat completions, which have all sampling
+fields.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ __all__ = ["MessagesEvent", "MessagesReply", "MessagesRequest"]
 class MessagesRequest(RequestRepr):
     """One request to `/v1/messages`.
 
-    The server reads the fields below and drops all others, `seed` and `min_p` for example (b11549).
+    The server reads the fields below and ignores all others, such as `seed` and `min_p` (b11549).
 
     Attributes:
         messages: The conversation: content blocks `text`, `image`, `tool_use`, `tool_result`, `thinking`.
-        max_tokens: Most tokens to generate; the server takes 4096 for None (b11549).
+        max_tokens: Maximum tokens to generate; None becomes 4096 in the server (b11549).
         system: The system message: a text, or text blocks.
         tools: Tools as `{"name": ..., "description": ..., "input_schema": ...}`.
-        tool_choice: As in `ChatRequest`: a named tool is really forced, by sending no other one.
+        tool_choice: As in `ChatRequest`; a named tool is enforced by sending only that tool.
         thinking: `{"type": "enabled", "budget_tokens": ...}`; None leaves it to the server.
         stop_sequences: Texts that end the answer.
-        temperature: Randomness; 0 is greedy.
-        top_p: Keep the likeliest tokens up to this sum.
-        top_k: Keep the k likeliest tokens.
+        temperature: Sampling temperature; 0 is greedy.
+        top_p: Keep the most likely tokens up to this total probability.
+        top_k: Keep the k most likely tokens.
         chat_template_kwargs: Variables for the chat template.
         metadata: `{"user_id": ...}`.
         model: Name of the model; needed by a router.
         break_special_tokens: As in `ChatRequest`; `system` is sent as it is.
-        extra_body: Fields sent as they are, last, over everything else.
+        extra_body: Fields that are sent unchanged and override all others.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -63,15 +64,15 @@ class MessagesReply:
     """A whole reply of `/v1/messages`.
 
     Attributes:
-        id: Its id.
+        id: ID of the reply.
         model: The server's name of the model.
         content: Blocks: `thinking`, `text`, `tool_use`.
-        stop_reason: `end_turn`, `max_tokens` or `tool_use`; a stop sequence gives `end_turn` too (b11549). None for
-            what arrived of a stream that broke.
+        stop_reason: `end_turn`, `max_tokens` or `tool_use`; a stop sequence also results in `end_turn` (b11549). None
+            for the received part of a broken stream.
         stop_sequence: The stop sequence that ended it; None for none.
-        usage: Token counts, those from the cache among the prompt's; None where the server gave none. The server leaves
-            out its first event, with the prompt's tokens, the id and the model, when an answer begins with a part of a
-            character (b11434): they are 0 and "" then.
+        usage: Token counts; the prompt's include those from the cache. None if the server reported none. If an answer
+            starts with a part of a character, the server omits its first event with the prompt's tokens, the ID and the
+            model (b11434): they are 0 and "" then.
         raw: The fields of the message as the server sent them in its first and last events.
         repairs: What was rewritten in the request.
     """
@@ -87,23 +88,23 @@ class MessagesReply:
 
     @property
     def text(self) -> str:
-        """The text of its blocks."""
+        """The text of the reply."""
         return "".join(text(block.get("text")) for block in self.content if block.get("type") == "text")
 
     @property
     def thinking(self) -> str:
-        """The thinking; "" when there was none."""
+        """The reasoning; "" if there is none."""
         return "".join(text(block.get("thinking")) for block in self.content if block.get("type") == "thinking")
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The calls; arguments are JSON text as the model wrote it, invalid where the reply was cut off."""
+        """The tool calls; arguments are JSON text as the model wrote it, invalid if the reply was cut off."""
         blocks = (block for block in self.content if block.get("type") == "tool_use")
         return tuple(ToolCall(*(text(block.get(name)) for name in ("id", "name", "partial_json"))) for block in blocks)
 
     @classmethod
     def from_events(cls, events: Iterable[MessagesEvent]) -> Self:
-        """The reply that the events of a stream add up to."""
+        """Return the reply that the events of a stream add up to."""
         blocks: dict[int, dict[str, Any]] = {}
         start: Mapping[str, Any] = {}
         raw: dict[str, Any] = {}
@@ -167,15 +168,15 @@ class MessagesEvent:
     Attributes:
         type: `message_start`, `content_block_start`, `content_block_delta`, `content_block_stop`, `message_delta` or
             `message_stop`.
-        index: Number of the content block that it belongs to.
+        index: Index of the content block that it belongs to.
         text: Text to append; "" in other events.
-        thinking: Thinking to append; "" in other events.
+        thinking: Reasoning to append; "" in other events.
         arguments: The next characters of a call's arguments; "" in other events.
-        block: The content block that begins; None in other events.
+        block: The content block that starts; None in other events.
         stop_reason: In `message_delta`.
-        stop_sequence: In `message_delta`, where one ended the reply.
-        usage: In `message_start` that of the prompt, in `message_delta` that of the answer.
-        raw: The event as the server sent it, but for special tokens that were broken up in the request.
+        stop_sequence: The stop sequence that ended the reply, in `message_delta`; else None.
+        usage: Token counts of the prompt in `message_start`, of the answer in `message_delta`; else None.
+        raw: The event as the server sent it, except for special tokens that were broken up in the request.
         repairs: What was rewritten in the request, in the first event; () in others.
     """
 

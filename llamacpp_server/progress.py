@@ -1,4 +1,4 @@
-"""Progress of downloads, of loading models, of waiting and of prompts being read."""
+"""Progress of downloads, model loading, waiting and prompt processing."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Progress:
     """Progress of loading, waiting or prompt processing, passed to `on_progress`.
 
     Attributes:
-        stage: `downloading` or `loading` a model, `waiting` for a server that is busy or does not listen yet, or
+        stage: `downloading` or `loading` a model, `waiting` for a server that is busy or not listening yet, or
             `reading` a prompt.
-        done: How much is done, in units.
-        total: How much there is; None where nobody knows. For `seconds` it is when the wait ends in an error.
-        unit: `bytes`, `tokens`, `seconds`, or `part` (of one whole).
-        cached: Tokens of a prompt that came from the cache; they are among those that are done.
-        model: Its name, where that is told.
+        done: Units completed.
+        total: Total units; None if unknown. For `seconds`, the time after which the wait ends in an error.
+        unit: `bytes`, `tokens`, `seconds`, or `part` (a fraction of 1).
+        cached: Prompt tokens that came from the cache; `done` includes them.
+        model: Name of the model, if reported.
     """
 
     stage: Stage
@@ -39,7 +39,7 @@ class Progress:
 
     @property
     def fraction(self) -> float | None:
-        """From 0 to 1; None where it is not known, as of a wait."""
+        """Fraction completed, from 0 to 1; None if unknown, as for a wait."""
         return self.done / self.total if self.total and self.unit != "seconds" else None
 
     def as_dict(self) -> dict[str, Any]:
@@ -48,21 +48,21 @@ class Progress:
 
     @classmethod
     def of_prompt(cls, progress: PromptProgress) -> Self:
-        """Of a prompt that is read."""
+        """Create the progress of prompt processing."""
         return cls("reading", progress.processed, progress.total, "tokens", progress.cache)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelEvent:
-    """Something that happened to a model of a router (or of llama-swap).
+    """An event about a model of a router (or of llama-swap).
 
     Attributes:
-        model: Its name; `*` for all of them.
-        event: The server's word: `model_status`, `status_change`, `download_progress`, `download_finished`,
-            `download_failed`, `model_remove`, `models_reload` (b11434).
-        status: As in `ModelCard`; None for an event that changes none.
-        progress: Of a model that loads or is downloaded; None where it is not told.
-        exit_code: Of a model that was unloaded; other than 0 when loading failed.
+        model: Name of the model; `*` for all.
+        event: The server's name of the event: `model_status`, `status_change`, `download_progress`,
+            `download_finished`, `download_failed`, `model_remove`, `models_reload` (b11434).
+        status: As in `ModelCard`; None if the event does not change it.
+        progress: Progress of loading or downloading; None if not reported.
+        exit_code: Exit code of an unloaded model; not 0 if loading failed.
         raw: The event as the server sent it.
     """
 
@@ -75,7 +75,7 @@ class ModelEvent:
 
     @classmethod
     def from_wire(cls, event: Mapping[str, Any]) -> Self:
-        """Reads an event of `/models/sse`."""
+        """Read an event of `/models/sse`."""
         model, data = str(event.get("model") or ""), fields(event.get("data"))
         code, status = integer(data.get("exit_code")), text(data.get("status")) or None
         return cls(
@@ -102,13 +102,13 @@ def _progress(model: str, event: str, wire: Any) -> Progress | None:
 
 
 class ProgressBar:
-    """A bar in the terminal: `on_progress=ProgressBar()`. It goes away when what it shows is done.
+    """Progress bar for the terminal: `on_progress=ProgressBar()`. It disappears when it is complete.
 
     Args:
-        library: `tqdm` (which LlamaIndex brings along) or `rich`; None takes the one that is installed.
+        library: `tqdm` (a dependency of LlamaIndex) or `rich`; None uses the installed one.
 
     Raises:
-        NotSupportedError: When it is not installed.
+        NotSupportedError: If it is not installed.
     """
 
     def __init__(self, library: Literal["tqdm", "rich"] | None = None) -> None:
@@ -126,7 +126,7 @@ class ProgressBar:
             self.close()
 
     def close(self) -> None:
-        """Takes the bar away; the next progress shows a new one."""
+        """Remove the bar; the next progress shows a new one."""
         if self._stage is not None:
             self._stage = None
             self._bar.close()

@@ -33,13 +33,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of a request. The server reports one choice only when `n` > 1 (b11434).
+    """Token counts of a request. With `n` > 1, the server reports only one choice (b11434).
 
     Attributes:
-        prompt_tokens: Tokens of the rendered prompt, cached ones included.
-        completion_tokens: Tokens generated, thinking included.
-        cached_tokens: Prompt tokens that came from the cache; None where the build does not say.
-        reasoning_tokens: Completion tokens of the thinking; None without `timings_per_token` (b11434).
+        prompt_tokens: Tokens of the rendered prompt, including cached ones.
+        completion_tokens: Tokens generated, including reasoning.
+        cached_tokens: Prompt tokens that came from the cache; None if not reported.
+        reasoning_tokens: Completion tokens of the reasoning; None without `timings_per_token` (b11434).
     """
 
     prompt_tokens: int
@@ -53,7 +53,7 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
     def as_dict(self) -> dict[str, Any]:
-        """The counts under OpenAI's names, as the server writes them; details only where it gave them."""
+        """Return the counts under OpenAI's names, with details only if reported."""
         counts: dict[str, Any] = {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -71,19 +71,19 @@ class Timings:
     """The server's own measurements of one request; times in milliseconds.
 
     Attributes:
-        prompt_n: Prompt tokens that were read (not from the cache).
-        prompt_ms: Time spent on them.
+        prompt_n: Prompt tokens processed, without those from the cache.
+        prompt_ms: Time of prompt processing.
         predicted_n: Tokens generated.
-        predicted_ms: Time spent on them.
-        cache_n: Prompt tokens taken from the cache; None on builds that don't say.
+        predicted_ms: Time of generation.
+        cache_n: Prompt tokens from the cache; None if not reported.
         prompt_per_token_ms: As the server computes it.
         prompt_per_second: As the server computes it.
         predicted_per_token_ms: As the server computes it.
         predicted_per_second: As the server computes it.
         draft_n: Tokens drafted by speculative decoding; None without it.
-        draft_n_accepted: Drafted tokens that were kept; None without it.
-        first_token_ms: From the request to its first token as its caller saw it, waits and queues included. Measured
-            by this package, in streams only; None elsewhere.
+        draft_n_accepted: Drafted tokens that were accepted; None without it.
+        first_token_ms: Time from the request to its first token, including waits and queues. Measured by this package,
+            only in streams; else None.
     """
 
     prompt_n: int = 0
@@ -100,7 +100,7 @@ class Timings:
     first_token_ms: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures that the server gave, under its own names."""
+        """Return the reported values under the server's names."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -111,8 +111,8 @@ class PromptProgress:
     Attributes:
         total: Tokens of the prompt.
         cache: Tokens that came from the cache.
-        processed: Tokens done so far, cached ones included; equals `total` at the end.
-        time_ms: Milliseconds spent so far.
+        processed: Tokens processed so far, including cached ones; equals `total` at the end.
+        time_ms: Milliseconds so far.
     """
 
     total: int
@@ -121,7 +121,7 @@ class PromptProgress:
     time_ms: float
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures under the server's own names."""
+        """Return the values under the server's names."""
         return asdict(self)
 
 
@@ -132,7 +132,7 @@ class ToolCall:
     Attributes:
         id: Unique within the conversation.
         name: The tool's name.
-        arguments: JSON text as the model wrote it. It is not valid JSON when the reply was cut off.
+        arguments: JSON text as the model wrote it; invalid if the reply was cut off.
     """
 
     id: str
@@ -141,12 +141,12 @@ class ToolCall:
 
 
 class ToolCallFragment(NamedTuple):
-    """A piece of a tool call. Concatenate `id`, `name` and `arguments` of the pieces with one `call_index`.
+    """A piece of a tool call. Concatenate `id`, `name` and `arguments` of the pieces with the same `call_index`.
 
     Attributes:
-        call_index: Which call of the reply this belongs to, from 0.
-        id: Set on the first fragment only; "" on the others.
-        name: The name, or the rest of a name that grew; "" otherwise.
+        call_index: Position of the call in the reply, from 0.
+        id: Set only on the first fragment; "" on the others.
+        name: The name, or the rest of a name sent in parts; "" otherwise.
         arguments: The next characters of the JSON text.
     """
 
@@ -161,9 +161,9 @@ class Repair:
     """One rewrite of a request or reply.
 
     Attributes:
-        name: Kind of the repair, such as `pattern` or `invalid_arguments`; what switches it off.
-        where: Path of what was rewritten, such as `search.properties.query` or `messages[3].tool_calls[0]`.
-        what: What was done and why, as a sentence.
+        name: Kind of the repair, such as `pattern` or `invalid_arguments`; use it to disable the repair.
+        where: Path of the rewritten value, such as `search.properties.query` or `messages[3].tool_calls[0]`.
+        what: The rewrite and its reason, as a sentence.
     """
 
     name: str
@@ -180,14 +180,14 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class ReplyStart:
-    """Facts about a reply that are reported once.
+    """Metadata of a reply, reported once.
 
     Attributes:
-        id: The reply's id; "" on native endpoints.
-        model: The server's name of the model, often a file name.
-        created: Unix time; 0 where the endpoint does not say.
-        system_fingerprint: Build, such as `b11434-abc`; "" where the endpoint does not say.
-        repairs: What was rewritten in the request before it was sent; of a whole reply, also what was of the reply.
+        id: ID of the reply; "" on native endpoints.
+        model: The server's name for the model, often a file name.
+        created: Unix time; 0 if not reported.
+        system_fingerprint: Build, such as `b11434-abc`; "" if not reported.
+        repairs: Rewrites of the request; in a whole reply, also rewrites of the reply.
     """
 
     id: str = ""
@@ -198,22 +198,22 @@ class ReplyStart:
 
 
 class ChatDelta(NamedTuple):
-    """What one event of a chat stream adds. A NamedTuple because building it is on every token's path.
+    """The content of one event of a chat stream. A NamedTuple, since one is created for every token.
 
     Attributes:
-        content: Text to append; "" when there is none.
-        reasoning_content: Thinking to append; "" when there is none.
+        content: Text to append; may be "".
+        reasoning_content: Reasoning to append; may be "".
         tool_calls: Pieces of tool calls.
         finish_reason: `stop`, `length` or `tool_calls`, on the last delta of a choice; else None.
-        choice: Which answer, from 0; other than 0 only with `n` > 1.
-        logprobs: Log probabilities of the tokens of this delta, in the server's shape.
-        usage: Set once, near the end (once per choice with `n` > 1).
-        timings: Near the end; on every delta with `timings_per_token`.
-        progress: Set on the events that `return_progress` asks for.
-        start: Set on the first delta only.
-        repairs: What was repaired of the reply itself, near the end; what was of the request is in `start`.
-        raw: The event as the server sent it, where it says more than the other attributes: fields of newer builds,
-            `__verbose`, native fields. None for the others, as nearly all are.
+        choice: Index of the answer; other than 0 only with `n` > 1.
+        logprobs: Log probabilities of the tokens of this delta, in the server's format.
+        usage: Token counts; set once near the end (once per choice with `n` > 1).
+        timings: The server's measurements; set near the end, or on every delta with `timings_per_token`.
+        progress: Progress of prompt processing, with `return_progress`.
+        start: Metadata of the reply; set only on the first delta.
+        repairs: Rewrites of the reply, near the end; those of the request are in `start`.
+        raw: The event as the server sent it, if it contains more than the other attributes: fields of newer builds,
+            `__verbose`, native fields. Usually None.
     """
 
     content: str = ""
@@ -231,20 +231,20 @@ class ChatDelta(NamedTuple):
 
 
 class CompletionDelta(NamedTuple):
-    """What one event of a text completion stream adds.
+    """The content of one event of a completion stream.
 
     Attributes:
-        text: Text to append; "" when there is none.
-        tokens: Ids of the tokens (`return_tokens`, native endpoint). Those of tokens that are part of a character only
-            are missing in a stream (b11549); `complete` has them all.
+        text: Text to append; may be "".
+        tokens: IDs of the tokens (`return_tokens`, native endpoint). Streams lack those of tokens that are only part of
+            a character (b11549); `complete` returns all.
         finish_reason: `stop` or `length` on the last delta of a choice; else None.
-        choice: Which answer: prompts times `n`, in order.
-        logprobs: Log probabilities of the tokens of this delta, in the server's chat shape.
-        usage: On the last delta of a choice.
-        timings: On the last delta of a choice; on every one with `timings_per_token`.
-        progress: Set on the events that `return_progress` asks for.
-        start: Set on the first delta only.
-        raw: As in `ChatDelta`; on the last delta of a native endpoint it has all that such a reply says.
+        choice: Index of the answer: prompts times `n`, in order.
+        logprobs: Log probabilities of the tokens of this delta, in the format of chats.
+        usage: Token counts, on the last delta of a choice.
+        timings: The server's measurements, on the last delta of a choice, or on every delta with `timings_per_token`.
+        progress: Progress of prompt processing, with `return_progress`.
+        start: Metadata of the reply; set only on the first delta.
+        raw: As in `ChatDelta`; on the last delta of a native endpoint, the whole event.
     """
 
     text: str = ""
@@ -261,7 +261,7 @@ class CompletionDelta(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChatChoice:
-    """One of the answers of a chat reply; attributes as in `ChatDelta`, whole."""
+    """One answer of a chat reply; attributes as in `ChatDelta`, but complete."""
 
     content: str = ""
     reasoning_content: str = ""
@@ -272,9 +272,9 @@ class ChatChoice:
 
 @dataclass(frozen=True, slots=True)
 class CompletionChoice:
-    """One of the answers of a text completion; attributes as in `CompletionDelta`, whole.
+    """One answer of a text completion; attributes as in `CompletionDelta`, but complete.
 
-    The native endpoint (`return_tokens`) says more of an answer, in `raw` and in the properties.
+    The native endpoint (`return_tokens`) reports more, in `raw` and in the properties.
     """
 
     text: str = ""
@@ -290,27 +290,27 @@ class CompletionChoice:
 
     @property
     def stop_type(self) -> str | None:
-        """What ended it: `eos`, `word`, `limit` or `none`."""
+        """Cause of the end: `eos`, `word`, `limit` or `none`."""
         return _typed(self.raw.get("stop_type"), str)
 
     @property
     def stopping_word(self) -> str | None:
-        """The text of `stop` that ended it; "" where none did."""
+        """The text of `stop` that ended the answer; "" if none did."""
         return _typed(self.raw.get("stopping_word"), str)
 
     @property
     def tokens_cached(self) -> int | None:
-        """Tokens that the slot's cache holds after it."""
+        """Tokens in the slot's cache after the answer."""
         return _typed(self.raw.get("tokens_cached"), int)
 
     @property
     def prompt(self) -> str | None:
-        """The prompt as the server read it."""
+        """The prompt as processed by the server."""
         return _typed(self.raw.get("prompt"), str)
 
     @property
     def generation_settings(self) -> Mapping[str, Any]:
-        """The parameters as the server understood them; empty where it did not say."""
+        """The parameters used by the server; empty if not reported."""
         return _typed(self.raw.get("generation_settings"), dict) or {}
 
 
@@ -324,11 +324,11 @@ class ChatReply:
     """A whole chat reply. The properties are those of the first choice.
 
     Attributes:
-        choices: One per `n`, by index; never empty.
-        start: Id, model, build.
-        usage: None where the server reported none. Sums the choices where it reported each.
-        timings: The server's measurements; None where it gave none.
-        raw: What the server said beyond that: the `raw` of the deltas, later ones over earlier ones.
+        choices: The answers, one for each of `n`; never empty.
+        start: ID, model, build and repairs.
+        usage: Token counts; None if the server reported none. Sums the choices where it reported each.
+        timings: The server's measurements; None if it reported none.
+        raw: Further fields from the server: the merged `raw` of the deltas.
     """
 
     choices: tuple[ChatChoice, ...]
@@ -344,22 +344,22 @@ class ChatReply:
 
     @property
     def reasoning_content(self) -> str:
-        """The thinking; "" when there was none."""
+        """The reasoning; "" if there is none."""
         return self.choices[0].reasoning_content
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The calls that the model asks for."""
+        """The requested tool calls."""
         return self.choices[0].tool_calls
 
     @property
     def finish_reason(self) -> str | None:
-        """Why it ended."""
+        """Why the reply ended: `stop`, `length` or `tool_calls`."""
         return self.choices[0].finish_reason
 
     @property
     def logprobs(self) -> LogprobsDict | None:
-        """Log probabilities, if asked for."""
+        """Log probabilities, if requested."""
         return self.choices[0].logprobs
 
 
@@ -368,10 +368,10 @@ class CompletionReply:
     """A whole text completion. `text` and `finish_reason` are those of the first choice.
 
     Attributes:
-        choices: Prompts times `n`, in order; never empty.
-        start: Id, model, build.
-        usage: None where the server reported none; see `Usage` for batches.
-        timings: The server's measurements; None where it gave none.
+        choices: The answers: prompts times `n`, in order; never empty.
+        start: ID, model, build and repairs.
+        usage: Token counts; None if not reported. See `Usage` for batches.
+        timings: The server's measurements; None if it reported none.
     """
 
     choices: tuple[CompletionChoice, ...]
@@ -381,7 +381,7 @@ class CompletionReply:
 
     @property
     def raw(self) -> Mapping[str, Any]:
-        """What the server said of the first choice beyond the other attributes."""
+        """Further fields of the first choice from the server."""
         return self.choices[0].raw
 
     @property
@@ -391,5 +391,5 @@ class CompletionReply:
 
     @property
     def finish_reason(self) -> str | None:
-        """Why it ended."""
+        """Why the reply ended: `stop`, `length` or `tool_calls`."""
         return self.choices[0].finish_reason

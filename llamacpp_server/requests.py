@@ -28,13 +28,13 @@ class MediaPolicy:
     """Controls which local files and URLs in messages may be read. See docs/multimodal.md.
 
     Attributes:
-        read_files: Whether local files that messages name are read: True for any, a list of directories for those
-            within, `server` to leave `file://` addresses to the server (`--media-path`). By default they are refused.
-        fetch_urls: Whether http(s) addresses are fetched, by this process: True for public hosts, a list of host names
-            (`*` is a wildcard) for those, private ones included; `server` to have the *server* fetch them. By default
-            they are refused.
-        convert_media: Whether images in formats that the server can't read are converted (with Pillow), and what it
-            can't read at all is refused here. False sends everything as it is.
+        read_files: Local files that may be read for messages: True for any, a list of directories for those within,
+            `server` to leave `file://` addresses to the server (`--media-path`). False refuses them.
+        fetch_urls: HTTP(S) addresses that this process may fetch for messages: True for public hosts, a list of host
+            names (`*` is a wildcard) for those, including private ones; `server` to have the *server* fetch them. False
+            refuses them.
+        convert_media: Whether to convert images in formats that the server can't read (with Pillow), and to refuse
+            those that can't be converted. False sends everything unchanged.
     """
 
     read_files: bool | Literal["server"] | Sequence[str] = False
@@ -47,37 +47,38 @@ class ChatRequest(RequestRepr):
     """A chat request, before it is rewritten for the server.
 
     Attributes:
-        messages: The conversation in the server's own message shape.
-        tools: Tools in the OpenAI shape; empty means none.
-        tool_choice: `auto`, `none`, `required` (`any`, True), the name of one of `tools`, or an object of OpenAI or
-            Anthropic. A named tool is really forced. None leaves it to the server.
-        parallel_tool_calls: False leaves out all calls but the first; None leaves it to the template.
-        model: Name of the model; needed by a router, ignored by a server with one model.
+        messages: The conversation, as messages in OpenAI's format.
+        tools: Tools in OpenAI's format.
+        tool_choice: `auto`, `none`, `required` (or `any`, True), the name of one of `tools`, or an object in the format
+            of OpenAI or Anthropic. A named tool is enforced. None leaves it to the server.
+        parallel_tool_calls: False drops all calls except the first; None leaves it to the template.
+        model: Name of the model; required by a router, ignored by a server with one model.
         params: Request fields of `SamplingFields`, by name.
-        extra_body: Fields sent as they are, last, over everything else.
-        history_repair: Repairs of messages that would wedge the chat template: True for all, False for none, names
-            of those to do, or names with a minus before them of those to leave out. See docs/repairs.md.
-        clean_schemas: Whether schemas are rewritten where the server's grammar converter refuses or mis-serves them.
-        max_thinking_seconds: How long the model may think, from its first thought on; then it answers. None: no limit.
-        thinking_control: Ends the thinking when asked to, while the reply runs.
-        cache_salt: Put in brackets at the head of the system message, so that the prompts of sessions with different
-            salts have no beginning in common, and a server with default flags finds each session's own cache. The model
-            sees it, and it can make everything worse: see docs/prompt-cache.md. None adds nothing.
-        media: What may be read, fetched and converted for the messages.
-        check_calls: Whether the reply's tool calls are held to what the request allows; False takes them as they are.
-        forced_round: Whether a demanded call that did not come is asked for once more, as an answer that the grammar
-            holds to the schema of the tool's arguments. Not where `max_tokens` cut it off, and not with `n` > 1.
-        forced_call_within: Tokens of text and thinking after which a demanded call has to have begun, where the
-            request has no `max_tokens`; None sets no limit. A reply that runs on is stopped.
-        split_n: Whether an `n` above the server's slots, which it refuses, is split into several requests.
-        break_special_tokens: Whether the model's special tokens are broken up in what users, tools and earlier replies
-            say, so that no text can end its turn and begin another. System messages are sent as they are.
-        missing_call_is_error: Whether a demanded call that did not come is a `MissingToolCallError` in the end.
-        parse_text_calls: Whether a call of one of `tools` that the server left in the text is taken as a call. It is
-            reported as a repair either way. Text from what may be its mark on is held back until the end then.
-        loop_limit: Tokens of one unit over and over after which an answer under a schema or grammar, or a call's
-            arguments, are stopped, where the request has no `max_tokens`; None sets no limit.
-        repairs: What the caller rewrote before; logged and listed with the others.
+        extra_body: Fields that are sent unchanged and override all others.
+        history_repair: Repairs of messages that the chat template would reject: True for all, False for none, a
+            collection of names to enable, or of names with a leading minus to disable. See docs/repairs.md.
+        clean_schemas: Whether to rewrite schemas that the server's grammar converter would reject or misread.
+        max_thinking_seconds: Maximum seconds of reasoning, from its first token; the answer follows. None sets no
+            limit.
+        thinking_control: Control for ending the reasoning of the running reply.
+        cache_salt: Text added in brackets to the start of the system message, so that sessions with different salts
+            share no prefix and a server with default flags finds the cache of each session. The model sees it, and it
+            can make caching worse: see docs/prompt-cache.md. None adds nothing.
+        media: Which files and URLs in messages may be read.
+        check_calls: Whether to check the reply's tool calls against the request; False returns them unchanged.
+        forced_round: Whether a missing required tool call is requested once more, as an answer constrained to the
+            schema of the tool's arguments. Not if `max_tokens` cut the reply off, and not with `n` > 1.
+        forced_call_within: Maximum tokens of text and reasoning before a required tool call begins, if the request has
+            no `max_tokens`; the reply is stopped there. None sets no limit.
+        split_n: Whether to split an `n` above the number of slots, which the server rejects, into several requests.
+        break_special_tokens: Whether to break up the model's special tokens in messages of users and tools and in
+            earlier replies, so that no text can end its turn and forge another. System messages are sent unchanged.
+        missing_call_is_error: Whether a required tool call that is still missing raises `MissingToolCallError`.
+        parse_text_calls: Whether to parse a call of one of `tools` that the server left in the text. It is reported as
+            a repair either way. If enabled, text after a possible start of a call is held back until the end.
+        loop_limit: Stops a structured answer or a call's arguments after repeating itself for this many tokens, if the
+            request has no `max_tokens`; None sets no limit.
+        repairs: Rewrites made by the caller; logged and listed with the others.
     """
 
     messages: Sequence[MessageDict | Mapping[str, Any]]
@@ -114,11 +115,11 @@ class CompletionRequest(RequestRepr):
     """A text completion request.
 
     Attributes:
-        prompt: Text, token ids, or a list of either (a batch: one choice each).
+        prompt: Text, token IDs, or a list of either (a batch with one choice each).
         model: As in `ChatRequest`.
         split_n: As in `ChatRequest`.
         params: Request fields of `SamplingFields`, by name.
-        extra_body: Fields sent as they are, last, over everything else.
+        extra_body: Fields that are sent unchanged and override all others.
         loop_limit: As in `ChatRequest`.
     """
 
@@ -132,17 +133,17 @@ class CompletionRequest(RequestRepr):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class InfillRequest(RequestRepr):
-    """A fill-in-the-middle request; requires a model with fill-in-the-middle tokens.
+    """A fill-in-the-middle request, for models with fill-in-the-middle tokens.
 
     Attributes:
         prefix: Text before the gap.
-        suffix: Text behind the gap.
-        prompt: Text placed right after the middle token, to start the answer with.
-        extra: Other files for context, as (file name, text).
+        suffix: Text after the gap.
+        prompt: Text placed right after the middle token, as the start of the answer.
+        extra: Other files for context, as pairs of file name and text.
         model: As in `ChatRequest`.
         split_n: As in `ChatRequest`.
         params: Request fields of `SamplingFields`, by name.
-        extra_body: Fields sent as they are, last, over everything else.
+        extra_body: Fields that are sent unchanged and override all others.
         loop_limit: As in `ChatRequest`.
     """
 
@@ -158,14 +159,14 @@ class InfillRequest(RequestRepr):
 
 
 def enabled_repairs(names: Collection[str], wanted: bool | Collection[str]) -> frozenset[str]:
-    """The repairs of `names` to do.
+    """Return the enabled repairs.
 
     Args:
-        names: All that there are.
-        wanted: True for all, False for none, or those to leave out, each with a minus before its name, or those to do.
+        names: All repairs.
+        wanted: True for all, False for none, names to enable, or names with a leading minus to disable.
 
     Raises:
-        ValueError: For a name that does not exist.
+        ValueError: For an unknown name.
     """
     if isinstance(wanted, bool):
         return frozenset(names) if wanted else frozenset()

@@ -1,7 +1,7 @@
-"""Values of `/v1/responses`, the Responses API of OpenAI as llama-server has it. For gateways and for such agents.
+"""Values of `/v1/responses`, llama-server's version of OpenAI's Responses API, for gateways and agents built on it.
 
-The server makes a chat of each request, and keeps nothing of it: `previous_response_id` is refused, and `store` has no
-meaning (b11549). Our own adapters use chat completions.
+The server converts each request to a chat and stores nothing: `previous_response_id` is rejected, and `store` has no
+effect (b11549). The adapters of this package use chat completions.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ class ResponsesRequest(RequestRepr):
     """One request to `/v1/responses`.
 
     Attributes:
-        input: A text of the user, or items: messages, function calls and their outputs, reasoning.
+        input: A user message as text, or items: messages, function calls and their outputs, reasoning.
         instructions: The system message; None for none.
-        tools: Functions in the shape of this API: `{"type": "function", "name": ..., "parameters": ...}`. The server
-            skips tools of other types.
-        tool_choice: As in `ChatRequest`: a named tool is really forced.
+        tools: Functions in the format of this API: `{"type": "function", "name": ..., "parameters": ...}`. The server
+            ignores tools of other types.
+        tool_choice: As in `ChatRequest`.
         parallel_tool_calls: As in `ChatRequest`.
-        max_output_tokens: Most tokens to generate; None leaves it to the server.
-        text: Form of the answer: `{"format": {"type": "json_schema", "schema": ...}}`. It is sent as the
-            `response_format` of a chat, because the server ignores `text` (b11549).
-        reasoning: `{"effort": ...}`; the server looks at nothing else in it.
+        max_output_tokens: Maximum tokens to generate; None leaves it to the server.
+        text: Format of the answer: `{"format": {"type": "json_schema", "schema": ...}}`. It is sent as the
+            `response_format` of a chat, since the server ignores `text` (b11549).
+        reasoning: `{"effort": ...}`; the server ignores everything else in it.
         model: Name of the model; needed by a router.
         break_special_tokens: As in `ChatRequest`; `instructions` and system messages are sent as they are.
-        params: Request fields of `SamplingFields`, by name: they work here as in a chat.
-        extra_body: Fields sent as they are, last, over everything else.
+        params: Request fields of `SamplingFields`, by name, as in a chat.
+        extra_body: Fields that are sent unchanged and override all others.
     """
 
     input: str | Sequence[Mapping[str, Any]]
@@ -56,13 +56,13 @@ class ResponsesReply:
     """A whole reply of `/v1/responses`.
 
     Attributes:
-        id: Its id.
+        id: ID of the reply.
         model: The server's name of the model.
-        status: `completed`, also when `max_output_tokens` cut it off (b11549); `incomplete` for what arrived of a
-            stream that broke.
+        status: `completed`, also if `max_output_tokens` cut it off (b11549); `incomplete` for the received part of a
+            broken stream.
         output: Items as the server sent them: `reasoning`, `message`, `function_call`.
-        usage: Token counts; None where the server gave none.
-        timings: The server's measurements; None where it gave none.
+        usage: Token counts; None if the server reported none.
+        timings: The server's measurements; None if it reported none.
         raw: The `response` object as the server sent it.
         repairs: What was rewritten in the request.
     """
@@ -78,17 +78,17 @@ class ResponsesReply:
 
     @property
     def text(self) -> str:
-        """The text of its messages."""
+        """The text of the reply."""
         return self._texts("message", "output_text")
 
     @property
     def reasoning(self) -> str:
-        """The thinking; "" when there was none."""
+        """The reasoning; "" if there is none."""
         return self._texts("reasoning", "reasoning_text")
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The function calls; `id` is the `call_id` that their outputs name."""
+        """The function calls; `id` is the `call_id` for their outputs."""
         calls = (item for item in self.output if item.get("type") == "function_call")
         return tuple(ToolCall(*(text(call.get(name)) for name in ("call_id", "name", "arguments"))) for call in calls)
 
@@ -98,7 +98,7 @@ class ResponsesReply:
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any], timings: Timings | None = None) -> Self:
-        """Reads a `response` object."""
+        """Read a `response` object."""
         return cls(
             id=str(wire.get("id") or ""),
             model=str(wire.get("model") or ""),
@@ -111,7 +111,7 @@ class ResponsesReply:
 
     @classmethod
     def from_events(cls, events: Iterable[ResponsesEvent]) -> ResponsesReply:
-        """The reply that a stream ended with; of one that broke, the text and thinking that had arrived."""
+        """Return the final reply of a stream; of a broken stream, the received text and reasoning."""
         texts: dict[str, list[str]] = {"reasoning": [], "message": []}
         reply = ResponsesReply(status="incomplete")
         repairs: tuple[Repair, ...] = ()
@@ -147,14 +147,14 @@ class ResponsesEvent:
     Attributes:
         type: Such as `response.output_text.delta`, `response.output_item.added`, `response.completed`.
         text: Text to append; "" in other events.
-        reasoning: Thinking to append; "" in other events.
+        reasoning: Reasoning to append; "" in other events.
         arguments: The next characters of a function call's arguments; "" in other events.
-        item_id: Id of the output item that it belongs to; "" where it names none.
-        item: The output item that begins or is complete with it; None in other events.
-        reply: The whole reply in `response.completed`; in the first events, what is known of it. None in others.
-        timings: With `timings_per_token`, and at the end.
-        progress: How far the prompt is read (`return_progress`).
-        raw: The event as the server sent it, but for special tokens that were broken up in the request.
+        item_id: ID of the output item that it belongs to; "" if none.
+        item: The output item that starts or completes with it; None in other events.
+        reply: The whole reply in `response.completed`, its known part in the first events; None in others.
+        timings: The server's measurements, at the end or with `timings_per_token`; else None.
+        progress: Progress of prompt processing (`return_progress`); else None.
+        raw: The event as the server sent it, except for special tokens that were broken up in the request.
         repairs: What was rewritten in the request, in the first event; () in others.
     """
 

@@ -1,6 +1,6 @@
-"""Replies of all endpoints but chat and completion, as frozen values.
+"""Replies of all endpoints except chat and completion, as frozen values.
 
-Each class reads its own wire form (`from_wire`), takes what is there, and leaves out what a build does not say.
+Each class reads its own wire form (`from_wire`); what a build does not report stays empty.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Health:
 
     Attributes:
         ready: True once the model is loaded; busy and sleeping servers are ready.
-        message: The server's word: `ok`, `Loading model`.
+        message: The server's status text, such as `ok` or `Loading model`.
     """
 
     ready: bool
@@ -49,7 +49,7 @@ class Health:
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Reads the body of a 200 at `/health`; other servers than llama-server answer `OK`, or nothing."""
+        """Read the body of a 200 at `/health`; servers other than llama-server answer `OK` or nothing."""
         try:
             body = from_json(text)
         except ValueError:
@@ -62,19 +62,19 @@ class ModelCard:
     """One model that the server lists.
 
     Attributes:
-        id: The name to ask for it; without `--alias` the file name as it was given to the server.
+        id: The name to request it by; without `--alias`, the file name passed to the server.
         aliases: Other names.
         status: Router mode: `unloaded`, `loading`, `loaded`, `sleeping`, `downloading`, `downloaded`, or
             `failed`. None for the one model of an ordinary server.
-        exit_code: Exit code of a load that failed.
-        input_modalities: Such as `text`, `image`, `audio`; empty where the build does not say.
-        output_modalities: Such as `text`; `decisions` for a decision model, which may well chat, too (b11549).
-        n_ctx: Context of a slot, in tokens; None where unknown (not loaded, old build).
-        n_ctx_train: Context that the model was trained with.
-        n_embd: Width of its embeddings.
+        exit_code: Exit code of a failed load.
+        input_modalities: Such as `text`, `image`, `audio`; empty if the build does not report them.
+        output_modalities: Such as `text`; `decisions` for a decision model, which may also chat (b11549).
+        n_ctx: Context of a slot, in tokens; None if unknown (not loaded, old build).
+        n_ctx_train: Context length that the model was trained with, in tokens.
+        n_embd: Dimensions of its embeddings.
         n_vocab: Size of its vocabulary.
-        n_params: Number of its weights.
-        capabilities: Such as `completion`, `multimodal`; empty for a router's models.
+        n_params: Number of parameters.
+        capabilities: Such as `completion` or `multimodal`; empty for a router's models.
         raw: The entry as the server sent it.
     """
 
@@ -94,7 +94,7 @@ class ModelCard:
 
     @classmethod
     def from_wire(cls, entry: Mapping[str, Any]) -> Self:
-        """Reads an entry of `data`, of a router's list, or of the Ollama-like `models`."""
+        """Read an entry of `data`, of a router's list, or of the Ollama-style `models`."""
         meta, status, architecture = (fields(entry.get(name)) for name in ("meta", "status", "architecture"))
         return cls(
             id=str(entry.get("id") or entry.get("model") or entry.get("name") or ""),
@@ -115,7 +115,7 @@ class ModelCard:
 
     @classmethod
     def list_from_wire(cls, body: Any) -> list[Self]:
-        """Reads `{"data": [...]}`, `{"models": [...]}` or a bare array."""
+        """Read `{"data": [...]}`, `{"models": [...]}` or a bare array."""
         entries = body if isinstance(body, list) else body.get("data") or body.get("models") or []
         # The same models are in a second list, with what they can do.
         second = objects(body.get("models")) if isinstance(body, dict) else []
@@ -130,17 +130,17 @@ class ServerProps:
 
     Attributes:
         n_ctx: Context of one slot, in tokens (`-c` divided by `-np`); None for a router.
-        total_slots: Requests that run at once; None for a router.
-        model_alias: Its name for the model.
-        model_path: The model's file, as the server was told.
+        total_slots: Maximum concurrent requests; None for a router.
+        model_alias: The server's name for the model.
+        model_path: The model's file, as passed to the server.
         build_info: Such as `b11434-abc`.
-        chat_template: The Jinja text.
-        chat_template_caps: What the template can do, such as `supports_tools`; empty on old builds.
+        chat_template: The Jinja source.
+        chat_template_caps: Capabilities of the template, such as `supports_tools`; empty on old builds.
         modalities: `vision`, `audio`, `video`; empty on old builds.
-        is_router: Whether this server holds no model itself and routes by name.
-        is_sleeping: Whether the model was put to sleep; the next request wakes it.
-        default_params: The sampling parameters of a request that gives none.
-        raw: The answer as the server sent it.
+        is_router: Whether this server is a router: it has no model itself and forwards requests by model name.
+        is_sleeping: Whether the model is unloaded for inactivity; the next request loads it.
+        default_params: The server's default sampling parameters.
+        raw: The response as the server sent it.
     """
 
     n_ctx: int | None = None
@@ -158,7 +158,7 @@ class ServerProps:
 
     @classmethod
     def from_wire(cls, body: Mapping[str, Any]) -> Self:
-        """Reads the answer of `GET /props`."""
+        """Read the response of `GET /props`."""
         defaults = fields(body.get("default_generation_settings"))
         router = body.get("role") == "router"
         return cls(
@@ -179,14 +179,14 @@ class ServerProps:
 
 @dataclass(frozen=True, slots=True)
 class SlotState:
-    """One slot: room for one running request.
+    """A slot of the server, which runs one request at a time.
 
     Attributes:
         id: Number of the slot.
-        is_processing: Whether a request runs in it.
-        n_ctx: Its context, in tokens.
-        id_task: The request that runs or ran last; None before the first.
-        n_decoded: Tokens generated by it so far; None before the first.
+        is_processing: Whether a request is running in it.
+        n_ctx: Context of the slot, in tokens.
+        id_task: ID of the current or last request; None before the first.
+        n_decoded: Tokens that it has generated so far; None before the first.
         raw: The entry as the server sent it.
     """
 
@@ -199,7 +199,7 @@ class SlotState:
 
     @classmethod
     def from_wire(cls, entry: Mapping[str, Any]) -> Self:
-        """Reads an entry of `/slots`; `state` is what builds before b4027 had for `is_processing`."""
+        """Read an entry of `/slots`; builds before b4027 have `state` instead of `is_processing`."""
         next_token = entry.get("next_token")
         if isinstance(next_token, list):
             next_token = next_token[0] if next_token else None
@@ -215,14 +215,14 @@ class SlotState:
 
 @dataclass(frozen=True, slots=True)
 class SlotAction:
-    """The outcome of saving, restoring or erasing a slot.
+    """Result of saving, restoring or erasing a slot.
 
     Attributes:
         id_slot: Number of the slot.
         n_tokens: Tokens saved, restored or erased.
         n_bytes: Bytes written or read; 0 for erase.
         ms: Milliseconds it took; 0 for erase.
-        raw: The answer as the server sent it.
+        raw: The response as the server sent it.
     """
 
     id_slot: int
@@ -233,7 +233,7 @@ class SlotAction:
 
     @classmethod
     def from_wire(cls, body: Mapping[str, Any]) -> Self:
-        """Reads the answer of any of the three actions."""
+        """Read the response of any of the three actions."""
         timings = fields(body.get("timings"))
         return cls(
             id_slot=_number(body["id_slot"]),
@@ -246,12 +246,12 @@ class SlotAction:
 
 @dataclass(frozen=True, slots=True)
 class PromptRead:
-    """How a prompt was read.
+    """How a prompt was processed.
 
     Attributes:
         tokens: Tokens of the prompt.
-        reused: Those that were in the cache.
-        ms: Milliseconds spent on the others.
+        reused: Tokens that came from the cache.
+        ms: Milliseconds spent processing the others.
     """
 
     tokens: int
@@ -260,12 +260,12 @@ class PromptRead:
 
     @property
     def read(self) -> int:
-        """Tokens that were not in the cache. The last one of a prompt never is."""
+        """Prompt tokens that were not in the cache. The last token of a prompt never comes from it."""
         return self.tokens - self.reused
 
     @classmethod
     def from_wire(cls, reply: Mapping[str, Any]) -> Self:
-        """Reads the usage and timings of a chat reply; `cache_n` is missing on older builds."""
+        """Read the usage and timings of a chat reply; `cache_n` is missing on older builds."""
         tokens, timings = _number(reply["usage"]["prompt_tokens"]), reply["timings"]
         return cls(tokens, tokens - _number(timings["prompt_n"]), figure(timings["prompt_ms"]) or 0.0)
 
@@ -275,8 +275,8 @@ class SlotPrompt:
     """A prompt in a slot that was saved or restored.
 
     Attributes:
-        slot: What the server said of saving or restoring.
-        prompt: How the prompt was read: into the slot before it was saved, or from it after it was restored.
+        slot: The server's report about saving or restoring.
+        prompt: How the prompt was processed before the slot was saved, or after it was restored.
     """
 
     slot: SlotAction
@@ -285,14 +285,14 @@ class SlotPrompt:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """A resumable stream that the server keeps: while it runs, and five minutes after its end (b11549).
+    """A resumable stream, which the server keeps while it runs and for five minutes afterwards (b11549).
 
     Attributes:
-        conversation_id: As it was given; a router adds `::` and the model.
+        conversation_id: The ID from the request; a router appends `::` and the model.
         is_done: Whether it has ended.
         total_bytes: Bytes generated so far; the server keeps the last 4 MiB.
         started_at: Unix time.
-        completed_at: Unix time; 0 while it runs.
+        completed_at: Unix time; 0 while it is running.
     """
 
     conversation_id: str
@@ -303,7 +303,7 @@ class StreamState:
 
     @classmethod
     def from_wire(cls, entry: Mapping[str, Any]) -> Self:
-        """Reads an entry of `/v1/streams/lookup`."""
+        """Read an entry of `/v1/streams/lookup`."""
         return cls(
             str(entry["conversation_id"]),
             bool(entry["is_done"]),
@@ -318,8 +318,8 @@ class Token:
     """A token and its text.
 
     Attributes:
-        id: Number in the vocabulary.
-        piece: Its bytes; part of a character is possible.
+        id: ID in the vocabulary.
+        piece: Its bytes, possibly only a part of a character.
     """
 
     id: int
@@ -327,7 +327,7 @@ class Token:
 
     @classmethod
     def from_wire(cls, entry: Mapping[str, Any]) -> Self:
-        """Reads an entry of `/tokenize` with pieces: text, or a list of byte values."""
+        """Read an entry of `/tokenize` with pieces: text, or a list of byte values."""
         piece = entry["piece"]
         return cls(_number(entry["id"]), piece.encode() if isinstance(piece, str) else bytes(piece))
 
@@ -337,8 +337,8 @@ class Fit:
     """Whether a chat request fits in a slot; true if it does.
 
     Attributes:
-        prompt_tokens: Tokens of the prompt, by the server's own count.
-        answer_tokens: Room that the answer is to have, in tokens; at least one.
+        prompt_tokens: Tokens of the prompt, counted by the server.
+        answer_tokens: Tokens reserved for the answer; at least one.
         available: Context of one slot, in tokens.
     """
 
@@ -348,12 +348,12 @@ class Fit:
 
     @property
     def needed(self) -> int:
-        """Tokens of the prompt and its answer."""
+        """Tokens of the prompt and the answer together."""
         return self.prompt_tokens + self.answer_tokens
 
     @property
     def fits(self) -> bool:
-        """Whether prompt and answer fit."""
+        """Whether the prompt and the answer fit."""
         return self.needed <= self.available
 
     def __bool__(self) -> bool:
@@ -365,10 +365,10 @@ class Embeddings:
     """Vectors in the order of the inputs.
 
     Attributes:
-        vectors: One a text; `embed_tokens` gives one for each token.
-        model: The name that the server gave; "" where it gave none.
-        usage: None where the server reported none.
-        raw: What else the server said, its vectors left out; of the first batch where there were several.
+        vectors: One for each text; `embed_tokens` returns one for each token.
+        model: The model's name as reported by the server; "" if it reported none.
+        usage: Token counts; None if the server reported none.
+        raw: The rest of the response, without the vectors; of the first batch if there were several.
     """
 
     vectors: list[list[float]]
@@ -379,12 +379,12 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """How well one document answers the query.
+    """The relevance of one document to the query.
 
     Attributes:
         index: Position of the document in the request.
         score: Raw logit of the model's rank head: unbounded, higher is better.
-        text: The document, where the request had `return_text` (the form of TEI); "" otherwise.
+        text: The document, if the request had `return_text` (the format of TEI); else "".
     """
 
     index: int
@@ -393,11 +393,11 @@ class Ranking:
 
 
 class Rankings(list[Ranking]):
-    """Rankings, best first: a list, with what the response said of them all.
+    """A list of rankings, best first, with the model's name and token counts.
 
     Attributes:
-        model: The name that the server gave; "" where it gave none.
-        usage: None where the server reported none.
+        model: The model's name as reported by the server; "" if it reported none.
+        usage: Token counts; None if the server reported none.
         raw: The response as the server sent it.
     """
 
@@ -410,12 +410,12 @@ class Rankings(list[Ranking]):
 
 @dataclass(frozen=True, slots=True)
 class LoraAdapter:
-    """A LoRA adapter that the server has loaded.
+    """A LoRA adapter loaded by the server.
 
     Attributes:
-        id: Its number, in the order of the command line.
-        path: Its file, as the server was told.
-        scale: Its strength for requests that give none.
+        id: Its position on the command line, from 0.
+        path: Its file, as passed to the server.
+        scale: Its strength in requests that set none.
         raw: The entry as the server sent it.
     """
 
@@ -426,12 +426,12 @@ class LoraAdapter:
 
     @property
     def name(self) -> str:
-        """The file's name without directories and `.gguf`."""
+        """The file name without directories and `.gguf`."""
         return re.split(r"[/\\]", self.path)[-1].removesuffix(".gguf")
 
     @classmethod
     def from_wire(cls, entry: Mapping[str, Any]) -> Self:
-        """Reads an entry of `/lora-adapters`."""
+        """Read an entry of `/lora-adapters`."""
         return cls(_number(entry["id"]), text(entry.get("path")), figure(entry.get("scale")) or 0.0, entry)
 
 
@@ -452,12 +452,12 @@ _FLOAT = re.compile(r"[-+]?(?:\d{1,400}(?:\.\d{0,400})?(?:e[-+]?\d{1,4})?|inf|na
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """The server's counters and gauges (`/metrics`), by name without the `llamacpp:` prefix.
+    """Counters and gauges of the server (`/metrics`), named without the `llamacpp:` prefix.
 
     Attributes:
-        values: The figures.
-        started_at: Unix time of the server's start; None where it does not say.
-        text: The answer as the server sent it, with types and descriptions of the figures.
+        values: The value of each metric, by name.
+        started_at: Unix time of the server's start; None if not reported.
+        text: The response as the server sent it, with types and descriptions of the metrics.
     """
 
     values: Mapping[str, float]
@@ -469,7 +469,7 @@ class Metrics:
 
     @classmethod
     def from_text(cls, text: str, headers: Mapping[str, str] = MappingProxyType({})) -> Self:
-        """Reads the Prometheus text format, and the start of the server in the headers of the answer."""
+        """Read the Prometheus text format, and the server's start time from the response headers."""
         started = headers.get("process-start-time-unix") or ""
         return cls(
             {name: float(value) for name, value in _METRIC.findall(text) if _FLOAT.fullmatch(value)},

@@ -1,6 +1,6 @@
 """Values of `/tools`: the server's built-in tools (`--tools`) and those of its MCP servers (`--mcp-servers-config`).
 
-They read and write files and run commands on the server's machine, as the user of the server. See docs/security.md.
+These tools read and write files and run commands on the server's machine, as the server's user. See docs/security.md.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ __all__ = ["ServerTool", "ServerToolChunk", "ServerToolOutput"]
 
 @dataclass(frozen=True, slots=True)
 class ServerTool:
-    """A tool that the server runs itself.
+    """A tool that the server runs.
 
     Attributes:
-        name: What to call it by.
-        description: What it does, for a model.
+        name: Name of the tool.
+        description: Description for the model.
         parameters: JSON schema of its arguments.
-        kind: `server` for a built-in one, `mcp` for one of an MCP server.
-        writes: Whether it changes something. The server says False of every MCP tool (b11549).
+        kind: `server` for a built-in tool, `mcp` for a tool of an MCP server.
+        writes: Whether it has side effects. The server reports False for every MCP tool (b11549).
         raw: The entry as the server sent it.
     """
 
@@ -34,13 +34,13 @@ class ServerTool:
 
     @property
     def definition(self) -> Mapping[str, Any]:
-        """The tool as `tools` of a `ChatRequest` has it."""
+        """The tool in the format of `ChatRequest.tools`."""
         definition: Mapping[str, Any] = self.raw["definition"]
         return definition
 
     @classmethod
     def from_wire(cls, entry: Mapping[str, Any]) -> Self:
-        """Reads an entry of `GET /tools`."""
+        """Read an entry of `GET /tools`."""
         function = entry["definition"]["function"]
         return cls(
             name=entry["tool"],
@@ -57,9 +57,9 @@ class ServerToolOutput:
     """The output of a tool of the server.
 
     Attributes:
-        text: For a model: the tool's text, else its result as JSON.
-        error: The tool's own words where it failed; "" where it worked.
-        raw: The answer as the server sent it.
+        text: The output for a model: the tool's text, else its result as JSON.
+        error: The tool's error message; "" if it succeeded.
+        raw: The response as the server sent it.
     """
 
     text: str
@@ -69,12 +69,12 @@ class ServerToolOutput:
 
 @dataclass(frozen=True, slots=True)
 class ServerToolChunk:
-    """One event of a tool that is read while it runs.
+    """One event of a running tool.
 
     Attributes:
         text: Output to append.
         done: Whether the tool has ended.
-        error: The tool's own words where it failed, in the last event.
+        error: The tool's error message, in the last event; "" if it succeeded.
     """
 
     text: str = ""
@@ -83,5 +83,5 @@ class ServerToolChunk:
 
     @classmethod
     def from_wire(cls, event: Mapping[str, Any]) -> Self:
-        """Reads an event of `POST /tools`."""
+        """Read an event of `POST /tools`."""
         return cls(str(event.get("chunk") or ""), bool(event.get("done")), str(event.get("error") or ""))

@@ -34,7 +34,7 @@ DEFAULT_BASE_URL: Final = "http://localhost:8080"
 
 
 class UnnamedAddress(str):
-    """The address of a server that nobody named. Where nothing listens there, the newer default port is tried."""
+    """The default address. If nothing listens there, the newer default port is tried."""
 
     __slots__ = ()
 
@@ -78,15 +78,15 @@ _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class WaitState:
-    """The argument of `on_wait`, which is called each time a request is about to wait for the server.
+    """Argument of `on_wait`, which is called before each wait for the server.
 
     Attributes:
-        reason: `loading`, `refused`, `busy` or `retry`; `slot` where as many requests of this process run as the server
-            has slots.
+        reason: `loading`, `refused`, `busy` or `retry`; `slot` if requests of this process fill all slots of the
+            server.
         elapsed: Seconds waited so far.
-        budget: Seconds after which the wait ends in an error; None when attempts are counted instead, and for `slot`.
+        budget: Seconds after which the wait ends in an error; None if attempts are counted instead, and for `slot`.
         url: The server, without credentials.
-        over: Whether the wait has ended: a wait for a slot is reported when it begins and when it ends.
+        over: Whether the wait has ended; a wait for a slot is reported at its start and at its end.
     """
 
     reason: str
@@ -98,7 +98,7 @@ class WaitState:
 
 @hides_arguments
 def normalize_base_url(base_url: str) -> str:
-    """The server's root: without `/v1`, endpoint names and trailing slashes; an `--api-prefix` is kept.
+    """Reduce an address to the server's root: no `/v1`, endpoint or trailing slash; an `--api-prefix` is kept.
 
     Examples:
         >>> normalize_base_url("localhost:8080/v1/chat/completions/")
@@ -109,7 +109,7 @@ def normalize_base_url(base_url: str) -> str:
         'http+unix://%2Frun%2Fllama.sock'
 
     Raises:
-        ValueError: When no host can be found in it.
+        ValueError: If it contains no host.
     """
     text = base_url.strip()
     if text.startswith("unix:"):
@@ -140,7 +140,7 @@ def _is_address(text: str) -> bool:
 
 
 def split_unix(url: str) -> tuple[str, str | None]:
-    """An address as HTTP knows it, and the path of the unix socket that it is asked on; None for a network address.
+    """Split an address into the one sent over HTTP and the path of its unix socket (None for a network address).
 
     Examples:
         >>> split_unix("http+unix://%2Frun%2Fllama.sock/v1/models")
@@ -153,7 +153,7 @@ def split_unix(url: str) -> tuple[str, str | None]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine, in any of its spellings."""
+    """Whether a host name or IP address means this machine."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -162,10 +162,10 @@ def is_loopback(host: str) -> bool:
 
 
 def redact_url(url: str) -> str:
-    """The address without user name, password and query, for messages and logs.
+    """Remove user name, password and query from an address, for messages and logs.
 
-    A password may hold what ends the host in an address (`/`, `?`, `#`), so all before the last `@` goes, unless no
-    colon is there: `http://host/logo@2x.png` is shown.
+    A password may contain `/`, `?` or `#`, so everything before the last `@` is removed, unless there is no colon in
+    it: `http://host/logo@2x.png` is shown.
     """
     if "@" not in url and "?" not in url and "#" not in url:
         return url
@@ -183,38 +183,39 @@ class ServerSettings:
     """Connection settings: address, API key, timeouts (in seconds) and retries.
 
     Attributes:
-        base_url: The server: host, host/v1, a full endpoint address or one with an `--api-prefix` all work, and
-            `unix:///run/llama.sock` for a server that was started with `--host /run/llama.sock`. Where it is not given
-            and nothing listens at port 8080, 9931 is tried, the default of builds since autumn 2026.
-        api_key: None sends none (a server without `--api-key` wants none).
-        model: Default model name for requests that name none; needed by routers only.
-        connect_timeout: For a connection; None waits as long as the system does.
-        read_timeout: Longest silence between two bytes. None waits forever. A queued request is silent.
-        first_token_timeout: From the sending of a request to the first token of its stream: the server's queue and the
-            reading of the prompt are in it, waits before the request is sent are not. `read_timeout` then holds from
-            the first token on, and for what is not streamed. None leaves the first token to `read_timeout`.
-        total_timeout: For a whole request with its waits and retries, from the connection to the last byte, however
-            slowly bytes come; None sets no limit. Only the lookup of a host's name is left to the system's limits.
-        max_retries: Repeats of a request that failed in a way that repeating can help. Waiting for a model
-            to load is not counted here. When a layer above repeats a request that these could not help, it gets
-            one attempt a time, so that its repeats and ours add up and don't multiply.
-        retry_read_timeout: Whether a request that got no byte for `read_timeout` is repeated as well. The server may
-            still be at the first one, so this can double its load.
-        load_timeout: How long to wait for a loading (or starting) server.
-        wait_while_loading: Whether requests wait for a server that says it is loading.
-        wait_while_refused: Whether requests wait for a server that does not listen yet (a cold start).
-        max_concurrency: Requests of this process that run at once on the server: `slots` (as many as it has slots,
-            asked for when a second request comes; on a router as many as each model has), a number, or None for no
-            limit. Where slots share one context, only as many as fit into it together. The rest wait here: first
-            come, first served, but conversations whose prompt is still in a slot go first, and nobody is passed by for
-            ever. All spellings of a server's address share one limit.
-        priority: `background` requests (titles, summaries) wait until no other of this process waits for the server.
+        base_url: Address of the server: host, host/v1, an endpoint's address, one with an `--api-prefix`, or
+            `unix:///run/llama.sock` for a server started with `--host /run/llama.sock`. If it is not given and nothing
+            listens on port 8080, port 9931 is tried, the default of builds since autumn 2026.
+        api_key: Key of a server started with `--api-key`; None sends none.
+        model: Default model of requests that name none; only routers need it.
+        connect_timeout: Timeout for opening a connection; None leaves it to the operating system.
+        read_timeout: Maximum gap between two bytes; None waits forever. Queued requests receive no bytes.
+        first_token_timeout: Maximum time from sending a request to the first token of its stream. It includes the
+            server's queue and prompt processing, but not waits before the request is sent. `read_timeout` applies after
+            the first token, and to replies that are not streamed. None applies `read_timeout` to the first token too.
+        total_timeout: Maximum time for a whole request, including waits and retries, up to the last byte; None sets no
+            limit. Only DNS lookups are left to the operating system's limits.
+        max_retries: Maximum retries of a request, for failures where a retry can help. Waiting for a model to load does
+            not count. If a layer above retries after these have failed, each of its attempts is sent once, so that
+            retries add up and don't multiply.
+        retry_read_timeout: Whether to retry after a `read_timeout` too. The server may still be processing the first
+            attempt, so this can double its load.
+        load_timeout: Maximum time to wait for a server that is loading or starting.
+        wait_while_loading: Whether requests wait while the server loads its model.
+        wait_while_refused: Whether requests wait for a server that is not listening yet (a cold start).
+        max_concurrency: Maximum concurrent requests of this process: `slots` (the server's number of slots, read when a
+            second request arrives; on a router, the slots of each model), a number, or None for no limit. If slots
+            share one context, only requests that fit into it together run at once. The others wait in this process,
+            first come, first served; conversations whose prompt is still in a slot go first, but no request waits
+            forever. All spellings of a server's address share one limit.
+        priority: `background` requests (titles, summaries) are sent only when no other request of this process is
+            waiting.
         headers: Sent with every request.
-        query: Added to every request's address.
-        verify: As in httpx: False switches the check of certificates off; an SSLContext brings its own.
+        query: Query parameters of every request.
+        verify: Certificate checks, as in httpx: True, False, or a custom `ssl.SSLContext`.
         on_wait: Called with a `WaitState` before each wait.
-        on_progress: Called while a model loads, a server is waited for, and a prompt is read. It makes chats and
-            completions ask for `return_progress`.
+        on_progress: Called with the progress of waiting, loading and prompt processing. Chats and completions then send
+            `return_progress`.
     """
 
     base_url: str = UNNAMED
@@ -282,14 +283,14 @@ class ServerSettings:
     @classmethod
     @hides_arguments
     def from_env(cls, environ: Mapping[str, str] | None = None, **given: Any) -> Self:
-        """Settings from `LLAMACPP_BASE_URL`, `LLAMACPP_API_KEY` and `LLAMACPP_MODEL`, where not given.
+        """Create settings; those not given come from `LLAMACPP_BASE_URL`, `LLAMACPP_API_KEY` and `LLAMACPP_MODEL`.
 
         Args:
-            environ: The environment to read; None reads the process's.
-            **given: Fields of this class. A None for one of the three above means "not given".
+            environ: Environment variables; None uses those of the process.
+            **given: Fields of this class. None for one of the three above means "not given".
 
         Raises:
-            ValueError: For a value that can't be used.
+            ValueError: For an invalid value.
         """
         environ = os.environ if environ is None else environ
         for name in ("base_url", "api_key", "model"):
@@ -301,13 +302,13 @@ class ServerSettings:
 
     @hides_arguments
     def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed."""
+        """Return a copy with some fields changed."""
         return replace(self, **changes)
 
     def request_headers(self) -> dict[str, str]:
-        """The headers of each request; the key is among them.
+        """The headers of each request, including the key.
 
-        With a user name in `base_url`, which is for a gateway, the key goes where llama-server looks for it as well.
+        If `base_url` has a user name (for a gateway), the key is also sent in the other header that llama-server reads.
         """
         headers = dict(self.headers)
         login = _login(self.base_url) if "@" in self.base_url else None
@@ -319,7 +320,7 @@ class ServerSettings:
         return headers
 
     def address(self, path: str, query: Mapping[str, str]) -> str:
-        """The whole address of an endpoint, without user name and password: those are among the headers."""
+        """Return the full address of an endpoint without user name and password, which are sent as a header."""
         query = {**self.query, **query}
         scheme, _, rest = self.base_url.partition("://")
         host, slash, prefix = rest.partition("/")

@@ -1,4 +1,4 @@
-"""Values of `/v1/audio/transcriptions`: speech to text, for models that hear (`--mmproj` with audio)."""
+"""Values of `/v1/audio/transcriptions`: speech to text, for models with audio input (`--mmproj`)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Transcription:
     """The text of a recording.
 
     Attributes:
-        text: What the model wrote.
-        usage: Token counts, those of the recording among the prompt's; None where the server gave none.
-        raw: The answer as the server sent it.
+        text: The transcript.
+        usage: Token counts; the prompt's include the recording's. None if the server reported none.
+        raw: The response as the server sent it.
     """
 
     text: str
@@ -33,7 +33,7 @@ class TranscriptionEvent:
     Attributes:
         type: `transcript.text.delta` or `transcript.text.done`.
         text: Text to append; "" in the last event.
-        result: The whole text, in the last event; None in others.
+        result: The whole transcript in the last event; None in others.
         raw: The event as the server sent it.
     """
 

@@ -1,6 +1,6 @@
-"""Embedding and reranking requests, and the checks on what comes back.
+"""Embedding and reranking requests, and checks of their replies.
 
-Pure functions, without a socket. `_endpoints/embeddings.py` and `_endpoints/reranking.py` make requests out of these.
+Pure functions, without I/O. `_endpoints/embeddings.py` and `_endpoints/reranking.py` send the requests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 OnOversize = Literal["error", "truncate"]
-"""What becomes of a text that is longer than the server takes: a named error, or its beginning is used."""
+"""How to handle texts that are too long for the server: raise an error, or truncate them."""
 
 ScoreNormalization = Literal["auto", "sigmoid", "none"]
 
@@ -48,20 +48,20 @@ _UNIT_TOLERANCE: Final = 1e-4
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class EmbedRequest(RequestRepr):
-    """Texts to embed, however many.
+    """Texts to embed, any number.
 
     Attributes:
-        inputs: Texts, or `{"content": parts}` with images or sound for a multimodal model.
-        prefix: Put in front of each text; "" for nothing. None is nothing too, and says so once in the log when the
-            model's name is that of a family that wants one (`llamacpp_server.prefixes`).
-        dimensions: Keep the first so many numbers of each vector (for models trained for it); None keeps all. Done
-            here: the server ignores a field of that name (b11434).
-        normalize: Vectors of length 1. False gives the model's own numbers.
-        on_oversize: What becomes of a text that does not fit into one physical batch (`-ub`) of the server.
-        batch_size: Most texts of one request.
+        inputs: Texts, or `{"content": parts}` with images or audio for a multimodal model.
+        prefix: Text added before each input; "" for none. None also adds nothing, but logs once if the model's family
+            needs a prefix (`llamacpp_server.prefixes`).
+        dimensions: Number of leading dimensions to keep (for models trained for it); None keeps all. Applied by this
+            package, as the server ignores this field (b11434).
+        normalize: Whether to scale vectors to length 1. False returns the model's raw values.
+        on_oversize: How to handle a text that does not fit into the server's physical batch (`-ub`).
+        batch_size: Maximum texts in one request.
         model: Name of the model (routers).
         extra_body: Further fields, such as `embd_normalize`.
-        media: What may be read, fetched and converted for images and sound.
+        media: Which files and URLs of images and audio may be read.
     """
 
     inputs: Sequence[str | Mapping[str, Any]]
@@ -76,23 +76,23 @@ class EmbedRequest(RequestRepr):
 
 
 class ScoreScale:
-    """Brings rerank scores to 0...1, and remembers of which models that takes a sigmoid.
+    """Normalizes rerank scores to the range 0 to 1, and remembers which models need a sigmoid.
 
-    llama-server gives what the model's head gives: logits without bounds for most, probabilities for some (Qwen3).
-    A sigmoid of a probability is wrong, so `auto` uses one only for a model of which a score outside of 0...1 was
-    seen; from then on for each of its scores.
+    llama-server returns the output of the model's head: unbounded logits for most models, probabilities for some
+    (Qwen3). A sigmoid of a probability is wrong, so `auto` applies one only after a model has returned a score outside
+    the range 0 to 1, from then on to all its scores.
     """
 
     def __init__(self) -> None:
         self._logits: set[object] = set()
 
     def apply(self, scores: Sequence[float], how: ScoreNormalization, model: object) -> list[float]:
-        """The scores, normalized; their order does not change.
+        """Normalize scores without changing their order.
 
         Args:
-            scores: As the server gave them.
+            scores: The server's scores.
             how: `auto`, `sigmoid`, or `none`.
-            model: What tells this model from others: server and name.
+            model: Identifies the model: server and name.
         """
         if scores and max(map(abs, scores)) < _NO_RANK_HEAD:
             warn_once(
@@ -109,17 +109,18 @@ class ScoreScale:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class RankRequest(RequestRepr):
-    """Documents to rank by how well they answer a query, however many.
+    """Documents to rank by relevance to a query, any number.
 
     Attributes:
         query: The question.
         documents: Texts.
-        top_n: How many to return; None returns all.
-        min_score: Leave out what scores less, after `normalize`; None leaves out nothing.
-        normalize: `auto` gives 0...1 (see `ScoreScale`), `sigmoid` always applies one, `none` gives raw scores.
-        scale: What `auto` remembers; keep one for as long as scores are compared.
-        on_oversize: What becomes of a document that does not fit beside the query.
-        batch_size: Most documents of one request.
+        top_n: Maximum number of documents to return; None returns all.
+        min_score: Minimum score, after `normalize`; documents below it are left out. None keeps all.
+        normalize: `auto` returns scores from 0 to 1 (see `ScoreScale`), `sigmoid` always applies a sigmoid, `none`
+            returns raw scores.
+        scale: The state of `auto`; use the same one for all scores that are compared.
+        on_oversize: How to handle a document that does not fit together with the query.
+        batch_size: Maximum documents in one request.
         model: Name of the model (routers).
         extra_body: Further fields, sent as they are.
     """
@@ -247,7 +248,7 @@ def image_input(image: str | bytes | PathLike[str], text: str = "") -> dict[str,
         text: Embedded together with the image.
 
     Raises:
-        OSError: When the file can't be read.
+        OSError: If the file can't be read.
     """
     if isinstance(image, str) and image.startswith(("data:", "http://", "https://")):
         url = image

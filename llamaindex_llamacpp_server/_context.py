@@ -1,7 +1,7 @@
-"""Conversations kept within a budget of the slot's context, at the one place that sees whole prompts: the LLM's call.
+"""Conversations kept within a budget of the slot's context, in the LLM's call, which alone sees whole prompts.
 
-LlamaIndex's memories see neither an agent's tools nor what it did since the user's message (its scratchpad). So the LLM
-compacts what it sends, and remembers for the beginning of each conversation how, to send the same beginning again.
+LlamaIndex's memories see neither an agent's tools nor its steps since the user's message (its scratchpad). So the LLM
+compacts its requests, and remembers the form of each conversation's start, to send the same start again.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Ask:
 
 
 class Transcripts:
-    """In which form each conversation was last sent; of the newest 256."""
+    """The form in which each of the newest 256 conversations was last sent."""
 
     def __init__(self) -> None:
         self._records: OrderedDict[str, _Record] = OrderedDict()
@@ -70,7 +70,7 @@ class Transcripts:
         """The messages to send.
 
         Raises:
-            ContextOverflowError: When no compaction helps.
+            ContextOverflowError: If no compaction helps.
         """
 
         def carry_out(step: Count[ChatMessage] | _Ask) -> Any:

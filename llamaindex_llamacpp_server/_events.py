@@ -27,7 +27,7 @@ class LlamaServerProgressEvent(BaseEvent):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name in serialized form."""
+        """The name used in serialized form."""
         return "LlamaServerProgressEvent"
 
 

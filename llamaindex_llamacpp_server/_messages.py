@@ -52,7 +52,7 @@ def to_wire(messages: Sequence[ChatMessage], *, replay_thinking: bool) -> list[M
 
     Args:
         messages: Left as they are.
-        replay_thinking: Send the model's earlier thinking back to it.
+        replay_thinking: Whether to send the model's earlier reasoning back to it.
 
     Raises:
         BadRequestError: For a block that can't be sent or read.

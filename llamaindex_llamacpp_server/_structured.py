@@ -67,7 +67,7 @@ def predicted(
     """An object of `output_cls`, held to its schema by the server.
 
     Raises:
-        UnusableReplyError: When the reply was cut off, or does not validate.
+        UnusableReplyError: If the reply was cut off or does not validate.
     """
     messages, attempts = _begun(llm, output_cls, prompt, llm_kwargs, prompt_args)
 

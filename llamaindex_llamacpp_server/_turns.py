@@ -40,11 +40,11 @@ class Defaults(ModelDefaults):
     def chat_request(
         self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], info: ServerInfo | None
     ) -> ChatRequest:
-        """A chat request, checked against what is known of the server.
+        """Create a chat request, checked against the known capabilities of the server.
 
         Raises:
             BadRequestError: For a message or a tool choice that can't be sent.
-            NotSupportedError: For what the server is known to lack.
+            NotSupportedError: For capabilities that the server is known to lack.
         """
         call = LLM_CALLS.call(kwargs)
         strict = bool(call.pop("strict", self.strict))

@@ -1,4 +1,4 @@
-"""`CacheReport`: tells from LlamaIndex's events how much of each turn's prompt the server had in its cache."""
+"""`CacheReport`: prompt cache usage of each turn, from LlamaIndex's events."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ __all__ = ["CacheReport"]
 
 
 class CacheReport(CoreCacheReport):
-    """For each turn of each session: tokens of the prompt, those reused, those read again, and what changed first.
+    """Report about each turn: prompt tokens, reused tokens, tokens processed again, and the first change.
 
     Examples:
         >>> with CacheReport(llm) as report:  # doctest: +SKIP
         ...     await agent.run("How is the weather?", memory=memory)
         >>> print(report)  # doctest: +SKIP
 
-    It listens within the `with` block, or between `start` and `stop`, to all of the process. Sessions are told apart by
-    a `session` in the tags (`with instrument_tags({"session": "1"}): ...`), and further by what they say: the runs of a
-    workflow that go on with one memory are one session. It adds nothing to the work on a streamed chunk; `print` and
-    `turns` may ask the server to render prompts.
+    It records the whole process within the `with` block, or between `start` and `stop`. Sessions are identified by a
+    `session` in the tags (`with instrument_tags({"session": "1"}): ...`), and by their messages: runs of a workflow
+    that share a memory are one session. Streamed chunks cause no extra work; `print` and `turns` may have the server
+    render prompts.
 
     Args:
-        llm: Renders prompts, where requests agree and their prompts may not; None compares requests only.
-        recording: A file that gets each turn as a line, for `llamacpp-server doctor`. It holds the texts of the
-            conversations, no keys or addresses; None records nothing.
+        llm: Renders prompts, for equal requests whose prompts may differ; None compares only requests.
+        recording: File that receives each turn as a line, for `llamacpp-server doctor`. It contains the texts of the
+            conversations, but no keys or addresses; None records nothing.
     """
 
     def __init__(

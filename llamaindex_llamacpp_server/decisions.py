@@ -32,7 +32,7 @@ class ScoredSelection(SingleSelection):
     """A selection with its probability."""
 
     score: float
-    """Probability of the choice; in a multi-selection, that it is of use."""
+    """Probability of the choice; in a multi-selection, the probability that it is useful."""
 
 
 class LlamaServerSelector(RerankNames, DecisionFields, BaseSelector):
@@ -42,13 +42,13 @@ class LlamaServerSelector(RerankNames, DecisionFields, BaseSelector):
         >>> selector = LlamaServerSelector(base_url="http://localhost:8080")
         >>> engine = RouterQueryEngine(selector=selector, query_engine_tools=tools)  # doctest: +SKIP
 
-    Selections are `ScoredSelection`s. With `multi=True` each choice is judged by itself.
+    Selections are `ScoredSelection`s. With `multi=True`, each choice is judged separately.
     """
 
     multi: bool = False
-    """Select all choices that are of use, best first, instead of the best one."""
+    """Whether to select all useful choices, best first, instead of the best one."""
     min_probability: float = Field(default=0.5, ge=0, le=1)
-    """With `multi`: select what is this probable; the best one is always selected."""
+    """Minimum probability with `multi`; the best choice is always selected."""
     instructions: str = _CHOOSE
     """The question about the query."""
 
@@ -99,19 +99,19 @@ class LlamaServerSelector(RerankNames, DecisionFields, BaseSelector):
 
 
 class LlamaServerDecisionRerank(RerankNames, DecisionFields, RerankRuns):
-    """Reranker for those who run no reranking model: scores a passage by the probability of "yes" of a chat model.
+    """Reranker without a reranking model: scores a passage by a chat model's probability of "yes".
 
     Examples:
         >>> rerank = LlamaServerDecisionRerank(base_url="http://localhost:8080", top_n=3)
         >>> engine = index.as_query_engine(similarity_top_k=10, node_postprocessors=[rerank])  # doctest: +SKIP
 
-    Each passage is one question, so it takes longer than a reranking model (`LlamaServerRerank`).
+    Each passage is a request, so it is slower than a reranking model (`LlamaServerRerank`).
     """
 
     top_n: int | None = Field(default=2, ge=1)
-    """How many nodes come back; None returns all."""
+    """Number of nodes to return; None returns all."""
     min_score: float | None = None
-    """Leave out nodes of a smaller probability."""
+    """Minimum probability; nodes below it are dropped."""
     instructions: str = _HELPS
     """The question about the query and a passage."""
 
@@ -122,7 +122,7 @@ class LlamaServerDecisionRerank(RerankNames, DecisionFields, RerankRuns):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name in serialized form."""
+        """The name used in serialized form."""
         return "LlamaServerDecisionRerank"
 
     def _postprocess_nodes(
@@ -159,7 +159,7 @@ class LlamaServerDecisionRerank(RerankNames, DecisionFields, RerankRuns):
 
 
 class LlamaServerYesNo(RerankNames, DecisionFields, CustomLLM):
-    """LLM that answers YES or NO, by the more probable one: for evaluators that ask for nothing else.
+    """LLM that answers YES or NO, whichever is more probable, for evaluators that need nothing else.
 
     Examples:
         >>> judge = LlamaServerYesNo(base_url="http://localhost:8080")
@@ -169,7 +169,7 @@ class LlamaServerYesNo(RerankNames, DecisionFields, CustomLLM):
     """
 
     context_window: int = Field(default=3900, ge=1)
-    """Tokens that a prompt may have, as core's evaluators cut their contexts to it."""
+    """Context in tokens; LlamaIndex's evaluators cut their contexts to it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -178,16 +178,16 @@ class LlamaServerYesNo(RerankNames, DecisionFields, CustomLLM):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name in serialized form."""
+        """The name used in serialized form."""
         return "LlamaServerYesNo"
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What the core asks about an LLM."""
+        """LlamaIndex's description of the LLM."""
         return LLMMetadata(context_window=self.context_window, num_output=1, model_name=self.model or "llama-server")
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """YES or NO."""
+        """Answer YES or NO."""
         return _said(self.client.decide(prompt, {"yes": Noul(_YES_OR_NO)}, **self._options()))
 
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -195,7 +195,7 @@ class LlamaServerYesNo(RerankNames, DecisionFields, CustomLLM):
         return _said(await self.async_client.decide(prompt, {"yes": Noul(_YES_OR_NO)}, **self._options()))
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """YES or NO, in one piece."""
+        """Answer YES or NO, in one piece."""
         yield self.complete(prompt, formatted, **kwargs)
 
     def _options(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`LlamaServerEmbedding`: llama-server's embeddings for LlamaIndex. Hooks only; the work is `llamacpp_server`'s."""
+"""`LlamaServerEmbedding`: llama-server's embeddings for LlamaIndex. Only hooks; the logic is in `llamacpp_server`."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ dispatcher = get_dispatcher(__name__)
 
 
 class LlamaServerEmbedding(EmbeddingNames, EmbeddingFields, MultiModalEmbedding):
-    """Embedding model backed by a llama-server that was started with `--embeddings`.
+    """Embedding model backed by a llama-server with `--embeddings`.
 
     Examples:
         >>> embed_model = LlamaServerEmbedding(base_url="http://localhost:8080", preset="nomic")
         >>> embed_model.get_query_embedding("Why is the sky blue?")  # doctest: +SKIP
 
-    Texts are sent as they are. Many of them go in batches, as many at once as the server has slots. Vectors come in
-    the order of the texts; one with NaN, null or only zeros is an error that names the text, and so is a text that
-    does not fit, unless `on_oversize="truncate"`. All calls are native, awaited ones too.
+    Texts are sent unchanged, in concurrent batches up to the server's number of slots. Vectors are returned in the
+    order of the texts. A vector with NaN, null or only zeros is an error that names the text, and so is a text that is
+    too long, unless `on_oversize="truncate"`. Async methods are native.
 
-    Most embedding models want something in front of a query, and some in front of a document; `preset` knows it for
-    nomic, e5, bge, mxbai, embeddinggemma, qwen3 and snowflake-arctic (`llamacpp_server.prefixes` has the sources). In
-    an `embeddings_cache`, queries are kept apart from texts where the two differ.
+    Most embedding models need a prefix for queries, and some for documents; `preset` sets them for nomic, e5, bge,
+    mxbai, embeddinggemma, qwen3 and snowflake-arctic (sources: `llamacpp_server.prefixes`). An
+    `embeddings_cache` stores queries separately if their prefix differs.
 
-    Images need a multimodal embedder (`--mmproj`). Errors are those of `llamacpp_server`.
+    Images require a multimodal embedding model (`--mmproj`). Errors are those of `llamacpp_server`.
     """
 
     query_instruction: str | None = None
-    """In front of each query; None takes the preset's."""
+    """Prefix of queries; None uses the preset's."""
     text_instruction: str | None = None
-    """In front of each text; None takes the preset's."""
+    """Prefix of texts; None uses the preset's."""
     embed_batch_size: int = Field(default=256, gt=0, le=2048)
-    """The core's batches, where it makes them: with a cache or a progress bar."""
+    """Size of LlamaIndex's batches, which it uses with a cache or a progress bar."""
     request_batch_size: int = Field(default=64, ge=1)
-    """Most texts of one request."""
+    """Maximum texts in one request."""
 
     @model_validator(mode="before")
     @classmethod
@@ -69,7 +69,7 @@ class LlamaServerEmbedding(EmbeddingNames, EmbeddingFields, MultiModalEmbedding)
 
     @classmethod
     def class_name(cls) -> str:
-        """The name in serialized form."""
+        """The name used in serialized form."""
         return "LlamaServerEmbedding"
 
     # -- what the core calls
@@ -112,12 +112,12 @@ class LlamaServerEmbedding(EmbeddingNames, EmbeddingFields, MultiModalEmbedding)
 
         Args:
             texts: Any number.
-            show_progress: Show a bar; batches of `embed_batch_size` then go one after the other.
-            kwargs: Not used; part of the core's interface.
+            show_progress: Whether to show a progress bar; batches of `embed_batch_size` are then sent sequentially.
+            kwargs: Ignored; part of LlamaIndex's interface.
 
         Raises:
-            ContextOverflowError: For a text that is too long; `index` tells which.
-            BadVectorError: For a vector that is none; `index` tells which.
+            ContextOverflowError: For a text that is too long; `index` is its position.
+            BadVectorError: For an unusable vector; `index` is its position.
         """
         if show_progress or self.embeddings_cache is not None or not texts:
             return super().get_text_embedding_batch(texts, show_progress, **kwargs)
@@ -160,7 +160,7 @@ class LlamaServerEmbedding(EmbeddingNames, EmbeddingFields, MultiModalEmbedding)
         """Embed a query.
 
         Raises:
-            ContextOverflowError: When it is too long.
+            ContextOverflowError: If the query is too long.
         """
         return MultiModalEmbedding.get_query_embedding(self._with_query_keys(), query)
 

@@ -1,4 +1,4 @@
-"""`LlamaServer`: llama-server as a LlamaIndex LLM. Hooks only; what they convert is in the modules beside this one."""
+"""`LlamaServer`: llama-server as a LlamaIndex LLM. Only hooks; conversions are in the other modules of this package."""
 
 from __future__ import annotations
 
@@ -76,55 +76,54 @@ dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]  
 
 
 class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
-    """LlamaIndex LLM backed by a running llama-server.
+    """LlamaIndex LLM backed by a llama-server.
 
     Examples:
         >>> llm = LlamaServer(base_url="http://localhost:8080", temperature=0.2)
         >>> llm.complete("Why is the sky blue?").text  # doctest: +SKIP
 
-    Every request field of the server is a field here and a keyword of every call: the call wins over the field, and
-    what neither gives is the server's to decide. `None` in a call takes a field back. Fields of newer servers go into
-    `extra_body`. Besides those, calls take `model`, `thinking`, `tools`, `tool_choice`, `tool_required`,
-    `parallel_tool_calls` and `replay_thinking`.
+    Every request field of the server is a field of this class and a keyword of every call; the call's value overrides
+    the field, and None in a call uses the server default. Use `extra_body` for fields of newer servers. Calls also
+    accept `model`, `thinking`, `tools`, `tool_choice`, `tool_required`, `parallel_tool_calls` and `replay_thinking`.
 
-    `chat` and its three siblings use the chat endpoint, with the chat template of the server's model. `complete` and
-    its siblings do so too, with the prompt as a user's message; they use the completion endpoint and send the text as
-    it is when it is `formatted=True`, when a `completion_to_prompt` was given, or with `is_chat_model=False`.
+    `chat` and its variants use the chat endpoint with the model's chat template. `complete` and its variants do too,
+    with the prompt as a user message; with `formatted=True`, a `completion_to_prompt` or `is_chat_model=False` they
+    send the text unchanged to the completion endpoint.
 
-    All requests stream underneath, so that leaving, cancelling or closing anything frees the server's slot at once.
-    Errors are those of `llamacpp_server`, and `UnusableReplyError` for a reply that is not what was asked for.
+    Every request streams internally, so cancelling a call releases the server's slot. Errors are those of
+    `llamacpp_server`, and `UnusableReplyError` for a reply that does not match the request.
     """
 
     extra_body: ReadAs[dict[str, Any], Mapping[str, Any] | None] = Field(default_factory=default_value(dict))
-    """Request fields sent as they are, over all others."""
+    """Request fields that are sent unchanged and override all others."""
     context_window: int | None = Field(default=None, gt=0)
-    """Tokens of one slot; None asks the server."""
+    """Context of one slot, in tokens; None queries the server."""
     is_chat_model: bool = True
     """False for a model without a chat template: everything uses the completion endpoint."""
     is_function_calling_model: bool | None = None
-    """Whether the model calls tools; None asks the server about its chat template."""
+    """Whether the model calls tools; None queries the server's chat template."""
     schema_in_prompt: bool = False
-    """Show the model the JSON schema, in the system message: the grammar alone never shows what the fields mean, but
-    small models answer worse with it.
+    """Whether to add the JSON schema to the system message. The grammar alone does not show the model what fields mean,
+    but small models answer worse with the schema in the prompt.
     """
     strict: bool = False
-    """Require every property of classes and of tools' arguments, as OpenAI's API does: more fields are right, and every
-    field is filled, invented or not.
+    """Whether to require every property of classes and tool arguments, as OpenAI's API does: more fields are right, but
+    fields without a known value are invented.
     """
     repair_rounds: int = Field(default=1, ge=0)
-    """How often an answer that does not fit its class is requested again; streams are not."""
+    """Maximum retries of an answer that does not match its class; streams are not retried."""
     replay_thinking: bool = True
-    """Send the model's earlier thinking back to it."""
+    """Whether to send the model's earlier reasoning back to it."""
     context_budget: ContextBudget | None = None
-    """Keep the prompts of chats within this part of a slot's context: old tool results are removed and the oldest
-    messages summarized before a prompt is over it, by the server's own count. None sends each prompt as it is.
+    """Fraction of a slot's context to keep chat prompts within, by the server's own count: old tool results are removed
+    and the oldest messages summarized first. None sends prompts unchanged.
     """
 
     _transcripts = PrivateAttr(default_factory=Transcripts)
 
     @classmethod
     def class_name(cls) -> str:
-        """The name in serialized form."""
+        """The name used in serialized form."""
         return "LlamaServer"
 
     @model_validator(mode="before")
@@ -133,7 +132,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         return constructor_arguments(LLM, values, cls)
 
     def server_settings(self) -> ServerSettings:
-        """The fields as settings of a client, which reports progress to event handlers."""
+        """Return the fields as settings of a client, which reports progress to event handlers."""
         settings = super().server_settings()
         report = announcing(settings.on_progress)
         return settings if report is settings.on_progress else settings.replace(on_progress=report)
@@ -145,15 +144,15 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What the model can do. Asks the server on first use, for at most two seconds.
+        """The capabilities of the model. Queries the server on first use, for at most two seconds.
 
-        On an event loop it never asks: it returns what is known by then. Each call of the model there, awaited or
-        blocking, finds out, and so does `await llm.aserver_info()`. Values that were given win.
+        On an event loop it never queries the server and returns what is known so far. Each call of the model, and
+        `await llm.aserver_info()`, fills in the rest. Given values take precedence.
         """
         return described(self, info_at_once(self))
 
     def to_payload(self) -> dict[str, Any]:
-        """What events and traces see of this model: no key, no address. Never asks the server on an event loop."""
+        """Return the fields for events and traces, without key and address; sends nothing on an event loop."""
         metadata = self.metadata.model_dump()
         named = {"model": metadata["model_name"], "temperature": None}
         return {"class_name": self.class_name(), **metadata, **named, **self.given()}
@@ -166,8 +165,8 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         """Answer a conversation.
 
         Raises:
-            BadRequestError: For an unknown keyword, or a message that can't be sent.
-            MissingToolCallError: When a tool call was required and none came.
+            BadRequestError: For an unknown keyword or an invalid message.
+            MissingToolCallError: If a required tool call is missing.
         """
         return self._chat(messages, kwargs)
 
@@ -180,7 +179,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     @llm_chat_callback()
     @hides_arguments
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """Stream the answer: each item holds the message so far, the last one usage and timings too."""
+        """Stream the answer: each item holds the message so far, the last one also usage and timings."""
         return self._stream_chat(messages, kwargs)
 
     @llm_chat_callback()
@@ -194,10 +193,10 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     @llm_completion_callback()
     @hides_arguments
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Answer a prompt; `formatted` text is continued as it is, without the chat template.
+        """Answer a prompt; with `formatted=True`, continue the text without the chat template.
 
-        With `suffix="..."` the gap between prompt and suffix is filled, which needs a code model; `input_extra` gives
-        it other files, as (file name, text).
+        With `suffix="..."`, fill the gap between prompt and suffix, which requires a model with fill-in-the-middle
+        tokens; `input_extra` adds other files, as pairs of file name and text.
         """
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
@@ -217,7 +216,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     @llm_completion_callback()
     @hides_arguments
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
-        """Stream `complete`: each item holds the text so far, the last one usage and timings too."""
+        """Stream `complete`: each item holds the text so far, the last one also usage and timings."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
             return mapped(self._stream_chat(user_message(prompt), kwargs), chat_to_completion)
@@ -251,9 +250,9 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
 
         Args:
             prefix: Text before the gap.
-            suffix: Text behind the gap.
-            prompt: Text that the answer starts with.
-            extra: Other files for context, as (file name, text).
+            suffix: Text after the gap.
+            prompt: Start of the answer.
+            extra: Other files for context, as pairs of file name and text.
             **kwargs: As in `complete`.
         """
         return self._infill(prefix, self._defaults().infill(prefix, suffix, prompt, extra, kwargs))  # type: ignore[no-any-return]  # decorated
@@ -309,21 +308,22 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         """Return the tool calls of a response or of any chunk of a stream.
 
         Raises:
-            UnusableReplyError: When there are none and `error_on_no_tool_call`.
+            UnusableReplyError: If there are none and `error_on_no_tool_call` is set.
         """
         return selections(response, error_on_no_tool_call=error_on_no_tool_call)
 
     @hides_arguments
     def predict_and_call(self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any) -> AgentChatResponse:
-        """Let the model choose a tool, and call it: LlamaIndex's own, which leaves a model without tools to ReAct.
+        """Have the model choose a tool, and call it; a model without tool support uses LlamaIndex's ReAct agent.
 
         Args:
-            tools: Those that the model has.
+            tools: The available tools.
             *args: As in LlamaIndex: `user_msg`, `chat_history`, `verbose`.
-            **kwargs: As in LlamaIndex, or of the request. ReAct takes `react_chat_formatter` and `output_parser`.
+            **kwargs: As in LlamaIndex, or request fields. ReAct also accepts `react_chat_formatter` and
+                `output_parser`.
 
         Raises:
-            UnusableReplyError: When no call came; with ReAct LlamaIndex answers with the text of any error instead.
+            UnusableReplyError: If there is no call; with ReAct, LlamaIndex returns the text of any error instead.
         """
         return super().predict_and_call(tools, *args, **self._reacting(kwargs))
 
@@ -353,10 +353,10 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """An object of `output_cls`.
+        """Return an object of `output_cls`.
 
         Raises:
-            UnusableReplyError: When the reply was cut off, or does not validate.
+            UnusableReplyError: If the reply was cut off or does not validate.
         """
         if is_native(self):
             return predicted(self, output_cls, prompt, llm_kwargs, prompt_args)
@@ -405,7 +405,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         return await program.astream_call(llm_kwargs=dict(llm_kwargs or {}), **prompt_args)
 
     def as_structured_llm(self, output_cls: type[BaseModel], **kwargs: Any) -> StreamingStructuredLLM:
-        """An LLM whose every answer is an object of `output_cls`, in `raw`, and its JSON."""
+        """Return an LLM that answers with an object of `output_cls` in `raw`, and its JSON as text."""
         return StreamingStructuredLLM(llm=self, output_cls=output_cls, **kwargs)
 
     # -- tokens
@@ -444,12 +444,12 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
 
         Args:
             messages: The conversation.
-            tools: Those of the request.
-            max_tokens: Room for the answer; None takes the model's `max_tokens`, else one token.
+            tools: The tools of the request.
+            max_tokens: Tokens reserved for the answer; None uses the model's `max_tokens`, else one token.
             **kwargs: As in `chat`.
 
         Raises:
-            NotSupportedError: When the server does not tell its context.
+            NotSupportedError: If the server does not report its context.
         """
         return self.client.fits(self._request(messages, fitting(tools, max_tokens, kwargs)))
 
@@ -480,11 +480,11 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         Args:
             system: The agent's system prompt.
             tools: The agent's tools, in its order.
-            messages: A conversation that will go on.
-            **kwargs: Parameters of the calls to come that change their prompt, such as `thinking`.
+            messages: A conversation to be continued.
+            **kwargs: Parameters of the later calls that change their prompt, such as `thinking`.
 
         Returns:
-            How many tokens the prompt has, and how many of them were in the cache already.
+            The tokens of the prompt, and how many of them came from the cache.
         """
         return self.client.prewarm(self._request(opened(system, messages), {"tools": tools, **kwargs}))
 

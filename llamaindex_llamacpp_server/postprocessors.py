@@ -1,4 +1,4 @@
-"""`LlamaServerRerank`: llama-server's reranking for LlamaIndex. Hooks only; the work is `llamacpp_server`'s."""
+"""`LlamaServerRerank`: llama-server's reranking for LlamaIndex. Only hooks; the logic is in `llamacpp_server`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _KEPT: Final = "retrieval_score"
 
 
 class RerankRuns(BaseNodePostprocessor):
-    """What every reranker of ours does: tell of its runs, and score new nodes."""
+    """Base class of the rerankers: reports their runs to events, and scores new nodes."""
 
     if TYPE_CHECKING:  # fields of the subclasses
         model: str | None
         top_n: int | None
     keep_retrieval_score: bool = False
-    """Keep the retriever's score in the node's metadata, as `retrieval_score`."""
+    """Whether to keep the retriever's score in the node's metadata, as `retrieval_score`."""
 
     def _scored(self, one: NodeWithScore, score: float) -> NodeWithScore:
         node = one.node.model_copy()
@@ -72,19 +72,18 @@ class RerankRuns(BaseNodePostprocessor):
 
 
 class LlamaServerRerank(RerankNames, RankFields, RerankRuns):
-    """Reranker backed by a llama-server that was started with `--reranking`.
+    """Reranker backed by a llama-server with `--reranking`.
 
     Examples:
         >>> rerank = LlamaServerRerank(base_url="http://localhost:8080", top_n=3)
         >>> engine = index.as_query_engine(similarity_top_k=20, node_postprocessors=[rerank])  # doctest: +SKIP
 
-    The nodes that come back are new ones, best first, and the caller's keep their scores. A node is read with the
-    metadata that embedding shows. Scores are 0...1 unless `normalize="none"`. All calls are native, awaited ones too.
-    Errors are those of `llamacpp_server`.
+    Returns new nodes, best first; the original nodes keep their scores. Nodes are ranked with their embedding metadata.
+    Scores are from 0 to 1 unless `normalize="none"`. Async methods are native. Errors are those of `llamacpp_server`.
     """
 
     top_n: int | None = Field(default=2, ge=1)
-    """How many nodes come back; None returns all."""
+    """Number of nodes to return; None returns all."""
 
     @model_validator(mode="before")
     @classmethod
@@ -93,7 +92,7 @@ class LlamaServerRerank(RerankNames, RankFields, RerankRuns):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name in serialized form."""
+        """The name used in serialized form."""
         return "LlamaServerRerank"
 
     def _postprocess_nodes(

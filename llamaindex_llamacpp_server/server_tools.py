@@ -1,4 +1,4 @@
-"""Tools that llama-server runs itself (`--tools`, `--mcp-servers-config`), as LlamaIndex tools. Read the warning."""
+"""Tools run by llama-server (`--tools`, `--mcp-servers-config`), as LlamaIndex tools. See the warning."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ __all__ = ["server_tools"]
 def server_tools(
     client: LlamaServerClient, names: Sequence[str], *, async_client: AsyncLlamaServerClient | None = None
 ) -> list[AsyncBaseTool]:
-    """The named tools of a server, for an agent.
+    """Return the named tools of a server, for an agent.
 
-    They run on the server's machine as the server's user. A model that reads texts of others can be talked into calling
-    them, so name the few that it may call; with `exec_shell_command`, `write_file` or `edit_file` it can do anything
+    They run on the server's machine as the server's user. A model that reads untrusted text can be tricked into calling
+    them, so name only those it may call; with `exec_shell_command`, `write_file` or `edit_file` it can do anything
     there.
 
     Examples:
         >>> tools = server_tools(llm.client, ["grep_search"], async_client=llm.async_client)  # doctest: +SKIP
 
     Args:
-        client: Of the server.
-        names: The tools to offer; there is no way to say "all".
-        async_client: Of the same server, for agents that are awaited; None runs the tools in threads there.
+        client: Client of the server.
+        names: The tools to offer; there is no way to select all.
+        async_client: Async client of the same server, for async agents; None runs the tools in threads.
 
     Raises:
         BadRequestError: For a name that the server does not have.
-        NotSupportedError: When the server runs no tools.
+        NotSupportedError: If the server has no tools.
     """
     return [_ServerTool(client, async_client, tool) for tool in named_tools(client, names)]
 

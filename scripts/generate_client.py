@@ -18,8 +18,8 @@ LINES = {
         '"""The blocking client: one method for each endpoint of llama-server. Generated from `async_client.py`.',
     "To change a method, change it here and run `python scripts/generate_client.py`.":
         "To change a method, change `async_client.py` and run `python scripts/generate_client.py`.",
-    '    """An async client of llama-server, for asyncio and trio. Works in one event loop after another.':
-        '    """A client of llama-server. Safe to use from several threads, after a fork, and pickled.',
+    '    """Async client of llama-server, for asyncio and trio; can be used in one event loop after another.':
+        '    """Client of llama-server, safe to use from several threads, after a fork, and pickled.',
     "Close the connections of this event loop;":
         "Close the connections;",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What all methods of the async client work with; see `async_client.py`."""
+"""Base class of the async client's methods; see `async_client.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ..transport import AsyncTransport
 
 
 class AsyncMethods:
-    """Where the methods of a client send their requests."""
+    """Base class of the client's methods: sends their requests."""
 
     settings: ServerSettings
     transport: AsyncTransport

@@ -1,4 +1,4 @@
-"""Methods of the async client that generate text, and tools of the server; see `async_client.py`."""
+"""Methods of the async client for generating text and for the server's tools; see `async_client.py`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .async_base import AsyncMethods
 
 
 class AsyncGeneration(AsyncMethods):
-    """Chats, completions, the other APIs, resumable streams, and the tools that the server runs."""
+    """Chats, completions, the other APIs, resumable streams, and the server's tools."""
 
     # -- chat and completion
 
@@ -38,7 +38,7 @@ class AsyncGeneration(AsyncMethods):
         """Return a whole chat reply. Streams internally, so that the server notices a disconnect.
 
         Raises:
-            LlamaServerError: As the type says; `partial` holds what came before a failure.
+            LlamaServerError: One of its subclasses; `partial` holds the part of the reply received before the failure.
         """
         return await self.transport.run(chat.chat(self.settings, request))
 
@@ -48,7 +48,7 @@ class AsyncGeneration(AsyncMethods):
         return self.transport.stream(chat.stream_chat(self.settings, request))
 
     async def complete(self, request: CompletionRequest | InfillRequest) -> CompletionReply:
-        """A whole text completion (`/v1/completions`, or `/completion` on a build without it), or text for a gap."""
+        """Return a whole text completion (`/v1/completions`, else `/completion`), or the text for a gap."""
         return await self.transport.run(server.complete(self.settings, request))
 
     @hides_arguments
@@ -70,10 +70,10 @@ class AsyncGeneration(AsyncMethods):
 
         Args:
             reply_id: `start.id` of the reply's first delta.
-            model: The model that runs it (routers).
+            model: Name of the model (routers).
 
         Raises:
-            BadRequestError: When no such reply runs, or it can't be controlled.
+            BadRequestError: If no such reply is running, or it can't be controlled.
         """
         await self.transport.run(server.end_reasoning(self.settings, reply_id, model))
 
@@ -112,14 +112,14 @@ class AsyncGeneration(AsyncMethods):
 
     @hides_arguments
     def stream_transcription(self, audio: bytes | Path, **fields: object) -> AsyncIterator[TranscriptionEvent]:
-        """Stream the transcript of a recording; the last event holds all of it.
+        """Stream the transcript of a recording; the last event holds the whole text.
 
         Args:
-            audio: A recording (wav, mp3 or flac), or the path of one.
-            **fields: `language`, `prompt`, `temperature`, `max_tokens` and `model`; further ones are sent as they are.
+            audio: A recording (wav, mp3 or flac), or its path.
+            **fields: `language`, `prompt`, `temperature`, `max_tokens` and `model`; others are sent unchanged.
 
         Raises:
-            NotSupportedError: When the model does not hear.
+            NotSupportedError: If the model does not support audio.
         """
         return self.transport.stream(other_apis.stream_transcription(self.settings, audio, fields))
 
@@ -127,9 +127,10 @@ class AsyncGeneration(AsyncMethods):
 
     @hides_arguments
     def stream_resumable_chat(self, request: ChatRequest, conversation_id: str) -> AsyncIterator[ChatDelta]:
-        """`stream_chat`, of which the server keeps a copy: `resume_chat` reads it after a broken connection.
+        """Stream a chat reply that the server also stores, so that `resume_chat` can read it after a broken connection.
 
-        Leaving it early does not stop the server: `stop_stream` does. A new one with the same id ends the old one.
+        Closing the iterator does not stop the server; call `stop_stream`. A new stream with the same ID ends the old
+        one.
         """
         return self.transport.stream(resumable.stream_resumable_chat(self.settings, request, conversation_id))
 
@@ -137,8 +138,8 @@ class AsyncGeneration(AsyncMethods):
         """Stream the reply of `stream_resumable_chat` again from its beginning.
 
         Raises:
-            NotFoundError: When the server has no such stream any more; it keeps one for five minutes (b11549).
-            BadRequestError: When the reply is longer than the 4 MiB that it keeps.
+            NotFoundError: If the server no longer has the stream; it keeps streams for five minutes (b11549).
+            BadRequestError: If the reply exceeds the 4 MiB that the server keeps.
         """
         return self.transport.stream(resumable.resume_chat(self.settings, conversation_id))
 
@@ -151,19 +152,19 @@ class AsyncGeneration(AsyncMethods):
         await self.transport.run(resumable.stop_stream(self.settings, conversation_id))
 
     async def server_tools(self) -> list[ServerTool]:
-        """List the tools that the server runs itself; requires `--tools` or `--mcp-servers-config`."""
+        """List the server's tools; requires `--tools` or `--mcp-servers-config`."""
         return await self.transport.run(server_tools.server_tools(self.settings))
 
     @hides_arguments
     async def call_server_tool(
         self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None
     ) -> ServerToolOutput:
-        """Run a tool on the server's machine. Never with arguments of a model that you would not run yourself.
+        """Run a tool on the server's machine. Check arguments written by a model first.
 
         Args:
             name: As in `server_tools`.
-            arguments: As its `parameters` say.
-            cwd: Directory that it runs in, on the server's machine; None takes the server's own.
+            arguments: As described by its `parameters`.
+            cwd: Working directory on the server's machine; None uses the server's.
         """
         return await self.transport.run(server_tools.call_server_tool(self.settings, name, arguments, cwd))
 

@@ -1,4 +1,4 @@
-"""What all methods of the blocking client work with; generated."""
+"""Base class of the blocking client's methods; generated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ..transport import Transport
 
 
 class Methods:
-    """Where the methods of a client send their requests."""
+    """Base class of the client's methods: sends their requests."""
 
     settings: ServerSettings
     transport: Transport

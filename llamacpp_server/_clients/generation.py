@@ -1,4 +1,4 @@
-"""Methods of the blocking client that generate text, and tools of the server; generated."""
+"""Methods of the blocking client for generating text and for the server's tools; generated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .base import Methods
 
 
 class Generation(Methods):
-    """Chats, completions, the other APIs, resumable streams, and the tools that the server runs."""
+    """Chats, completions, the other APIs, resumable streams, and the server's tools."""
 
     # -- chat and completion
 
@@ -38,7 +38,7 @@ class Generation(Methods):
         """Return a whole chat reply. Streams internally, so that the server notices a disconnect.
 
         Raises:
-            LlamaServerError: As the type says; `partial` holds what came before a failure.
+            LlamaServerError: One of its subclasses; `partial` holds the part of the reply received before the failure.
         """
         return self.transport.run(chat.chat(self.settings, request))
 
@@ -48,7 +48,7 @@ class Generation(Methods):
         return self.transport.stream(chat.stream_chat(self.settings, request))
 
     def complete(self, request: CompletionRequest | InfillRequest) -> CompletionReply:
-        """A whole text completion (`/v1/completions`, or `/completion` on a build without it), or text for a gap."""
+        """Return a whole text completion (`/v1/completions`, else `/completion`), or the text for a gap."""
         return self.transport.run(server.complete(self.settings, request))
 
     @hides_arguments
@@ -70,10 +70,10 @@ class Generation(Methods):
 
         Args:
             reply_id: `start.id` of the reply's first delta.
-            model: The model that runs it (routers).
+            model: Name of the model (routers).
 
         Raises:
-            BadRequestError: When no such reply runs, or it can't be controlled.
+            BadRequestError: If no such reply is running, or it can't be controlled.
         """
         self.transport.run(server.end_reasoning(self.settings, reply_id, model))
 
@@ -112,14 +112,14 @@ class Generation(Methods):
 
     @hides_arguments
     def stream_transcription(self, audio: bytes | Path, **fields: object) -> Iterator[TranscriptionEvent]:
-        """Stream the transcript of a recording; the last event holds all of it.
+        """Stream the transcript of a recording; the last event holds the whole text.
 
         Args:
-            audio: A recording (wav, mp3 or flac), or the path of one.
-            **fields: `language`, `prompt`, `temperature`, `max_tokens` and `model`; further ones are sent as they are.
+            audio: A recording (wav, mp3 or flac), or its path.
+            **fields: `language`, `prompt`, `temperature`, `max_tokens` and `model`; others are sent unchanged.
 
         Raises:
-            NotSupportedError: When the model does not hear.
+            NotSupportedError: If the model does not support audio.
         """
         return self.transport.stream(other_apis.stream_transcription(self.settings, audio, fields))
 
@@ -127,9 +127,10 @@ class Generation(Methods):
 
     @hides_arguments
     def stream_resumable_chat(self, request: ChatRequest, conversation_id: str) -> Iterator[ChatDelta]:
-        """`stream_chat`, of which the server keeps a copy: `resume_chat` reads it after a broken connection.
+        """Stream a chat reply that the server also stores, so that `resume_chat` can read it after a broken connection.
 
-        Leaving it early does not stop the server: `stop_stream` does. A new one with the same id ends the old one.
+        Closing the iterator does not stop the server; call `stop_stream`. A new stream with the same ID ends the old
+        one.
         """
         return self.transport.stream(resumable.stream_resumable_chat(self.settings, request, conversation_id))
 
@@ -137,8 +138,8 @@ class Generation(Methods):
         """Stream the reply of `stream_resumable_chat` again from its beginning.
 
         Raises:
-            NotFoundError: When the server has no such stream any more; it keeps one for five minutes (b11549).
-            BadRequestError: When the reply is longer than the 4 MiB that it keeps.
+            NotFoundError: If the server no longer has the stream; it keeps streams for five minutes (b11549).
+            BadRequestError: If the reply exceeds the 4 MiB that the server keeps.
         """
         return self.transport.stream(resumable.resume_chat(self.settings, conversation_id))
 
@@ -151,17 +152,17 @@ class Generation(Methods):
         self.transport.run(resumable.stop_stream(self.settings, conversation_id))
 
     def server_tools(self) -> list[ServerTool]:
-        """List the tools that the server runs itself; requires `--tools` or `--mcp-servers-config`."""
+        """List the server's tools; requires `--tools` or `--mcp-servers-config`."""
         return self.transport.run(server_tools.server_tools(self.settings))
 
     @hides_arguments
     def call_server_tool(self, name: str, arguments: Mapping[str, Any], *, cwd: str | None = None) -> ServerToolOutput:
-        """Run a tool on the server's machine. Never with arguments of a model that you would not run yourself.
+        """Run a tool on the server's machine. Check arguments written by a model first.
 
         Args:
             name: As in `server_tools`.
-            arguments: As its `parameters` say.
-            cwd: Directory that it runs in, on the server's machine; None takes the server's own.
+            arguments: As described by its `parameters`.
+            cwd: Working directory on the server's machine; None uses the server's.
         """
         return self.transport.run(server_tools.call_server_tool(self.settings, name, arguments, cwd))
 

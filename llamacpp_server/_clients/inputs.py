@@ -1,4 +1,4 @@
-"""Methods of the blocking client that read texts without generating any; generated."""
+"""Methods of the blocking client that process text without generating it; generated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .base import Methods
 
 
 class Inputs(Methods):
-    """Vectors, rankings, decisions, tokens and templates."""
+    """Embeddings, rankings, decisions, tokens and templates."""
 
     # -- vectors and ranks
 
@@ -37,12 +37,12 @@ class Inputs(Methods):
         """Embed inputs: one vector for each, in order; requires `--embeddings` and a pooling other than `none`.
 
         Args:
-            inputs: Texts; or token lists, or `{"content": parts}` for a multimodal model.
-            model: Name (routers).
+            inputs: Texts, token lists, or `{"content": parts}` for a multimodal model.
+            model: Name of the model (routers).
             extra_body: Further fields, such as `embd_normalize`.
 
         Raises:
-            ContextOverflowError: When one input is longer than a physical batch (`-ub`).
+            ContextOverflowError: If an input exceeds the physical batch (`-ub`).
         """
         return self.transport.run(server.embed(self.settings, inputs, model, extra_body or {}))
 
@@ -63,14 +63,14 @@ class Inputs(Methods):
         model: str | None = None,
         extra_body: Mapping[str, Any] | None = None,
     ) -> Rankings:
-        """Score how well each document answers the query, best first; requires `--reranking`.
+        """Rank documents by relevance to the query, best first; requires `--reranking`.
 
         Args:
             query: The question.
             documents: Texts.
-            top_n: How many to return; None returns all.
-            model: Name (routers).
-            extra_body: Further fields. `texts` in the place of documents asks in the form of TEI.
+            top_n: Maximum number of documents to return; None returns all.
+            model: Name of the model (routers).
+            extra_body: Further fields. `texts` instead of documents selects the format of TEI.
         """
         return self.transport.run(server.rerank(self.settings, query, documents, top_n, model, extra_body or {}))
 
@@ -78,8 +78,8 @@ class Inputs(Methods):
         """Embed any number of texts in batches; vectors are checked, overlong texts truncated or rejected.
 
         Raises:
-            ContextOverflowError: For a text that is too long; `index` tells which.
-            BadVectorError: For a vector that is none; `index` tells which.
+            ContextOverflowError: For a text that is too long; `index` is its position.
+            BadVectorError: For an unusable vector; `index` is its position.
         """
         return self.transport.run(embeddings.embed_texts(self.settings, request))
 
@@ -87,7 +87,7 @@ class Inputs(Methods):
         """Rank any number of documents, best first, in batches up to the server's slots; requires `--reranking`.
 
         Raises:
-            ContextOverflowError: For a document that does not fit beside the query; `index` tells which.
+            ContextOverflowError: For a document that does not fit together with the query; `index` is its position.
         """
         return self.transport.run(reranking.rank(self.settings, request))
 
@@ -95,7 +95,7 @@ class Inputs(Methods):
 
     @hides_arguments
     def decide(self, state: Any, questions: Mapping[str, Question | Mapping[str, Any]], **options: Any) -> Decisions:
-        """Answer typed questions about a state, with a probability for every option and without generating text.
+        """Answer typed questions about a state with a probability for every option; generates no text.
 
         Examples:
             >>> question = Choice("Which team?", ["billing", "shipping"])  # doctest: +SKIP
@@ -103,20 +103,20 @@ class Inputs(Methods):
             'shipping'
 
         Args:
-            state: Text, or JSON; may hold images, where the server takes some.
-            questions: By name: `Noul`, `Choice`, `Score`, or dicts of the server's form.
+            state: Text, or JSON; may contain images if the model accepts them.
+            questions: By name: `Noul`, `Choice`, `Score`, or dicts in the server's format.
             **options: Further fields of `DecisionRequest`, such as `rotations` and `calibration`.
 
         Raises:
-            BadRequestError: For a question that can't be asked; nothing was sent then.
-            ContextOverflowError: When the state does not fit into a slot.
-            NotSupportedError: For `engine="native"` when the model is not a decision model.
+            BadRequestError: For an invalid question; nothing has been sent.
+            ContextOverflowError: If the state does not fit into a slot.
+            NotSupportedError: For `engine="native"` if the model is not a decision model.
         """
         request = DecisionRequest(state=state, questions=questions, **options)
         return self.transport.run(decide.decide(self.settings, request))
 
     def choice_probabilities(self, request: ChatRequest) -> dict[str, float]:
-        """Return the probability of each of a chat request's `choices`; they sum to 1. Generates nothing.
+        """Return the probability of each of a chat request's `choices`, which sum to 1; generates no text.
 
         Args:
             request: With `choices` in its `params`. Images and reasoning are not supported here.
@@ -136,12 +136,12 @@ class Inputs(Methods):
 
         Args:
             questions: As in `decide`.
-            examples: States with the right answers; fifty or more.
-            offsets: Also remove the model's preference for an option, per question.
-            **options: Further fields of `DecisionRequest`. A calibration holds for the options that it was fitted with.
+            examples: States with their correct answers; use at least fifty.
+            offsets: Whether to remove the model's preference for an option, for each question.
+            **options: Further fields of `DecisionRequest`. A calibration is valid only for these options.
 
         Returns:
-            The fit, with accuracy, Brier score and calibration error before and after, on examples it did not see too.
+            The fit, with accuracy, Brier score and calibration error before and after it, also on held-out examples.
         """
         request = DecisionRequest(state="", questions=questions, **options)
         return self.transport.run(decide.calibrate(self.settings, request, examples, offsets))
@@ -155,9 +155,9 @@ class Inputs(Methods):
 
         Args:
             text: Any text.
-            add_special: Whether to add what a prompt begins and ends with (BOS, EOS).
-            parse_special: Whether the texts of special tokens in it become those tokens.
-            model: Name (routers).
+            add_special: Whether to add the tokens at the start and end of a prompt (BOS, EOS).
+            parse_special: Whether to parse special tokens in the text.
+            model: Name of the model (routers).
         """
         return self.transport.run(server.tokenize(self.settings, text, add_special, parse_special, model))
 
@@ -184,6 +184,6 @@ class Inputs(Methods):
         """Check whether a chat request and its answer (`max_tokens`, else one token) fit in the context.
 
         Raises:
-            NotSupportedError: When the server does not tell its context.
+            NotSupportedError: If the server does not report its context.
         """
         return self.transport.run(server.fits(self.settings, request))

@@ -39,7 +39,7 @@ def beginning(settings: ServerSettings, text: str, room: int, model: str | None,
         settings: Of the server.
         text: The text.
         room: Tokens.
-        model: Name (routers).
+        model: Name of the model (routers).
         special: Whether what the model puts around a text (BOS, EOS) is part of the count.
     """
     fits, over = 0, len(text)

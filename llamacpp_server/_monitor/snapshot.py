@@ -33,7 +33,7 @@ class SlotView:
     Attributes:
         id: Its number.
         busy: Whether a request runs in it.
-        n_ctx: Its context, in tokens.
+        n_ctx: Context of the slot, in tokens.
         prompt: Tokens of the prompt that runs or ran last.
         read: Those of them that were read; 0 where all were in the cache.
         cached: Those of them that were in the cache.

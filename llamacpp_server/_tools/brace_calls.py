@@ -37,7 +37,7 @@ def find_brace_calls(text: str, read: Callable[[str, str, str], Any]) -> Iterato
     """Calls behind a mark, or at the beginning of the text; none that breaks off or has other text in it.
 
     Args:
-        text: What the model wrote.
+        text: The transcript.
         read: Makes a value of one without quotes: called with the names of the call and the argument, and its text.
     """
     for head in _HEAD.finditer(text):

@@ -21,7 +21,7 @@ class PythonCall(NamedTuple):
     """A call in a text.
 
     Attributes:
-        name: Of the tool.
+        name: Name of the tool.
         arguments: By name.
         start: Where it begins.
         end: Where it ends.

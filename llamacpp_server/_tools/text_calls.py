@@ -131,7 +131,7 @@ class TextCall(NamedTuple):
     """A call in a text.
 
     Attributes:
-        name: Of the tool.
+        name: Name of the tool.
         arguments: JSON text of an object.
         start: Where it begins.
         end: Where it ends.

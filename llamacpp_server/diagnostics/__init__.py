@@ -1,7 +1,7 @@
-"""Reports about a server and its programs: its prompt cache, a check of its setup, and what made a program slow.
+"""Reports about a server and its programs: prompt cache, setup checks, and causes of slowness.
 
-In come a client, or the record of a program's calls; out come values that print as tables. Nothing here changes a
-request.
+The input is a client or a recording of a program's calls; the output is values that print as tables. Nothing here
+changes a request.
 """
 
 from __future__ import annotations

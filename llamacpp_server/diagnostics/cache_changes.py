@@ -1,4 +1,4 @@
-"""Two requests of one session -> what of the first one's prompt the second one changed first."""
+"""The first change between the prompts of two requests of one session."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Change:
 
     Attributes:
         kind: `tools_order`, `tools`, `clock`, `system`, `trimmed`, `inserted`, `message`, `template` or `cache`.
-        where: `tools`, `messages[0]` or the like; "the server" where the prompt stayed as it was.
-        what: What changed, in a few words.
+        where: Such as `tools` or `messages[0]`; "the server" if the prompt is unchanged.
+        what: A short description of the change.
         hint: What to do about it.
     """
 
@@ -43,13 +43,13 @@ class Change:
 
 
 def compare(before: ChatRequest, now: ChatRequest, render: Render, others: int) -> Change:
-    """The first change; where there is none, what became of the cache.
+    """Find the first change; without one, report what happened to the cache.
 
     Args:
-        before: The turn whose prompt was read.
-        now: The one that read it again.
-        render: Makes a prompt; None where that can't be done.
-        others: Turns of other sessions between the two.
+        before: The earlier turn.
+        now: The turn that processed its tokens again.
+        render: Renders a prompt; None if that is not possible.
+        others: Number of turns of other sessions between the two.
     """
     found = [change for change in (_tools(before.tools, now.tools), _messages(before, now)) if change is not None]
     # Templates show the tools in the system message or right behind it.

@@ -1,8 +1,8 @@
-"""What the server's prompt cache did for each turn of each session, and what changed where it could do nothing.
+"""How much each turn reused of the server's prompt cache, and which change prevented it.
 
-Each adapter has a `CacheReport` that fills this one from its framework's own events. Adding a turn compares counts and
-messages. What changed is found out when the report is read: by comparing the requests, and where these agree, the
-prompts that the server's template makes of them.
+Each adapter has a `CacheReport` that fills this one from the events of its framework. Adding a turn compares counts and
+messages. The changes are determined when the report is read: by comparing the requests, and if these are equal, their
+rendered prompts.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class CacheTurn:
 
     Attributes:
         number: Position in the report, from 1.
-        session: Its session: the name that was given, else "#1", "#2" and so on.
+        session: Name of its session, else "#1", "#2" and so on.
         tokens: Tokens of the prompt.
-        reused: Those that were in the cache.
-        again: Those that were read though the session's turn before this one had them in its prompt.
-        change: What changed first, where that is more than the few that open an answer; None where nothing was lost.
+        reused: Tokens that came from the cache.
+        again: Prompt tokens that were processed although the session's previous prompt had them.
+        change: The first change; None if no more was lost than the few tokens that start an answer.
     """
 
     number: int
@@ -48,7 +48,7 @@ class CacheTurn:
 
     @property
     def read(self) -> int:
-        """Tokens that were not in the cache."""
+        """Prompt tokens that were not in the cache."""
         return self.tokens - self.reused
 
 
@@ -56,13 +56,13 @@ class CacheTurn:
 class CacheReport:
     """Turns of any number of sessions; `print(report)` shows a table.
 
-    Sessions are told apart by the name that each turn comes with, and within one name by what they say: a turn belongs
-    to the session with which it has most messages in common. Safe to use from several threads.
+    Sessions are identified by the name of each turn, and within one name by their messages: a turn belongs to the
+    session with which it has most messages in common. Thread-safe.
 
     Args:
-        render: Makes the prompt of a request, such as `LlamaServerClient.apply_template`; called when the report is
-            read, for turns that lost something though their messages and tools stayed. None compares requests only.
-        recording: Gets each turn as well, for `llamacpp-server doctor`; None records nothing.
+        render: Renders the prompt of a request, such as `LlamaServerClient.apply_template`; called when the report is
+            read, for turns that lost tokens with unchanged messages and tools. None compares only requests.
+        recording: Also receives each turn, for `llamacpp-server doctor`; None records nothing.
     """
 
     render: Render | None = None
@@ -75,16 +75,16 @@ class CacheReport:
         """Record the turn of a client.
 
         Args:
-            request: What was asked.
-            reply: What came; nothing is added where the server told no counts.
-            session: Its name; None goes by the messages alone.
+            request: The request.
+            reply: Its reply; ignored if the server reported no counts.
+            session: Name of the session; None uses only the messages.
         """
         self.add_counts(request, reply.usage, reply.timings, session)
 
     def add_counts(
         self, request: ChatRequest, usage: Usage | None, timings: Timings | None, session: str | None = None
     ) -> None:
-        """`add`, for those who have the counts apart; the timings win, as they tell of every build what was read."""
+        """Record a turn by its counts; timings take precedence, since every build reports them."""
         if usage is None and timings is None:
             return
         if self.recording is not None:
@@ -95,7 +95,7 @@ class CacheReport:
 
     @property
     def turns(self) -> list[CacheTurn]:
-        """All turns so far, in the order in which they ended. May ask the server to render prompts."""
+        """All turns so far, in the order in which they ended. May have the server render prompts."""
         with self._lock:
             turns = list(self._turns)
         explained = [turn if isinstance(turn, CacheTurn) else self._explained(turn) for turn in turns]

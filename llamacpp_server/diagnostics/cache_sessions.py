@@ -1,4 +1,4 @@
-"""Which turns belong together, and how many cached tokens each one made the server read again."""
+"""The sessions that turns belong to, and the cached tokens that each turn processed again."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _TOLERANCE: Final = 16
 
 
 class Turn(NamedTuple):
-    """One answer, beside the turn of its session before it.
+    """A turn, with the previous turn of its session.
 
     Attributes:
         number: Position among all turns, from 1.
         session: Name of its session.
         tokens: Tokens of the prompt.
-        reused: Those that were in the cache.
-        again: Those that were read though the session's turn before this one had them in its prompt.
+        reused: Tokens that came from the cache.
+        again: Prompt tokens that were processed although the session's previous prompt had them.
         now: The request.
-        before: The request of that turn, where more was lost than the few tokens that open an answer; else None.
-        others: Turns of other sessions between the two.
+        before: The previous turn's request, if more was lost than the few tokens that start an answer; else None.
+        others: Number of turns of other sessions between the two.
     """
 
     number: int
@@ -50,12 +50,12 @@ class _Session:
 
 
 class CacheSessions:
-    """The sessions of a program, told apart by name, and within one name by what they say.
+    """The sessions of a program, identified by name, and within one name by their messages.
 
-    A turn belongs to the session with which it has most messages in common. Not safe to use from several threads.
+    A turn belongs to the session with which it has most messages in common. Not thread-safe.
 
     Args:
-        most: How many sessions are kept, those with the newest turns; None keeps all.
+        most: Maximum number of sessions to keep, those with the newest turns; None keeps all.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -64,13 +64,13 @@ class CacheSessions:
         self._turns = 0
 
     def add(self, request: ChatRequest, usage: Usage | None, timings: Timings | None, key: str | None = None) -> Turn:
-        """Find the session of a turn. The timings win over the usage: every build tells there what was read.
+        """Find the session of a turn. Timings take precedence over usage, since every build reports them.
 
         Args:
             request: The request.
-            usage: Its counts.
+            usage: Its token counts.
             timings: The server's measurements.
-            key: Name of the session; None goes by the messages alone.
+            key: Name of the session; None uses only the messages.
         """
         tokens = usage.prompt_tokens if usage else (timings.cache_n or 0) + timings.prompt_n if timings else 0
         reused = max(tokens - timings.prompt_n if timings else (usage and usage.cached_tokens) or 0, 0)

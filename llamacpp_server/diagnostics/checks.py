@@ -1,4 +1,4 @@
-"""What a server can do and what it lacks, found out by asking it: `llamacpp-server check`."""
+"""Checks of a server's capabilities and setup: `llamacpp-server check`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..transport import (
 CAPABILITIES: Final = (
     "chat", "embeddings", "rerank", "images", "audio", "tools", "thinking", "slots", "metrics",
 )  # fmt: skip
-"""What a server may have or not, and a check may demand."""
+"""Capabilities that a check can require."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        name: What it is about.
-        status: `ok`; `off`: not enabled, or the model can't; `unknown`: the build does not say; `warning`: it is
-            on and dangerous; `failed`.
-        detail: What was found.
-        remedy: What to do about it; None where nothing needs doing or no help is known.
+        name: Subject of the check.
+        status: `ok`; `off`: not enabled, or unsupported by the model; `unknown`: not reported by the build; `warning`:
+            enabled and dangerous; `failed`.
+        detail: The finding.
+        remedy: What to do about it; None if nothing, or if unknown.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Finding:
 
 
 def preflight(client: LlamaServerClient, needed: Collection[str] = ()) -> Iterator[Finding]:
-    """Looks at one thing after another, and stops where the rest is pointless. It waits for a loading model.
+    """Run the checks in order, and stop if the rest is pointless. Waits while the model loads.
 
     Args:
-        client: The server. A sleeping model is woken, and a router loads the model.
-        needed: Of `CAPABILITIES`; what of it is not `ok` is `failed`.
+        client: Client of the server. A sleeping model is woken, and a router loads the model.
+        needed: Required items of `CAPABILITIES`; those that are not `ok` become `failed`.
     """
     for name, look in (("reachable", _reach), ("ready", _load), ("key", _authenticate), ("model", _choose)):
         try:

@@ -1,4 +1,4 @@
-"""What made a recorded program slow, dearest first, and what helps: `llamacpp-server doctor`."""
+"""The causes of a recorded program's slowness, most expensive first, and remedies: `llamacpp-server doctor`."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Cost:
     """One cause of slowness and its cost.
 
     Attributes:
-        kind: `context`, `ubatch`, `waiting`, `batch_size`, `swapped_models`, `thinking`, or the `kind` of a cache
-            report's change: `clock`, `system`, `tools`, `tools_order`, `trimmed`, `inserted`, `message`, `template`,
+        kind: `context`, `ubatch`, `waiting`, `batch_size`, `swapped_models`, `thinking`, or the `kind` of a change in a
+            cache report: `clock`, `system`, `tools`, `tools_order`, `trimmed`, `inserted`, `message`, `template`,
             `cache`.
-        what: What was found, with its numbers.
-        remedy: The line or the flag that helps.
-        seconds: What it would have saved, by the server's own measurements; 0 where calls failed.
-        failed: Calls that failed for it.
-        tokens: Tokens that were read again for it.
-        options: Options of `LocalServer` that help; empty where the program has to change.
+        what: The finding, with numbers.
+        remedy: The line of code or the flag that helps.
+        seconds: Seconds that the remedy would have saved, from the server's measurements; 0 for failed calls.
+        failed: Calls that failed because of it.
+        tokens: Tokens that were processed again because of it.
+        options: Options of `LocalServer` that help; empty if the program has to change.
     """
 
     kind: str
@@ -65,8 +65,7 @@ def diagnose(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]
     """Find the causes of slowness: failures first, then by the time lost.
 
     Args:
-        server: `slots`, `n_ctx` and `is_router` of it, as far as they are known, for calls that have no server of their
-            own.
+        server: Its `slots`, `n_ctx` and `is_router`, as far as known, for calls without a server.
         calls: A recording.
     """
     servers = defaultdict[str, list[Recorded]](list)
@@ -249,13 +248,13 @@ def _thinking(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The cost of a recorded program when its chats were replayed.
+    """The cost of replaying the chats of a recording.
 
     Attributes:
-        calls: Chats that were answered.
-        failed: Chats that failed.
-        tokens_read: Prompt tokens that were read.
-        seconds: From the first to the last.
+        calls: Number of answered chats.
+        failed: Number of failed chats.
+        tokens_read: Prompt tokens that were processed.
+        seconds: Total time, in seconds.
     """
 
     calls: int = 0
@@ -265,14 +264,14 @@ class Replay:
 
 
 def replay(client: LlamaServerClient, calls: Sequence[Recorded]) -> Replay:
-    """Send a recording's chats again: each session in its order, the sessions side by side, answers of equal length.
+    """Send the chats of a recording again: sessions concurrently, each in its order, with answers of equal length.
 
-    Calls without a session run side by side where they did so before. Images are not in a recording, so chats with
+    Calls without a session run concurrently if they did so originally. Recordings contain no images, so chats with
     images are left out.
 
     Args:
-        client: Of the server; its own keys and address are used, the recording has none.
-        calls: The first 1,000 chats of them are sent.
+        client: Client of the server; a recording contains no keys or addresses.
+        calls: The recorded calls; the first 1,000 chats are sent.
     """
     chats = [call for call in _chats(calls) if not _had_media(call)][:_MOST_REPLAYED]
     sessions = defaultdict[str, list[Recorded]](list)

@@ -1,4 +1,4 @@
-"""The doctor's findings as one HTML page: no script, nothing from elsewhere, light and dark."""
+"""The doctor's findings as a self-contained HTML page without scripts, in light and dark."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def doctor_html(
     costs: Sequence[Cost],
     replays: tuple[Replay, Replay] | None = None,
 ) -> str:
-    """The page; what servers and models said is escaped.
+    """Render the page; texts of servers and models are escaped.
 
     Args:
-        server: Of the recording.
-        calls: The recording.
-        costs: What `diagnose` found.
-        replays: The recording sent again, without the flags that help and with them.
+        server: The recording's server.
+        calls: The recorded calls.
+        costs: The findings of `diagnose`.
+        replays: Replays of the recording, without and with the suggested flags.
     """
     known = ", ".join(f"{name}: {value}" for name, value in server.items() if value is not None)
     rows = "".join(

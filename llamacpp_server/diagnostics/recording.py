@@ -1,7 +1,7 @@
-"""A program's calls as lines of JSON, for `llamacpp-server doctor`: texts are in it, keys and addresses are not.
+"""A program's calls as JSON lines, for `llamacpp-server doctor`; contains texts, but no keys and addresses.
 
-`LLAMACPP_RECORD=calls.jsonl` has all calls of a process and of its children recorded, `CacheReport(recording=...)` the
-chats that it hears of. A first line may tell of the server, each further one is a call:
+`LLAMACPP_RECORD=calls.jsonl` records all calls of a process and its children, `CacheReport(recording=...)` the chats of
+a report. The first line may describe the server; each further line is a call:
 
     {"server": {"model": "qwen", "slots": 4, "n_ctx": 8192, "is_router": false}}
     {"kind": "chat", "ended": 1795900000.5, "session": "1", "request": {...}, "usage": {...}, "timings": {...}}
@@ -10,7 +10,7 @@ chats that it hears of. A first line may tell of the server, each further one is
     {"kind": "rerank", "ended": 1795900001.5, "texts": 20, "tokens": 900, "seconds": 0.01}
     {"kind": "error", "ended": 1795900002.5, "error": "ContextOverflowError", "n_prompt_tokens": 9000, "n_ctx": 8192}
 
-Calls that were recorded by `LLAMACPP_RECORD` have a `server` of their own, with an `id` that tells servers apart.
+Calls recorded by `LLAMACPP_RECORD` each have a `server` with an `id`.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ class Recorded:
 
     Attributes:
         kind: `chat`, `completion` (also by the other APIs), `embeddings`, `rerank` or `error`.
-        ended: When it ended, in seconds since 1970.
-        seconds: How long it took, waiting included; 0 where that is not known.
-        session: Its name, where it had one.
+        ended: End of the call, in Unix time.
+        seconds: Duration including waits; 0 if unknown.
+        session: Name of its session; None or "" if it had none.
         request: The chat; None for other calls.
         usage: Tokens of a chat.
         timings: The server's measurements of a chat.
-        texts: Texts of an embedding or ranking request.
-        tokens: Their tokens.
+        texts: Number of texts of an embedding or reranking request.
+        tokens: Number of tokens of these texts.
         error: Name of the error's class.
-        of: What failed: one of the other kinds.
+        of: Kind of the failed call: one of the other kinds.
         n_prompt_tokens: Tokens of a prompt that did not fit.
         n_ctx: Tokens that would have fitted.
-        model: The model that was named; empty where none was.
-        server: What is known of its server: `id`, `slots`, `n_ctx` and `is_router`; empty where it has none of its own.
+        model: The requested model; empty if none.
+        server: `id`, `slots`, `n_ctx` and `is_router` of its server, as far as known; may be empty.
     """
 
     kind: str
@@ -84,14 +84,14 @@ class Recorded:
 
 @dataclass
 class Recording:
-    """Writes calls to a file, each as one line at once, so that threads and processes can share it.
+    """Writes calls to a file, each line in one write, so that threads and processes can share it.
 
-    A file that has reached its size gets no further lines, and what can't be written is logged once.
+    Writing stops at `most_bytes`. Errors of writing are logged once.
 
     Args:
-        path: The file; what is there stays.
-        server: What is known of the server; written once, at the head of a new file.
-        most_bytes: Size of the file.
+        path: The file; lines are appended.
+        server: Description of the server; written as the first line of a new file.
+        most_bytes: Maximum size of the file, in bytes.
     """
 
     path: str | os.PathLike[str]
@@ -99,7 +99,7 @@ class Recording:
     most_bytes: int = MOST_BYTES
 
     def chat(self, request: ChatRequest, usage: Usage | None, timings: Timings | None, session: str | None) -> None:
-        """Record a chat that was answered."""
+        """Record an answered chat."""
         fields = {name: getattr(request, name) for name in _REQUEST_FIELDS if getattr(request, name)}
         counts = {"usage": known_fields(usage), "timings": known_fields(timings)}
         seconds = 0.0
@@ -112,7 +112,7 @@ class Recording:
         self._write({"kind": "embeddings", "texts": texts, "tokens": tokens, "seconds": seconds})
 
     def error(self, error: LlamaServerError, of: str = "chat") -> None:
-        """Record a call that failed; its message, which may hold a user's text, is left out."""
+        """Record a failed call, without its message, which may contain a user's text."""
         line: dict[str, Any] = {"kind": "error", "of": of, "error": type(error).__name__}
         if isinstance(error, ContextOverflowError):
             line |= {"n_prompt_tokens": error.n_prompt_tokens, "n_ctx": error.n_ctx}
@@ -137,7 +137,7 @@ class _Model(Protocol):
 
 
 def recording_of(given: str | os.PathLike[str] | Recording | None, llm: _Model | None) -> Recording | None:
-    """A recording for a report: the given one, or one in the given file, which begins with the model's server."""
+    """Return the given recording, or create one in the given file, which starts with the model's server."""
     if given is None or isinstance(given, Recording):
         return given
     if is_recorded_to(given):
@@ -150,11 +150,11 @@ def recording_of(given: str | os.PathLike[str] | Recording | None, llm: _Model |
 
 
 def read_recording(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Recorded]]:
-    """Read a recording: what it says of the server, and its calls in the order in which they ended.
+    """Read a recording: the description of the server, and the calls in the order in which they ended.
 
     Raises:
-        BadRequestError: For a line that is not one of a recording; names its number.
-        OSError: When the file can't be read.
+        BadRequestError: For an invalid line; names its number.
+        OSError: If the file can't be read.
     """
     server, calls = dict[str, Any](), list[Recorded]()
     for number, line in _lines(path):

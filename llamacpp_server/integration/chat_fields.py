@@ -1,6 +1,6 @@
-"""The fields of a chat model, and the request that they and the arguments of one call become, in both adapters.
+"""The fields of a chat model, and the request made of them and the arguments of a call, in both adapters.
 
-A call's argument wins over the field, and the field over the server's default. One switch is for thinking, whatever the
+A call's argument overrides the field, and the field the server's default. One argument controls reasoning, whatever the
 model's template calls it.
 """
 
@@ -26,7 +26,7 @@ from .fields import ConnectionFields, MediaFields
 __all__ = ["ChatFields", "ModelDefaults", "Thinking", "supported_effort", "thinking_params"]
 
 Thinking = bool | int | str
-"""True, False, an effort (`low`, `medium`, `high`, or what the template knows), or a budget in tokens."""
+"""True, False, an effort (`low`, `medium`, `high`, or another level of the template), or a budget in tokens."""
 
 # What of a chat may be repaired, on its way out and back: fields of a `ChatRequest` by the same names.
 _REPAIRS: Final = (
@@ -66,7 +66,7 @@ class ChatFields(SamplingFields, MediaFields, ConnectionFields):
     loop_limit: int | None = Field(default=LOOP_LIMIT, ge=64)
     """Stops structured output without `max_tokens` that repeats itself for this many tokens; None sets no limit."""
     split_n: bool = True
-    """Whether an `n` above the server's slots is split into several requests; the server refuses it otherwise."""
+    """Whether to split an `n` above the number of slots, which the server rejects, into several requests."""
     cache_salt: str | None = None
     """Text added to the start of the system message in brackets, so that sessions share no prefix in the server's
     cache. The model sees it, and it can make caching worse: see docs/prompt-cache.md.
@@ -77,14 +77,14 @@ class ChatFields(SamplingFields, MediaFields, ConnectionFields):
     def end_thinking(self) -> int:
         """End the reasoning of every running reply of this model; their answers follow.
 
-        May be called from any thread, while a stream is read or `invoke` waits. It takes effect with the next token
-        that arrives. Replies can be ended when `reasoning_control=True` was given to the model or to the call.
+        May be called from any thread, while a stream is read or `invoke` waits. It takes effect with the next token.
+        Requires `reasoning_control=True` on the model or the call.
 
         Returns:
-            How many replies it was: 0 when none is running.
+            Number of these replies; 0 if none is running.
 
         Raises:
-            BadRequestError: When none can be running, because `reasoning_control` is off.
+            BadRequestError: If `reasoning_control` is off, so that no such reply can be running.
         """
         running = [control for control in list(self._controls) if not control.over]
         if not running and not self.reasoning_control:
@@ -94,7 +94,7 @@ class ChatFields(SamplingFields, MediaFields, ConnectionFields):
         return len(running)
 
     def request_fields(self, call: dict[str, Any]) -> dict[str, Any]:
-        """Fields of a `ChatRequest`, for the keyword arguments of a call, which are removed from it.
+        """Return fields of a `ChatRequest` for the keyword arguments of a call, which are removed from it.
 
         Raises:
             BadRequestError: For an invalid time.
@@ -120,13 +120,13 @@ _AT_ONCE: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class ModelDefaults:
-    """What a model's fields say, for calls that say nothing.
+    """The defaults of calls, from a model's fields.
 
     Attributes:
         params: Request parameters of `SamplingFields`, by name.
         model: Name of the model; None leaves it to the server.
-        extra_body: Fields sent as they are.
-        thinking: The switch for thinking.
+        extra_body: Fields that are sent unchanged.
+        thinking: The control of reasoning.
         request_fields: Further fields of a `ChatRequest`.
     """
 
@@ -137,9 +137,9 @@ class ModelDefaults:
     request_fields: Mapping[str, Any] = field(default_factory=dict)
 
     def common(self, call: dict[str, Any]) -> dict[str, Any]:
-        """`model`, `extra_body` and `params` of a request: all that is left of the arguments of a call.
+        """Return `model`, `extra_body` and `params` of a request, from the remaining arguments of a call.
 
-        A None of the call takes a field's value back: the server decides.
+        None in a call uses the server default instead of the field.
         """
         model = call.pop("model", None) or self.model
         extra_body = {**self.extra_body, **object_of(call.pop("extra_body", None), "extra_body")}
@@ -154,18 +154,19 @@ class ModelDefaults:
         adjusted: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
         **fields: Any,
     ) -> ChatRequest:
-        """A chat request, checked against what is known of the server.
+        """Create a chat request, checked against the known capabilities of the server.
 
         Args:
-            messages: The conversation as the server takes it.
-            call: The call's arguments, with `tools` as the server takes them. What is no parameter is removed.
-            info: The server; None trusts the request to it.
-            adjusted: What a framework makes of the parameters.
+            messages: The conversation in the server's format.
+            call: The call's arguments, with `tools` in the server's format. Arguments that are not parameters are
+                removed.
+            info: Capabilities of the server; None skips the checks.
+            adjusted: A framework's adjustment of the parameters.
             **fields: Further fields of the request.
 
         Raises:
-            BadRequestError: For arguments that can't be meant.
-            NotSupportedError: For what the server is known to lack.
+            BadRequestError: For invalid arguments.
+            NotSupportedError: For capabilities that the server is known to lack.
         """
         info = info or ServerInfo()
         asked = {name: call.pop(name, None) for name in ("tool_choice", "parallel_tool_calls")}

@@ -1,4 +1,4 @@
-"""A conversation kept within a slot's context: what to shorten, and when. Counts are the server's own.
+"""Compaction of conversations that exceed a slot's context, with the server's own token counts.
 
 A prompt that is over its budget is compacted in one step to a part of it (`target`), since every compaction makes the
 server read the prompt from the changed place on: many small ones would read it again and again. Old tool results go
@@ -35,7 +35,7 @@ M = TypeVar("M")
 S = TypeVar("S")
 
 TRIMMED: Final = "[tool result removed to save context]"
-"""What stands in place of a tool result that was trimmed."""
+"""The text in place of a trimmed tool result."""
 
 _MOST_SUMMARY: Final = 512
 _PART_FOR_ANSWER: Final = 8
@@ -47,16 +47,16 @@ _REMEDY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ContextBudget:
-    """How much of a slot's context a prompt and its answer may fill.
+    """The part of a slot's context that a prompt and its answer may fill.
 
     Attributes:
-        limit: Most tokens of prompt and answer together: a fraction of the slot's context (0 < limit <= 1), or a
+        limit: Maximum tokens of prompt and answer together: a fraction of the slot's context (0 < limit <= 1), or a
             number of tokens.
-        target: Part of the budget that the prompt has at most after a compaction; smaller means fewer compactions.
-        answer_tokens: Room for the answer, in tokens; None takes the model's `max_tokens`, else an eighth of the
+        target: Maximum fraction of the budget for the prompt after a compaction; a smaller one means fewer compactions.
+        answer_tokens: Tokens reserved for the answer; None uses the model's `max_tokens`, else an eighth of the
             context.
-        summary_tokens: Most tokens of a summary; None is an eighth of the context and at most 512.
-        keep_tool_results: How many of the newest tool results are never trimmed.
+        summary_tokens: Maximum tokens of a summary; None means an eighth of the context, at most 512.
+        keep_tool_results: Number of the newest tool results that are never trimmed.
     """
 
     limit: float = 0.9
@@ -170,7 +170,7 @@ def compaction(
         summarize: A program that writes a summary.
 
     Raises:
-        ContextOverflowError: When no compaction helps.
+        ContextOverflowError: If no compaction helps.
     """
     last, summary = now
     messages = formed(last, summary)
@@ -222,7 +222,7 @@ def _plan(
         counted with a short text in its place.
 
     Raises:
-        ContextOverflowError: When no compaction helps.
+        ContextOverflowError: If no compaction helps.
     """
     room = budget.room(fit)
     if fit.prompt_tokens <= room:

@@ -1,4 +1,4 @@
-"""The fields of classes that decide, in both adapters."""
+"""Fields of the decision classes of both adapters."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["DecisionFields"]
 
 
 class DecisionFields(ConnectionFields, MediaFields):
-    """The fields of classes that decide. See docs/decisions.md."""
+    """Fields of decision classes. See docs/decisions.md."""
 
     engine: DecisionEngine = "auto"
     """`native` for `/v1/systemone`, `logits` for a chat model's next token; `auto` chooses by the model."""
     rotations: int = Field(default=1, ge=1)
     """Number of orders in which the options are shown; the probabilities are averaged."""
     labels: LabelStyle = "auto"
-    """What the model answers with: `letters`, or the options' own names (`words`)."""
+    """Labels that the model answers with: `letters`, or the options' names (`words`)."""
     thinking: int = Field(default=0, ge=0)
     """Maximum reasoning tokens before an answer; 0 turns reasoning off."""
     calibration: Calibration | None = None

@@ -1,6 +1,6 @@
-"""The connection's fields, which every model class of both adapters inherits beside `SamplingFields`.
+"""Connection fields, which every model class of both adapters inherits besides `SamplingFields`.
 
-What a model derives from them, such as its client, is kept for as long as they stay the same.
+Values derived from them, such as the client, are kept as long as the fields are unchanged.
 """
 
 from __future__ import annotations
@@ -160,20 +160,20 @@ def _secret_from_env() -> Any:
 class ConnectionFields(BaseModel):
     """Connection fields: address, API key, timeouts (in seconds) and retries. See `ServerSettings` for each.
 
-    Constructing touches no network. Connections are opened on first use, shared by copies of a model, and left out
-    of pickles. Fields may be changed at any time: the next request follows them. Dumps (`model_dump`) hold no secret:
-    neither the key, nor headers and queries, nor credentials within the address.
+    Construction does not access the network. Connections are opened on first use, shared by copies of a model, and left
+    out of pickles. Fields may be changed at any time and apply to the next request. Dumps (`model_dump`) contain no
+    secrets: neither the key, nor headers and query parameters, nor credentials in the address.
     """
 
     # Only its subclasses are ever made, so pydantic need not build this one.
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), defer_build=True)
 
     base_url: ReadAs[str, str | None] = Field(default_factory=_base_url_from_env)
-    """The server: host, host/v1, or with an --api-prefix. From LLAMACPP_BASE_URL."""
+    """Address of the server: host, host/v1, or with an --api-prefix. Default from LLAMACPP_BASE_URL."""
     api_key: Key = Field(default_factory=_secret_from_env, exclude=True)
-    """Key of a server started with --api-key; None sends none. From LLAMACPP_API_KEY."""
+    """Key of a server started with --api-key; None sends none. Default from LLAMACPP_API_KEY."""
     model: str | None = Field(default_factory=lambda: os.environ.get("LLAMACPP_MODEL") or None)
-    """Name of the model. Only routers need it. From LLAMACPP_MODEL."""
+    """Name of the model. Only routers need it. Default from LLAMACPP_MODEL."""
     connect_timeout: float | None = Field(default=DEFAULT_CONNECT_TIMEOUT, ge=0)
     """Timeout for opening a connection, in seconds."""
     read_timeout: float | None = Field(default=DEFAULT_READ_TIMEOUT, ge=0)
@@ -237,10 +237,10 @@ class ConnectionFields(BaseModel):
             raise redacted(error) from None
 
     def server_settings(self) -> ServerSettings:
-        """The fields as settings of a client.
+        """Return the fields as settings of a client.
 
         Raises:
-            ValueError: For a base URL or a header that can't be used.
+            ValueError: For an invalid base URL or header.
         """
         return ServerSettings(
             base_url=self.base_url,
@@ -270,7 +270,7 @@ class ConnectionFields(BaseModel):
 
     @property
     def client(self) -> LlamaServerClient:
-        """The server, with all that it can do, over this model's connections; calls block."""
+        """A blocking client of the server, with all endpoints, using this model's connections."""
         from ..client import LlamaServerClient  # not before the server is asked for something
         from ..transport import (
             Transport,
@@ -285,7 +285,7 @@ class ConnectionFields(BaseModel):
 
     @property
     def async_client(self) -> AsyncLlamaServerClient:
-        """The server, with all that it can do, over this model's connections; calls are awaited."""
+        """An async client of the server, with all endpoints, using this model's connections."""
         from ..async_client import AsyncLlamaServerClient
         from ..transport import (
             AsyncTransport,
@@ -299,13 +299,13 @@ class ConnectionFields(BaseModel):
         )
 
     def server_info(self, *, refresh: bool = False) -> ServerInfo:
-        """What the server and its model can do; fetched once, and again for another address or model.
+        """Return the capabilities of the server and its model; cached for each address and model.
 
         Args:
-            refresh: Ask again, after a restart with other flags.
+            refresh: Whether to query again, such as after a restart with other flags.
 
         Raises:
-            LlamaServerError: When the server can't be asked; nothing is remembered then.
+            LlamaServerError: If the server can't be queried; nothing is cached then.
         """
         known = None if refresh else self.known_server_info()
         if known is None:
@@ -327,14 +327,15 @@ class ConnectionFields(BaseModel):
         return known
 
     def quick_server_info(self, *, rest: float = 0.0, **limits: Any) -> ServerInfo | None:
-        """Known facts about the server, or a quick query for them; one thread asks for all.
+        """Return known facts about the server, or query them quickly; concurrent calls share one query.
 
         Args:
-            rest: After a failure the server is not asked again for this many times as long as that took; None then.
-            **limits: Settings of the attempt, such as `read_timeout`. It is not repeated and does not wait for a model.
+            rest: After a failure, the server is not queried again for this many times the duration of the failed query;
+                None is returned meanwhile.
+            **limits: Settings of the query, such as `read_timeout`. It is not retried and does not wait for a model.
 
         Raises:
-            LlamaServerError: When the server can't be asked.
+            LlamaServerError: If the server can't be queried.
         """
         if (known := self.known_server_info()) is not None or self._is_resting():
             return known
@@ -365,21 +366,21 @@ class ConnectionFields(BaseModel):
             raise
 
     def known_server_info(self) -> ServerInfo | None:
-        """Known facts about the server and its model, without a request; None if it was not queried yet."""
+        """Return known facts about the server and its model without a request; None if it was not queried yet."""
         return self._info[1] if self._info is not None and self._info[0] == self._info_key() else None
 
     @property
     def tokenizer(self) -> LlamaServerTokenizer:
-        """The tokenizer of this server and model, with a cache of texts: a function, `count`, `encode` and `decode`."""
+        """The tokenizer of this server and model, with a cache: callable, with `count`, `encode` and `decode`."""
         return self._tokenizers.setdefault(self._info_key(), LlamaServerTokenizer(self.client))
 
     def close(self) -> None:
-        """Close the connections of blocking calls. Usable again afterwards."""
+        """Close the connections of blocking calls; the model can be used again afterwards."""
         if self._transport is not None:
             self._transport.close()
 
     async def aclose(self) -> None:
-        """Close the connections of this event loop, and those of blocking calls. Usable again afterwards."""
+        """Close the connections of this event loop and of blocking calls; the model can be used again afterwards."""
         if self._async_transport is not None:
             await self._async_transport.aclose()
         self.close()
@@ -422,17 +423,18 @@ class MediaFields(BaseModel):
     read_files: ReadAs[
         bool | Literal["server"] | list[str | Path], bool | Literal["server"] | Sequence[str | Path] | None
     ] = default_value(False)
-    """Local files that messages name: True reads any, a list of directories those within, `server` leaves `file://`
-    addresses to the server (--media-path). Otherwise they are refused.
+    """Local files that may be read for messages: True for any, a list of directories for those within, `server` to
+    leave `file://` addresses to the server (--media-path). False refuses them.
     """
     fetch_urls: ReadAs[bool | Literal["server"] | list[str], bool | Literal["server"] | Sequence[str] | None] = (
         default_value(False)
     )
-    """Addresses that messages name: True fetches from public hosts, a list of host names from those, `server` has the
-    server fetch them. Otherwise they are refused.
+    """HTTP(S) addresses that may be fetched for messages: True for public hosts, a list of host names for those,
+    `server` to have the server fetch them. False refuses them.
     """
     convert_media: bool = True
-    """Convert images that the server can't read (needs Pillow), and refuse what it can't at all."""
+    """Whether to convert images that the server can't read (needs Pillow), and to refuse those that can't be
+    converted."""
 
     def media_policy(self, call: dict[str, Any] | None = None) -> MediaPolicy:
         """Combine the media fields with those of a call, which are removed from it."""

@@ -20,7 +20,7 @@ def named_tools(client: LlamaServerClient, names: Sequence[str]) -> list[ServerT
 
     Raises:
         BadRequestError: For a name that the server does not have.
-        NotSupportedError: When the server runs no tools.
+        NotSupportedError: If the server has no tools.
     """
     there = {tool.name: tool for tool in client.server_tools()}
     for name in names:

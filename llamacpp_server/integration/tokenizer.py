@@ -1,4 +1,4 @@
-"""The server's tokenizer as an object, for the places where frameworks want one."""
+"""The server's tokenizer as an object for frameworks."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _LONGEST_KEPT: Final = 50_000
 
 
 class LlamaServerTokenizer:
-    """Text -> token ids, by the server's own tokenizer; equal texts are asked for once.
+    """The server's tokenizer: text to token IDs, with a cache.
 
-    Called like a function, it is a tokenizer for LlamaIndex (`Settings.tokenizer`, splitters, memories). `count` is a
+    As a callable, it is a tokenizer for LlamaIndex (`Settings.tokenizer`, splitters, memories). `count` is a
     `length_function` for LangChain's splitters, `encode` and `decode` make a `Tokenizer` of `langchain_text_splitters`.
 
-    A text that is new costs one request (0.3 ms on the same machine) and blocks, as the frameworks call tokenizers from
+    A new text needs one blocking request (0.3 ms on the same machine), since the frameworks call tokenizers from
     blocking code.
 
     Args:
-        client: The server.
+        client: Client of the server.
     """
 
     def __init__(self, client: LlamaServerClient) -> None:
@@ -54,7 +54,7 @@ class LlamaServerTokenizer:
         return self(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Decode token IDs to text. If they split a character, its halves become U+FFFD (by the server)."""
+        """Decode token IDs to text. Parts of a character become U+FFFD (by the server)."""
         return self._client.detokenize(tokens) if tokens else ""
 
     def count(self, text: str) -> int:

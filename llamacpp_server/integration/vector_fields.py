@@ -1,4 +1,4 @@
-"""The fields that the embedding and reranking classes of both adapters share, and the requests they make of them."""
+"""Fields of the embedding and reranking classes of both adapters, and the requests made of them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class EmbeddingFields(ConnectionFields, MediaFields):
         batch_size: int = DEFAULT_BATCH_SIZE,
         **extra: Any,
     ) -> EmbedRequest:
-        """The request for these inputs. `extra` is added to `extra_body` for this request."""
+        """Create the request for these inputs. `extra` is added to `extra_body` for this request."""
         return EmbedRequest(
             inputs=inputs,
             prefix=prefix,
@@ -81,7 +81,7 @@ class RankFields(ConnectionFields):
     _scale = PrivateAttr(default_factory=ScoreScale)
 
     def rank_request(self, query: str, documents: Sequence[str], top_n: int | None) -> RankRequest:
-        """The request for these documents."""
+        """Create the request for these documents."""
         return RankRequest(
             query=query,
             documents=documents,

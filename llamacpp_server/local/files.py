@@ -20,8 +20,8 @@ class LocalServerError(LlamaServerError):
     """A local server could not be started, or is not running.
 
     Attributes:
-        exit_code: Of the server's process, 128 + n for signal n; None when it did not end by itself.
-        log: Last lines of its log; "" when there is none.
+        exit_code: Exit code of the server's process, 128 + n for signal n; None if it did not exit by itself.
+        log: Last lines of its log; "" if there are none.
     """
 
     def __init__(self, message: str = "", *, exit_code: int | None = None, log: str = "", **details: Any) -> None:
@@ -57,10 +57,10 @@ class LocalModel:
     """A model file in a directory.
 
     Attributes:
-        name: File name without its ending, and without the number of a split model's part.
-        path: The file; the first one of a split model.
-        size: Bytes, all parts together.
-        mmproj: The projector beside it, when its directory holds one projector and no other model.
+        name: File name without its extension, and without the part number of a split model.
+        path: The file; the first part of a split model.
+        size: Size of all parts, in bytes.
+        mmproj: The projector in the same directory, if there is one and no other model.
     """
 
     name: str
@@ -78,10 +78,10 @@ def full_name(path: Path) -> str:
 
 
 def find_models(directory: FilePath) -> list[LocalModel]:
-    """The models in a directory and below, by name; projectors and later parts of split models are left out.
+    """Find the models in a directory and below it, by name, without projectors and later parts of split models.
 
     Raises:
-        LocalServerError: When there is no such directory.
+        LocalServerError: If the directory does not exist.
     """
     root = Path(directory)
     if not root.is_dir():

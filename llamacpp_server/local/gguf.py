@@ -77,7 +77,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata of a GGUF file without its long arrays, such as the vocabulary.
 
     Raises:
-        LocalServerError: When the file can't be read or is not a GGUF file.
+        LocalServerError: If the file can't be read or is not a GGUF file.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""How much memory a model will need, read from the header of its GGUF file before anything is loaded."""
+"""Estimates of a model's memory, from the header of its GGUF file."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _BITS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
-    """Memory that a server will need, in bytes, without the buffers for computing (some hundred MiB).
+    """Estimated memory of a server in bytes, without compute buffers (some hundred MiB).
 
     Attributes:
-        weights: The model's tensors, in all parts of a split model.
-        kv_cache: The cache for the whole context. Models with sliding-window or recurrent layers need less.
+        weights: The model's tensors, including all parts of a split model.
+        kv_cache: The KV cache for the whole context. Models with sliding-window or recurrent layers need less.
         projector: The multimodal projector.
-        context: Tokens that the cache is for: `ctx_size`, else as trained.
+        context: Tokens in the cache: `ctx_size`, else the trained context.
     """
 
     weights: int
@@ -36,7 +36,7 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum, in bytes."""
         return self.weights + self.kv_cache + self.projector
 
     def __str__(self) -> str:
@@ -46,14 +46,14 @@ class MemoryEstimate:
 
 
 def estimate_memory(model: FilePath, options: Mapping[str, Any] | None = None) -> MemoryEstimate:
-    """Estimate the memory of a server from the model's header; nothing is loaded.
+    """Estimate the memory of a server from the model's header, without loading it.
 
     Args:
-        model: GGUF file, the first one of a split model.
-        options: Of `LocalServer`; `ctx_size`, `cache_type_k`, `cache_type_v` and `mmproj` count.
+        model: GGUF file, the first part of a split model.
+        options: Options of `LocalServer`; `ctx_size`, `cache_type_k`, `cache_type_v` and `mmproj` are used.
 
     Raises:
-        LocalServerError: When the file can't be read or is not a GGUF file.
+        LocalServerError: If the file can't be read or is not a GGUF file.
     """
     given, path = options or {}, Path(model)
     meta = read_metadata(path)

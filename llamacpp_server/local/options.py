@@ -35,61 +35,61 @@ Params = Callable[[Any], dict[str, Any]]
 
 
 class LocalServerOptions(ServerFlags, total=False):
-    """Options of a server; one that is not given, or is None, is the server's own default.
+    """Options of a server; None, or leaving one out, keeps the server's default.
 
     Attributes:
-        host: Address to listen on; default 127.0.0.1, so that only this machine gets in.
-        port: Default 0: a free one.
-        api_key: Key that requests must carry; several are separated by commas. It is not put on a command line.
-        api_prefix: Path in front of every endpoint, such as `/llama`; `base_url` has it.
-        alias: Name that the server gives to its model; default: the file's name without its ending.
-        ctx_size: Context in tokens. With `parallel` each slot gets `ctx_size / parallel`; otherwise all slots share it.
-            Default: as trained.
-        parallel: Slots, which is the number of requests that run at once. Default: four that share one context, so a
-            prompt may fill all of it, but prompts that don't fit together run one after the other.
-        kv_unified: One context that all slots share, instead of equal parts. Default: True without `parallel`, else
+        host: Address to listen on. Default 127.0.0.1: only this machine has access.
+        port: Port to listen on. Default 0: any free port.
+        api_key: Key that requests must have; separate several with commas. It does not appear on a command line.
+        api_prefix: Path before every endpoint, such as `/llama`; `base_url` includes it.
+        alias: Name of the model. Default: the file name without its extension.
+        ctx_size: Context in tokens. With `parallel`, each slot has `ctx_size / parallel`; otherwise all slots share it.
+            Default: the trained context.
+        parallel: Number of slots, which is the maximum of concurrent requests. Default: four that share one context, so
+            a prompt may fill all of it, but prompts that don't fit together run one after the other.
+        kv_unified: Whether all slots share one context instead of equal parts. Default: True without `parallel`, else
             False. False without `parallel` starts four slots with a quarter each.
-        batch_size: Tokens of a prompt that are read at once, logically.
-        ubatch_size: The same, physically; the longest text that can be embedded.
-        threads: Threads that generate.
-        threads_batch: Threads that read prompts.
-        threads_http: Threads that answer HTTP requests.
+        batch_size: Logical batch size for prompt processing, in tokens.
+        ubatch_size: Physical batch size, in tokens; also the longest text that can be embedded.
+        threads: Threads for generation.
+        threads_batch: Threads for prompt processing.
+        threads_http: Threads for HTTP requests.
         n_gpu_layers: Layers on the GPU: a number, `auto` or `all`.
         flash_attn: `on`, `off` or `auto`.
-        cache_type_k: Type of the keys in the cache, such as `q8_0`.
-        cache_type_v: Type of the values in the cache.
-        cache_reuse: Smallest chunk of a prompt that is reused by shifting, in tokens.
-        cache_ram: Limit of the prompt cache in MiB; 0 switches it off, -1 sets no limit.
-        slot_prompt_similarity: Share of a prompt that a slot must have already to be chosen for it; 0 always takes the
-            slot that was used least lately, whose cache then comes from RAM. Default 0.1.
-        warmup: False leaves out the empty run after loading.
-        embeddings: Whether `/v1/embeddings` works.
-        pooling: How a text's vectors become one; many chat models need it to embed.
-        reranking: Whether `/v1/rerank` works; the model must be a reranker.
-        mmproj: File of the projector for images and sound.
-        media_path: Directory that `file://` addresses in messages refer to.
-        lora: File of a LoRA adapter, several files, or files with their scales.
-        draft_model: File of a small model whose guesses the large one checks (speculative decoding).
-        spec_type: Other ways to guess, such as `ngram-simple`; default `draft-simple` with a `draft_model`.
-        slot_save_path: Existing directory for saved slots.
-        slots: False switches `/slots` off.
-        metrics: Whether `/metrics` works.
-        jinja: False switches the chat template engine off, and tools with it.
-        chat_template: Another template than the model's: its text, or the name of one that is built in.
-        chat_template_file: The same, from a file.
-        chat_template_kwargs: Variables for the template in every request.
-        prefill_assistant: False stops a conversation that ends in an assistant's message from being continued.
-        reasoning: Whether the model thinks, where its template can switch that.
-        reasoning_format: How thinking is sent: `none`, `deepseek`, `deepseek-legacy` or `auto`.
-        reasoning_budget: Tokens of thinking; -1 sets no limit, 0 ends it at once.
-        reasoning_budget_message: Text put before the end of a thought that is cut off.
-        seed: Start of chance for requests that give none, so that the same prompt gets the same answer; -1 is any.
-        sse_ping_interval: Seconds between signs of life on a silent stream; -1 sends none.
-        sleep_idle_seconds: Seconds without a request after which the model's memory is freed; -1 never.
-        models_dir: Directory of models for a router (binary only, and no model then).
+        cache_type_k: Data type of the keys in the KV cache, such as `q8_0`.
+        cache_type_v: Data type of the values in the KV cache.
+        cache_reuse: Minimum chunk of a prompt that is reused by shifting, in tokens.
+        cache_ram: Limit of the prompt cache in MiB; 0 disables it, -1 sets no limit.
+        slot_prompt_similarity: Share of a prompt that a slot must already contain to be selected for it; 0 always
+            selects the least recently used slot, whose cache then comes from RAM. Default 0.1.
+        warmup: Whether to run the model once after loading.
+        embeddings: Whether to enable `/v1/embeddings`.
+        pooling: Pooling type of embeddings; many chat models need it for embedding.
+        reranking: Whether to enable `/v1/rerank`; requires a reranker model.
+        mmproj: File of the projector for images and audio.
+        media_path: Base directory of `file://` addresses in messages.
+        lora: File of a LoRA adapter, a list of files, or files with scales.
+        draft_model: File of a small draft model for speculative decoding.
+        spec_type: Type of speculative decoding, such as `ngram-simple`. Default with a `draft_model`: `draft-simple`.
+        slot_save_path: Directory for saved slots; must exist.
+        slots: Whether to enable `/slots`. Default True.
+        metrics: Whether to enable `/metrics`.
+        jinja: Whether to use the Jinja engine for chat templates; tools need it. Default True.
+        chat_template: A chat template instead of the model's: its source, or the name of a built-in one.
+        chat_template_file: File of such a template.
+        chat_template_kwargs: Template variables for every request.
+        prefill_assistant: Whether to continue a conversation that ends with an assistant message. Default True.
+        reasoning: Whether reasoning is on, if the template can control it.
+        reasoning_format: Format of the reasoning: `none`, `deepseek`, `deepseek-legacy` or `auto`.
+        reasoning_budget: Maximum reasoning tokens; -1 sets no limit, 0 ends the reasoning at once.
+        reasoning_budget_message: Text inserted before a forced end of reasoning.
+        seed: Default random seed, so that equal prompts get equal answers; -1 is random.
+        sse_ping_interval: Seconds between keep-alive events on a silent stream; -1 sends none.
+        sleep_idle_seconds: Seconds without a request after which the model is unloaded; -1 never unloads it.
+        models_dir: Directory of models for a router (binary only; excludes `model`).
         models_preset: INI file of models for a router (binary only).
-        models_max: Models that a router keeps loaded at once; 0 sets no limit (binary only).
-        models_autoload: Whether a router loads a model when it is asked for (binary only).
+        models_max: Maximum models that a router keeps loaded; 0 sets no limit (binary only).
+        models_autoload: Whether a router loads a model on request (binary only).
     """
 
     host: str

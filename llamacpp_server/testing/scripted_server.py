@@ -1,7 +1,7 @@
 """A real llama-server behind a small recording proxy, for tests.
 
-The proxy passes bytes on in both directions. It records the requests that generate, picks the reply by its turn where
-the script is a list of turns, and makes a request fail where the test asks for it. Everything else is the server's own.
+The proxy forwards bytes in both directions. It records the requests that generate, selects the reply by turn if the
+script is a list of turns, and makes requests fail if the test demands it. Everything else is done by the server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from ..local import LocalServer
 from .scripts import Says, Script, build_scripted
 
 Failure = Literal["overflow", "loading", "cut", "slow"]
-"""How a request fails: a prompt that is too long, a model that still loads, a reply that breaks off, a late reply."""
+"""How a request fails: a prompt that is too long, a model that is still loading, a reply that ends early, a late
+reply."""
 
 _GENERATES: Final = ("/chat/completions", "/completions", "/completion", "/infill")
 _SMALL: Final[dict[str, Any]] = {"threads": 1, "threads_http": 4, "warmup": False, "parallel": 2, "ctx_size": 8192}
@@ -49,18 +50,17 @@ class ScriptedServer:
         'Hello!'
 
     Args:
-        rules: What is said, by the last message of the request: a key that occurs in its text, `"tool"` for a tool's
-            result, `"user"` for everything else; or one reply for every request. See `build_scripted`.
-        turns: Instead of rules: the replies of the first, second, third … call. A call after the last is refused with
-            400.
-        fail_with: How every generating request fails; None for none. Can be set at any time, and `fail` fails a number
-            of them.
+        rules: Replies by the last message of the request: a key that occurs in its text, `"tool"` for a tool's result,
+            `"user"` for everything else; or one reply for every request. See `build_scripted`.
+        turns: Instead of rules: the replies to the first, second, third … call. Further calls are refused with 400.
+        fail_with: How every generating request fails; None lets them succeed. Can be set at any time; `fail` affects a
+            number of requests.
         delay: Seconds that a request with `fail_with="slow"` waits before its first byte.
         **options: Of `LocalServer`.
 
     Attributes:
         requests: Bodies of the generating requests, in the order of their arrival.
-        used: How often each rule was spoken, by its key; with `turns`, by its number.
+        used: How often each rule was used, by its key; with `turns`, by its number.
 
     Raises:
         ValueError: For rules and turns together, or neither.
@@ -93,10 +93,10 @@ class ScriptedServer:
 
     @property
     def base_url(self) -> str:
-        """The address for clients.
+        """The address of the proxy, for clients.
 
         Raises:
-            RuntimeError: When the server was not started.
+            RuntimeError: If the server was not started.
         """
         if self._proxy is None:
             raise RuntimeError("the server is not running: use it in a with statement, or call start()")
@@ -107,7 +107,7 @@ class ScriptedServer:
         """The server behind the proxy, for its slots, metrics and log.
 
         Raises:
-            RuntimeError: When it was not started.
+            RuntimeError: If it was not started.
         """
         if self._server is None:
             raise RuntimeError("the server is not running: use it in a with statement, or call start()")
@@ -115,14 +115,14 @@ class ScriptedServer:
 
     @property
     def calls(self) -> int:
-        """How many generating requests arrived."""
+        """Number of generating requests received."""
         return len(self.requests)
 
     def start(self) -> Self:
-        """Write the model and start the server; nothing happens if it runs already.
+        """Write the model and start the server; does nothing if it is already running.
 
         Raises:
-            LocalServerError: When llama-server does not start.
+            LocalServerError: If llama-server does not start.
         """
         if self._proxy is not None:
             return self
@@ -153,25 +153,25 @@ class ScriptedServer:
         self.stop()
 
     def fail(self, how: Failure, times: int = 1) -> None:
-        """Let the next requests fail.
+        """Make the next requests fail.
 
         Args:
             how: As `fail_with`.
-            times: How many requests.
+            times: Number of requests.
         """
         with self._lock:
             self._failures += [how] * times
 
     def reset(self) -> None:
-        """Forget requests, uses and failures; turns begin with the first again."""
+        """Clear requests, uses and failures; turns start again with the first."""
         with self._lock:
             self.requests, self.used, self._failures, self.fail_with = [], Counter(), [], None
 
     def assert_used_up(self) -> None:
-        """Check that every rule, or every turn, was spoken.
+        """Check that every rule or turn was used.
 
         Raises:
-            AssertionError: Names those that were not.
+            AssertionError: Lists those that were not.
         """
         keys = range(self._turns) if self._turns is not None else self._scripts
         if missing := [key for key in keys if not self.used[key]]:

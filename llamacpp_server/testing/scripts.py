@@ -1,4 +1,4 @@
-"""Scripted models: GGUF files that say exactly what a test wrote, for the server's own parsing and streaming.
+"""Scripted models: GGUF files that emit exactly the text of a test, for the server's own parsing and streaming.
 
 How it works: embeddings are one-hot and the output matrix is a table of next tokens, so every token leads to one other
 token. Each piece of a script is a token of its own. llama.cpp wants token texts to be distinct, and two pieces may well
@@ -41,8 +41,8 @@ class Script:
     streamed chunk per piece. A piece of bytes may be a part of a character.
 
     Attributes:
-        says: The reply's text; `tool_call(...)` writes what the server parses into a call.
-        thinks: Reasoning before it, when the request has reasoning on.
+        says: The reply's text; use `tool_call(...)` for tool calls.
+        thinks: Reasoning before it, if the request enables reasoning.
         endless: Repeat the last piece and never stop.
         ponders: Repeat the last piece of `thinks` until the server ends the reasoning.
         looks_back: With one endless piece: look for the script's key in the context before each piece, so that a model
@@ -57,11 +57,11 @@ class Script:
 
 
 def tool_call(name: str, arguments: str | Mapping[str, Any]) -> str:
-    """The text that the server parses into a tool call.
+    """Write the text that the server parses into a tool call.
 
     Args:
-        name: Of the tool.
-        arguments: A mapping, or JSON as a text, which is written unchanged and may therefore be malformed.
+        name: Name of the tool.
+        arguments: A mapping, or JSON text, which is written unchanged and may be malformed.
     """
     arguments = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
@@ -82,8 +82,8 @@ def build_scripted(
     """Write a model that emits `script` token by token, at any temperature.
 
     Args:
-        path: Where to write it.
-        script: One script for every prompt, or several by key, of which the first match is spoken:
+        path: The file to write.
+        script: One script for every prompt, or several by key, of which the first match is used:
 
             - any key that occurs in the text of the last message (`"weather"`), in the order of the mapping;
             - `"tool"` if the last message is a tool's result;
@@ -91,7 +91,7 @@ def build_scripted(
 
             A text, or a list of pieces, is short for `Script(says=...)`. A request can choose script number N itself
             with `chat_template_kwargs={"script": N}`.
-        context_length: The context that the model claims to be trained for, in tokens.
+        context_length: The trained context length in the model's metadata, in tokens.
 
     Returns:
         `path`.
@@ -99,8 +99,8 @@ def build_scripted(
     Raises:
         ValueError: For several scripts without the key `"user"`, more than 64, or an empty piece.
 
-    A script of N tokens makes a file of about 4·N² bytes. A grammar of the request still applies: where it forbids the
-    next piece, the model continues with some other token.
+    A script of N tokens makes a file of about 4·N² bytes. A grammar of the request still applies: if it forbids the
+    next piece, the model continues with another token.
     """
     scripts = dict(script) if isinstance(script, Mapping) else {"user": script}
     if "user" not in scripts:

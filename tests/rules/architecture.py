@@ -64,7 +64,10 @@ def picture() -> str:
 def _shortened(text: str, width: float) -> str:
     """A note of one line, cut between words."""
     most = int((width - 24) / 5.6)
-    return text if len(text) <= most else text[: text.rfind(" ", 0, most - 1)].rstrip(",;:") + " …"
+    if len(text) <= most:
+        return text
+    kept = text[: max(text.rfind(" ", 0, most - 1), 0)].rstrip(",;:")
+    return f"{kept} …" if kept else ""
 
 
 if __name__ == "__main__":
