@@ -15,9 +15,12 @@ from .._history import (
     MEDIA_PARTS,
     REPAIRS,
     find_needs,
+    holds_foreign_blocks,
+    known_blocks,
     plain_text,
     repair_history,
     template_tags,
+    unread_block,
     well_formed,
     without_media,
 )
@@ -58,6 +61,8 @@ _PATIENCE: Final = 30.0
 _SHORT_PATIENCE: Final = 5.0
 _REFUSALS: Final = (BadRequestError, ServerFaultError)
 _CONSTRAINTS: Final = frozenset(CONSTRAINTS)
+# The server's words for a part of a type that it does not know, which name no place (b11549).
+_UNREAD: Final = "unsupported content[].type"
 # What of a chat request a template sees.
 _RENDERED: Final = ("model", "tools", "tool_choice", "chat_template_kwargs", "reasoning_effort", "parallel_tool_calls",
                     "add_generation_prompt", "continue_final_message", "reasoning_format")  # fmt: skip
@@ -179,7 +184,20 @@ def _clean_answer(params: dict[str, Any]) -> tuple[Repair, ...]:
     return repairs
 
 
-def learn(settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any], error: Exception) -> Program[bool]:
+def with_known_blocks(request: ChatRequest) -> tuple[ChatRequest, tuple[Repair, ...]]:
+    """The request with the content blocks of other APIs in the server's form: its media are to be read like all."""
+    messages = messages_of(request)
+    if not holds_foreign_blocks(messages) or "blocks" not in enabled_repairs(REPAIRS, request.history_repair):
+        return request, ()
+    repairs = list[Repair]()
+    changed = known_blocks(messages, lambda where, what: repairs.append(Repair("blocks", where, what)))
+    log_repairs(repairs)
+    return replace(request, messages=cast(list[MessageDict], changed)), tuple(repairs)
+
+
+def learn(
+    settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any], error: LlamaServerError
+) -> Program[bool]:
     """Whether something was found out after a refusal that makes it worth sending the request anew.
 
     Where tools are to blame and nothing helps, `error` is made to name them.
@@ -191,6 +209,9 @@ def learn(settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any
         error: What came back.
     """
     if isinstance(error, ContextOverflowError):
+        return False
+    if _UNREAD in str(error) and (block := unread_block(body["messages"])) is not None:
+        error.remedy = f"{block}: send a text, image_url, input_audio, input_video or file part"
         return False
     # The refusal is told at once when there is nobody to ask for its reason.
     patience = min(_PATIENCE, settings.read_timeout or _PATIENCE)

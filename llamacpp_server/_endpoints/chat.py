@@ -72,7 +72,7 @@ from ..transport import (
     begin,
     named,
 )
-from .adapt import fit, learn, look_at_template
+from .adapt import fit, learn, look_at_template, with_known_blocks
 from .bodies import answers_of, chat_body, with_cache_salt
 from .inputs import check_chat
 from .lora import with_lora_ids
@@ -160,11 +160,13 @@ def stream_chat(
 def _stream_chat(
     settings: ServerSettings, request: ChatRequest, collected: list[ChatDelta] | None, part: Part | None = None
 ) -> Program[None]:
-    wanted = _Chat(settings, with_cache_salt(request), part=part)
+    request, converted = with_known_blocks(request)
+    wanted = _Chat(settings, with_cache_salt(request), repairs=converted, part=part)
     if request.tools:
-        wanted = _Chat(settings, *with_answer_tool(wanted.request), part=part)
-        if wanted.repairs:
-            log_repairs(wanted.repairs)
+        asked, choice, repairs = with_answer_tool(wanted.request)
+        wanted = _Chat(settings, asked, choice, (*converted, *repairs), part)
+        if repairs:
+            log_repairs(repairs)
     ready = None if _asks_before(wanted) else _first_round(wanted)
     return _program(wanted, ready, collected)
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, Final
 
-from .._history import plain_text
+from .._history import TOOL_ROLES, plain_text
 from ..errors import BadRequestError
 from ..replies import Repair
 from ..requests import ChatRequest, CompletionRequest, InfillRequest
@@ -120,11 +120,15 @@ def _check_value(value: object, place: str, wanted: tuple[str, ...]) -> None:
 
 
 def _is_list_of_objects(kind: str) -> bool:
-    return _head(kind) == "Sequence" and _head(kind[9:-1]) in _OBJECTS
+    return _head(kind) == "Sequence" and _are_objects(kind[9:-1])
+
+
+def _are_objects(wanted: str) -> bool:
+    return all(_head(kind) in _OBJECTS for kind in _alternatives(wanted))
 
 
 def _check_items(values: list[Any], place: str, wanted: str) -> None:
-    if _head(wanted) in _OBJECTS:
+    if _are_objects(wanted):
         _list_of_objects(values, place)
     elif wanted == "str":
         check_list(values, place, (str,))
@@ -192,6 +196,8 @@ def _check_message(message: Mapping[str, Any], place: str) -> None:
         _list_of_objects(content, f"{place}.content")
         for at, part in enumerate(content):
             check_text(part.get("type", ""), f"{place}.content[{at}].type")
+            if part.get("type") == "text" and message.get("role") not in TOOL_ROLES:  # a tool's own are repaired
+                check_text(part.get("text"), f"{place}.content[{at}].text")
     elif content is not None and not isinstance(content, str):
         raise wrong(f"{place}.content", "a string or a list of parts", content)
     if (calls := message.get("tool_calls")) is not None:

@@ -70,7 +70,7 @@ from ..transport import (
     named,
     stream_reply,
 )
-from .adapt import fit, learn, look_at_template
+from .adapt import fit, learn, look_at_template, with_known_blocks
 from .bodies import (
     answer_room,
     answers_of,
@@ -488,7 +488,7 @@ def ask_fitted(
 ) -> Program[T]:
     """Asks something about a chat request as it would be sent, or for its answer in one piece."""
     check_chat(request)
-    request = with_cache_salt(request)
+    request = with_cache_salt(with_known_blocks(request)[0])
     if recall(settings, request.model).is_due(tools=bool(request.tools)):
         yield from look_at_template(settings, request.model)
     if request.tools:

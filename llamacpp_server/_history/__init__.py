@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .always import unreadable as unreadable
     from .always import well_formed as well_formed
     from .always import without_media as without_media
+    from .blocks import holds_foreign_blocks as holds_foreign_blocks
+    from .blocks import known_blocks as known_blocks
+    from .blocks import unread_block as unread_block
     from .special_tokens import JOINER as JOINER
     from .special_tokens import break_items as break_items
     from .special_tokens import break_tokens as break_tokens
@@ -51,6 +54,7 @@ __getattr__, __dir__ = lazy(
             "well_formed",
             "without_media",
         ),
+        "blocks": ("holds_foreign_blocks", "known_blocks", "unread_block"),
         "special_tokens": (
             "JOINER",
             "break_items",

@@ -25,6 +25,7 @@ from ..errors import BadRequestError
 from ..replies import Repair
 from ..requests import enabled_repairs
 from ..wire import MessageDict
+from .blocks import READ_PARTS, known_blocks
 from .templates import MEDIA_PARTS, TEMPLATE_REPAIRS, answered_calls, joined
 
 Message = dict[str, Any]
@@ -43,7 +44,6 @@ _MEDIA: Final[Mapping[str, str]] = {
     "file": "file",
     "document": "file",
 }
-_READ: Final = frozenset({"text", "image_url", "input_audio", "input_video", "video_url", "file"})
 _TEXTS: Final = ("text", "title", "name", "source", "url", "uri")
 _JSON: Final = ("json", "value", "data")
 
@@ -67,7 +67,7 @@ def _readable(at: int, message: Message, note: Note) -> Message:
             said = part.get("text")
             ready.append({**part, "text": "" if said is None else _json(said)})
             continue
-        if not isinstance(part, Mapping) or part.get("type") in _READ:
+        if not isinstance(part, Mapping) or part.get("type") in READ_PARTS:
             ready.append(part)
             continue
         note(f"messages[{at}].content[{number}]", f"replaced a {str(part.get('type'))[:40]!r} block of a tool by text")
@@ -405,6 +405,7 @@ def _two_endings(messages: list[Message], note: Note) -> list[Message]:
 
 
 ALWAYS: Final[Mapping[str, Step]] = {
+    "blocks": known_blocks,
     "fields": _fields,
     "tool_results": readable_results,
     "invalid_arguments": _arguments,

@@ -385,6 +385,25 @@ def test_images_in_results_are_sent_as_they_are(client: LlamaServerClient) -> No
     assert reply.usage.prompt_tokens > client.count_tokens(with_result()) + 10
 
 
+def test_images_of_other_apis_are_seen(client: LlamaServerClient) -> None:
+    data = b64encode(picture("red")).decode()
+    source = {"type": "base64", "media_type": "image/png", "data": data}
+    own, anthropic = (
+        client.chat(with_result(part)) for part in (image(picture("red")), {"type": "image", "source": source})
+    )
+    assert [repair.name for repair in anthropic.start.repairs] == ["blocks"]
+    assert own.usage is not None
+    assert anthropic.usage is not None
+    assert own.usage.prompt_tokens == anthropic.usage.prompt_tokens
+    assert client.count_tokens(with_result({"type": "image", "source": source})) == own.usage.prompt_tokens
+
+
+def test_the_error_of_an_unknown_part_names_its_place(client: LlamaServerClient) -> None:
+    request = ChatRequest(messages=[{"role": "user", "content": [{"type": "hologram"}]}], params=ONE_TOKEN)
+    with pytest.raises(BadRequestError, match=r"messages\[0\].content\[0\] is of type 'hologram'"):
+        client.chat(request)
+
+
 def test_images_in_results_move_where_the_template_loses_them(
     serve: Any, models_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
