@@ -120,7 +120,7 @@ def _streams(body: Mapping[str, Any], collect: bool) -> bool:
 
 
 def _completion_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
-    body = with_held_form(parameters(params))
+    body, _ = with_held_form(parameters(params))
     if body.get("response_fields"):
         raise BadRequestError(
             "response_fields is not supported: it would remove fields that the client needs",

@@ -1,22 +1,23 @@
 """The form of a completion's answer, in the one field in which every server holds an answer to it. Pure.
 
 `/v1/completions` has no `response_format` and passes over it. It takes a `json_schema` as it is; the wheel's llguidance
-drops one that has a keyword it does not know, with status 200 (2026.10.11549). So a schema is cleaned, and one with
-keywords that not every server enforces is sent as a grammar that is written here.
+drops one that has a keyword it does not know, with status 200 (2026.10.11549). So a schema is sent with the keywords
+that every server holds an answer to. Common formats become patterns; what no server enforces is left out and reported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, TypeVar
 
 from .._notices import log_repairs
-from .._schemas import (
-    clean_schema,
-    schema_grammar,
-)
+from .._schemas import clean_schema
 from ..errors import BadRequestError
 from ..replies import Repair
+from ..requests import CompletionRequest, InfillRequest
+
+R = TypeVar("R", CompletionRequest, InfillRequest)
 
 _HELD: Final = frozenset(
     {"type", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems", "enum"}
@@ -24,31 +25,54 @@ _HELD: Final = frozenset(
     | {"exclusiveMinimum", "exclusiveMaximum", "title", "description", "default", "examples"}
 )
 """Keywords that llama-server's converter and llguidance both hold an answer to, or need not."""
+_NOTES: Final = frozenset(
+    {"$comment", "$schema", "$id", "$anchor", "readOnly", "writeOnly", "deprecated", "contentEncoding"}
+    | {"contentMediaType", "example", "nullable"}
+)
+"""Keywords that allow and forbid nothing."""
+_DATE: Final = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[1-2][0-9]|3[0-1])"
+_TIME: Final = r"([0-1][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-]([0-1][0-9]|2[0-3]):[0-5][0-9])"
+_BYTE: Final = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_FORMATS: Final = {
+    "date": f"^{_DATE}$",
+    "time": f"^{_TIME}$",
+    "date-time": f"^{_DATE}T{_TIME}$",
+    "uuid": "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$",
+    "ipv4": rf"^{_BYTE}\.{_BYTE}\.{_BYTE}\.{_BYTE}$",
+    "email": r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,31}@[A-Za-z0-9][A-Za-z0-9-]{0,31}(\.[A-Za-z]{2,12}){1,2}$",
+}
 
 
-def with_held_form(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of a completion whose schema is held.
+def with_held_form(params: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Repair, ...]]:
+    """Parameters of a completion whose schema is held, and what was rewritten for that.
 
     Raises:
         BadRequestError: For a `response_format` of an unknown type.
     """
     body = dict(params)
-    if (form := body.pop("response_format", None)) is not None:
+    if isinstance(form := body.get("response_format"), Mapping):
+        del body["response_format"]
         schema = _schema_of(form)
         if schema is not None:
             body["json_schema"] = schema
-    if not body.get("json_schema"):
-        return body
-    cleaned, repairs = clean_schema(body["json_schema"], name="json_schema")
-    unknown = sorted(_keywords(cleaned) - _HELD)
-    if unknown:
-        body["grammar"] = schema_grammar(body.pop("json_schema"))
-        what = f"sent as a grammar, because some servers do not enforce a completion schema with {', '.join(unknown)}"
-        repairs += (Repair("schema_as_grammar", "json_schema", what),)
-    else:
-        body["json_schema"] = cleaned
+    if not (isinstance(body.get("json_schema"), Mapping) and body["json_schema"]):
+        return body, ()
+    cleaned, repairs = clean_schema(_with_patterns(body["json_schema"]), name="json_schema")
+    dropped = set[str]()
+    body["json_schema"] = _held(cleaned, dropped)
+    if dropped:
+        what = f"dropped what llama-server does not enforce in a completion; check it in the answer: {_listed(dropped)}"
+        repairs += (Repair("unheld_schema", "json_schema", what),)
+    return body, repairs
+
+
+def with_held_request(request: R) -> tuple[R, tuple[Repair, ...]]:
+    """The request with such parameters."""
+    params, repairs = with_held_form(request.params)
+    if params == request.params:
+        return request, ()
     log_repairs(repairs)
-    return body
+    return replace(request, params=params), repairs
 
 
 def _schema_of(form: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -62,19 +86,43 @@ def _schema_of(form: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return schema if isinstance(schema, Mapping) and schema else {"type": "object"}
 
 
-def _keywords(schema: Any) -> set[str]:
-    """The keywords of a schema, at any depth; not the names of its properties."""
+def _with_patterns(schema: Any) -> Any:
+    """A schema with patterns in place of formats that have one."""
     if isinstance(schema, list):
-        return set().union(*map(_keywords, schema))
+        return [_with_patterns(entry) for entry in schema]
     if not isinstance(schema, Mapping):
-        return set()
-    found = set(schema)
+        return schema
+    made = {
+        keyword: value if keyword in ("enum", "const", "default", "examples") else _with_patterns(value)
+        for keyword, value in schema.items()
+    }
+    known = schema.get("format")
+    if isinstance(known, str) and known in _FORMATS and "pattern" not in schema:
+        made["pattern"] = _FORMATS[made.pop("format")]
+    return made
+
+
+def _held(schema: Any, dropped: set[str]) -> Any:
+    """A schema without keywords that are not held; those that mean something are added to `dropped`."""
+    if isinstance(schema, list):
+        return [_held(entry, dropped) for entry in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    held: dict[str, Any] = {}
     for keyword, value in schema.items():
-        if keyword in ("properties", "$defs", "patternProperties"):
-            found |= set().union(*map(_keywords, value.values())) if isinstance(value, Mapping) else set()
-        elif keyword not in ("enum", "const", "default", "examples"):
-            found |= _keywords(value)
-    return found
+        if keyword in ("properties", "$defs") and isinstance(value, Mapping):
+            held[keyword] = {name: _held(entry, dropped) for name, entry in value.items()}
+        elif keyword in ("enum", "const", "default", "examples"):
+            held[keyword] = value
+        elif keyword in _HELD:
+            held[keyword] = _held(value, dropped)
+        elif keyword not in _NOTES and not keyword.startswith("x-"):
+            dropped.add(f"format {value}" if keyword == "format" else keyword)
+    return held
 
 
-__all__ = ["with_held_form"]
+def _listed(keywords: set[str]) -> str:
+    return ", ".join(sorted(keyword[:40] for keyword in keywords))
+
+
+__all__ = ["with_held_form", "with_held_request"]

@@ -44,7 +44,7 @@ from ..errors import (
 )
 from ..info import ServerInfo
 from ..progress import Progress
-from ..replies import ChatDelta, CompletionDelta, CompletionReply
+from ..replies import ChatDelta, CompletionDelta, CompletionReply, Repair
 from ..requests import ChatRequest, CompletionRequest, InfillRequest, messages_of
 from ..results import (
     Embeddings,
@@ -80,6 +80,7 @@ from .bodies import (
     infill_body,
     with_cache_salt,
 )
+from .completion_forms import with_held_request
 from .inputs import check_chat, check_completion, check_list, check_mapping, check_text
 from .lora import scales_by_id, with_lora_ids
 from .many_answers import Part, in_parts, part_filter
@@ -118,8 +119,9 @@ def _stream_complete(
     collected: list[CompletionDelta] | None,
     part: Part | None = None,
 ) -> Program[None]:
+    request, repairs = with_held_request(request)
     body = {**named(settings, None), **completion_body(request, collect=collected is not None)}
-    decoder = _completion_decoder(body, request.loop_limit)
+    decoder = _completion_decoder(body, request.loop_limit, repairs)
     if settings.on_progress is not None:
         decoder = with_progress(settings.on_progress, decoder, body)
     path = "/completion" if body.get("return_tokens") else "/v1/completions"
@@ -144,8 +146,9 @@ def stream_infill(
 def _stream_infill(
     settings: ServerSettings, request: InfillRequest, collected: list[CompletionDelta] | None, part: Part | None = None
 ) -> Program[None]:
+    request, repairs = with_held_request(request)
     body = {**named(settings, None), **infill_body(request, collect=collected is not None)}
-    decoder = pipeline(_completion_decoder(body, request.loop_limit), part_filter(part))
+    decoder = pipeline(_completion_decoder(body, request.loop_limit, repairs), part_filter(part))
     return _completion(settings, "/infill", body, decoder, collected)
 
 
@@ -173,12 +176,12 @@ def with_progress(
 
 
 def _completion_decoder(
-    body: Mapping[str, Any], loop_limit: int | None
+    body: Mapping[str, Any], loop_limit: int | None, repairs: tuple[Repair, ...]
 ) -> Callable[[], StreamDecoder[CompletionDelta]]:
     if not body.get("stream"):
-        return CompletionBodyDecoder
+        return partial(CompletionBodyDecoder, repairs)
     each, with_ids = body.get("n") or body.get("n_cmpl") or 1, bool(body.get("return_tokens"))
-    decoder = partial(CompletionStreamDecoder, answers_of(body), each, with_ids)
+    decoder = partial(CompletionStreamDecoder, answers_of(body), each, with_ids, repairs)
     if loop_limit is None or is_limited(body) or not any(body.get(name) for name in CONSTRAINTS):
         return decoder
     return pipeline(decoder, [partial(LoopFilter[CompletionDelta], loop_limit, text_pieces)])

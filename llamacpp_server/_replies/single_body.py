@@ -24,8 +24,9 @@ class _BodyDecoder(Generic[D]):
     is_done = False
     over: bool = False
 
-    def __init__(self) -> None:
+    def __init__(self, repairs: tuple[Repair, ...] = ()) -> None:
         self._body = bytearray()
+        self._repairs = repairs
 
     def feed(self, data: bytes) -> list[D]:
         """Nothing yet: the reply is not whole.
@@ -64,10 +65,6 @@ class _BodyDecoder(Generic[D]):
 class ChatBodyDecoder(_BodyDecoder[ChatDelta]):
     """The answer of `/v1/chat/completions` without `stream`."""
 
-    def __init__(self, repairs: tuple[Repair, ...] = ()) -> None:
-        super().__init__()
-        self._repairs = repairs
-
     def _read(self, wire: Any) -> list[ChatDelta]:
         reply = chat_reply(wire)
         deltas = []
@@ -92,7 +89,7 @@ class CompletionBodyDecoder(_BodyDecoder[CompletionDelta]):
             CompletionDelta(choice.text, choice.tokens, choice.finish_reason, number, choice.logprobs, raw=choice.raw)
             for number, choice in enumerate(reply.choices)
         ]
-        deltas[0] = deltas[0]._replace(start=reply.start)
+        deltas[0] = deltas[0]._replace(start=replace(reply.start, repairs=self._repairs))
         deltas[-1] = deltas[-1]._replace(usage=reply.usage, timings=reply.timings)
         return deltas
 

@@ -365,10 +365,13 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
         answers: How many answers were asked for. A native stream is whole once each has had its last event.
         each: How many of them are to one prompt, whose tokens are counted once.
         with_ids: Whether somebody asked for the ids of the tokens.
+        repairs: What was rewritten in the request.
     """
 
-    def __init__(self, answers: int = 1, each: int = 1, with_ids: bool = False) -> None:
-        super().__init__()
+    def __init__(
+        self, answers: int = 1, each: int = 1, with_ids: bool = False, repairs: tuple[Repair, ...] = ()
+    ) -> None:
+        super().__init__(repairs)
         self._with_ids = with_ids
         self._answers = answers
         self._each = each
@@ -378,7 +381,7 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
     def _read(self, chunk: dict[str, Any], deltas: list[CompletionDelta]) -> None:
         start = None
         if self._start is None:
-            start = self._start = start_from_wire(chunk)
+            start = self._start = start_from_wire(chunk, self._repairs)
         timings = timings_from_wire(chunk.get("timings"))
         progress = progress_from_wire(chunk.get("prompt_progress"))
         raw = chunk if says_more(chunk) else None

@@ -1,6 +1,7 @@
 """The form of a completion's answer, on the real servers: held, or refused by name."""
 
 import json
+import re
 
 import pytest
 
@@ -29,6 +30,35 @@ def completed(server, **params):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_schema_is_held_with_keywords_that_the_wheel_does_not_know_too(chat_server, form):
     assert list(json.loads(completed(chat_server, **form).text)) == ["tags"]
+
+
+# `format` as a pattern, and bounds beside a keyword that nothing enforces.
+SHAPED = {
+    "date": ({"type": "string", "format": "date"}, r'\s*"\d{4}-[01]\d-[0-3]\d"\s*'),
+    "time": ({"type": "string", "format": "date-time"}, r'\s*"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*"\s*'),
+    "uuid": ({"type": "string", "format": "uuid"}, r'\s*"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"\s*'),
+    "ipv4": ({"type": "string", "format": "ipv4"}, r'\s*"\d+[.]\d+[.]\d+[.]\d+"\s*'),
+    "bounds": ({"type": "integer", "minimum": 10, "maximum": 19, "multipleOf": 7}, r"\s*1\d\s*"),
+}
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_formats_and_what_stands_beside_an_unknown_keyword_are_held(chat_server, name):
+    schema, pattern = SHAPED[name]
+    for seed in range(3):
+        said = {"temperature": 1, "seed": seed, "max_tokens": 200, "json_schema": schema}
+        assert re.fullmatch(pattern, completed(chat_server, **said).text)
+
+
+def test_what_no_server_enforces_is_reported(chat_server):
+    schema = {"type": "integer", "multipleOf": 7, "$comment": "seven"}
+    for more in ({}, {"return_tokens": True}):
+        (repair,) = completed(chat_server, json_schema=schema, **more).start.repairs
+        assert repair.name == "unheld_schema"
+        assert repair.what.endswith("check it in the answer: multipleOf")
+    (repair,) = completed(chat_server, json_schema={"type": "string", "format": "hostname"}).start.repairs
+    assert repair.what.endswith("format hostname")
+    assert not completed(chat_server, json_schema=PLAIN).start.repairs
 
 
 def test_any_json_object_and_text(chat_server):
