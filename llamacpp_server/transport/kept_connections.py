@@ -28,7 +28,7 @@ from typing import Any, Final, cast
 
 import httpx
 
-from .leaving import shut, shut_down
+from .leaving import release, shut, shut_down
 
 
 def guard(pool: Any) -> None:
@@ -75,6 +75,10 @@ class _Kept:
 
     def __repr__(self) -> str:
         return repr(self._inner)
+
+    def __del__(self) -> None:
+        # Freed with a pool that was let go after an interrupt; after `close` there is nothing left to do.
+        release(self._inner)
 
     def handle_request(self, request: Any) -> Any:
         """Send a request and receive the head of its reply; the pool looks for another connection if this can't."""

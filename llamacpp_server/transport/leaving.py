@@ -24,6 +24,7 @@ import gc
 import os
 import socket
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -136,22 +137,48 @@ def leave(scope: Scope) -> None:
     _OPEN.pop(scope, None)
 
 
-def cut(client: httpx.Client, scope: Scope, mark: str) -> None:
+def pools_of(client: httpx.Client) -> list[Any]:
+    """The pools of httpcore in a client; none where it has other transports."""
+    transports = (client._transport, *client._mounts.values())
+    return [pool for transport in transports if (pool := getattr(transport, "_pool", None)) is not None]
+
+
+def cut(pool: Any, scope: Scope, mark: str) -> None:
     """Shut down the sockets of requests of a scope for which threads wait, so that these end.
 
     httpx has no way to end a request from outside of its thread, so this looks into its pool. Where that is another
     one, the requests end at their timeouts.
 
     Args:
-        client: Whose connections.
+        pool: Whose connections.
         scope: Whose requests.
         mark: The name under which the scope is in the extensions of a request.
     """
-    for transport in (client._transport, *client._mounts.values()):
-        pool: Any = getattr(transport, "_pool", None)
-        for waiting in list(getattr(pool, "_requests", ())):
-            if waiting.request.extensions.get(mark) is scope:
-                shut_down(waiting.connection)
+    for waiting in list(getattr(pool, "_requests", ())):
+        if waiting.request.extensions.get(mark) is scope:
+            shut_down(waiting.connection)
+
+
+class Retired:
+    """Pools that get no further request, for as long as a reply of theirs is read; nobody else refers to them.
+
+    An exception that a signal handler raises may hit any line of httpcore, which may then count a connection as in use
+    for good. So a pool is not used again after an interrupt. When its last reply ends, it is freed with what it has.
+    Adding and looking take no lock.
+    """
+
+    __slots__ = ("_pools",)
+
+    def __init__(self) -> None:
+        self._pools = set[weakref.ref[Any]]()
+
+    def add(self, pool: Any) -> None:
+        """Note a pool that is no longer used."""
+        self._pools.add(weakref.ref(pool, self._pools.discard))
+
+    def pools(self) -> list[Any]:
+        """Those of which a reply is still read."""
+        return [pool for one in list(self._pools) if (pool := one()) is not None]
 
 
 def hand_over(close: Callable[[], object]) -> None:
@@ -185,9 +212,20 @@ def shut_down(connection: Any) -> None:
     To close it here would be wrong: a thread that wakes up looks for its descriptor once more, which may be that of
     another connection by then.
     """
+    shut(_network_stream(connection), "HTTP/1.1")
+
+
+def release(connection: Any) -> None:
+    """Close the socket of a connection that nobody can use any more. Takes no lock."""
+    if (stream := _network_stream(connection)) is not None:
+        with suppress(Exception):
+            stream.close()
+
+
+def _network_stream(connection: Any) -> Any:
     while (inner := getattr(connection, "_connection", None)) is not None:
         connection = inner  # one within another, such as that through a proxy
-    shut(getattr(connection, "_network_stream", None), "HTTP/1.1")
+    return getattr(connection, "_network_stream", None)
 
 
 def shut(stream: Any, version: str) -> None:

@@ -50,7 +50,7 @@ from .httpx_setup import (
     way,
 )
 from .kept_connections import drop_if_more_came
-from .leaving import Scope, cut, hand_over, keep, keep_for_parent, leave, unwatch, watch
+from .leaving import Retired, Scope, cut, hand_over, keep, keep_for_parent, leave, pools_of, unwatch, watch
 from .leaving import start as close_what_was_left
 
 __all__ = ["AsyncTransport", "Transport"]
@@ -76,6 +76,7 @@ class Transport:
         self._given = http_client
         self._cookies = SeparateCookies()
         self._clients: dict[_Key, httpx.Client] = {}
+        self._retired = Retired()
         self._renew()
         # A model that is dropped without a word leaves no socket open. This may come while a lock is held.
         weakref.finalize(self, _leave_all, self._clients).atexit = False
@@ -168,11 +169,14 @@ class Transport:
             clients = dict(self._clients)
             self._clients.clear()
         _close_all(clients)
+        for pool in self._retired.pools():
+            pool.close()
 
     def after_fork(self) -> None:
         """Leave the parent's connections and locks alone."""
-        keep_for_parent(dict(self._clients))
+        keep_for_parent((dict(self._clients), self._retired.pools()))
         self._clients.clear()
+        self._retired = Retired()
         self._renew()
 
     def _renew(self) -> None:
@@ -398,10 +402,15 @@ class AsyncTransport:
 
 
 def _cut(transport: Transport, scope: Scope) -> None:
-    """Ends the requests of a scope, in whatever thread they wait."""
-    given = () if transport._given is None else (transport._given,)
-    for client in (*transport._clients.values(), *given):
-        cut(client, scope, SCOPE)
+    """Ends the requests of a scope, in whatever thread they wait. Later requests get a new pool."""
+    clients = transport._clients
+    for key in list(clients):
+        client = clients.pop(key, None)  # another thread may be interrupted as well
+        for pool in () if client is None else pools_of(client):
+            transport._retired.add(pool)
+    given = () if transport._given is None else pools_of(transport._given)
+    for pool in (*transport._retired.pools(), *given):
+        cut(pool, scope, SCOPE)
 
 
 def _close_all(clients: dict[_Key, httpx.Client]) -> None:

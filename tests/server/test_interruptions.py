@@ -139,6 +139,13 @@ while came < number:
     except Interrupt:
         came += 1
 assert client.chat(short).choices
+import httpcore
+gc.collect()
+pools = [one for one in gc.get_objects() if isinstance(one, httpcore.ConnectionPool)]
+kept = [len(pool._requests) + len(pool._connections) for pool in pools]
+assert len(kept) <= 3 and sum(kept) <= 6, kept
+sockets = [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() >= 0]
+assert len(sockets) <= 4, sockets
 from llamacpp_server.transport import leaving
 deadline = time.monotonic() + 5
 while is_busy() or gate_for(url).running() or leaving._OPEN or leaving._LEFT:
