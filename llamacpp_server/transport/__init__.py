@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from .exchange import side_by_side as side_by_side
     from .exchange import within as within
     from .gate import Gate as Gate
-    from .gate import Place as Place
     from .gate import Ticket as Ticket
     from .gate import gate_for as gate_for
     from .gate import note_context as note_context
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from .httpx_setup import OwnClient as OwnClient
     from .httpx_setup import plain_request as plain_request
     from .kept_connections import guard as guard
+    from .place import Place as Place
     from .prompt_size import PromptSize as PromptSize
     from .recent_failures import address_in_use as address_in_use
     from .recent_failures import note_refusal as note_refusal
@@ -98,10 +98,11 @@ __getattr__, __dir__ = lazy(
             "side_by_side",
             "within",
         ),
-        "gate": ("Gate", "Place", "Ticket", "gate_for", "note_context", "running_requests"),
+        "gate": ("Gate", "Ticket", "gate_for", "note_context", "running_requests"),
         "httpx_errors": ("translate",),
         "httpx_setup": ("OwnAsyncClient", "OwnClient", "plain_request"),
         "kept_connections": ("guard",),
+        "place": ("Place",),
         "prompt_size": ("PromptSize",),
         "recent_failures": ("address_in_use", "note_refusal", "refused_at"),
         "retry": ("MAX_RETRY_AFTER", "Attempts", "Wait", "next_wait"),

@@ -10,7 +10,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from .._replies import StreamDecoder
 from ..errors import LlamaServerError, TimeLimit
 from .deadlines import FirstToken
-from .gate import Gate, Place, Ticket
+from .gate import Gate, Ticket
+from .place import Place
 
 T = TypeVar("T")
 

@@ -37,7 +37,8 @@ from .bodies import ACCEPTED, encode
 from .call_log import CallNote, note_call, recorded
 from .deadlines import FirstToken
 from .effects import Admit, Enter, OpenReply, Program, Read, Send, Sleep, Together
-from .gate import UNLIMITED, Place, Ticket, forget_contexts, gate_for
+from .gate import UNLIMITED, Ticket, forget_contexts, gate_for
+from .place import Place
 from .prompt_size import PromptSize
 from .recent_failures import Repeats, address_in_use, note_answer, note_refusal, other_address
 from .retry import Attempts, Wait, crowded_pause, next_wait

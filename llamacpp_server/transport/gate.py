@@ -12,7 +12,9 @@ none may run in any slot, so one that names a slot waits for them as well. Other
 Who is next: first come, first served, but for three rules.
 
 - A conversation whose prompt is still in a slot (it is among the last that ran, one for each slot) goes before those
-  that the server would have to read anew, which would also push it out.
+  that the server would have to read anew, which would also push it out. Its next turn is not there yet when the last
+  one ends, as its program has to read the answer first; so where a conversation has come back once, the slot that it
+  leaves is kept for it for some milliseconds before another conversation gets it.
 - What runs in the background (`priority="background"`) goes behind all others. For a model of a router that does
   nothing now it waits until no other model has anything else to do, as it might be swapped in for that alone.
 - Nobody is passed by for ever: after so many grants to others (`_FEW_ROUNDS` or `_MANY_ROUNDS` times the slots) a
@@ -48,9 +50,7 @@ Nothing here blocks: the transport waits until `Ticket.granted`.
 from __future__ import annotations
 
 import os
-import threading
 import time
-import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -59,11 +59,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ..settings import is_loopback
+from .place import Place
 from .prompt_size import PromptSize
 
 UNLIMITED = 1 << 30
-# A stream whose reader pauses for this many seconds does not hold up others.
-PATIENCE: Final = 1.0
 # Gates of servers and models that nobody uses are forgotten beyond this many.
 _MOST_GATES: Final = 1000
 # Grants to others for each slot after which a place goes first, and the same for one in the background.
@@ -71,81 +70,10 @@ _FEW_ROUNDS: Final = 4
 _MANY_ROUNDS: Final = 16
 # Conversations that a gate remembers to have run; as many of the newest as there are slots count as warm.
 _MOST_WARM: Final = 64
-
-
-class Place:
-    """One request's part in a gate. Its attributes are plain values, so each store is whole.
-
-    Attributes:
-        gate: Where it is; None before it entered one.
-        model: Name of the model that is asked; a router has a gate for each.
-        slot: The slot that it names; None leaves it to the server.
-        limit: Most requests that may run at once for this one to start; None takes the server's slots.
-        counted: Whether it takes one of the places.
-        thread: Identifier of the thread that carries it on, or that its event loop runs on.
-        loop: Reference to its event loop; None for a blocking request.
-        paused: Time on the monotonic clock since when its reader does something else than read; None while it reads.
-        wake: Called (from any thread) when it is granted; takes no lock. Set by whoever waits.
-        left: Whether its owner has given it up.
-        alone: Whether nothing may start beside it: it did not fit into a context that slots share.
-        background: Whether it goes behind all that is not in the background.
-        session: Tells apart the conversations whose prompts begin alike; None for what is no conversation.
-        prompt: Size of its prompt, which counts where the slots share one context; None counts nothing.
-        shown: Whether its answer is read as it comes, so that it can't be begun anew.
-        entered: Grants of the gate until it entered.
-    """
-
-    __slots__ = (
-        *("alone", "background", "counted", "entered", "gate", "left", "limit", "loop", "model", "paused"),
-        *("prompt", "session", "shown", "slot", "thread", "wake"),
-    )
-
-    def __init__(
-        self,
-        model: str = "",
-        slot: int | None = None,
-        limit: int | None = None,
-        counted: bool = True,
-        *,
-        background: bool = False,
-        session: int | None = None,
-        prompt: PromptSize | None = None,
-        shown: bool = False,
-    ) -> None:
-        self.gate: Gate | None = None
-        self.model = model
-        self.slot = slot
-        self.limit = limit
-        self.counted = counted
-        self.thread = threading.get_ident()
-        self.loop: weakref.ref[Any] | None = None
-        self.paused: float | None = None
-        self.wake: Callable[[], None] | None = None
-        self.left = False
-        self.alone = False
-        self.background = background
-        self.session = session
-        self.prompt = prompt
-        self.shown = shown
-        self.entered = 0
-
-    def is_gone(self) -> bool:
-        """Whether nobody is there any more to give it back."""
-        if self.left or self.loop is None:
-            return self.left
-        loop = self.loop()
-        return loop is None or (hasattr(loop, "is_closed") and loop.is_closed())
-
-    def is_idle(self, now: float) -> bool:
-        """Whether it can't go on just now, whatever others do."""
-        if self.paused is not None and now - self.paused >= PATIENCE:
-            return True
-        loop = None if self.loop is None else self.loop()
-        return loop is not None and hasattr(loop, "is_running") and not loop.is_running()
-
-    def is_blocked_by(self, waiting: Place) -> bool:
-        """Whether it can't go on because `waiting` blocks its thread."""
-        return waiting.loop is None and self.thread == waiting.thread
+# Seconds for which a slot is kept for the next turn of the conversation that leaves it, and the most as a share of the
+# time that it ran. An agent calls again after 1 to 5 ms; reading 2,000 tokens anew takes a hundred times that.
+_KEPT: Final = 0.005
+_KEPT_SHARE: Final = 0.1
 
 
 class Ticket:
@@ -210,6 +138,7 @@ class _State:
         asking: The place whose request finds the slots out; None when nobody does.
         grants: How many were granted so far.
         warm: Conversations that ran, the newest first.
+        kept: Conversations that a slot is kept for, each with the time until when.
         next: The state that followed, under None; empty for the latest.
     """
 
@@ -221,6 +150,7 @@ class _State:
     asking: Place | None = None
     grants: int = 0
     warm: tuple[int, ...] = ()
+    kept: tuple[tuple[int, float], ...] = ()
     next: dict[None, _State] = field(default_factory=dict)
 
 
@@ -320,6 +250,11 @@ class Gate:
         """Let a waiting place run, whatever the limits say."""
         self._change(lambda state: _granted(state, [place]) if place in state.queue else state)
 
+    def look_in(self) -> float | None:
+        """Seconds until a slot is kept no longer; None when none is."""
+        now = time.monotonic()
+        return min((max(until - now, 0.0) for _, until in self.state().kept), default=None)
+
     def is_held_up_by_readers(self, place: Place) -> bool:
         """Whether a place that names a slot waits only for streams that nobody reads just now.
 
@@ -343,6 +278,9 @@ class Gate:
             waiting = [place for place in new.held if place.wake is not None and place not in before]
             if waiting:
                 _wake(waiting)
+        if new.kept and (new.kept is not old.kept or new.queue[:1] != old.queue[:1]):
+            # One of those that wait looks again when the slot is kept no longer.
+            _wake([place for place in new.queue if place.slot is None][:1])
         if self.router is not None and (old.held or old.queue) and not _has_foreground(new):
             for other in _models_of(self.router):
                 if other is not self and _waits_in_background(other.state()):
@@ -357,6 +295,7 @@ def _with_waiting(state: _State, place: Place) -> _State:
     added = replace(state, queue=(*state.queue, place), next={})
     first = state.queue[0] if state.queue else None
     may_pass = first is None or first.slot is not None or (first.background and not place.background)
+    may_pass = may_pass or (bool(state.kept) and place.session in dict(state.kept))
     if not may_pass and not _may_be_stuck(place, state.held):
         return added  # there is no room; looking at thousands in front for each new one would take long
     return _settled(added)
@@ -392,7 +331,11 @@ def _settled(state: _State) -> _State:
     else:
         kept = [place for place in state.held if not (place.left or (place.loop is not None and place.is_gone()))]
     if len(kept) < len(state.held):
-        state = replace(state, held=tuple(kept), next={})
+        state = replace(state, held=tuple(kept), kept=_kept_after(state) if state.queue else (), next={})
+    elif state.kept:
+        now = time.monotonic()
+        if [until for _, until in state.kept if until <= now]:
+            state = replace(state, kept=tuple((one, until) for one, until in state.kept if until > now), next={})
     if [place for place in state.queue if place.left]:
         state = replace(state, queue=tuple(place for place in state.queue if not place.left), next={})
     if not state.held and not state.queue:
@@ -403,16 +346,30 @@ def _settled(state: _State) -> _State:
     return _granted(state, grants) if grants else state
 
 
+def _kept_after(state: _State) -> tuple[tuple[int, float], ...]:
+    """What slots are kept for, when places that ran have been left."""
+    now = time.monotonic()
+    until = dict(entry for entry in state.kept if entry[1] > now)
+    for place in state.held:
+        if place.left and place.returns and place.session is not None and place.counted and not place.background:
+            until[place.session] = now + min(_KEPT, _KEPT_SHARE * (now - place.began))
+    return tuple(until.items())
+
+
 def _granted(state: _State, places: list[Place]) -> _State:
-    granted, queue = set(places), state.queue
+    granted, queue, now = set(places), state.queue, time.monotonic()
+    for place in places:
+        place.began = now
+        place.returns = place.session is not None and place.session in state.warm
     if queue:
         queue = tuple([place for place in queue if place not in granted])
     ran = [place.session for place in reversed(places) if place.session is not None]
     warm = (*dict.fromkeys((*ran, *state.warm)),)[:_MOST_WARM] if ran else state.warm
+    kept = tuple(entry for entry in state.kept if entry[0] not in ran) if state.kept else ()
     grants = state.grants + len(places)
     # Not `replace`, which takes several times as long: this is done for each request.
     known: Any = {"size": state.size, "context": state.context, "divided": state.divided, "asking": state.asking}
-    return _State(held=(*state.held, *places), queue=queue, grants=grants, warm=warm, **known)
+    return _State(held=(*state.held, *places), queue=queue, grants=grants, warm=warm, kept=kept, **known)
 
 
 def _ordered(state: _State) -> Sequence[Place]:
@@ -463,9 +420,13 @@ def _grants(state: _State) -> Iterable[Place]:
     # names a slot waits, and it has to wait for more than room.
     waiting, unnamed_waits = set[int | None](), False
     threads = {place.thread for place in held}
+    # Conversations that a slot is kept for, and whether one that waits is held back for them: all behind it are, too.
+    kept, is_kept = {session for session, until in state.kept if until > now}, False
     for place in _ordered(state):
         if unnamed_waits and (place.slot is not None or place.loop is not None or place.thread not in threads):
             continue  # of thousands that wait, nearly all
+        if is_kept and place.session not in kept:
+            continue
         stuck = _may_be_stuck(place, held)
         if place.slot is None:
             waits = (unnamed_waits or (bool(waiting) and not has_idle)) and not stuck
@@ -474,11 +435,17 @@ def _grants(state: _State) -> Iterable[Place]:
         else:
             used = {other.slot for other in held} | waiting
             waits = None in used or place.slot in used
+        if kept and not (waits or stuck or is_kept) and place.slot is None:
+            is_kept = _is_kept_from(state, place, len(active), kept)
+            if is_kept:
+                continue
         if waits or not (_has_room(state, place, active, stuck) and _fits_beside(state, place, active)):
             waiting.add(place.slot)
             unnamed_waits = unnamed_waits or place.slot is None
             continue
         held.append(place)
+        if place.session is not None:
+            kept.discard(place.session)
         threads.add(place.thread)
         active += [place] if place.counted else []
         yield place
@@ -487,6 +454,13 @@ def _grants(state: _State) -> Iterable[Place]:
 def _may_be_stuck(place: Place, held: Iterable[Place]) -> bool:
     """Whether a blocking request waits on a thread that something which runs needs."""
     return place.loop is None and any(place.thread == other.thread for other in held)
+
+
+def _is_kept_from(state: _State, place: Place, active: int, kept: Collection[int]) -> bool:
+    """Whether a place may not have what is left of the slots, because the next turn of another conversation may."""
+    slots = state.size or 1
+    has_waited = state.grants - place.entered > (_MANY_ROUNDS if place.background else _FEW_ROUNDS) * slots
+    return not (place.session in kept or has_waited) and place.counted and active + len(kept) >= (place.limit or slots)
 
 
 def _has_room(state: _State, place: Place, active: list[Place], stuck: bool) -> bool:

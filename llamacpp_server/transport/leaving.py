@@ -32,7 +32,7 @@ from typing import Any, Final
 
 import httpx
 
-from .gate import Place
+from .place import Place
 
 
 class HelperThread:

@@ -32,7 +32,7 @@ from .deadlines import apieces_until, auntil, pieces_until, too_late, until
 from .effects import Admit, Effect, Enter, Program, Read, Relay, Running, Send, Together, Work, passed, relayed
 from .event_loops import current_loop
 from .exchange import deadline_in
-from .gate import PATIENCE, Ticket
+from .gate import Ticket
 from .httpx_errors import error_for, failures, stream_error
 from .httpx_setup import (
     SCOPE,
@@ -52,6 +52,7 @@ from .httpx_setup import (
 from .kept_connections import drop_if_more_came
 from .leaving import Retired, Scope, cut, hand_over, keep, keep_for_parent, leave, pools_of, unwatch, watch
 from .leaving import start as close_what_was_left
+from .place import PATIENCE
 
 __all__ = ["AsyncTransport", "Transport"]
 
@@ -507,11 +508,13 @@ async def aadmit(effect: Enter | Admit) -> None:
     if isinstance(effect, Enter):
         effect.place.loop = weakref.ref(current_loop())
         return effect.ticket.enter(effect.gate, effect.place)
-    ticket, event = effect.ticket, anyio.Event()
-    deadline = deadline_in(effect.timeout)
-    loop = current_loop()
-    ticket.place.wake = partial(getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon, event.set)
+    ticket, deadline, loop = effect.ticket, deadline_in(effect.timeout), current_loop()
+    in_loop = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
     while not ticket.granted:
+        event = anyio.Event()
+        ticket.place.wake = partial(in_loop, event.set)
+        if ticket.granted:  # before there was a way to wake this one
+            break
         with anyio.move_on_after(_next_look(ticket, deadline)) as scope:
             await event.wait()
         if scope.cancelled_caught:
@@ -531,4 +534,6 @@ def _check_wait(deadline: float | None) -> None:
 def _next_look(ticket: Ticket, deadline: float | None) -> float:
     """Seconds until a waiting request looks again. For one that names a slot, that asks the server."""
     seconds = _LOOK if ticket.place.slot is None else PATIENCE
+    if ticket.place.slot is None and (kept := ticket.gate.look_in()) is not None:
+        seconds = min(seconds, kept)
     return seconds if deadline is None else max(min(seconds, deadline - time.monotonic()), 0.0)

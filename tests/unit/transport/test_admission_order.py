@@ -1,12 +1,16 @@
 """Who is next where more requests wait than a server has slots."""
 
 import itertools
+import sys
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
 from llamacpp_server import ServerSettings
 from llamacpp_server.transport import Gate, Place, Ticket, conversation, gate_for
 
+module = sys.modules[Gate.__module__]
 THREADS = itertools.count(-1, -1)
 
 
@@ -137,3 +141,118 @@ def test_what_is_no_conversation_has_no_number(body: object) -> None:
 def test_a_priority_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="'normal' or 'background', got 'low'"):
         ServerSettings(priority="low")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The gate's clock, which stands still."""
+    now = [100.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def between_turns(clock: list[float], *, ran: float = 10.0, **options: object) -> tuple[Gate, Ticket]:
+    """A gate of one slot that a conversation has just left, which had come back once, and one that waits for it."""
+    gate, (first,) = busy(session=1, **options)
+    first.leave()
+    second = entered(gate, session=1, **options)
+    waits = entered(gate, session=2)
+    clock[0] += ran
+    second.leave()
+    return gate, waits
+
+
+def test_the_next_turn_of_a_conversation_gets_the_slot_that_it_has_just_left(clock: list[float]) -> None:
+    gate, waits = between_turns(clock)
+    assert not waits.granted
+    following = entered(gate, session=1)
+    assert following.granted and not waits.granted
+    following.leave()
+    clock[0] += 1
+    gate.settle()
+    assert waits.granted
+
+
+@pytest.mark.parametrize(("ran", "kept"), [(10.0, 0.005), (0.02, 0.002)])
+def test_a_slot_is_kept_for_5_ms_and_for_a_tenth_of_the_time_that_the_turn_took(
+    clock: list[float], ran: float, kept: float
+) -> None:
+    gate, waits = between_turns(clock, ran=ran)
+    assert gate.look_in() == pytest.approx(kept)
+    clock[0] += 0.9 * kept
+    gate.settle()
+    assert not waits.granted
+    clock[0] += 0.2 * kept
+    gate.settle()
+    assert waits.granted
+    assert gate.look_in() is None
+
+
+def test_no_slot_is_kept_for_a_conversation_that_never_came_back(clock: list[float]) -> None:
+    gate, (first,) = busy(session=1)
+    waits = entered(gate, session=2)
+    clock[0] += 10
+    first.leave()
+    assert waits.granted
+
+
+def test_no_slot_is_kept_for_background_requests(clock: list[float]) -> None:
+    assert between_turns(clock, background=True)[1].granted
+
+
+def test_what_has_waited_long_is_not_held_back_for_a_next_turn(clock: list[float]) -> None:
+    gate, (first,) = busy(session=1)
+    first.leave()
+    running, cold, turns = entered(gate, session=1), entered(gate, session=2), 0
+    while not cold.granted:
+        clock[0] += 10
+        running.leave()
+        if not cold.granted:
+            running = entered(gate, session=1)
+            turns += 1
+        assert turns < 10
+    assert turns > 2
+
+
+def test_other_slots_are_not_kept(clock: list[float]) -> None:
+    gate, (first, other) = busy(2, session=1)
+    first.leave()
+    second = entered(gate, session=1)
+    waiting = [entered(gate, session=number) for number in (3, 4)]
+    clock[0] += 10
+    second.place.left = other.place.left = True
+    gate.settle()
+    assert [ticket.granted for ticket in waiting] == [True, False], "one of the two slots is kept"
+
+
+def test_a_slot_is_kept_for_each_conversation_that_may_come_back(clock: list[float]) -> None:
+    gate, first = busy(2, session=1)
+    first += [entered(gate, session=2), entered(gate, session=1)]  # conversation 1 has come back
+    for ticket in first[:2]:
+        ticket.leave()
+    second = entered(gate, session=2)
+    waits = entered(gate, session=3)
+    clock[0] += 10
+    for ticket in first[2:]:
+        ticket.leave()
+    assert second.granted
+    clock[0] += 0.004
+    second.leave()
+    assert not waits.granted, "both slots are kept"
+    clock[0] += 0.002
+    gate.settle()
+    assert waits.granted, "one is kept no longer"
+
+
+def test_one_that_waits_looks_again_when_the_slot_is_kept_no_longer(clock: list[float]) -> None:
+    gate, (first,) = busy(session=1)
+    first.leave()
+    second = entered(gate, session=1)
+    waiting, woken = [entered(gate, session=number) for number in (2, 3)], list[int]()
+    for number, ticket in enumerate(waiting):
+        ticket.place.wake = partial(woken.append, number)
+    clock[0] += 10
+    second.leave()
+    assert woken == [0]
+    waiting[0].leave()
+    assert woken == [0, 1]

@@ -13,9 +13,10 @@ import pytest
 
 from llamacpp_server.transport import Gate, Place, Ticket
 
-CHANGED_BY_A_GRANT = ("held", "queue", "grants", "warm", "next")
+CHANGED_BY_A_GRANT = ("held", "queue", "grants", "warm", "kept", "next")
 
 module = sys.modules[Gate.__module__]
+PATIENCE = sys.modules[Place.__module__].PATIENCE
 OTHER_THREADS = itertools.count(-1, -1)
 
 
@@ -195,10 +196,10 @@ def test_one_more_runs_for_each_reader_that_pauses():
     streams = [entered(gate, thread=n) for n in range(1, 5)]
     for number in range(3):
         assert [stream.granted for stream in streams] == [True] * (number + 1) + [False] * (3 - number)
-        streams[number].place.paused = time.monotonic() - module.PATIENCE / 2
+        streams[number].place.paused = time.monotonic() - PATIENCE / 2
         gate.settle()
         assert not streams[number + 1].granted, "a short pause is none"
-        streams[number].place.paused = time.monotonic() - module.PATIENCE
+        streams[number].place.paused = time.monotonic() - PATIENCE
         gate.settle()
     for stream in streams:
         stream.place.paused = None
