@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from .._batch import BatchProgress
-from .shared import START_OF_LINE, Progress, connect
+from .shared import START_OF_LINE, Progress, add_command, connect
 
 __all__ = ["add_to"]
 
@@ -21,7 +21,7 @@ _BAR_WIDTH: Final = 30
 
 def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
     """Add the command."""
-    batch = commands.add_parser("batch", parents=[where], help="process a file of requests; resumes where it stopped")
+    batch = add_command(commands, "batch", parents=[where], help="process a file of requests; resumes where it stopped")
     batch.add_argument("input", help="JSON lines: OpenAI's batch format, or an id and the request's fields; - is stdin")
     batch.add_argument("output", help="output file; one line per answer")
     batch.add_argument("--concurrency", type=int, metavar="N", help="concurrent requests (default: the server's slots)")

@@ -13,7 +13,7 @@ from ..errors import LlamaServerError
 from ..integration import Thinking, thinking_params
 from ..requests import ChatRequest
 from ..wire import MessageDict
-from .shared import Progress, WrongCommandLine, connect
+from .shared import Progress, WrongCommandLine, add_command, connect
 
 __all__ = ["add_to"]
 
@@ -23,8 +23,8 @@ _PLAIN: Final = "\033[0m"
 
 def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
     """Add the command."""
-    chat = commands.add_parser(
-        "chat", parents=[where], help="send a prompt to a model; without one, start a conversation"
+    chat = add_command(
+        commands, "chat", parents=[where], help="send a prompt to a model; without one, start a conversation"
     )
     chat.add_argument("prompt", nargs="*", help="the prompt; `-` or nothing reads it from stdin")
     chat.add_argument("--system", help="system message")

@@ -10,15 +10,15 @@ from typing import Any
 
 from .._printable import one_line
 from ..diagnostics import CAPABILITIES, Finding, preflight
-from .shared import Progress, connect
+from .shared import Progress, add_command, connect
 
 __all__ = ["add_to"]
 
 
 def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
     """Add the command."""
-    check = commands.add_parser(
-        "check", parents=[where], help="show what a server supports and which flags are missing"
+    check = add_command(
+        commands, "check", parents=[where], help="show what a server supports and which flags are missing"
     )
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
     check.add_argument(

@@ -61,8 +61,7 @@ def _words(error: Exception) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llamacpp-server", description="Check, use and run llama.cpp servers.")
     parser.add_argument("--version", action="version", version=__version__)
-    names = "check | chat | decide | serve | batch | top | doctor | models | load | unload | ps | logs | decisions-copy"
-    commands = parser.add_subparsers(required=True, metavar=names)
+    commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
     where = server_options()
     check.add_to(commands, where)
     chat.add_to(commands, where)

@@ -14,17 +14,20 @@ from .._printable import one_line
 from ..calibration import Calibration
 from ..decisions import Answer, Choice, ChoiceAnswer, Decisions, Noul, NoulAnswer, Question, Score
 from ..local import write_decisions_copy
-from .shared import Progress, WrongCommandLine, connect
+from .shared import Progress, WrongCommandLine, add_command, connect
 
 __all__ = ["add_to"]
 
+_ENGINE_HELP = "native asks a decision model, logits any chat model (default: %(default)s)"
+_LABELS_HELP = "what the model answers with: a letter for each option, or its name (default: %(default)s)"
 _NAME = "decision"
 _DEFAULT_QUESTION = "Which of the options describes this best?"
 
 
 def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
     """Add the commands."""
-    decide = commands.add_parser(
+    decide = add_command(
+        commands,
         "decide",
         parents=[where],
         help="answer a question about a text with a probability for every option",
@@ -42,10 +45,10 @@ def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
         help="one option, which may contain commas; can be repeated",
     )
     kind.add_argument("--levels", type=_names, metavar="A,B,...", help="levels of a scale, the lowest first")
-    decide.add_argument("--engine", choices=("auto", "native", "logits"), default="auto")
-    decide.add_argument("--labels", choices=("auto", "letters", "words"), default="auto")
+    decide.add_argument("--engine", choices=("auto", "native", "logits"), default="auto", help=_ENGINE_HELP)
+    decide.add_argument("--labels", choices=("auto", "letters", "words"), default="auto", help=_LABELS_HELP)
     decide.add_argument(
-        "--rotations", type=int, default=1, metavar="N", help="orders of the options to average over (default 1)"
+        "--rotations", type=int, default=1, metavar="N", help="orders of the options to average over (default: 1)"
     )
     decide.add_argument(
         "--thinking", type=int, default=0, metavar="TOKENS", help="let the model reason first, for this many tokens"
@@ -54,7 +57,7 @@ def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
     decide.add_argument("--json", action="store_true", help="print JSON")
     decide.set_defaults(run=_decide)
 
-    copy = commands.add_parser("decisions-copy", help="copy a chat model into a GGUF file with the decision metadata")
+    copy = add_command(commands, "decisions-copy", help="copy a chat model into a GGUF file with the decision metadata")
     copy.add_argument("model", metavar="MODEL.gguf", help="chat model")
     copy.add_argument("copy", nargs="?", metavar="COPY.gguf", help="default: MODEL-decisions.gguf")
     copy.add_argument("--overwrite", action="store_true", help="replace an existing copy")

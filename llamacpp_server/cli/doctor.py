@@ -16,7 +16,7 @@ from .._printable import printable
 from ..diagnostics import Cost, Recorded, Replay, diagnose, doctor_html, read_recording, replay
 from ..local import LocalServer
 from ..transport import RECORD
-from .shared import Progress
+from .shared import Progress, add_command
 
 __all__ = ["add_to"]
 
@@ -25,7 +25,7 @@ _WATCH_SECONDS: Final = 2.0
 
 def add_to(commands: Any) -> None:
     """Add the command."""
-    doctor = commands.add_parser("doctor", help="show why a recorded program was slow and which flag or line helps")
+    doctor = add_command(commands, "doctor", help="show why a recorded program was slow and which flag or line helps")
     doctor.add_argument(
         "recording", help="file written by a program with LLAMACPP_RECORD=FILE, or by CacheReport(recording=...)"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .shared import Progress, connect
+from .shared import Progress, add_command, connect
 
 __all__ = ["add_to"]
 
@@ -17,9 +17,9 @@ def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
         ("load", _load, "load a model of a router"),
         ("unload", _unload, "unload a model of a router"),
     ):
-        command = commands.add_parser(name, parents=[where], help=text)
+        command = add_command(commands, name, parents=[where], help=text)
         if run is not _models:
-            command.add_argument("name", metavar="MODEL")
+            command.add_argument("name", metavar="MODEL", help="name of the model; `models` lists them")
         command.set_defaults(run=run)
 
 

@@ -7,17 +7,17 @@ import sys
 from typing import Any
 
 from ..local import running_servers
-from .shared import Progress
+from .shared import Progress, add_command
 
 __all__ = ["add_to"]
 
 
 def add_to(commands: Any) -> None:
     """Add the commands."""
-    commands.add_parser("ps", help="list running local servers").set_defaults(run=_ps)
-    logs = commands.add_parser("logs", help="print the end of a local server's log")
+    add_command(commands, "ps", help="list running local servers").set_defaults(run=_ps)
+    logs = add_command(commands, "logs", help="print the end of a local server's log")
     logs.add_argument("name", nargs="?", default="", metavar="MODEL", help="part of the model's name, or the pid")
-    logs.add_argument("--lines", type=int, default=50, help="number of lines (default %(default)s)")
+    logs.add_argument("--lines", type=int, default=50, help="number of lines (default: %(default)s)")
     logs.set_defaults(run=_logs)
 
 

@@ -17,14 +17,17 @@ from typing import Any
 from .._printable import printable
 from ..local import LocalServer, LocalServerOptions, ServerFlags, enter
 from ..settings import DEFAULT_LOAD_TIMEOUT
-from .shared import LOAD_TIMEOUT_HELP, Progress, WrongCommandLine
+from .shared import LOAD_TIMEOUT_HELP, Progress, WrongCommandLine, add_command
 
 __all__ = ["add_to"]
+
+_BACKEND_HELP = "embedded is the wheel, binary the llama-server program (default: auto, the one that can)"
 
 
 def add_to(commands: Any) -> None:
     """Add the command."""
-    serve = commands.add_parser(
+    serve = add_command(
+        commands,
         "serve",
         help="run a model until ^C",
         usage="%(prog)s [options] MODEL | DIRECTORY [NAME]  [-- options of the llama-server binary]",
@@ -84,7 +87,7 @@ def _add_serve_options(serve: argparse.ArgumentParser) -> None:
     """Every option of LocalServer, named as the binary names it, so that a command line of either fits the other."""
     serve.add_argument("model", nargs="?", metavar="MODEL", help="GGUF file, or a directory of them")
     serve.add_argument("name", nargs="?", metavar="NAME", help="model in the directory; any unique part of its name")
-    serve.add_argument("--backend", choices=("auto", "embedded", "binary"), default="auto")
+    serve.add_argument("--backend", choices=("auto", "embedded", "binary"), default="auto", help=_BACKEND_HELP)
     serve.add_argument("--binary", help="the llama-server program")
     serve.add_argument("--load-timeout", type=float, default=DEFAULT_LOAD_TIMEOUT, help=LOAD_TIMEOUT_HELP)
     texts = "\n".join(inspect.getdoc(kind) or "" for kind in (ServerFlags, LocalServerOptions))

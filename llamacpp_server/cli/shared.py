@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Final
+from typing import Any, Final
 
 from ..client import LlamaServerClient
 from ..settings import DEFAULT_BASE_URL, DEFAULT_LOAD_TIMEOUT, WaitState
 
-__all__ = ["LOAD_TIMEOUT_HELP", "START_OF_LINE", "Progress", "WrongCommandLine", "connect", "server_options"]
+__all__ = [
+    "LOAD_TIMEOUT_HELP",
+    "START_OF_LINE",
+    "Progress",
+    "WrongCommandLine",
+    "add_command",
+    "connect",
+    "server_options",
+]
 
 START_OF_LINE: Final = "\r\033[K"
-LOAD_TIMEOUT_HELP: Final = "seconds to wait for a loading model (default %(default)s)"
+LOAD_TIMEOUT_HELP: Final = "seconds to wait for a loading model (default: %(default)g)"
 
 
 class WrongCommandLine(ValueError):
@@ -42,6 +50,14 @@ class Progress:
         if self._is_tty and self._shown >= 0:
             print(START_OF_LINE, end="", file=sys.stderr, flush=True)
         self._shown = -1
+
+
+def add_command(commands: Any, name: str, *, help: str, **options: Any) -> argparse.ArgumentParser:
+    """Add a command; its own help begins with what the list of commands says about it."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=f"{help[:1].upper()}{help[1:]}.", **options
+    )
+    return parser
 
 
 def connect(arguments: argparse.Namespace, progress: Progress) -> LlamaServerClient:

@@ -8,17 +8,19 @@ import time
 from typing import Any
 
 from .. import _monitor
-from .shared import Progress, connect
+from .shared import Progress, add_command, connect
 
 __all__ = ["add_to"]
 
 
 def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
     """Add the command."""
-    top = commands.add_parser(
-        "top", parents=[where], help="live view of a server: slots, cache, queue, tokens per second"
+    top = add_command(
+        commands, "top", parents=[where], help="live view of a server: slots, cache, queue, tokens per second"
     )
-    top.add_argument("--interval", type=_positive, default=1.0, metavar="SECONDS", help="default %(default)s")
+    top.add_argument(
+        "--interval", type=_positive, default=1.0, metavar="SECONDS", help="update interval (default: %(default)g)"
+    )
     top.add_argument("--once", action="store_true", help="print one table and exit")
     top.add_argument("--json", action="store_true", help="print JSON and exit")
     top.set_defaults(run=_top)

@@ -198,186 +198,190 @@ class ServerFlags(TypedDict, total=False):
     """Options by their flags; None is the server's own default.
 
     Attributes:
-        cpu_mask: CPU affinity mask: arbitrarily long hex.
+        cpu_mask: CPU affinity mask, a hexadecimal number of any length.
         cpu_range: Range of CPUs for affinity.
         cpu_strict: Use strict CPU placement.
-        prio: Set process/thread priority : low, normal, medium, high, realtime.
-        poll: Use polling level to wait for work.
-        cpu_mask_batch: CPU affinity mask: arbitrarily long hex.
-        cpu_range_batch: Ranges of CPUs for affinity.
-        cpu_strict_batch: Use strict CPU placement.
-        prio_batch: Set process/thread priority : 0-normal, 1-medium, 2-high, 3-realtime.
-        poll_batch: Use polling to wait for work.
-        predict: Number of tokens to predict.
-        keep: Number of tokens to keep from the initial prompt.
-        swa_full: Use full-size SWA cache [].
+        prio: Process and thread priority: -1 low, 0 normal, 1 medium, 2 high, 3 realtime.
+        poll: Polling level while waiting for work, 0 (no polling) to 100.
+        cpu_mask_batch: CPU affinity mask for prompt processing, a hexadecimal number of any length.
+        cpu_range_batch: Range of CPUs for affinity in prompt processing.
+        cpu_strict_batch: Use strict CPU placement in prompt processing.
+        prio_batch: Process and thread priority for prompt processing: -1 low, 0 normal, 1 medium, 2 high, 3 realtime.
+        poll_batch: Polling level for prompt processing.
+        predict: Maximum number of tokens to generate; -1 sets no limit.
+        keep: Number of tokens of the initial prompt to keep; -1 keeps all.
+        swa_full: Use a full-size cache for sliding-window attention (SWA).
         perf: Whether to enable internal libllama performance timings.
-        escape: Whether to process escapes sequences.
+        escape: Whether to process escape sequences.
         rope_scaling: RoPE frequency scaling method.
-        rope_scale: RoPE context scaling factor, expands context by a factor of N.
+        rope_scale: Factor by which RoPE expands the context.
         rope_freq_base: RoPE base frequency, used by NTK-aware scaling.
-        rope_freq_scale: RoPE frequency scaling factor, expands context by a factor of 1/N.
-        yarn_orig_ctx: YaRN: original context size of model.
-        yarn_ext_factor: YaRN: extrapolation mix factor.
-        yarn_attn_factor: YaRN: scale sqrt or attention magnitude.
-        yarn_beta_slow: YaRN: high correction dim or alpha.
-        yarn_beta_fast: YaRN: low correction dim or beta.
+        rope_freq_scale: RoPE frequency scaling factor; the context is expanded by its inverse.
+        yarn_orig_ctx: Original context size of the model (YaRN).
+        yarn_ext_factor: Extrapolation mix factor (YaRN).
+        yarn_attn_factor: Scale of the attention magnitude (YaRN).
+        yarn_beta_slow: High correction dimension, or alpha (YaRN).
+        yarn_beta_fast: Low correction dimension, or beta (YaRN).
         kv_offload: Whether to enable KV cache offloading.
         repack: Whether to enable weight repacking.
-        no_host: Bypass host buffer allowing extra buffers to be used.
-        defrag_thold: KV cache defragmentation threshold.
+        no_host: Bypass the host buffer, so that extra buffers can be used.
+        defrag_thold: KV cache defragmentation threshold (deprecated).
         rpc: Comma-separated list of RPC servers.
-        load_mode: Model loading mode.
-        lazy_mode: On-demand reading of certain tensors, for.
-        numa: Attempt optimizations that help on some NUMA systems.
-        device: Comma-separated list of devices to use for offloading use --list-devices to see a.
-        override_tensor: Override tensor buffer type.
-        cpu_moe: Keep all Mixture of Experts weights in the CPU.
-        n_cpu_moe: Keep the Mixture of Experts weights of the first N layers in the CPU.
-        moe_cache_mib: GPU cache size in MiB for the MoE experts kept in the CPU.
-        n_cpu_ffn: Keep the dense FFN weights of the first N layers in the CPU.
-        split_mode: How to split the model across multiple GPUs.
-        tensor_split: Fraction of the model to offload to each GPU, comma-separated list of proportions.
-        main_gpu: The GPU to use for the model, or for intermediate results and KV.
-        fit: Whether to adjust unset arguments to fit in device memory.
-        fit_target: Target margin per device for --fit, comma-separated list of values, single value is.
-        fit_ctx: Minimum ctx size that can be set by --fit option.
-        check_tensors: Check model tensor data for invalid values.
-        override_kv: Advanced option to override model metadata by key.
+        load_mode: How the model is loaded: `auto`, `none`, `mmap`, `mlock` and others.
+        lazy_mode: Whether certain tensors, such as per-layer embeddings, are read from disk on demand.
+        numa: NUMA optimization: `distribute`, `isolate` or `numactl`.
+        device: Devices to offload the model to, separated by commas; `none` to offload nothing, `--list-devices`
+            lists them.
+        override_tensor: Override the buffer type of tensors.
+        cpu_moe: Keep all Mixture of Experts weights on the CPU.
+        n_cpu_moe: Keep the Mixture of Experts weights of the first N layers on the CPU.
+        moe_cache_mib: GPU cache in MiB for Mixture of Experts weights that are kept on the CPU.
+        n_cpu_ffn: Keep the dense FFN weights of the first N layers on the CPU.
+        split_mode: How to split the model across GPUs: `none`, `layer`, `row` or `tensor`.
+        tensor_split: Proportions of the model for each GPU, separated by commas.
+        main_gpu: The GPU for the model (split mode `none`), or for intermediate results and KV (`row`).
+        fit: Whether to adjust unset arguments so that the model fits into device memory.
+        fit_target: Free memory in MiB to keep on each device with `fit`: one value, or one per device.
+        fit_ctx: Minimum context size that `fit` may choose.
+        check_tensors: Check the model's tensors for invalid values.
+        override_kv: Override entries of the model's metadata by key.
         op_offload: Whether to offload host tensor operations to device.
         control_vector: Add a control vector.
-        control_vector_scaled: Add a control vector with user defined scaling SCALE.
-        control_vector_layer_range: Layer range to apply the control vector to, start and end inclusive.
-        model_url: Model download url.
+        control_vector_scaled: Add a control vector with a scale.
+        control_vector_layer_range: First and last layer for control vectors.
+        model_url: URL of the model file.
         docker_repo: Docker Hub model repository.
         hf_file: Hugging Face model file.
         hf_token: Hugging Face access token.
-        log_file: Log to file.
-        verbose: Set verbosity level to infinity.
-        offline: Offline mode: forces use of cache, prevents network access.
-        verbosity: Set the verbosity threshold.
-        log_prefix: Enable prefix in log messages.
-        log_timestamps: Enable timestamps in log messages.
-        spec_draft_type_k: KV cache data type for K for the draft model.
-        spec_draft_type_v: KV cache data type for V for the draft model.
-        samplers: Samplers that will be used for generation in the order, separated by.
-        sampler_seq: Simplified sequence for samplers that will be used.
-        ignore_eos: Ignore end of stream token and continue generating.
-        temp: Temperature.
+        log_file: Log file.
+        verbose: Log everything.
+        offline: Use only cached files; no network access.
+        verbosity: Verbosity of the log: 0 (generic output) to 5 (debug).
+        log_prefix: Prefix log messages with their level.
+        log_timestamps: Add timestamps to log messages.
+        spec_draft_type_k: Type of the draft model's keys in the cache.
+        spec_draft_type_v: Type of the draft model's values in the cache.
+        samplers: Names of the samplers in their order, separated by semicolons.
+        sampler_seq: The samplers in their order, as one letter each.
+        ignore_eos: Ignore the end-of-stream token and continue generating.
+        temp: Default temperature.
         top_k: Top-k sampling.
         top_p: Top-p sampling.
         min_p: Min-p sampling.
         top_nsigma: Top-n-sigma sampling.
-        xtc_probability: Xtc probability.
-        xtc_threshold: Xtc threshold.
+        xtc_probability: XTC probability.
+        xtc_threshold: XTC threshold.
         typical: Locally typical sampling, parameter p.
-        repeat_last_n: Last n tokens to consider for penalize.
-        repeat_penalty: Penalize repeat sequence of tokens.
-        presence_penalty: Repeat alpha presence penalty.
-        frequency_penalty: Repeat alpha frequency penalty.
-        dry_multiplier: Set DRY sampling multiplier.
-        dry_base: Set DRY sampling base value.
-        dry_allowed_length: Set allowed length for DRY sampling.
-        dry_penalty_last_n: Set DRY penalty for the last n tokens.
-        dry_sequence_breaker: Add sequence breaker for DRY sampling, clearing out default breakers in the process.
-        adaptive_target: Adaptive-p: select tokens near this probability [].
-        adaptive_decay: Adaptive-p: decay rate for target adaptation over time.
+        repeat_last_n: Number of recent tokens that `repeat_penalty` considers.
+        repeat_penalty: Penalty for repeated tokens; 1 is off.
+        presence_penalty: Flat penalty for tokens already used; 0 is off.
+        frequency_penalty: Penalty for each use of a token; 0 is off.
+        dry_multiplier: Strength of the DRY penalty; 0 is off.
+        dry_base: Base of the DRY penalty.
+        dry_allowed_length: Length of repetitions that DRY allows.
+        dry_penalty_last_n: Number of recent tokens that DRY considers.
+        dry_sequence_breaker: Text that ends a repetition for DRY, instead of the default ones.
+        adaptive_target: Target probability of adaptive-p; negative is off.
+        adaptive_decay: How slowly the target of adaptive-p changes.
         dynatemp_range: Dynamic temperature range.
         dynatemp_exp: Dynamic temperature exponent.
-        mirostat: Use Mirostat sampling.
-        mirostat_lr: Mirostat learning rate, parameter eta.
-        mirostat_ent: Mirostat target entropy, parameter tau.
-        logit_bias: Modifies the likelihood of token appearing in the completion.
-        grammar: BNF-like grammar to constrain generations.
-        grammar_file: File to read grammar from.
-        json_schema: JSON schema to constrain generations.
-        json_schema_file: File containing a JSON schema to constrain generations.
+        mirostat: Mirostat version, 1 or 2; 0 is off.
+        mirostat_lr: Mirostat's learning rate (eta).
+        mirostat_ent: Mirostat's target entropy (tau).
+        logit_bias: Bias of a token, such as `15043+1` or `15043-1`.
+        grammar: GBNF grammar that constrains every answer.
+        grammar_file: File with a GBNF grammar that constrains every answer.
+        json_schema: JSON schema that constrains every answer.
+        json_schema_file: File with a JSON schema that constrains every answer.
         backend_sampling: Enable backend sampling.
-        spec_draft_hf: Same as --hf-repo, but for the draft model.
-        spec_draft_threads: Number of threads to use during generation.
-        spec_draft_threads_batch: Number of threads to use during batch and prompt processing.
+        spec_draft_hf: Hugging Face repository of the draft model.
+        spec_draft_threads: Threads for generating with the draft model.
+        spec_draft_threads_batch: Threads for prompt processing with the draft model.
         spec_draft_cpu_mask: Draft model CPU affinity mask.
-        spec_draft_cpu_range: Ranges of CPUs for affinity.
+        spec_draft_cpu_range: Range of CPUs for the draft model.
         spec_draft_cpu_strict: Use strict CPU placement for draft model.
-        spec_draft_prio: Set draft process/thread priority : 0-normal, 1-medium, 2-high, 3-realtime.
-        spec_draft_poll: Use polling to wait for draft model work.
-        spec_draft_cpu_mask_batch: Draft model CPU affinity mask.
-        spec_draft_cpu_strict_batch: Use strict CPU placement for draft model.
-        spec_draft_prio_batch: Set draft process/thread priority : 0-normal, 1-medium, 2-high, 3-realtime.
-        spec_draft_poll_batch: Use polling to wait for draft model work.
+        spec_draft_prio: Process and thread priority for the draft model: -1 low, 0 normal, 1 medium, 2 high, 3
+            realtime.
+        spec_draft_poll: Polling level of the draft model while waiting for work.
+        spec_draft_cpu_mask_batch: CPU affinity mask for the draft model's prompt processing.
+        spec_draft_cpu_strict_batch: Use strict CPU placement for the draft model's prompt processing.
+        spec_draft_prio_batch: Process and thread priority for prompt processing of the draft model: -1 low, 0 normal,
+            1 medium, 2 high, 3 realtime.
+        spec_draft_poll_batch: Polling level of the draft model for prompt processing.
         spec_draft_override_tensor: Override tensor buffer type for draft model.
-        spec_draft_cpu_moe: Keep all Mixture of Experts weights in the CPU for the draft model.
-        spec_draft_n_cpu_moe: Keep the Mixture of Experts weights of the first N layers in the CPU for the draft.
+        spec_draft_cpu_moe: Keep all Mixture of Experts weights of the draft model on the CPU.
+        spec_draft_n_cpu_moe: Keep the Mixture of Experts weights of the draft model's first N layers on the CPU.
         spec_draft_n_max: Number of tokens to draft for speculative decoding.
         spec_draft_n_min: Minimum number of draft tokens to use for speculative decoding.
-        spec_synth_len: Target mean synthetic acceptance length, including the target token.
-        spec_synth_rates: Comma-separated unconditional per-position synthetic acceptance probabilities.
+        spec_synth_len: Mean length of synthetic acceptance, for benchmarks.
+        spec_synth_rates: Probabilities of synthetic acceptance for each position, for benchmarks.
         spec_draft_p_split: Speculative decoding split probability.
-        spec_draft_p_min: Minimum speculative decoding probability.
+        spec_draft_p_min: Minimum probability of a drafted token.
         spec_draft_backend_sampling: Offload draft sampling to the backend.
-        spec_draft_sampling: How the draft is sampled: greedy takes its argmax, probabilistic samples it and has.
-        spec_draft_device: Comma-separated list of devices to use for offloading the draft model use.
-        spec_draft_ngl: Maximum number of draft model layers to store in VRAM, either an exact number.
-        spec_ngram_mod_n_min: Minimum number of ngram tokens to use for ngram-based speculative decoding.
-        spec_ngram_mod_n_max: Maximum number of ngram tokens to use for ngram-based speculative decoding.
-        spec_ngram_mod_n_match: Ngram-mod lookup length.
-        spec_ngram_simple_size_n: Ngram size N for ngram-simple speculative decoding, length of lookup n-gram.
-        spec_ngram_simple_size_m: Ngram size M for ngram-simple speculative decoding, length of draft m-gram.
-        spec_ngram_simple_min_hits: Minimum hits for ngram-simple speculative decoding.
-        spec_ngram_map_k_size_n: Ngram size N for ngram-map-k speculative decoding, length of lookup n-gram.
-        spec_ngram_map_k_size_m: Ngram size M for ngram-map-k speculative decoding, length of draft m-gram.
-        spec_ngram_map_k_min_hits: Minimum hits for ngram-map-k speculative decoding.
-        spec_ngram_map_k4v_size_n: Ngram size N for ngram-map-k4v speculative decoding, length of lookup n-gram.
-        spec_ngram_map_k4v_size_m: Ngram size M for ngram-map-k4v speculative decoding, length of draft m-gram.
-        spec_ngram_map_k4v_min_hits: Minimum hits for ngram-map-k4v speculative decoding.
+        spec_draft_sampling: How the draft is sampled: `greedy` or `probabilistic`.
+        spec_draft_device: Devices to offload the draft model to, separated by commas; `none` to offload nothing,
+            `--list-devices` lists them.
+        spec_draft_ngl: Layers of the draft model on the GPU: a number, `auto` or `all`.
+        spec_ngram_mod_n_min: Minimum number of n-gram tokens for speculative decoding (ngram-mod).
+        spec_ngram_mod_n_max: Maximum number of n-gram tokens for speculative decoding (ngram-mod).
+        spec_ngram_mod_n_match: Lookup length (ngram-mod).
+        spec_ngram_simple_size_n: Length of the lookup n-gram (ngram-simple).
+        spec_ngram_simple_size_m: Length of the draft m-gram (ngram-simple).
+        spec_ngram_simple_min_hits: Minimum hits (ngram-simple).
+        spec_ngram_map_k_size_n: Length of the lookup n-gram (ngram-map-k).
+        spec_ngram_map_k_size_m: Length of the draft m-gram (ngram-map-k).
+        spec_ngram_map_k_min_hits: Minimum hits (ngram-map-k).
+        spec_ngram_map_k4v_size_n: Length of the lookup n-gram (ngram-map-k4v).
+        spec_ngram_map_k4v_size_m: Length of the draft m-gram (ngram-map-k4v).
+        spec_ngram_map_k4v_min_hits: Minimum hits (ngram-map-k4v).
         lookup_cache_static: Path to static lookup cache to use for lookup decoding.
         lookup_cache_dynamic: Path to dynamic lookup cache to use for lookup decoding.
-        kv_unified_per_slot: Context limit per parallel slot.
-        ctx_checkpoints: Max number of context checkpoints to create per slot[].
+        kv_unified_per_slot: Context limit of each slot.
+        ctx_checkpoints: Maximum number of context checkpoints for each slot.
         checkpoint_min_step: Minimum spacing between context checkpoints in tokens.
-        cache_idle_slots: Save idle slots to the prompt cache on new task, and clear them when using unified.
-        context_shift: Whether to use context shift on infinite text generation.
-        reverse_prompt: Halt generation at PROMPT, return control in interactive mode.
-        special: Special tokens output enabled.
-        spm_infill: Use Suffix/Prefix/Middle pattern for infill as some models prefer this.
+        cache_idle_slots: Save idle slots to the prompt cache when a task arrives; clear them if they share a context.
+        context_shift: Whether to shift the context during endless generation.
+        reverse_prompt: Text at which generation stops.
+        special: Output special tokens.
+        spm_infill: Use the order suffix, prefix, middle for infill, which some models prefer.
         cont_batching: Whether to enable continuous batching.
-        mmproj_url: URL to a multimodal projector file.
-        mmproj_auto: Whether to use multimodal projector file, useful when using -hf.
-        mmproj_offload: Whether to enable GPU offloading for multimodal projector.
-        mmproj_device: Device to use for multimodal projector use --list-devices to see a list of.
-        image_min_tokens: Minimum number of tokens each image can take, only used by vision models with.
-        image_max_tokens: Maximum number of tokens each image can take, only used by vision models with.
-        mtmd_batch_max_tokens: Maximum number of image tokens per batch when encoding images.
+        mmproj_url: URL of a multimodal projector.
+        mmproj_auto: Whether to use the multimodal projector that belongs to a Hugging Face model.
+        mmproj_offload: Whether to run the multimodal projector on the GPU.
+        mmproj_device: Device for the multimodal projector; `--list-devices` lists them.
+        image_min_tokens: Minimum tokens for each image, with vision models of dynamic resolution.
+        image_max_tokens: Maximum tokens for each image, with vision models of dynamic resolution.
+        mtmd_batch_max_tokens: Maximum number of image tokens in a batch.
         video_fps: Target video frame rate.
-        video_timestamp_interval: Interval in milliseconds between text timestamps.
-        video_ffmpeg_dir: Path to the directory containing ffmpeg and ffprobe.
-        tags: Set model tags, comma-separated.
-        embd_normalize: Normalisation for embeddings.
+        video_timestamp_interval: Milliseconds between the text timestamps of a video.
+        video_ffmpeg_dir: Directory with ffmpeg and ffprobe.
+        tags: Tags of the model, separated by commas.
+        embd_normalize: Normalization of embeddings: -1 none, 0 max int16, 1 taxicab, 2 euclidean, above 2 p-norm.
         reuse_port: Allow multiple sockets to bind to the same port.
-        path: Path to serve static files from.
-        cors_origins: Comma-separated list of allowed origins for CORS if set to special value.
-        cors_methods: Comma-separated list of allowed methods for CORS.
-        cors_headers: Comma-separated list of allowed headers for CORS.
+        path: Directory of static files.
+        cors_origins: Allowed origins for CORS, separated by commas; `localhost` allows only this machine's.
+        cors_methods: Allowed methods for CORS, separated by commas.
+        cors_headers: Allowed headers for CORS, separated by commas.
         cors_credentials: Whether to allow credentials for CORS.
-        ui_config: JSON that provides default UI settings.
-        ui_config_file: JSON file that provides default UI settings.
-        ui_mcp_proxy: Experimental: whether to enable MCP CORS proxy.
-        tools: Experimental: whether to enable built-in tools for AI agents.
-        tools_runtime: Experimental: run tools in a separate runtime environment available options.
-        mcp_servers_config: Experimental: path to JSON file with MCP server definitions.
-        mcp_servers_json: Experimental: inline JSON with MCP server definitions.
-        agent: Whether to enable CORS proxy and all built-in tools.
-        ui: Whether to enable the Web UI.
-        api_key_file: Path to file containing API keys, one per line.
-        ssl_key_file: Path to file a PEM-encoded SSL private key.
-        ssl_cert_file: Path to file a PEM-encoded SSL certificate.
+        ui_config: Default settings of the web UI, as JSON.
+        ui_config_file: JSON file with default settings of the web UI.
+        ui_mcp_proxy: Enable the MCP CORS proxy (experimental; not in untrusted environments).
+        tools: Built-in tools for AI agents, such as `all` (experimental; not in untrusted environments).
+        tools_runtime: Container to run the tools in (experimental).
+        mcp_servers_config: JSON file with MCP servers (experimental; not in untrusted environments).
+        mcp_servers_json: MCP servers, as JSON (experimental; not in untrusted environments).
+        agent: Enable the CORS proxy and all built-in tools (not in untrusted environments).
+        ui: Whether to serve the web UI.
+        api_key_file: File with API keys, one per line.
+        ssl_key_file: File with the SSL private key, PEM-encoded.
+        ssl_cert_file: File with the SSL certificate, PEM-encoded.
         timeout: Server read/write timeout in seconds.
         cache_prompt: Whether to enable prompt caching.
-        props: Enable changing global properties via POST /props.
-        reasoning_effort: Reasoning effort level given to the chat template: 'default' to keep the template.
-        reasoning_preserve: Preserve reasoning trace in the full history, not just the last assistant message.
-        lora_init_without_apply: Load LoRA adapters without applying them.
-        log_prompts_dir: Log prompts to directory.
+        props: Enable changing global properties with POST /props.
+        reasoning_effort: Default reasoning effort for the chat template, such as `low` or `high`.
+        reasoning_preserve: Keep the reasoning of the whole history, not just of the last assistant message.
+        lora_init_without_apply: Load LoRA adapters without applying them; `set_lora_adapters` does.
+        log_prompts_dir: Directory to write prompts to, for debugging.
         spec_default: Enable default speculative decoding config.
     """
 

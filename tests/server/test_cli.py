@@ -511,7 +511,7 @@ def test_a_server_that_opens_its_files_is_warned_of(
 def test_help_and_version(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    assert "check | chat | decide | serve" in out
+    assert "show what a server supports" in out
     code, out, _ = run("serve", "--help")
     assert code == 0
     assert "--ctx-size N" in out
