@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     # What follows `--` is for the llama-server binary.
     cut = given.index("--") if "--" in given else len(given)
-    arguments = _parser().parse_args(given[:cut])
+    arguments = parser().parse_args(given[:cut])
     arguments.extra_args = given[cut + 1 :]
     progress = Progress()
     try:
@@ -58,10 +58,11 @@ def _words(error: Exception) -> str:
     return str(error)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="llamacpp-server", description="Check, use and run llama.cpp servers.")
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line, with all commands."""
+    root = argparse.ArgumentParser(prog="llamacpp-server", description="Check, use and run llama.cpp servers.")
+    root.add_argument("--version", action="version", version=__version__)
+    commands = root.add_subparsers(required=True, title="commands", metavar="COMMAND")
     where = server_options()
     check.add_to(commands, where)
     chat.add_to(commands, where)
@@ -72,4 +73,4 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_to(commands)
     models.add_to(commands, where)
     running.add_to(commands)
-    return parser
+    return root

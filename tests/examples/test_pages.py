@@ -89,7 +89,7 @@ def close(names: dict[str, Any]) -> None:
             value.close()
 
 
-def test_pictures_reach_a_server_that_sees(
+def test_images_reach_a_vision_server(
     run: Run, vision_server: LocalServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "pictures").mkdir()

@@ -193,7 +193,7 @@ async def test_a_stream_that_is_awaited_is_reported_and_stays_on_its_thread(fore
     await llm.aclose()
 
 
-def test_a_failed_call_is_no_turn(forecaster: Any) -> None:
+def test_a_failed_call_is_not_a_turn(forecaster: Any) -> None:
     llm = ChatLlamaServer(base_url=forecaster().base_url)
     report = CacheReport(llm)
     with pytest.raises(ValueError, match="unknown parameter"):

@@ -139,7 +139,7 @@ def test_a_conversation_with_calls(llm: ChatLlamaServer) -> None:
     assert bound.invoke([HumanMessage("weather"), answer, *results]).text == "It is sunny."
 
 
-def test_a_broken_call_is_kept_apart_and_does_not_wedge_the_conversation(llm: ChatLlamaServer) -> None:
+def test_a_broken_call_is_kept_apart_and_does_not_block_the_conversation(llm: ChatLlamaServer) -> None:
     bound = llm.bind_tools([get_weather])
     answer = bound.invoke("broken", max_tokens=5, thinking=False)
     assert answer.tool_calls == []
@@ -259,7 +259,7 @@ class Tokens(BaseCallbackHandler):
         self.errors.append(error)
 
 
-def test_callbacks_hear_each_token_once(llm: ChatLlamaServer) -> None:
+def test_callbacks_receive_each_token_once(llm: ChatLlamaServer) -> None:
     heard = Tokens()
     list(llm.stream("Hi", config={"callbacks": [heard]}))
     assert "".join(heard.tokens) == ANSWER

@@ -122,7 +122,7 @@ def test_the_last_chunk_is_the_one_with_the_end_and_the_counts() -> None:
     assert last.usage_metadata is not None
 
 
-def test_text_beside_the_end_is_not_lost() -> None:
+def test_text_next_to_the_end_is_not_lost() -> None:
     assert added_up(ChatDelta("Hi"), ChatDelta("!", finish_reason="stop")).content == "Hi!"
 
 
@@ -173,7 +173,7 @@ def test_an_unstreamed_reply() -> None:
 
 
 @pytest.mark.parametrize("arguments", ["[1]", '"text"', "3", "null", "{", "{]"])
-def test_arguments_that_are_no_object_are_kept_apart(arguments: str) -> None:
+def test_arguments_that_are_not_an_object_are_kept_apart(arguments: str) -> None:
     choice = ChatChoice(tool_calls=(ToolCall("c1", "add", arguments),))
     message = result(ChatReply((choice,))).generations[0].message
     assert isinstance(message, AIMessage)

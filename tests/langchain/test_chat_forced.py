@@ -46,7 +46,7 @@ def reply_of(llm: Any, how: str) -> AIMessage:
 
 @pytest.mark.parametrize("how", ["invoke", "stream"])
 @pytest.mark.parametrize("choice", FORMS, ids=str)
-def test_a_demanded_call_comes_in_every_form_of_the_demand(rambler: LocalServer, how: str, choice: Any) -> None:
+def test_every_form_of_tool_choice_returns_a_required_call(rambler: LocalServer, how: str, choice: Any) -> None:
     llm = ChatLlamaServer(base_url=rambler.base_url, forced_call_within=5, thinking=False)
     answer = reply_of(llm.bind_tools([get_weather], tool_choice=choice), how)
     assert [(call["name"], call["args"]) for call in answer.tool_calls] == [("get_weather", {"city": "Oslo"})]

@@ -206,6 +206,6 @@ def test_a_medium_that_the_server_lacks_is_refused_before_sending(chat_server: L
     assert chat_server.client().metrics()["n_decode_total"] == before
 
 
-def test_a_block_whose_type_is_no_text_is_left_to_the_server() -> None:
+def test_a_block_whose_type_is_not_text_is_left_to_the_server() -> None:
     """A fuzzer found it."""
     assert to_wire([HumanMessage([{"type": ["a"]}])]) == [{"role": "user", "content": [{"type": ["a"]}]}]

@@ -60,7 +60,7 @@ async def test_answers_are_langchains_own_and_awaited_ones_are_equal(model: Llam
     assert [one.answers for one in model.batch([request, request])] == [found.answers] * 2
 
 
-def test_usage_reports_what_the_cache_had(model: LlamaServerDecisions) -> None:
+def test_usage_reports_cached_tokens(model: LlamaServerDecisions) -> None:
     found = model.invoke({"state": "word " * 300, "questions": QUESTIONS})
     assert found.usage is not None
     assert found.usage["output_tokens"] == 3
@@ -100,7 +100,7 @@ def test_an_image_in_a_message_is_sent_as_an_image(vision_server: LocalServer, m
     assert asked("red") != asked("blue")
 
 
-def test_what_can_not_be_asked_is_langchains_error_and_ours(model: LlamaServerDecisions) -> None:
+def test_an_invalid_question_raises_langchains_error_and_ours(model: LlamaServerDecisions) -> None:
     for questions in ({}, {"box": Box(instructions="Where?")}, {"q": {"type": "odd"}}):
         with pytest.raises(core.ModelInvalidRequestError) as caught:
             model.invoke({"state": "x", "questions": questions})  # type: ignore[typeddict-item]

@@ -182,7 +182,7 @@ def test_a_recording_holds_no_key_and_no_address(server: Any, path: Path) -> Non
 @pytest.mark.parametrize(
     "line", ["{", "[]", '{"kind": "other", "ended": 1}', '{"kind": "chat", "request": {}}', "\x00"]
 )
-def test_a_line_that_is_no_recording_is_named(path: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_that_is_not_a_recording_is_named(path: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_text(json.dumps({"server": {}}) + "\n" + line + "\n")
     with pytest.raises(BadRequestError, match="line 2"):
         read_recording(path)

@@ -41,7 +41,7 @@ def is_complete(heard: list[tuple[str, Any]]) -> bool:
     return names == {"llamacpp_progress"} and last["stage"] == "reading" and last["done"] == last["total"] > 1000
 
 
-async def test_callbacks_hear_it(llm: ChatLlamaServer, chat_server: LocalServer) -> None:
+async def test_callbacks_receive_it(llm: ChatLlamaServer, chat_server: LocalServer) -> None:
     for ask in (
         lambda listener: llm.invoke(LONG, {"callbacks": [listener]}),
         lambda listener: list(llm.stream(LONG, {"callbacks": [listener]})),
@@ -59,7 +59,7 @@ async def test_callbacks_hear_it(llm: ChatLlamaServer, chat_server: LocalServer)
     await llm.aclose()
 
 
-def test_a_callback_that_every_call_gets_by_a_hook_hears_it(llm: ChatLlamaServer) -> None:
+def test_a_callback_added_by_a_hook_receives_it(llm: ChatLlamaServer) -> None:
     for_all: ContextVar[Listener | None] = ContextVar("for_all", default=None)
     register_configure_hook(for_all, inheritable=True)
     token = for_all.set(listener := Listener())

@@ -107,7 +107,7 @@ class TestScores:
 
 
 class TestOversize:
-    def test_document_is_cut_beside_its_query(self, make: Any, wire: Wiretap) -> None:
+    def test_document_is_truncated_to_leave_room_for_its_query(self, make: Any, wire: Wiretap) -> None:
         found = make(top_n=None).compress_documents(documents(["short", TOO_LONG, "other"]), QUERY)
         assert sorted(document.page_content for document in found) == sorted(["short", TOO_LONG, "other"])
         sent = wire.bodies(PATH)[-1]["documents"]

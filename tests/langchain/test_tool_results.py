@@ -101,7 +101,7 @@ async def test_what_the_model_sees_of_a_result(chat_server: LocalServer, block: 
         ({"type": "file", "base64": PDF, "mime_type": "application/pdf"}, BadRequestError),
     ],
 )
-def test_what_the_user_sends_and_nobody_can_read_is_an_error(
+def test_unreadable_content_in_a_user_message_is_an_error(
     nonsense: ChatLlamaServer, block: dict[str, Any], error: type[Exception]
 ) -> None:
     image = {"type": "image", "base64": PNG, "mime_type": "image/png"}

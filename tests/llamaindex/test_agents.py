@@ -156,7 +156,7 @@ async def test_react_agent_with_its_stop_words(make_llm, scripted_server, stream
 
 
 @pytest.mark.parametrize("streaming", [True, False])
-async def test_a_thought_without_an_answer_does_not_go_round_and_round(make_llm, scripted_server, streaming):
+async def test_reasoning_without_an_answer_does_not_loop_forever(make_llm, scripted_server, streaming):
     """For ReAct it is an empty reply: the model is told so once, sees its thought again, and answers."""
     says = {
         "previous response was empty": Script(thinks=["Right."], says=["Thought: I can answer.\nAnswer: It is 3."]),

@@ -135,7 +135,7 @@ FAULTS = {
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("template", TEMPLATES)
-async def test_no_fault_wedges_a_memory(scripted_server, tmp_path_factory, template):
+async def test_no_fault_makes_a_memory_unusable(scripted_server, tmp_path_factory, template):
     options = {"ctx_size": 16384}
     if template == "strict":
         options["chat_template_file"] = strict_template(tmp_path_factory.mktemp("templates"))

@@ -115,7 +115,7 @@ def test_documents_and_citations_become_text():
 
 
 @pytest.mark.parametrize("data", [b"%PDF-1.7 text", b"%PDF-1.7 \xff\xfe", b"\xff\xfe\x00binary"])
-def test_documents_that_are_no_text_are_refused(data):
+def test_documents_that_are_not_text_are_refused(data):
     with pytest.raises(BadRequestError, match=r"report"):
         wire(DocumentBlock(data=data, title="report"))
 

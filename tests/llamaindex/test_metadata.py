@@ -103,7 +103,7 @@ async def test_an_awaited_probe_fails_as_quietly(make_llm):
     await llm.aclose()
 
 
-def test_another_address_is_asked_anew(make_llm, chat_server, thinker):
+def test_another_address_is_queried_separately(make_llm, chat_server, thinker):
     llm = make_llm(chat_server)
     assert llm.metadata.context_window == 2048
     llm.base_url = thinker.base_url

@@ -31,7 +31,7 @@ def heard():
     root.event_handlers.remove(listener)
 
 
-async def test_event_handlers_hear_it(make_llm, chat_server, heard):
+async def test_event_handlers_receive_it(make_llm, chat_server, heard):
     llm = make_llm(chat_server, **FIELDS)
     for ask in (
         lambda: llm.chat(LONG),

@@ -114,7 +114,7 @@ def test_a_choice_that_names_no_tool_is_refused(calling):
         calling.chat_with_tools(TOOLS, "go", tool_choice={"type": "function"})
 
 
-async def test_a_demanded_call_that_did_not_come_is_an_error_with_the_text(calling):
+async def test_a_required_call_that_did_not_come_is_an_error_with_the_text(calling):
     # The script talks first, and the limit ends the reply before the call that the grammar would demand.
     for kwargs in ({"tool_required": True}, {"tool_choice": "add"}):
         with pytest.raises(MissingToolCallError, match=r"was required.*cut off by max_tokens.*'I would") as caught:
@@ -157,7 +157,7 @@ def test_arguments_of_complete_calls(calling, arguments, kwargs):
     assert (selection.tool_kwargs, selection.tool_id) == (kwargs, "call_0")
 
 
-def test_arguments_that_are_no_object_are_not_passed_on(calling):
+def test_arguments_that_are_not_an_object_are_not_passed_on(calling):
     message = ChatMessage(role="assistant", blocks=[ToolCallBlock(tool_name="f", tool_kwargs="[1]")])
     response = ChatResponse(message=message, additional_kwargs={"finish_reason": "tool_calls"})
     (selection,) = calling.get_tool_calls_from_response(response)
@@ -209,7 +209,7 @@ def test_a_tool_keeps_its_name(recorded, caller):
     assert bodies[0]["tools"][0]["function"]["description"] == "d" * 1100
 
 
-def test_a_demanded_call_where_the_template_drops_tools(make_llm, serve):
+def test_a_required_call_where_the_template_drops_tools(make_llm, serve):
     """It is had by a JSON schema, or refused where that is not wanted; an undemanded one is told to be impossible."""
     server = serve("plain.gguf", parallel=1, ctx_size=1024)
     llm = make_llm(server, forced_round=False, max_tokens=2)
@@ -225,7 +225,7 @@ def test_a_demanded_call_where_the_template_drops_tools(make_llm, serve):
 
 
 # Goes when the client rewrites arguments that are no JSON in a history: the server refuses all of it for one of them.
-def test_a_broken_call_in_the_history_does_not_wedge_the_conversation(calling):
+def test_a_broken_call_in_the_history_does_not_block_the_conversation(calling):
     broken = calling.chat_with_tools(TOOLS, "broken", max_tokens=7, thinking=False).message
     (selection,) = [block for block in broken.blocks if isinstance(block, ToolCallBlock)]
     history = [
@@ -236,7 +236,7 @@ def test_a_broken_call_in_the_history_does_not_wedge_the_conversation(calling):
     assert calling.chat(history).message.content == "It is 3 and sunny."
 
 
-async def test_a_demanded_call_that_does_not_begin_is_had_by_its_schema(make_llm, scripted_server):
+async def test_a_required_call_that_does_not_begin_is_obtained_with_its_schema(make_llm, scripted_server):
     says = {
         "Call the tool": '{"city": "Oslo"}',
         "Call one of": '{"name": "add", "arguments": {"a": 1, "b": 2}}',

@@ -236,7 +236,7 @@ def test_prompt_without_a_template_gets_the_default(scripted: LocalServer) -> No
     assert httpx.post(f"{scripted.base_url}/completion", json=body).json()["content"] == "Hello!"
 
 
-def test_call_that_is_no_json_is_text_without_tools_and_cut_by_max_tokens(scripted_server: ScriptedServer) -> None:
+def test_call_that_is_not_json_is_text_without_tools_and_cut_by_max_tokens(scripted_server: ScriptedServer) -> None:
     server = scripted_server(tool_call("get_weather", '{"city": "Par'))
     assert message(server, "Hi")["content"] == tool_call("get_weather", '{"city": "Par')
     cut = chat(server, "Hi", tools=[WEATHER], max_tokens=6)["choices"][0]

@@ -53,7 +53,7 @@ def test_files_are_small() -> None:
     assert (MODELS / "tiny-encoder.gguf").stat().st_size < 1_500_000
 
 
-def test_template_is_the_one_beside_the_model(tiny_chat: LocalServer) -> None:
+def test_template_is_the_one_next_to_the_model(tiny_chat: LocalServer) -> None:
     template = httpx.get(f"{tiny_chat.base_url}/props").json()["chat_template"]
     assert template == CHAT_TEMPLATE.rstrip()
 

@@ -46,7 +46,7 @@ def is_network(name):
     return next((word for word in NETWORK if name == word or name.startswith(word + ".")), None)
 
 
-def test_no_text_is_split_into_lines_by_a_method_that_knows_too_many_ends():
+def test_text_is_never_split_into_lines_with_splitlines():
     used = {
         (name_of(path), node.lineno, node.attr)
         for path in FILES

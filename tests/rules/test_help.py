@@ -1,4 +1,4 @@
-"""The texts of `llamacpp-server --help` are whole: no sentence is cut off, and every command and option has one."""
+"""No text of `llamacpp-server --help` is cut off, and every command and option has one."""
 
 import argparse
 import re
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llamacpp_server.cli.command import _parser
+from llamacpp_server.cli import parser as command_line
 
 # A text that ends in one of these goes on somewhere else.
 CUT = re.compile(
@@ -16,7 +16,7 @@ CUT = re.compile(
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """The parser of each command, and the one above them."""
-    top = _parser()
+    top = command_line()
     below = next(action for action in top._actions if isinstance(action, argparse._SubParsersAction))
     return {"": top, **below.choices}
 
@@ -55,6 +55,6 @@ def test_the_rule_finds_a_text_that_is_cut(text: str, wrong: str | None) -> None
 
 
 @pytest.mark.parametrize("command", commands())
-def test_every_text_of_the_help_is_whole(command: str) -> None:
+def test_no_text_of_the_help_is_cut_off(command: str) -> None:
     found = {name: f"{wrong}: {text}" for name, text in texts(commands()[command]) if (wrong := trouble(text))}
     assert found == {}

@@ -6,6 +6,10 @@ import re
 from tests.rules.packages import FILES, ROOT, TEST_FILES, parsed
 
 PRIVATE_WORDS = re.compile(r"(?:^|_)(?:un)?(?:told|tells?|telling|alike|whole)(?:_|\d|$)")
+RIDDLES = re.compile(
+    r"_(?:anew|beside|besides|demanded|guilty|blamed|wedges?|hears?|heard|is_no(?!_more|_longer)|are_no|had_come|all_the_same)(?=_|$)"
+)
+"""Words of a test's name that hide what it holds: is not a, again, next to, required, still, receives."""
 OTHERS = [path for folder in ("benchmarks", "examples", "scripts", "models") for path in (ROOT / folder).rglob("*.py")]
 
 
@@ -34,3 +38,14 @@ def test_names_are_of_standard_words():
     files = [*FILES, *TEST_FILES, *OTHERS]
     found = {str(path.relative_to(ROOT)): private_words([path.stem, *names_in(parsed(path))]) for path in files}
     assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_names_of_tests_say_plainly_what_holds():
+    named = {str(path.relative_to(ROOT)): set(names_in(parsed(path))) for path in TEST_FILES}
+    found = {
+        path: sorted(n for n in names if n.startswith("test_") and RIDDLES.search(n)) for path, names in named.items()
+    }
+    assert {path: names for path, names in found.items() if names} == {}
+    assert RIDDLES.search("test_a_failed_call_is_no_turn")
+    assert RIDDLES.search("test_callbacks_hear_it")
+    assert not RIDDLES.search("test_a_failed_call_is_not_a_turn")

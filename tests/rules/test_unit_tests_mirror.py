@@ -16,7 +16,7 @@ def test_each_directory_of_unit_tests_is_named_after_a_package() -> None:
     assert directories - OTHERS <= packages
 
 
-def test_only_tests_of_every_entry_point_stand_beside_the_directories() -> None:
+def test_only_tests_of_every_entry_point_are_outside_the_directories() -> None:
     assert {path.name for path in UNIT.glob("test_*.py")} == {
         "test_any_input.py",
         "test_any_reply.py",

@@ -125,7 +125,7 @@ def test_a_server_that_is_down_is_named(run: Run):
     assert "Traceback" not in err
 
 
-def test_a_copy_is_written_beside_the_model_and_never_over_it(run: Run, models_dir, tmp_path, serve):
+def test_a_copy_is_written_next_to_the_model_and_never_over_it(run: Run, models_dir, tmp_path, serve):
     model = tmp_path / "chat.gguf"
     model.write_bytes((models_dir / "random.gguf").read_bytes())
     code, out, _ = run("decisions-copy", model)

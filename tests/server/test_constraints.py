@@ -86,7 +86,7 @@ def test_choices_may_be_of_rare_characters(client, choices, seed):
         ({"grammar": 'root ::= "x"+ "."'}, r"x+\."),
     ],
 )
-def test_an_answer_of_a_chat_is_no_thinking(client, params, pattern, thinking):
+def test_the_answer_of_a_chat_is_not_reasoning(client, params, pattern, thinking):
     asked = {} if thinking is None else {"chat_template_kwargs": {"enable_thinking": thinking}}
     request = ChatRequest(messages=[{"role": "user", "content": "Hi"}], params={"max_tokens": 200, **params, **asked})
     reply = client.chat(request)

@@ -80,7 +80,7 @@ def test_an_image_is_seen_wherever_it_stands(native, engine, place):
 
 
 @pytest.mark.parametrize("place", states(sound()))
-def test_a_sound_is_heard_wherever_it_stands(native, place):
+def test_audio_is_read_at_every_position(native, place):
     found = native.decide(states(sound())[place], {"q": TEAM}, engine="native")
     assert found.usage.prompt_tokens < 350
     read = native.decide(states(sound())[place], {"q": TEAM}, engine="logits", labels="letters")

@@ -412,7 +412,7 @@ async def test_llamaindexs_structured_output(reporter: LocalServer, strict: Bloc
     await llm.aclose()
 
 
-async def test_a_file_of_a_message_is_read_beside_the_loop(
+async def test_a_file_of_a_message_is_read_off_the_event_loop(
     vision_server: LocalServer, tmp_path: Path, strict: BlockBuster
 ) -> None:
     picture = tmp_path / "a.png"

@@ -44,7 +44,7 @@ def test_a_message_that_no_template_renders_teaches_nothing(chat_server: LocalSe
         assert client.apply_template(ChatRequest(messages=talk, tools=[TOOL])) == before
 
 
-def test_tools_are_blamed_only_where_they_are_guilty(chat_server: LocalServer) -> None:
+def test_tools_are_named_only_if_they_caused_the_refusal(chat_server: LocalServer) -> None:
     request = ChatRequest(messages=[USER], tools=[TOOL], params={**FEW, "reasoning_format": "weird"})
     with chat_server.client() as client, pytest.raises(BadRequestError) as caught:
         client.chat(request)

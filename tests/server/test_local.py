@@ -625,7 +625,7 @@ def test_a_draft_model_drafts(models_dir: Path, backend: Any) -> None:
         assert timings.draft_n
 
 
-def test_the_names_of_models_are_no_paths(models_dir: Path, chat_server: LocalServer) -> None:
+def test_model_names_are_not_read_as_paths(models_dir: Path, chat_server: LocalServer) -> None:
     assert chat_server.client().model_name() == "random"
 
 

@@ -80,7 +80,7 @@ def seen(client: LlamaServerClient, *parts: Any, **media: Any) -> tuple[int, flo
 # -- data
 
 
-def test_the_model_sees_and_hears_what_is_sent(client: LlamaServerClient) -> None:
+def test_images_and_audio_reach_the_model(client: LlamaServerClient) -> None:
     nothing, red, blue = seen(client), seen(client, image(picture("red"))), seen(client, image(picture("blue")))
     assert nothing[0] < red[0] == blue[0]
     assert red[1] != blue[1]
@@ -167,7 +167,9 @@ def test_without_pillow_it_is_refused_and_the_remedy_named(
         ({"type": "file", "file": {"file_data": "data:application/pdf;base64,JVBERi0="}}, "is not text"),
     ],
 )
-def test_what_nothing_can_be_done_about_is_refused_here(client: LlamaServerClient, part: Any, words: str) -> None:
+def test_content_that_can_not_be_converted_is_refused_before_sending(
+    client: LlamaServerClient, part: Any, words: str
+) -> None:
     with pytest.raises(BadRequestError, match=words) as caught:
         client.chat(asking(part))
     assert caught.value.status is None, "it was not sent"

@@ -346,7 +346,7 @@ class TestGoMigrationPlan:
         (failed,) = [check for check in json.loads(capsys.readouterr().out)["checks"] if check["status"] == "failed"]
         assert "not reachable" in failed["detail"]
 
-    def test_no_usage_is_none_and_not_a_lie(self, connect):
+    def test_missing_usage_is_none(self, connect):
         with ScriptedServer(stream(text("x"), chunk(finish="stop"), DONE)) as server:
             assert connect(server.url).chat(CHAT).usage is None
 

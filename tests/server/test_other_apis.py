@@ -226,7 +226,7 @@ def test_a_transcription_is_read_while_it_is_written(connect, vision_server, rec
     assert events[-1].result is not None
 
 
-def test_a_model_that_does_not_hear_says_so(connect, chat_server, recording):
+def test_audio_for_a_model_without_audio_is_an_error(connect, chat_server, recording):
     with pytest.raises(NotSupportedError, match="--mmproj"):
         connect(chat_server).transcribe(recording)
 

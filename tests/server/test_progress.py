@@ -102,7 +102,7 @@ def test_bars(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "waiting" in shown
 
 
-def test_no_library_for_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_progress_bar_needs_tqdm_or_rich(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tqdm", None)
     ProgressBar()  # the other one
     monkeypatch.setitem(sys.modules, "rich.progress", None)

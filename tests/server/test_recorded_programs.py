@@ -403,7 +403,7 @@ def test_a_stream_that_was_dropped_is_recorded_by_the_next_call(server: LocalSer
     assert kinds[:1] == ["chat"]
 
 
-def test_a_chat_that_two_recorders_hear_has_one_line(server: LocalServer, path: Path) -> None:
+def test_a_chat_with_two_recorders_has_one_line(server: LocalServer, path: Path) -> None:
     from langchain_llamacpp_server import CacheReport, ChatLlamaServer
 
     llm = ChatLlamaServer(base_url=server.base_url, max_tokens=3)
@@ -411,7 +411,7 @@ def test_a_chat_that_two_recorders_hear_has_one_line(server: LocalServer, path: 
     assert len(calls_of(path)) == 1
 
 
-def test_a_line_that_is_being_written_is_no_error(server: LocalServer, path: Path) -> None:
+def test_a_line_that_is_being_written_is_not_an_error(server: LocalServer, path: Path) -> None:
     with server.client() as client:
         client.chat(chat("Hello"))
     complete = path.read_bytes()

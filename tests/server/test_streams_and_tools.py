@@ -39,7 +39,7 @@ def test_a_reply_can_be_read_again_after_it_was_read(connect, thinker):
     assert state.total_bytes > 100
 
 
-def test_a_reply_whose_reader_went_away_goes_on_and_is_read_to_its_end(connect, thinker):
+def test_a_resumable_reply_continues_after_its_reader_disconnects(connect, thinker):
     client = connect(thinker)
     stream = resumable(client, "away")
     assert client.next(stream) is not None

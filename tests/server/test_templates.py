@@ -150,7 +150,7 @@ def _templates(request: pytest.FixtureRequest, path: Path) -> Iterator[Template]
 
 
 @pytest.mark.parametrize("ours", OURS, indirect=True)
-def test_no_conversation_wedges_a_template_of_ours(ours):
+def test_no_conversation_fails_on_our_own_templates(ours):
     refused, known = ours.wedged()
     assert refused == {}
     assert known or any(not ours.refusal(messages) for messages in HISTORIES.values())
@@ -260,7 +260,7 @@ def test_there_are_enough_families():
 
 @families
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda path: path.stem, indirect=True)
-def test_no_conversation_wedges_a_familys_template(family):
+def test_no_conversation_fails_on_the_template_of_a_family(family):
     assert family.wedged()[0] == {}
 
 

@@ -45,7 +45,7 @@ def test_a_budget_ends_the_thinking(counting: LocalServer, budget: int) -> None:
         assert reply.content == ANSWER
 
 
-def test_no_thinking_where_the_template_always_opens_a_thought(counting: LocalServer) -> None:
+def test_reasoning_can_be_turned_off_if_the_template_always_opens_it(counting: LocalServer) -> None:
     """As the templates of DeepSeek R1 do; a budget of 0 is no limit to this server."""
     with counting.client() as client:
         assert client.chat(ask(params={"reasoning_budget_tokens": 0})).reasoning_content.startswith("w0 w1")
@@ -100,7 +100,7 @@ def test_a_control_can_be_used_from_another_thread(pondering_server: LocalServer
         assert client.chat(ask(thinking_control=control)).content == ANSWER
 
 
-def test_a_thought_that_ends_in_time_is_left_alone(counting: LocalServer) -> None:
+def test_reasoning_that_ends_in_time_is_not_stopped(counting: LocalServer) -> None:
     control = ThinkingControl()
     with counting.client() as client:
         reply = client.chat(ask(max_thinking_seconds=60, thinking_control=control))

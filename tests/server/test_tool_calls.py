@@ -53,7 +53,7 @@ def plain(serve):
 
 
 @pytest.mark.parametrize("choice", [tool_["function"]["name"] for tool_ in TOOLS] + ["any"])
-async def test_a_template_without_tools_makes_demanded_calls_all_the_same(plain: LocalServer, choice: str):
+async def test_required_calls_work_with_a_template_without_tools(plain: LocalServer, choice: str):
     for seed in range(2):
         request = demand("Go.", choice, params={**TERSE, "seed": seed})
         with plain.client() as client:
@@ -68,7 +68,7 @@ async def test_a_template_without_tools_makes_demanded_calls_all_the_same(plain:
             assert required is None or required in arguments
 
 
-def test_a_reply_that_runs_on_is_stopped_and_the_call_had_by_its_schema(rambler: LocalServer, idle):
+def test_a_reply_without_a_call_is_stopped_and_the_call_obtained_with_its_schema(rambler: LocalServer, idle):
     """The server itself would let it talk to the end of its context."""
     with rambler.client() as client:
         reply = client.chat(demand("Go.", "add", forced_call_within=20))
@@ -94,7 +94,7 @@ def test_a_reply_that_ran_on_to_the_end_of_the_context_leaves_room_for_the_call(
     assert [made.arguments for made in reply.tool_calls] == ['{"a": 1}']
 
 
-def test_the_second_round_reads_next_to_nothing_anew(rambler: LocalServer):
+def test_the_second_round_reuses_the_cached_prompt(rambler: LocalServer):
     with rambler.client() as client:
         reply = client.chat(demand("Go. " + "word " * 300, "add", forced_call_within=5))
     assert reply.timings.cache_n > 10 * reply.timings.prompt_n
@@ -179,7 +179,7 @@ async def test_a_call_in_a_format_that_the_server_does_not_parse_is_reported_or_
         assert (reply.content.strip(), reply.finish_reason) == ("Let me add.", "tool_calls")
 
 
-def test_a_first_answer_that_is_the_arguments_of_the_demanded_tool_is_its_call(scripted_server):
+def test_a_first_answer_that_is_the_arguments_of_the_required_tool_is_its_call(scripted_server):
     server = scripted_server({"Call the tool": "never", "user": '{"a": 1}'}, parallel=1)
     with server.client() as client:
         reply = client.chat(demand("Add.", "add", TOOLS[:1]))

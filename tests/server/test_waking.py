@@ -121,6 +121,6 @@ def test_a_model_that_can_not_be_loaded_is_an_error_at_once(router: LocalServer)
     assert caught.value.earlier == ()
 
 
-def test_a_model_that_the_router_does_not_know_is_no_reason_to_wait(router: LocalServer) -> None:
+def test_a_model_that_the_router_does_not_know_is_not_waited_for(router: LocalServer) -> None:
     with router.client() as client, pytest.raises(NotFoundError, match="not found"):
         client.chat(of("none"))

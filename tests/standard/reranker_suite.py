@@ -70,7 +70,7 @@ class RerankerTests:
         assert len(found) == 3 and all(isinstance(score, float) for score in scores)
         assert scores == sorted(scores, reverse=True)
 
-    def test_documents_come_back_unshortened(self, reranker: Any, documents: list[Document]) -> None:
+    def test_documents_are_returned_in_full(self, reranker: Any, documents: list[Document]) -> None:
         for document in reranker.compress_documents(documents, QUERY):
             assert document.page_content == TEXTS[document.metadata["number"]]
 

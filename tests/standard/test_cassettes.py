@@ -142,7 +142,7 @@ def test_a_request_that_a_cassette_lacks_is_a_typed_error(talker: LocalServer, c
         chat(talker.base_url).get_num_tokens("Hi")
 
 
-def test_a_cassette_of_another_client_need_not_hold_what_this_one_asks_besides(
+def test_a_cassette_of_another_client_may_lack_further_requests(
     serve: Any, cassette: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ChatOpenAI never asks for `/props`, so its cassettes lack it."""

@@ -181,7 +181,7 @@ async def test_tokens_that_openinference_writes_for_awaited_calls_are_not_writte
     await other.async_client.aclose()
 
 
-def test_a_call_in_a_tool_beside_a_traced_model_is_written_in_full(ours: Ours, chat_server: LocalServer) -> None:
+def test_a_call_in_a_tool_next_to_a_traced_model_is_written_in_full(ours: Ours, chat_server: LocalServer) -> None:
     """The span of a chain is not that of a model: a bare client in it is written by nobody else."""
     with traced(OpenInferenceLangChain()) as exporter, chat_server.client() as client:
         request = ChatRequest(
@@ -192,7 +192,7 @@ def test_a_call_in_a_tool_beside_a_traced_model_is_written_in_full(ours: Ours, c
         assert ours.attributes()["gen_ai.usage.output_tokens"] == 3
 
 
-def test_without_genai_only_our_own_attributes_are_beside_those_of_openinference(chat_server: LocalServer) -> None:
+def test_without_genai_only_our_own_attributes_are_next_to_those_of_openinference(chat_server: LocalServer) -> None:
     with instrumented(genai=False) as ours, traced(OpenInferenceLangChain()) as exporter:
         for call in calls_of_langchain(chat_server.base_url):
             call()

@@ -64,7 +64,7 @@ def test_a_body_shorter_than_its_length_is_cut_off_and_not_asked_for_again(conne
     assert caught.value.url == f"{server.url}/tokenize"
 
 
-def test_an_error_whose_body_is_cut_off_is_an_error_all_the_same(connect):
+def test_an_error_whose_body_is_cut_off_is_still_an_error(connect):
     answer = Answer((b'HTTP/1.1 500 X\r\nContent-Length: 100\r\n\r\n{"error": {"mess',), "close")
     with ScriptedServer(answer) as server, pytest.raises(LlamaServerError):
         connect(server.url, max_retries=0).tokenize("x")

@@ -90,7 +90,7 @@ def test_without_another_round_or_after_a_bad_one_it_is_an_error_with_the_text(c
     assert [type(e) for e in caught.value.earlier] == [MissingToolCallError] * (requests - 1)
 
 
-def test_a_missing_call_that_is_no_error(connect):
+def test_a_missing_call_that_is_not_an_error(connect):
     with ScriptedServer(says("Not now.", "length"), lacks=LACKS) as server:
         got = connect(server.url).chat(demand(missing_call_is_error=False, params={"max_tokens": 9}))
     assert (got.content, got.finish_reason, got.tool_calls) == ("Not now.", "length", ())

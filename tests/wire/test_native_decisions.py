@@ -34,7 +34,7 @@ def test_options_beyond_those_of_letters_are_left_to_the_model_to_refuse():
 
 
 @pytest.mark.parametrize("share", ["x", None, -0.5, 7.0, [1]])
-def test_what_is_no_probability_is_a_malformed_reply(share):
+def test_a_number_outside_0_to_1_is_a_malformed_reply(share):
     body = {"model": "clef", "answers": {"q": {"type": "noul", "noul": share}}, "usage": {"input_tokens": 9}}
     with served(reply(body)) as server, LlamaServerClient(server.url) as client, pytest.raises(MalformedReplyError):
         client.decide("x", {"q": Noul("?")})

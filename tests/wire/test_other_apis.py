@@ -40,7 +40,7 @@ MESSAGES_BEGUN = (
     ("name", "request_", "begun"),
     [("create_response", RESPONSES, RESPONSES_BEGUN), ("create_message", MESSAGES, MESSAGES_BEGUN)],
 )
-def test_a_stream_that_is_cut_off_is_an_error_with_what_had_come(connect, name, request_, begun):
+def test_a_stream_that_is_cut_off_is_an_error_with_the_partial_reply(connect, name, request_, begun):
     with ScriptedServer(stream(*begun)) as server:
         client = connect(server.url)
         with pytest.raises(StreamCutOffError) as caught:
@@ -56,7 +56,7 @@ def test_a_stream_that_is_cut_off_is_an_error_with_what_had_come(connect, name, 
         ("create_message", MESSAGES, (*MESSAGES_BEGUN, said("error", error=FAULT))),
     ],
 )
-def test_an_error_in_the_middle_is_raised_with_what_had_come(connect, name, request_, events):
+def test_an_error_in_the_middle_is_raised_with_the_partial_reply(connect, name, request_, events):
     with ScriptedServer(stream(*events)) as server:
         client = connect(server.url, max_retries=0)
         with pytest.raises(ServerFaultError, match="the slot is gone") as caught:
@@ -64,7 +64,7 @@ def test_an_error_in_the_middle_is_raised_with_what_had_come(connect, name, requ
     assert caught.value.partial.text == "Hel"
 
 
-def test_what_is_no_event_of_this_api_is_refused(connect):
+def test_events_of_another_api_are_refused(connect):
     with ScriptedServer(stream(b'data: {"choices": []}\n\n')) as server, pytest.raises(MalformedReplyError):
         connect(server.url).create_response(RESPONSES)
 

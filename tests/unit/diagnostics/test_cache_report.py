@@ -75,7 +75,7 @@ def test_clocks(one: str, other: str, role: str) -> None:
     assert ("the system prompt" in found.hint) == (role == "system")
 
 
-def test_words_that_change_are_no_clock() -> None:
+def test_changing_words_are_not_reported_as_a_clock() -> None:
     assert change([user("It is warm.")], [user("It is cold.")]).kind == "message"
 
 
@@ -120,7 +120,7 @@ def test_a_template_that_writes_an_old_message_otherwise() -> None:
     assert "drops old reasoning" in found.hint
 
 
-def test_a_template_that_writes_the_end_otherwise_only_is_not_blamed() -> None:
+def test_a_template_that_writes_another_end_is_not_reported() -> None:
     def render(request: ChatRequest) -> str:
         return "x" * 500 + ("<think>" if len(request.messages) == 6 else "an answer and more")
 
@@ -158,7 +158,7 @@ def test_a_trimmed_session_is_the_same_session() -> None:
     assert turn.change.kind == "trimmed"
 
 
-def test_the_few_tokens_that_open_an_answer_are_no_loss() -> None:
+def test_the_tokens_that_open_an_answer_are_not_counted_as_lost() -> None:
     report = CacheReport()
     report.add(ChatRequest(messages=TALK), reply(100, 0))
     report.add(ChatRequest(messages=TALK), reply(100, 84))

@@ -65,7 +65,7 @@ def test_no_choice_sends_none():
 
 
 @pytest.mark.parametrize("choice", ["c", "AUTO", ""])
-def test_a_name_that_is_no_tool_is_refused_with_the_names_that_are(choice):
+def test_a_name_that_is_not_a_tool_is_refused_with_the_names_that_are(choice):
     with pytest.raises(BadRequestError, match=r"tool_choice.*'a', 'b'"):
         body_of(tools=[tool("a"), tool("b")], tool_choice=choice)
 
@@ -170,7 +170,7 @@ def test_a_null_among_the_arguments_of_a_call_is_a_value_and_stays():
     assert sent[0]["tool_calls"][0]["function"] == function
 
 
-def test_nulls_beside_a_tools_schema_are_left_out_and_within_it_stay():
+def test_nulls_next_to_a_tools_schema_are_left_out_and_within_it_stay():
     schema = {"type": "object", "properties": {"a": {"default": None, "enum": [None, 1]}}}
     function = {"name": "f", "description": None, "strict": None, "parameters": schema}
     (sent,) = body_of(tools=[{"type": "function", "function": function}])["tools"]

@@ -56,7 +56,7 @@ def test_a_repaired_conversation_needs_no_repair(name):
 @pytest.mark.parametrize(
     "raw", ['{"x": "un', "[1]", '{"x": NaN}', '"text"', "null", "not json", '{"x": "\\ud800"}', "{}}"]
 )
-def test_arguments_that_are_no_object_are_shown_to_the_model_in_one(raw):
+def test_arguments_that_are_not_an_object_are_shown_to_the_model_in_one(raw):
     messages = repaired([USER, calls(call(ONE, raw)), result(ONE), USER])
     assert arguments_of(messages[1]) == [{"invalid_arguments": raw}]
 
@@ -322,12 +322,12 @@ def test_values_of_another_kind_are_repaired_like_texts(messages):
 
 
 @pytest.mark.parametrize("calls", [True, "abc", [["a"]], [None]])
-def test_calls_that_are_no_list_of_objects_are_refused_with_their_place(calls):
+def test_calls_that_are_not_a_list_of_objects_are_refused_with_their_place(calls):
     """A fuzzer found these too."""
     with pytest.raises(BadRequestError, match=r"messages\[1\]: tool_calls"):
         repair_history([USER, {"role": "assistant", "tool_calls": calls}])
 
 
-def test_a_call_whose_function_is_no_object_is_one_of_an_unknown_function():
+def test_a_call_whose_function_is_not_an_object_is_one_of_an_unknown_function():
     (_, message, *_), _ = repair_history([USER, {"role": "assistant", "tool_calls": [{"id": "x", "function": "f"}]}])
     assert message["tool_calls"][0]["function"] == {"name": "unknown", "arguments": "{}"}

@@ -113,7 +113,7 @@ async def all_of(streams: Streams) -> list[str]:
     return [part async for part in aread_answer(Letters(), streams.aopened)]
 
 
-def test_a_stream_that_was_refused_is_opened_anew_and_ends_with_the_last_parts() -> None:
+def test_a_stream_that_was_refused_is_opened_again_and_ends_with_the_last_parts() -> None:
     assert list(read_answer(Letters(), Streams().opened)) == ["a", "b", "c", "."]
     assert asyncio.run(all_of(Streams())) == ["a", "b", "c", "."]
 

@@ -155,7 +155,7 @@ def test_a_call_that_did_not_come():
     assert caught.value.reason == "no_call"
 
 
-def test_a_stream_is_not_asked_for_anew():
+def test_a_stream_is_not_retried():
     with pytest.raises(UnfitAnswerError, match="did not enforce"):
         attempts(LADDER).answered(said('Sure! {"age": 20}'), complete=False)
 

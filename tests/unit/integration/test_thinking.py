@@ -63,7 +63,7 @@ def test_parameters_that_say_it_themselves_win_and_others_stay() -> None:
     ) == {"chat_template_kwargs": {"enable_thinking": True, "style": "terse"}}
 
 
-def test_a_level_goes_to_a_template_that_has_levels_beside_its_switch() -> None:
+def test_a_level_goes_to_a_template_that_has_levels_next_to_its_switch() -> None:
     info = ServerInfo(thinking="enable_thinking", efforts=("low", "high"))
     assert thinking_params("low", info, {}) == {**ON, "reasoning_effort": "low"}
 

@@ -230,7 +230,7 @@ def test_special_files_are_refused_without_waiting(tmp_path: Path, anywhere: boo
             read_file(Path(device), None if anywhere else [Path("/dev")], 99, "here")
 
 
-def test_a_file_that_hides_its_size_is_bounded_all_the_same(tmp_path: Path) -> None:
+def test_a_file_that_hides_its_size_is_still_limited(tmp_path: Path) -> None:
     (tmp_path / "long").write_bytes(bytes(100))
     assert read_file(tmp_path / "long", [tmp_path], 100, "here") == bytes(100)
     with pytest.raises(BadRequestError, match="larger than 99 bytes"):

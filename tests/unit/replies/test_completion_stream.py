@@ -74,7 +74,7 @@ def test_log_probabilities_are_merged():
     assert reply.choices[0].logprobs == {"content": [ENTRY, ENTRY]}
 
 
-def test_a_chunk_without_choices_is_no_text():
+def test_a_chunk_without_choices_is_not_text():
     assert reply_of(event({**TOP, "choices": []}), piece("a"), last(), DONE).text == "a"
 
 
@@ -178,7 +178,7 @@ def test_an_error_event(before):
     "payload", [b"{", b'{"choices": 5}', b'{"choices": ["x"]}', b'{"content": 5}', b'{"choices": [{"text": 5}]}',
                 b'{"content": "x", "tokens": 5}', b'{"choices": [], "usage": "x"}']
 )  # fmt: skip
-def test_an_event_that_is_no_chunk_is_malformed(payload):
+def test_an_event_that_is_not_a_chunk_is_malformed(payload):
     with pytest.raises(MalformedReplyError):
         decode(piece("so far"), event(payload))
 

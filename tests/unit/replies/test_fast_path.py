@@ -71,7 +71,7 @@ def test_what_does_not_fit_the_template_is_left_to_the_parser(other):
         (event({**TOP, "choices": [{"index": 1, "delta": {}}, *json.loads(PLAIN)["choices"]]}), ChatDelta("Hi")),
     ],
 )
-def test_what_says_more_than_a_text_is_no_template(model, delta):
+def test_a_text_with_other_content_is_not_a_template(model, delta):
     assert reader_like(payload(model), delta) is None
 
 

@@ -49,7 +49,7 @@ def test_each_call_and_each_answer_is_counted_alone():
         one.add([ChatDelta("0")])  # text beside tools is not constrained
 
 
-def test_text_that_goes_on_is_no_loop():
+def test_text_that_continues_is_not_a_loop():
     assert len(fed([f"{number}, " for number in range(2000)])) == 2000
     assert len(fed(["0, "] * 100 + ["1, "] + ["0, "] * 100)) == 201, "shorter than the limit"
 

@@ -111,7 +111,7 @@ def test_several_unstreamed_answers_fold_back_with_the_usage_of_the_first():
              {"choices": [{"message": {}, "text": "", "logprobs": [1]}]}, {"choices": [{"message": {"tool_calls": [
                  {"id": "x", "function": {"name": "f", "arguments": [1]}}]}, "text": {}}]}]
 )  # fmt: skip
-def test_a_body_that_is_no_reply_is_malformed(body):
+def test_a_body_that_is_not_a_reply_is_malformed(body):
     with pytest.raises(MalformedReplyError):
         decode_body(body)
     with pytest.raises(MalformedReplyError):

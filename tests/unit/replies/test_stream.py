@@ -290,7 +290,7 @@ def test_an_empty_error_is_none():
      b'{"choices": [{"delta": {"tool_calls": [{"index": "a"}]}}]}',
      b'{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": [1]}}]}}]}'],
 )  # fmt: skip
-def test_an_event_that_is_no_chunk_is_malformed_and_nothing_else(payload):
+def test_an_event_that_is_not_a_chunk_is_malformed_and_nothing_else(payload):
     decoder = ChatStreamDecoder()
     decoder.feed(role() + text("so far"))
     with pytest.raises(MalformedReplyError) as caught:

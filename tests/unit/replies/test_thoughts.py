@@ -54,7 +54,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("said", "thinking", "answer"), CASES)
-def test_a_thought_opens_the_answer_or_is_none(said, thinking, answer):
+def test_reasoning_tags_count_only_at_the_start_of_an_answer(said, thinking, answer):
     assert split(said) == (thinking, answer)
     assert split(*said) == (thinking, answer)
 
@@ -89,7 +89,7 @@ def test_a_stream_of_an_older_build():
     assert deltas[0].start is not None
 
 
-def test_a_thought_and_text_in_one_event_become_two_deltas():
+def test_reasoning_and_text_in_one_event_become_two_deltas():
     first, second = decode(text("<think>Hm</think>Hello"), chunk(finish="stop"), DONE)[:2]
     assert (first.reasoning_content, first.content, first.start is not None) == ("Hm", "", True)
     assert (second.reasoning_content, second.content, second.start) == ("", "Hello", None)
@@ -114,7 +114,7 @@ def test_each_answer_is_looked_at():
     assert [(choice.reasoning_content, choice.content) for choice in choices] == [("", "ad"), ("b", "c")]
 
 
-def test_who_asks_for_the_raw_text_gets_it():
+def test_the_raw_text_is_returned_on_request():
     raw = fold_chat(decode(text("<think>Hm</think>Hello"), chunk(finish="stop"), DONE, reasoning_format="none"))
     assert (raw.reasoning_content, raw.content) == ("", "<think>Hm</think>Hello")
 
@@ -129,7 +129,7 @@ def test_an_unstreamed_reply_is_separated_too():
     assert (reply.reasoning_content, reply.content, reply.finish_reason, reply.start.id) == ("Hm", "Hello", "stop", "x")
 
 
-def test_what_had_come_before_a_cut_is_separated():
+def test_reasoning_before_a_cut_is_separated():
     decoder = decoder_of(stream_chat(ServerSettings(), ChatRequest(messages=MESSAGES)))
     decoder.feed(text("<think>Hm</think>Hel"))
     with pytest.raises(StreamCutOffError) as caught:

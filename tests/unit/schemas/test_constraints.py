@@ -103,7 +103,7 @@ def test_two_constraints_at_once_are_refused(params):
             body()
 
 
-def test_a_format_of_plain_text_is_no_constraint():
+def test_a_format_of_plain_text_is_not_a_constraint():
     params = {"choices": ["a"], "response_format": {"type": "text"}}
     assert chat_body(ChatRequest(messages=MESSAGES, params=params))["grammar"] == 'root ::= "a"'
 
@@ -129,7 +129,7 @@ def test_a_constraint_of_a_call_replaces_that_of_the_model():
         (None, False),
     ],
 )
-def test_which_grammar_leaves_no_room_for_thinking(grammar, rules):
+def test_reasoning_is_turned_off_for_grammars_without_reasoning_tags(grammar, rules):
     assert rules_thinking(grammar) is rules
 
 

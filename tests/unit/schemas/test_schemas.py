@@ -134,7 +134,7 @@ def test_what_some_build_refuses_or_mistakes_is_rewritten(schema, becomes, repai
         assert repair in names(schema)
 
 
-def test_a_reference_is_written_out_with_what_stands_beside_it():
+def test_a_reference_is_written_out_with_what_stands_next_to_it():
     schema = {
         "type": "object",
         "properties": {"a": {"$ref": "#/$defs/A", "description": "mine"}, "b": {"$ref": "#/$defs/A"}},
@@ -158,7 +158,7 @@ def test_recursive_definitions_of_two_tools_never_share_a_name():
     assert one["properties"]["t"] == {"$ref": f"#/$defs/{name}"} == one["$defs"][name]["properties"]["again"]
 
 
-def test_a_union_takes_in_what_stands_beside_it():
+def test_a_union_takes_in_what_stands_next_to_it():
     schema = {
         "type": "object",
         "properties": {"k": TEXT},
@@ -282,7 +282,7 @@ def test_every_node_of_the_plain_corpus_has_one_type():
 
 
 @pytest.mark.parametrize("guilty", [[], [0], [7], [3, 4], [0, 5, 9], list(range(10))])
-def test_the_guilty_tools_are_named(guilty):
+def test_the_tools_that_were_refused_are_named(guilty):
     tools = [tool(f"t{n}", {}) for n in range(10)]
     bad = {f"t{n}" for n in guilty}
     asked = []
@@ -377,7 +377,7 @@ def without_patterns(schema):
         {"properties": {"not": {"const": {}, "properties": {"a": {}, "role": None, "additionalProperties": None}}}},
     ],
 )
-def test_what_is_no_schema_within_one_is_taken_for_any(parameters):
+def test_an_invalid_subschema_allows_any_value(parameters):
     """A fuzzer found these."""
     done, _ = clean_tools([tool("f", parameters)])
     (name,) = parameters["properties"]
@@ -385,7 +385,7 @@ def test_what_is_no_schema_within_one_is_taken_for_any(parameters):
     assert name in plain_tools(done)[0][0]["function"]["parameters"]["properties"]
 
 
-def test_properties_that_are_no_object_are_none_in_a_union_too():
+def test_properties_that_are_not_an_object_are_none_in_a_union_too():
     parameters = {"properties": ["a"], "anyOf": [{"properties": ["b"]}, {"properties": {"c": TEXT}}]}
     done, _ = clean_tools([tool("f", parameters)])
     assert list(done[0]["function"]["parameters"]["properties"]) == ["c"]

@@ -32,7 +32,7 @@ def test_a_native_schema_is_one_too():
 
 
 @pytest.mark.parametrize("form", [{"type": "text"}, None, {}])
-def test_text_is_no_form(form):
+def test_text_is_not_a_form(form):
     request, chosen, repairs = asked(form)
     assert (request.tools, chosen.answer, repairs) == ([TOOL], None, ())
 

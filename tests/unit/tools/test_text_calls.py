@@ -113,7 +113,7 @@ def test_several_calls_are_all_read():
         "to=functions.get_weather and then",
     ],
 )
-def test_talk_is_no_call(text):
+def test_ordinary_text_is_not_a_call(text):
     assert find_text_calls(text, TOOLS) == []
 
 
@@ -163,7 +163,7 @@ def test_ordinary_text_flows_while_calls_are_looked_for():
     assert not reply.start.repairs
 
 
-def test_what_looked_like_a_call_and_is_none_is_text_after_all():
+def test_text_that_only_looks_like_a_call_stays_text():
     for text in ("{'a': 1}", "<tool_call>nothing</tool_call>", "[TOOL_CALLS] none"):
         assert passed(list(text), take=True)[1].content == text
 
@@ -195,7 +195,7 @@ ALONE = '{"a": 1, "b": 2}'
 
 
 @pytest.mark.parametrize("text", [ALONE, f"```json\n{ALONE}\n```", f"{ALONE}\n\nI added, and"])
-def test_an_answer_that_begins_with_the_arguments_of_the_demanded_tool_is_its_call(text):
+def test_an_answer_that_begins_with_the_arguments_of_the_required_tool_is_its_call(text):
     reply = demanded(text)
     assert [(call.name, json.loads(call.arguments)) for call in reply.tool_calls] == [("add", {"a": 1, "b": 2})]
     assert (reply.content, reply.finish_reason) == ("", "tool_calls")
@@ -206,16 +206,16 @@ def test_an_answer_that_begins_with_the_arguments_of_the_demanded_tool_is_its_ca
     [('{"a": "x"}', "add"), ('{"z": 1}', "add"), ('{"a": 1}', "required"), ('{"a": 1', "add"), ("[1]", "add"),
      ("So: {}", "add")],
 )  # fmt: skip
-def test_what_does_not_fit_the_demanded_tool_stays_text(text, forced):
+def test_what_does_not_fit_the_required_tool_stays_text(text, forced):
     reply = demanded(text, forced)
     assert (reply.content, reply.tool_calls) == (text, ())
 
 
-def test_a_demanded_call_in_another_format_is_taken():
+def test_a_required_call_in_another_format_is_accepted():
     assert demanded(FORMATS["Qwen3-Coder"], "get_weather").tool_calls[0].name == "get_weather"
 
 
-def test_one_demanded_answer_is_over_with_its_arguments():
+def test_one_required_answer_is_over_with_its_arguments():
     one = TextCallFilter(TOOLS, take=False, forced="add")
     (made,) = [delta for piece in ('{"a": 1', ', "b": 2}') for delta in one.add([ChatDelta(piece)])]
     assert (one.over, made.tool_calls[0].name, made.finish_reason) == (True, "add", "tool_calls")

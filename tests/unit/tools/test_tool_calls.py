@@ -69,7 +69,7 @@ def test_an_unknown_tool_is_reported_and_left_for_the_agent():
     assert names(reply) == ["unknown_tool"]
 
 
-def test_another_tool_than_the_demanded_one_does_not_count():
+def test_another_tool_than_the_required_one_does_not_count():
     rules = {"names": frozenset({"add"}), "forced": "add"}
     reply = checked(
         role(), call(0, "{}", id="A", name="rm"), call(1, "{}", id="B", name="add"), *ends(), one_call=True, **rules
@@ -118,7 +118,7 @@ def test_calls_that_all_have_the_number_0_are_separated_by_their_ids():
 
 
 @pytest.mark.parametrize("forced", ["required", "add"])
-def test_a_demanded_call_that_did_not_come_is_an_error_with_the_text_and_the_reason(forced):
+def test_a_required_call_that_did_not_come_is_an_error_with_the_text_and_the_reason(forced):
     wanted = "a tool call" if forced == "required" else "a call of 'add'"
     decoder = Pipeline(ChatStreamDecoder(), [ToolCallFilter(CallRules(names=frozenset({"add"}), forced=forced))])
     for event in (role(), text("I would "), text("rather talk."), *ends("stop")):
@@ -148,7 +148,7 @@ def test_a_missing_call_can_be_taken_as_it_is():
         checked(role(), text("Hm."), *ends("stop"), forced="required", limited=True, **loose)
 
 
-def test_every_answer_needs_the_demanded_call():
+def test_every_answer_needs_the_required_call():
     both = (call(0, "{}", id="A", name="add"), call(0, "{}", id="B", name="add", choice=1))
     ended = (chunk(finish="tool_calls"), chunk(finish="tool_calls", index=1), DONE)
     assert len(checked(role(), *both, *ended, forced="required", answers=2).choices) == 2

@@ -134,7 +134,7 @@ def test_a_conversation_is_known_by_its_beginning() -> None:
 
 
 @pytest.mark.parametrize("body", [None, b"x", {}, {"messages": []}, {"messages": ["hi"]}, {"messages": "hi"}])
-def test_what_is_no_conversation_has_no_number(body: object) -> None:
+def test_only_a_conversation_has_a_number(body: object) -> None:
     assert conversation(body) is None
 
 

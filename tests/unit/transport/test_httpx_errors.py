@@ -74,7 +74,7 @@ def test_what_each_means_before_and_after_the_head_of_an_answer(failed, before, 
         (None, "other", "llama-server -m model.gguf"),
     ],
 )
-def test_why_there_is_no_connection(cause, reason, remedy):
+def test_connection_errors_name_their_reason_and_remedy(cause, reason, remedy):
     error = translated(httpx.ConnectError("All connection attempts failed"), cause)
     assert isinstance(error, ConnectionFailedError)
     assert error.reason == reason

@@ -34,7 +34,7 @@ def test_prompts_that_do_not_fit_together_run_one_after_the_other():
     assert second.granted
 
 
-def test_prompts_run_beside_each_other_where_each_slot_has_its_own_context():
+def test_prompts_run_in_parallel_where_each_slot_has_its_own_context():
     gate, _ = of_four_slots(shared=False)
     assert entered(gate, 300).granted
 

@@ -53,11 +53,11 @@ def relays(program, *outcomes):
         assert not gate_for(SETTINGS.base_url).state().held
 
 
-def test_an_answer_that_showed_nothing_is_begun_anew_when_it_is_crowded_out():
+def test_an_answer_that_showed_nothing_is_begun_again_when_it_is_crowded_out():
     assert relays(streamed(None), crowded(), None) == 2
 
 
-def test_an_answer_whose_text_was_shown_is_not_begun_anew():
+def test_an_answer_whose_text_was_shown_is_not_begun_again():
     with pytest.raises(ServerBusyError, match="full"):
         relays(streamed(None), crowded("Hel"))
 

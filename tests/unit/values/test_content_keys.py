@@ -39,5 +39,5 @@ class _Word(str):
 
 
 @pytest.mark.parametrize("value", [object(), [_Word("a")], {"a": "\ud800"}])
-def test_what_is_no_plain_json_has_no_key(value: Any) -> None:
+def test_values_that_are_not_json_have_no_key(value: Any) -> None:
     assert content_key(value) is None

@@ -202,7 +202,7 @@ def test_the_servers_other_names_of_a_field_are_that_field(given, sent):
 
 
 @pytest.mark.parametrize("name", sorted(ELSEWHERE))
-def test_a_field_that_is_no_parameter_is_an_error_that_says_where_it_belongs(name):
+def test_a_field_that_is_not_a_parameter_is_an_error_that_says_where_it_belongs(name):
     with pytest.raises(BadRequestError) as caught:
         check_params({name: 1})
     assert ELSEWHERE[name] in str(caught.value)

@@ -138,7 +138,7 @@ def test_no_address_however_odd_shows_the_password_in_it(user, before, after, ho
     assert "hunter2" not in shown
 
 
-def test_user_and_password_of_an_address_are_sent_as_a_header_and_the_key_beside_them():
+def test_user_and_password_of_an_address_are_sent_as_a_header_and_the_key_next_to_them():
     settings = ServerSettings(base_url="http://us%20er:p%40ss@host/x", api_key=KEY)
     assert settings.request_headers() == {"Authorization": "Basic dXMgZXI6cEBzcw==", "X-Api-Key": KEY}
     assert settings.address("/v1/models", {"a": "1"}) == "http://host/x/v1/models?a=1"

@@ -125,7 +125,7 @@ class TestScoreScale:
         assert "no rank head" in caplog.text
 
     @pytest.mark.parametrize("scores", [[1e-9, 1e-12], [0.0, 0.9], []])
-    def test_small_probabilities_are_no_such_case(self, scores, caplog):
+    def test_small_probabilities_are_not_reported(self, scores, caplog):
         ScoreScale().apply(scores, "auto", "m")
         assert not caplog.records
 
