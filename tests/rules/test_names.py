@@ -7,9 +7,9 @@ from tests.rules.packages import FILES, ROOT, TEST_FILES, parsed
 
 PRIVATE_WORDS = re.compile(r"(?:^|_)(?:un)?(?:told|tells?|telling|alike|whole)(?:_|\d|$)")
 RIDDLES = re.compile(
-    r"_(?:anew|beside|besides|demanded|guilty|blamed|wedges?|hears?|heard|is_no(?!_more|_longer)|are_no|had_come|all_the_same)(?=_|$)"
+    r"_(?:anew|demanded|guilty|blamed|wedges?|hears?|heard|is_no(?!_more|_longer)|are_no|had_come|all_the_same)(?=_|$)"
 )
-"""Words of a test's name that hide what it holds: is not a, again, next to, required, still, receives."""
+"""Words of a test's name that hide what it holds: is not a, again, required, still, receives."""
 OTHERS = [path for folder in ("benchmarks", "examples", "scripts", "models") for path in (ROOT / folder).rglob("*.py")]
 
 
