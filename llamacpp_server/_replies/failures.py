@@ -60,6 +60,19 @@ _SHARED: Final = (
     "gives each of N slots a context of its own, with a larger -c, or set max_concurrency"
 )
 
+_OVERFLOW_OF_OTHERS: Final = (
+    # OpenAI, vLLM, SGLang, Ollama, LM Studio; "the context window", "the model's context length (4096 tokens)".
+    r"context_length_exceeded|ContextWindowExceeded|(?:maximum|max) (?:context|prompt) length"
+    r"|(?:exceeds?|longer than|fit into) (?:the |this )?(?:model's |model \()?(?:maximum |max )?"
+    r"(?:context|model) (?:len|window|limit)"
+    r"|context length (?:is|of) only|reached context length|context overflow|greater than max_seq_len"
+    # Anthropic and Bedrock; vLLM's "Input prompt (5000 tokens) is too long and exceeds limit of 4096".
+    r"|(?:input|prompt)(?: \([^)]{0,40}\))? is too long"
+    # TGI and text-embeddings-inference, Gemini, Cohere.
+    r"|`inputs` (?:tokens .{0,40}must be <=|must have less than) \d"
+    r"|token count .{0,40}exceeds the maximum number of tokens|too many tokens: total number"
+)
+
 _RULES: Final = (
     # Without numbers: the prompt fits, but not beside what runs in the other slots (b11434).
     _rule(r"context size has been exceeded", ServerBusyError, _SHARED),
@@ -69,9 +82,8 @@ _RULES: Final = (
           "that the model was trained for"),
     _rule(r"exceeds? the available context|context shift is disabled"
           r"|exceeds the context size|prompt is too long", ContextOverflowError, _SHORTEN),
-    # vLLM, OpenAI and what passes their words on, such as LiteLLM.
-    _rule(r"context_length_exceeded|ContextWindowExceeded|(?:maximum|max) context length"
-          r"|exceeds? (?:the )?(?:model's )?(?:maximum|max)\w* (?:context|model) len", ContextOverflowError, _SHORTEN),
+    # Other servers, and gateways that pass their words on.
+    _rule(_OVERFLOW_OF_OTHERS, ContextOverflowError, _SHORTEN),
     _rule(r"too large to process", ContextOverflowError,
           "shorten the text, or start the server with a larger -ub (and -b) than the longest input, and a context per "
           "slot (-c / -np) that holds it"),
@@ -161,7 +173,7 @@ def failure(status: int, headers: Mapping[str, str], body: bytes, url: str) -> L
 
 def event_failure(details: Any) -> LlamaServerError:
     """The error that an `error` event in a stream means; `details` is its value."""
-    details = details if isinstance(details, dict) else {"message": str(details)}
+    details = _with_message(details) if isinstance(details, dict) else {"message": str(details)}
     code = details.get("code")
     status = code if type(code) is int and 400 <= code < 600 else 500
     words = _words(details, "")
@@ -212,6 +224,10 @@ def _error_object(body: bytes) -> dict[str, Any]:
         return {"message": error}
     if not isinstance(error, dict):
         return {}
+    return _with_message(error)
+
+
+def _with_message(error: dict[str, Any]) -> dict[str, Any]:
     # Builds of early 2024 answered {"status": "loading model"}; FastAPI-like servers in between say "detail".
     message = error.get("message") or error.get("status") or error.get("detail")
     return {**error, "message": str(message)} if message else error
@@ -300,6 +316,9 @@ _OVERFLOWS: Final = (
 )
 
 
+_COUNT: Final = re.compile(r"(?<![\w.-])\d{2,12}(?![\w-]|\.\d)")
+
+
 def is_number(wire: object) -> TypeGuard[int]:
     """Whether a value is a count of tokens."""
     return type(wire) is int and wire >= 0
@@ -311,8 +330,11 @@ def _type_of(details: Mapping[str, Any]) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
+_OVERFLOW_CODES: Final = ("context_length_exceeded", "ContextWindowExceededError")
+
+
 def _reports_overflow(details: Mapping[str, Any]) -> bool:
-    return details.get("type") == "exceed_context_size_error" or details.get("code") == "context_length_exceeded"
+    return details.get("type") == "exceed_context_size_error" or details.get("code") in _OVERFLOW_CODES
 
 
 def _overflow_numbers(words: str, details: Mapping[str, Any]) -> tuple[int | None, int | None]:
@@ -321,6 +343,9 @@ def _overflow_numbers(words: str, details: Mapping[str, Any]) -> tuple[int | Non
         return needed, room
     for numbers in (found.groupdict() for pattern in _OVERFLOWS if (found := pattern.search(words))):
         return int(numbers["needed"]), int(numbers["room"])
+    # In other words, where there are two numbers and no more, the smaller one is the limit.
+    if len(counts := sorted({int(number) for number in _COUNT.findall(words)})) == 2:
+        return counts[1], counts[0]
     return (needed if is_number(needed) else None), (room if is_number(room) else None)
 
 

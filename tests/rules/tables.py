@@ -60,10 +60,12 @@ _PAGES: Mapping[str, tuple[str, Mapping[str, tuple[type[BaseModel], ArgumentTabl
         },
     ),
     "llamaindex-arguments.md": (
-        "Arguments of OpenAILike, OpenAILikeEmbedding and rerankers",
+        "Arguments of OpenAILike, OpenAI, their embeddings, and rerankers",
         {
             "llama_index.llms.openai_like.OpenAILike": (LlamaServer, llamaindex.LLM),
             "llama_index.embeddings.openai_like.OpenAILikeEmbedding": (LlamaServerEmbedding, llamaindex.EMBEDDING),
+            "llama_index.llms.openai.OpenAI": (LlamaServer, llamaindex.LLM),
+            "llama_index.embeddings.openai.OpenAIEmbedding": (LlamaServerEmbedding, llamaindex.EMBEDDING),
             "llama_index.postprocessor.jinaai_rerank.JinaRerank": (LlamaServerRerank, llamaindex.RERANK),
             "llama_index.postprocessor.cohere_rerank.CohereRerank": (LlamaServerRerank, llamaindex.RERANK),
         },

@@ -263,6 +263,65 @@ def test_an_overflow_in_the_words_of_others_is_one(words, numbers):
     assert (error.n_prompt_tokens, error.n_ctx) == numbers
 
 
+# What other servers say, and gateways in front of them pass on: the error, prompt tokens and room, where both are said.
+OVERFLOWS = {
+    "openai": ({"message": "Your input exceeds the context window of this model. Please adjust your input."}, None),
+    "openai, limit": ({"message": "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted "
+                       "in 300000 tokens.", "code": "context_length_exceeded"}, (300000, 272000)),
+    "vllm": ({"message": "The decoder prompt (length 9000) is longer than the maximum model length of 4096. Make sure "
+              "that `max_model_len` is no smaller than that."}, (9000, 4096)),
+    "vllm, fit": ({"message": "The prompt (total length 9000) is too long to fit into the model (context length 4096)"},
+                  (9000, 4096)),
+    "vllm, only": ({"message": "You passed 9001 input tokens and requested 100 output tokens. However, the model's "
+                    "context length is only 4096 tokens."}, None),
+    "litellm": ({"message": "too much", "code": "ContextWindowExceededError"}, None),
+    "anthropic": ({"type": "invalid_request_error", "message": "prompt is too long: 215000 tokens > 200000 maximum"},
+                  (215000, 200000)),
+    "anthropic, sum": ({"message": "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000"},
+                       None),
+    "ollama": ("the input length exceeds the context length", None),
+    "tgi": ("Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 4000 `inputs` tokens "
+            "and 1000 `max_new_tokens`", None),
+    "tei": ("Input validation error: `inputs` must have less than 512 tokens. Given: 600", (600, 512)),
+    "sglang": ({"message": "The input (9000 tokens) is longer than the model's context length (4096 tokens)."},
+               (9000, 4096)),
+    "lm studio": ("Trying to keep the first 9000 tokens when context the overflows. However, the model is loaded with "
+                  "context length of only 4096 tokens, which is not enough.", (9000, 4096)),
+    "lm studio, reached": ("Reached context length of 4096 tokens with model (arch: llama)", None),
+    "gemini": ({"message": "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576)."},
+               (1200000, 1048576)),
+    "bedrock": ({"message": "Input is too long for requested model."}, None),
+    "cohere": ({"message": "too many tokens: total number of tokens (prompt and prediction) cannot exceed 4081 - "
+                "received 5500."}, (5500, 4081)),
+    "mlx": ("Prompt length 9000 exceeds context window 4096", (9000, 4096)),
+    "tabby": ({"message": "Prompt length 9000 is greater than max_seq_len 4096"}, (9000, 4096)),
+    "aphrodite": ({"message": "Input prompt (9000 tokens) is too long and exceeds limit of 4096"}, (9000, 4096)),
+    "xai": ("This model's maximum prompt length is 131072 but the request contains 537812 tokens.", (537812, 131072)),
+    "fastapi": ({"detail": "This model's maximum context length is 4096 tokens."}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("whose", OVERFLOWS)
+def test_an_overflow_of_other_servers_is_one_with_any_status_and_in_a_stream(whose):
+    said, numbers = OVERFLOWS[whose]
+    body = json.dumps({"error": said}).encode()
+    for error in (event_failure(said), *(failure(status, {}, body, URL) for status in (400, 413, 422, 500))):
+        assert isinstance(error, ContextOverflowError)
+        assert (error.n_prompt_tokens, error.n_ctx) == (numbers or (None, None))
+        assert error.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("words", [
+    "Rate limit reached for tokens per minute. Limit 8192, requested 10010",
+    "max_tokens is too large: 100000. This model supports at most 4096 completion tokens",
+    "Payload too large",
+    "the model field is too long",
+])  # fmt: skip
+def test_other_limits_are_no_overflow(words):
+    error = failure(400, {}, json.dumps({"error": {"message": words}}).encode(), URL)
+    assert type(error) is BadRequestError
+
+
 def test_the_code_of_openai_for_an_overflow_is_known():
     body = json.dumps({"error": {"message": "too long", "code": "context_length_exceeded"}}).encode()
     assert isinstance(failure(400, {}, body, URL), ContextOverflowError)
