@@ -150,7 +150,7 @@ def candidates_in_items(items: Sequence[Mapping[str, Any]], tools: Sequence[Mapp
     found = set[str]()
     for at, item in enumerate(items):
         if not _is_own(items, at):
-            for text in _texts_of_item(item):
+            for text in _strings(item, of_item=True):
                 found |= candidates_of(text)
     for text in _texts_to_search(tools):
         found |= candidates_of(text)
@@ -334,36 +334,31 @@ def _texts(message: Mapping[str, Any]) -> Iterator[str]:
         yield from _strings(_decoded({"function": message["function_call"]}))
 
 
-def _texts_of_item(item: Any) -> Iterator[str]:
-    """All texts of an item, and those that its lists of parts add up to."""
-    if isinstance(item, str):
-        yield item
-    elif isinstance(item, Mapping):
-        for key, inner in item.items():
-            yield from _texts_of_item(key)
-            yield from _texts_of_item(inner)
-        yield from _strings(_hidden_in(item.get("arguments")))
-    elif isinstance(item, list | tuple):
-        yield "".join(part["text"] for part in item if _is_text(part))
-        for inner in item:
-            yield from _texts_of_item(inner)
-
-
 def _is_text(part: object) -> bool:
     """Whether a part is text: `text` in a chat, with other names in the Responses API."""
     return isinstance(part, Mapping) and "text" in str(part.get("type")) and isinstance(part.get("text"), str)
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: Any, *, of_item: bool = False) -> Iterator[str]:
+    """All texts in a value, names of fields too.
+
+    Args:
+        value: Any JSON.
+        of_item: Whether lists of parts also count as the text that they add up to, and arguments as their values.
+    """
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _strings(key)
-            yield from _strings(inner)
+            yield from _strings(inner, of_item=of_item)
+        if of_item:
+            yield from _strings(_hidden_in(value.get("arguments")))
     elif isinstance(value, list | tuple):
+        if of_item:
+            yield "".join(part["text"] for part in value if _is_text(part))
         for inner in value:
-            yield from _strings(inner)
+            yield from _strings(inner, of_item=of_item)
 
 
 def _decoded(call: Any) -> Any:

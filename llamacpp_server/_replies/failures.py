@@ -38,6 +38,15 @@ _UNREAD: Final = re.compile(r"failed to parse input at pos \d+: ?(.+)", re.IGNOR
 
 # What a router (b11434) says while the server of a model restarts.
 _UNREACHED: Final = re.compile(r"proxy error: Could not establish connection", re.IGNORECASE)
+# Bad gateway; and Cloudflare's: the server is down, did not accept the connection, or has no route to it.
+_UNREACHED_STATUSES: Final = frozenset({502, 521, 522, 523})
+# What Envoy says, with status 503, where the connection broke behind the request: a model may have begun.
+_BROKEN_OFF: Final = re.compile(r"reset reason: (?:connection termination|(?:remote|local) reset|protocol error)")
+# A gateway's, and Cloudflare's: it waited for the answer for too long.
+_GATEWAY_TIMEOUTS: Final = frozenset({504, 524})
+_TIMEOUT_REMEDY: Final = (
+    "a gateway in front did not wait longer for the answer: raise its timeout, or stream the answer"
+)
 _UNREACHED_REMEDY: Final = "a gateway or router in front can't reach the server: is it up? see its log"
 
 
@@ -261,7 +270,7 @@ def _from_status(status: int, headers: Mapping[str, str], words: str, kind: str 
     if status == 404:
         remedy = "check base_url, and that this build of llama-server is recent enough"
         return _build(NotFoundError, words or "no such endpoint", kind, remedy)
-    if status in (408, 425, 429, 503):
+    if status in (408, 425, 429, 503) and _BROKEN_OFF.search(words) is None:
         after = retry_after(headers)
         return ServerBusyError(
             f"the server is busy: {words}", server_message=words, server_type=kind, retry_after=after
@@ -272,12 +281,13 @@ def _from_status(status: int, headers: Mapping[str, str], words: str, kind: str 
 
 
 def _fault(status: int, words: str, kind: str | None) -> ServerFaultError:
-    unreached = status == 502 or _UNREACHED.search(words) is not None
+    unreached = status in _UNREACHED_STATUSES or _UNREACHED.search(words) is not None
+    waited = _TIMEOUT_REMEDY if status in _GATEWAY_TIMEOUTS else None
     error = ServerFaultError(
         f"llama-server says: {words or 'the server failed without an error message'}",
         server_message=words,
         server_type=kind,
-        remedy=_UNREACHED_REMEDY if unreached else None,
+        remedy=_UNREACHED_REMEDY if unreached else waited,
     )
     error.reached = not unreached
     return error

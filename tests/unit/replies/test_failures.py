@@ -329,12 +329,31 @@ def test_the_code_of_openai_for_an_overflow_is_known():
 
 @pytest.mark.parametrize(
     ("status", "words", "reached"),
-    [(502, "Bad Gateway", False), (500, "proxy error: Could not establish connection", False), (500, "boom", True)],
+    [
+        (502, "Bad Gateway", False),
+        (521, "error code: 521", False),
+        (500, "proxy error: Could not establish connection", False),
+        (500, "proxy error: Failed to read connection", True),
+        (500, "boom", True),
+        (504, "Gateway Timeout", True),
+        (503, "upstream connect error or disconnect/reset before headers. reset reason: connection termination", True),
+    ],
 )
 def test_a_server_that_a_gateway_did_not_reach_is_distinguished_from_one_that_failed(status, words, reached):
     error = failure(status, {}, json.dumps({"error": {"message": words}}).encode(), URL)
     assert isinstance(error, ServerFaultError)
     assert error.reached is reached
+
+
+@pytest.mark.parametrize("reason", ["connection failure", "remote connection failure", "overflow"])
+def test_a_503_of_a_gateway_that_reached_nobody_is_retried_as_busy(reason):
+    words = f"upstream connect error or disconnect/reset before headers. reset reason: {reason}"
+    assert isinstance(failure(503, {}, words.encode(), URL), ServerBusyError)
+
+
+@pytest.mark.parametrize("status", [504, 524])
+def test_a_gateway_that_waited_too_long_is_named_with_the_remedy(status):
+    assert "raise its timeout, or stream" in str(failure(status, {}, b"<html>Gateway Time-out</html>", URL))
 
 
 def test_ten_megabytes_of_an_error_are_read_quickly():
