@@ -109,7 +109,9 @@ def build_lora(path: Path, *, embedding_length: int = 64, layers: int = 2, seed:
     return path
 
 
-def build_random_encoder(path: Path, *, rank_head: bool = True, seed: int = 0) -> Path:
+def build_random_encoder(
+    path: Path, *, rank_head: bool = True, rank_template: str | None = None, seed: int = 0
+) -> Path:
     """Write a random BERT of 64 dimensions that embeds (mean pooling), and reranks if it has the rank head."""
     rng = np.random.default_rng(seed)
     width, hidden, layers, context = 64, 128, 2, 512
@@ -120,6 +122,8 @@ def build_random_encoder(path: Path, *, rank_head: bool = True, seed: int = 0) -
     write_encoder_metadata(writer, width=width, layers=layers, heads=2, hidden=hidden, context=context)
     write_tokenizer(writer, vocabulary)
     write_encoder_tokens(writer, vocabulary)
+    if rank_template is not None:
+        writer.add_string("tokenizer.chat_template.rerank", rank_template)
 
     def layer(name: str, rows: int, columns: int) -> dict[str, np.ndarray]:
         weight = (rng.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
