@@ -52,22 +52,22 @@ def index(embedding_server: LocalServer) -> VectorStoreIndex:
 
 
 @pytest.mark.parametrize("mode", ["refine", "compact", "tree_summarize", "simple_summarize", "accumulate"])
-def test_response_modes(index: VectorStoreIndex, llm: LlamaServer, mode: Any) -> None:
+def test_every_response_mode_gives_the_answer(index: VectorStoreIndex, llm: LlamaServer, mode: Any) -> None:
     assert "A fine answer." in str(index.as_query_engine(llm=llm, response_mode=mode).query("Where?"))
 
 
-def test_a_streamed_answer(index: VectorStoreIndex, llm: LlamaServer) -> None:
+def test_a_query_is_answered_as_a_stream(index: VectorStoreIndex, llm: LlamaServer) -> None:
     found: Any = index.as_query_engine(llm=llm, streaming=True).query("Where?")
     assert "".join(found.response_gen) == "A fine answer."
 
 
-def test_an_answer_of_a_class(index: VectorStoreIndex, joker: LlamaServer) -> None:
+def test_a_query_is_answered_with_an_object_of_a_class(index: VectorStoreIndex, joker: LlamaServer) -> None:
     engine = index.as_query_engine(llm=joker, output_cls=Joke, response_mode="tree_summarize")  # type: ignore[arg-type]
     found: Any = engine.query("A joke?")
     assert found.response == JOKE
 
 
-def test_query_engines_that_ask_several_times(
+def test_query_engines_that_ask_several_times_give_the_answer(
     index: VectorStoreIndex, llm: LlamaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Settings, "_llm", llm)  # some of their parts take no other
@@ -83,13 +83,13 @@ def test_query_engines_that_ask_several_times(
     assert len(fused.retrieve("Where?")) == len(DOCUMENTS)
 
 
-def test_an_index_of_summaries(llm: LlamaServer, embedding_server: LocalServer) -> None:
+def test_an_index_holds_a_summary_of_each_document(llm: LlamaServer, embedding_server: LocalServer) -> None:
     embed_model = LlamaServerEmbedding(base_url=embedding_server.base_url, preset="none")
     index = DocumentSummaryIndex.from_documents(DOCUMENTS, llm=llm, embed_model=embed_model)
     assert index.get_document_summary(DOCUMENTS[0].id_) == "A fine answer."
 
 
-async def test_an_agent_with_an_output_class(joker: LlamaServer) -> None:
+async def test_an_agent_with_an_output_class_gives_an_object(joker: LlamaServer) -> None:
     found: Any = await FunctionAgent(tools=[], llm=joker, output_cls=Joke).run("A joke?")
     assert found.get_pydantic_model(Joke) == JOKE
 
@@ -118,7 +118,7 @@ class JokeFlow(Workflow):
         return StopEvent(result=ev.text)
 
 
-async def test_a_workflow_that_streams(llm: LlamaServer) -> None:
+async def test_a_workflow_streams_what_the_model_says(llm: LlamaServer) -> None:
     handler = JokeFlow(llm).run(topic="pirates")
     parts = [event.text async for event in handler.stream_events() if isinstance(event, Said)]
     assert "".join(parts) == await handler == "A fine answer."
