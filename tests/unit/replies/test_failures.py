@@ -317,7 +317,7 @@ def test_an_overflow_of_other_servers_is_one_with_any_status_and_in_a_stream(who
     "Payload too large",
     "the model field is too long",
 ])  # fmt: skip
-def test_other_limits_are_no_overflow(words):
+def test_other_limits_are_bad_requests(words):
     error = failure(400, {}, json.dumps({"error": {"message": words}}).encode(), URL)
     assert type(error) is BadRequestError
 
