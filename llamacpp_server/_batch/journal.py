@@ -8,7 +8,6 @@ keeps a second job from the same file.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import stat
@@ -19,6 +18,14 @@ from typing import Any, Final, Self
 from .._notices import warn_once
 from ..errors import BadRequestError
 
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+# Opening a pipe would wait for its reader; on Windows, line ends would be changed.
+_PLAIN: Final = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_BINARY"))
 _BEGINNING: Final = b'{"custom_id": '
 
 
@@ -86,8 +93,7 @@ class Journal:
     def _opened(self) -> int:
         """The file, locked. It is opened anew where another job has put a new file in its place meanwhile."""
         while True:
-            # Not a pipe: opening one would wait for its reader.
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _PLAIN, 0o644)
             try:
                 if not stat.S_ISREG(os.fstat(file).st_mode):
                     raise BadRequestError(
@@ -105,6 +111,8 @@ class Journal:
             os.close(file)
 
     def _lock(self, file: int) -> None:
+        if fcntl is None:
+            return warn_once(f"{self.path} can't be locked on this system: run only one batch job with it")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

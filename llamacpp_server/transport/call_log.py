@@ -29,6 +29,7 @@ from ..sampling import SamplingFields
 from ..settings import ServerSettings, redact_url
 from .bodies import encode
 from .effects import Program, Work
+from .forks import in_forked_child
 
 D = TypeVar("D")
 T = TypeVar("T")
@@ -60,6 +61,8 @@ _SUBJECT: Final = ("messages", "tools", "tool_choice", "model")
 # What says how the answer travels and where it runs; a replay decides that anew.
 _LEFT_OUT: Final = {"stream", "stream_options", "return_progress", "id_slot", "user", "metadata", "store"}
 _SECRET: Final = re.compile("key|secret|password|authorization", re.IGNORECASE)
+# On Windows, line ends would be changed without O_BINARY.
+_PLAIN: Final = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_BINARY"))
 # Characters of a part of a message that is no text, above which it is left out.
 _MOST_OF_MEDIA: Final = 200
 
@@ -72,7 +75,7 @@ def append_line(path: str | os.PathLike[str], line: bytes, most_bytes: int = MOS
     """
     shown = os.path.basename(path)
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0), 0o600)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _PLAIN, 0o600)
         try:
             if os.fstat(file).st_size + len(line) > most_bytes:
                 warn_once(f"{shown} has reached {most_bytes >> 20} MiB: further calls are not recorded")
@@ -339,4 +342,4 @@ def _write_aside() -> None:
 
 atexit.register(_write_aside)
 # The parent writes its own.
-os.register_at_fork(after_in_child=_ASIDE.clear)
+in_forked_child(_ASIDE.clear)

@@ -49,7 +49,6 @@ Nothing here blocks: the transport waits until `Ticket.granted`.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,6 +58,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from ..settings import is_loopback
+from .forks import in_forked_child
 from .place import Place
 from .prompt_size import PromptSize
 
@@ -505,7 +505,7 @@ def _wake(places: Iterable[Place]) -> None:
 
 _gates: dict[tuple[str, str | None], Gate] = {}
 # A forked child starts with gates of its own: its parent's places are not its own.
-os.register_at_fork(after_in_child=_gates.clear)
+in_forked_child(_gates.clear)
 
 
 def gate_for(base_url: str, model: str | None = None) -> Gate:

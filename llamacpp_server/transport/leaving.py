@@ -32,6 +32,7 @@ from typing import Any, Final
 
 import httpx
 
+from .forks import in_forked_child
 from .place import Place
 
 
@@ -304,4 +305,4 @@ def _after_fork() -> None:
     _COLLECTOR.after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+in_forked_child(_after_fork)

@@ -32,6 +32,7 @@ from .deadlines import apieces_until, auntil, pieces_until, too_late, until
 from .effects import Admit, Effect, Enter, Program, Read, Relay, Running, Send, Together, Work, passed, relayed
 from .event_loops import current_loop
 from .exchange import deadline_in
+from .forks import in_forked_child
 from .gate import Ticket
 from .httpx_errors import error_for, failures, stream_error
 from .httpx_setup import (
@@ -438,7 +439,7 @@ def _after_fork() -> None:
 
 _TRANSPORTS: Final[WeakSet[Transport | AsyncTransport]] = WeakSet()
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_after_fork)
+in_forked_child(_after_fork)
 
 
 def _refuse_given(http_client: object) -> None:
