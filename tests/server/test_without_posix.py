@@ -35,7 +35,7 @@ from langchain_llamacpp_server import ChatLlamaServer
 from llamaindex_llamacpp_server import LlamaServer
 url, given, written, recorded = sys.argv[1:]
 request = ChatRequest(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 4})
-os.environ["LLAMACPP_SERVER_RECORD"] = recorded
+os.environ["LLAMACPP_RECORD"] = recorded
 with LlamaServerClient(url) as client:
     assert client.chat(request).content is not None
     assert list(client.stream_chat(request))
