@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from .._notices import warn_once
+from .._printable import one_line
 from ..errors import BadRequestError
 from ..settings import is_loopback, redact_url, split_unix
 from .deadlines import bound
@@ -175,10 +176,19 @@ SCOPE: Final = "llamacpp_server_scope"
 
 
 def _redact(record: logging.LogRecord) -> bool:
-    """Httpx logs each request at INFO with its address: without credentials, and without the queries that we send."""
+    """Httpx logs each request at INFO with its address: without credentials, and without the queries that we send.
+
+    And with the server's reason, in which an escape sequence may stand.
+    """
     if isinstance(record.args, tuple):
-        record.args = tuple(redact_url(str(arg)) if _shows_too_much(arg) else arg for arg in record.args)
+        record.args = tuple(_shown(arg) for arg in record.args)
     return True
+
+
+def _shown(arg: object) -> object:
+    if isinstance(arg, str):
+        return one_line(arg)
+    return redact_url(str(arg)) if _shows_too_much(arg) else arg
 
 
 def _shows_too_much(arg: object) -> bool:
