@@ -143,7 +143,7 @@ def opened(system: str | SystemMessage | None, messages: Sequence[BaseMessage]) 
 
 
 def _stream_usage(given: dict[str, Any], defaults: Defaults) -> bool:
-    options = given.pop("stream_options", None) or {}
+    options = object_of(given.pop("stream_options", None), "stream_options")
     asked = given.pop("stream_usage", options.get("include_usage"))
     return defaults.stream_usage if asked is None else bool(asked)
 

@@ -191,7 +191,9 @@ def reasoning_fields(reasoning: Any) -> dict[str, Any]:
         )
     rest = set(reasoning) - {"effort"}
     if rest:
-        warn_once(f"ignoring {', '.join(sorted(rest))} of 'reasoning': the server returns all of the reasoning")
+        warn_once(
+            f"ignoring {', '.join(sorted(map(str, rest)))} of 'reasoning': the server returns all of the reasoning"
+        )
     effort = reasoning.get("effort")
     return {} if effort is None else {"reasoning_effort": str(effort)}
 
@@ -390,6 +392,9 @@ def object_of(value: Any, place: str) -> Mapping[str, Any]:
     """
     if value is not None and not isinstance(value, Mapping):
         raise _wrong(place, "an object", value)
+    for name in value or ():
+        if not isinstance(name, str):
+            raise _wrong(f"a name in {place}", "a string", name)
     return value or {}
 
 
