@@ -43,6 +43,9 @@ def wire_tools(tools: Sequence[ToolLike], strict: bool | None = None) -> list[To
 def _wire_tool(tool: ToolLike, strict: bool | None) -> ToolDict:
     wire: Any = tool
     if not (isinstance(tool, dict) and tool.get("type") == "function" and "function" in tool):
+        if not (isinstance(tool, dict | type) or callable(tool) or hasattr(tool, "args_schema")):
+            what = type(tool).__name__
+            raise BadRequestError(f"a tool must be a function, a class, a LangChain tool or a dict, not {what}")
         wire = _converted(tool)
     if not (isinstance(wire, dict) and wire.get("type") == "function" and "function" in wire):
         kind = wire.get("type") if isinstance(wire, dict) else type(wire).__name__
