@@ -338,7 +338,7 @@ def embed_tokens(
 
 
 def _token_vectors(answer: Any) -> list[list[list[float]]]:
-    entries = sorted(answer, key=lambda entry: entry["index"])
+    entries = _in_order(answer, "vectors")
     # Builds of 2024 gave one flat vector.
     return [
         [list(vector) for vector in found] if found and isinstance(found[0], list) else [list(found)]
@@ -347,8 +347,7 @@ def _token_vectors(answer: Any) -> list[list[list[float]]]:
 
 
 def _embeddings(answer: Any) -> Embeddings:
-    entries = sorted(answer["data"], key=lambda entry: entry["index"])
-    _refuse_repeated([entry["index"] for entry in entries], "data")
+    entries = _in_order(answer["data"], "data")
     for entry in entries:
         if entry["embedding"] is None:
             raise MalformedReplyError(f"the vector at index {entry['index']} of the response is null")
@@ -360,6 +359,16 @@ def _embeddings(answer: Any) -> Embeddings:
 def refuse_text(texts: Sequence[Any], what: str) -> None:
     """Refuse anything but a list of texts (or of other inputs), such as a single text."""
     check_list(texts, what, (str, Mapping, list, int))
+
+
+def _in_order(entries: Any, where: str) -> list[Any]:
+    """The entries by their indices: sorted as texts, 10 would come before 2, and -1 before 0."""
+    indices = [int(at) if isinstance(at := entry["index"], str) and at.isdecimal() else at for entry in entries]
+    for at in indices:
+        if type(at) is not int or at < 0:
+            raise MalformedReplyError(f"{where} of the response contains the index {at!r:.40}, which is not a position")
+    _refuse_repeated(indices, where)
+    return [entries[number] for number in sorted(range(len(indices)), key=indices.__getitem__)]
 
 
 def _refuse_repeated(indices: Sequence[Any], where: str) -> None:
@@ -401,7 +410,12 @@ def rerank(
     if top_n is not None:
         body["top_n"] = top_n
     body.update(extra_body)
-    return (yield from ask(settings, Call(method="POST", path="/v1/rerank", body=body, takes_slot=True), _rankings))
+    found = yield from ask(settings, Call(method="POST", path="/v1/rerank", body=body, takes_slot=True), _rankings)
+    strange = next((rank.index for rank in found if documents and not 0 <= rank.index < len(documents)), None)
+    if strange is not None:
+        what = f"results of the response contains the index {strange}, and {len(documents)} documents were sent"
+        raise MalformedReplyError(what, url=_shown(settings))
+    return found
 
 
 def _rankings(answer: Any) -> Rankings:
