@@ -17,20 +17,20 @@ CMAKE_ARGS ?= -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OF
 demo: $(VENV)/.runtime ## chat, an agent with tools, and RAG in the terminal
 	$(BIN)/python examples/quickstart.py
 
-test: $(VENV)/.dev ## the tests that people run daily
+test: $(VENV)/.dev ## the daily tests
 	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or site or long or ecosystem)" -n auto --maxprocesses 4 --dist loadfile
 
-coverage: $(VENV)/.dev ## the same, and which lines they run
+coverage: $(VENV)/.dev ## the daily tests, with line coverage
 	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or site or long or ecosystem)" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
 
-test-binary: $(VENV)/.binary ## what only the llama-server binary can do: routers, keys, start-up
+test-binary: $(VENV)/.binary ## tests that need the llama-server binary: routers, keys, start-up
 	$(BIN)/python -m pytest -m binary
 
 test-long: $(VENV)/.dev ## crowds of 2,000 requests, 500 clients that leave, 10,000 interrupts, 3,000 forks and loops, threads of 200 turns
 	$(BIN)/python -m pytest -m long
 	LONG_RUN_TURNS=200 $(BIN)/python -m pytest tests/langchain/test_long_run.py tests/llamaindex/test_long_run.py
 
-test-wheel: | $(VENV)/bin/python ## the daily tests on the built wheel, in an environment of its own
+test-wheel: | $(VENV)/bin/python ## the daily tests on the built wheel, in a separate environment
 	rm -rf build/dist build/wheel && mkdir -p build/wheel
 	$(PIP) build twine && $(BIN)/python -m build --outdir build/dist .
 	$(BIN)/python -m twine check --strict build/dist/*
@@ -40,7 +40,7 @@ test-wheel: | $(VENV)/bin/python ## the daily tests on the built wheel, in an en
 	cp -R tests models docs examples notebooks benchmarks scripts README.md CHANGELOG.md pyproject.toml build/wheel/
 	cd build/wheel && env -u PYTHONPATH venv/bin/python -m pytest -m "not (binary or notebook or scaling or site or long or ecosystem)" --ignore tests/rules -n auto --maxprocesses 4 --dist loadfile
 
-lock: ## writes dev.lock: the newest versions that fit together
+lock: ## write dev.lock: the newest compatible versions
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python -m scripts.lock
 

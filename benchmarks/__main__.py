@@ -40,11 +40,11 @@ PACKAGES = (
 )
 HERE = Path(__file__).parent
 HOW_TO_READ = (
-    "What each client costs beside the others and beside what nobody can avoid, all in one run on one machine. "
-    "**The ratios are the result**: microseconds depend on the machine and on what else it does, and are no promise. "
-    "Where CPU time is measured, it is the least of several rounds in which all clients take turns. A ratio to a floor "
-    "of 1.0 means that a client adds nothing to reading the bytes and to its framework's own work; it can be below 1 "
-    "where ours make the framework's objects with fewer steps than its constructors. `make bench` makes this page."
+    "The cost of each client compared with the others and with the unavoidable minimum (the floor), all in one run on "
+    "one machine. **The ratios are the result**: microseconds depend on the machine and its load. CPU time is the "
+    "minimum of several rounds in which all clients take turns. A ratio of 1.0 to the floor means that a client adds "
+    "nothing to reading the bytes and to its framework's own work; it can be below 1, because this package creates "
+    "some of the framework's objects in fewer steps than their constructors. `make bench` generates this page."
 )
 
 

@@ -1,12 +1,12 @@
-"""Tokens that a server reads for agents that share it: a sum of the server's own counts, the same on every machine.
+"""Prompt tokens that a server processes for agents that share it, as counted by the server.
 
-Four sessions have one system message and tools (about 1,700 tokens) in common, and each grows by some 150 tokens with
-each of its 12 turns, or 260. They come in turn: in `rounds` a turn is one call, in `tool loops` two in a row, the
-second with a tool's result. Every third turn a title is made, a short call that has nothing in common with them and is
-not counted.
+Four sessions share a system message and tools (about 1,700 tokens), and each grows by about 150 or 260 tokens in each
+of its 12 turns. They take turns: in `rounds` a turn is one call, in `tool loops` two in a row, the second with a tool
+result. In every third turn a title is generated, with a short call that shares nothing with the sessions and is not
+counted.
 
-`raw` sends what is best with nothing but httpx: a history that only grows, byte by byte as it came. `least` is what has
-to be read: each session as if it had the server for itself, and what all begin with once. The machine does not matter.
+`raw` sends the best possible requests with plain httpx: a history that only grows, unchanged. `least` is the minimum:
+each session as if it had the server to itself, and the common prefix once.
 `python -m benchmarks.agent_cache --save` writes this table and the plot in docs/.
 """
 

@@ -25,7 +25,7 @@ from llamacpp_server.calibration import Judged, Quality, fit_calibration
 
 from .decision_texts import TEAMS, TEXTS
 
-TITLE = "Decisions beside generated answers"
+TITLE = "Decisions compared with generated answers"
 
 _TEAM = Choice("Which team should handle this message?", TEAMS)
 _LONG = " ".join(text for text, _ in TEXTS[:60])
