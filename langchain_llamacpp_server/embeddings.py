@@ -97,15 +97,16 @@ class LlamaServerEmbeddings(EmbeddingNames, ServerModel, EmbeddingFields, Embedd
         """
         with langchain_errors:
             call = _read(kwargs)
-            request = self._documents(texts, chunk_size, call.extra)
-            return client_for(self.client, call).embed_texts(request).vectors
+            client = client_for(self.client, call)
+            return client.embed_texts(self._documents(texts, chunk_size, call.extra)).vectors
 
     @hides_arguments
     def embed_query(self, text: str, **kwargs: Any) -> list[float]:
         """Embed a query; arguments and errors as in `embed_documents`."""
         with langchain_errors:
             call = _read(kwargs)
-            return client_for(self.client, call).embed_texts(self._query(text, call.extra)).vectors[0]
+            client = client_for(self.client, call)
+            return client.embed_texts(self._query(text, call.extra)).vectors[0]
 
     @hides_arguments
     async def aembed_documents(

@@ -88,9 +88,8 @@ class LlamaServerReranker(OpenAINames, RankFields, BaseDocumentCompressor):
             NotSupportedError: If the server runs without `--reranking`.
         """
         manager = CallbackManager.configure(inheritable_callbacks=callbacks)
-        run = manager.on_chain_start(
-            None, {"query": query, "documents": list_of(documents, "documents", Document)}, name=type(self).__name__
-        )
+        inputs = {"query": query, "documents": list_of(documents, "documents", Document)}
+        run = manager.on_chain_start(None, inputs, name=type(self).__name__)
         try:
             found = _ranked(documents, self.rerank(documents, query))
         except BaseException as error:

@@ -201,7 +201,8 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
         if text is None:
             return chat_to_completion(self._chat(user_message(prompt), kwargs))
-        return completion_response(self._raw_client().complete(self._defaults().completion(text, kwargs)))
+        client = self._raw_client()
+        return completion_response(client.complete(self._defaults().completion(text, kwargs)))
 
     @llm_completion_callback()
     @hides_arguments
@@ -221,7 +222,8 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         if text is None:
             return mapped(self._stream_chat(user_message(prompt), kwargs), chat_to_completion)
         request = self._defaults().completion(text, kwargs)
-        return responses(self._raw_client().stream_complete(request), CompletionState())
+        client = self._raw_client()
+        return responses(client.stream_complete(request), CompletionState())
 
     @llm_completion_callback()
     @hides_arguments
@@ -255,7 +257,8 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
             extra: Other files for context, as pairs of file name and text.
             **kwargs: As in `complete`.
         """
-        return self._infill(prefix, self._defaults().infill(prefix, suffix, prompt, extra, kwargs))  # type: ignore[no-any-return]  # decorated
+        request = self._defaults().infill(prefix, suffix, prompt, extra, kwargs)
+        return self._infill(prefix, request)  # type: ignore[no-any-return]  # decorated
 
     @hides_arguments
     async def ainfill(
@@ -486,7 +489,8 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         Returns:
             The tokens of the prompt, and how many of them came from the cache.
         """
-        return self.client.prewarm(self._request(opened(system, messages), {"tools": tools, **kwargs}))
+        request = self._request(opened(system, messages), {"tools": tools, **kwargs})
+        return self.client.prewarm(request)
 
     @hides_arguments
     async def aprewarm(
@@ -506,7 +510,8 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     def _chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponse:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
-            return completion_to_chat(completion_response(self._raw_client().complete(request)))
+            client = self._raw_client()
+            return completion_to_chat(completion_response(client.complete(request)))
         messages = self._within_budget(messages, kwargs)
         return chat_response(self.client.chat(self._request(messages, kwargs)))
 
@@ -521,7 +526,8 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
     def _stream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponseGen:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
-            return mapped(responses(self._raw_client().stream_complete(request), CompletionState()), completion_to_chat)
+            client = self._raw_client()
+            return mapped(responses(client.stream_complete(request), CompletionState()), completion_to_chat)
         messages = self._within_budget(messages, kwargs)
         return responses(self.client.stream_chat(self._request(messages, kwargs)), ChatState())
 

@@ -86,8 +86,8 @@ class Loose(BaseModel):
     model_config = ConfigDict(extra="allow")
     anything: Any
     mapping: dict[str, Any]
-    raw: dict
-    items: list
+    raw: dict[str, Any]
+    items: list[Any]
     either: int | str | None = None
     data: bytes = b""
 

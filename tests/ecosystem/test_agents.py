@@ -181,7 +181,7 @@ async def test_tools_of_two_mcp_servers(chat: Any, tmp_path: Path) -> None:
     create = tool_call("create_table", '{"query": "CREATE TABLE cities (name TEXT)"}')
     clock = tool_call("get_current_time", '{"timezone": "Europe/Oslo"}')
     rules = {"Oslo": create, "tool": "Done.", "user": clock}
-    state = await create_agent(chat(rules), tools).ainvoke({"messages": [("user", "What time?")]})
+    state = await create_agent(chat(rules), tools).ainvoke({"messages": [("user", "What time?")]})  # type: ignore[call-overload]
     assert "timezone" in texts(state)[2] and "created successfully" in texts(state)[4]
     assert texts(state)[-1] == "Done."
 
@@ -209,7 +209,7 @@ def test_a_thread_in_a_database(chat: Any, tmp_path: Path) -> None:
     llm = chat({"weather": WEATHER, "tool": "It is sunny.", "user": "You are welcome."})
     for asked, answer in (("How is the weather?", "It is sunny."), ("Thanks!", "You are welcome.")):
         with SqliteSaver.from_conn_string(str(tmp_path / "threads.db")) as saver:
-            state = create_agent(llm, [get_weather], checkpointer=saver).invoke({"messages": [("user", asked)]}, THREAD)
+            state = create_agent(llm, [get_weather], checkpointer=saver).invoke({"messages": [("user", asked)]}, THREAD)  # type: ignore[call-overload]
         assert texts(state)[-1] == answer
     assert len(state["messages"]) == 6
 

@@ -103,7 +103,7 @@ def test_an_image_in_a_message_is_sent_as_an_image(vision_server: LocalServer, m
 def test_an_invalid_question_raises_langchains_error_and_ours(model: LlamaServerDecisions) -> None:
     for questions in ({}, {"box": Box(instructions="Where?")}, {"q": {"type": "odd"}}):
         with pytest.raises(core.ModelInvalidRequestError) as caught:
-            model.invoke({"state": "x", "questions": questions})  # type: ignore[typeddict-item]
+            model.invoke({"state": "x", "questions": questions})
         assert isinstance(caught.value, llamacpp_server.BadRequestError)
     with pytest.raises(core.ContextOverflowError):
         model.invoke({"state": "word " * 3000, "questions": QUESTIONS})

@@ -138,7 +138,7 @@ FAULTS = {
 async def test_no_fault_makes_a_memory_unusable(scripted_server, tmp_path_factory, template):
     options = {"ctx_size": 16384}
     if template == "strict":
-        options["chat_template_file"] = strict_template(tmp_path_factory.mktemp("templates"))
+        options["chat_template_file"] = strict_template(tmp_path_factory.mktemp("templates"))  # type: ignore[assignment]
     thread = Thread(scripted_server(SCRIPTS, **options))
     for turn, name in enumerate(faults(list(FAULTS))):
         await FAULTS[name](thread)

@@ -89,7 +89,7 @@ def test_events_see_speed_cache_first_token_and_build(make_llm, chat_server):
         assert event.model_dict["model"] == "random"
         assert event.model_dict["temperature"] == 0.25
         assert SECRET not in event.model_dump_json()
-    for event in ends:
+    for event in ends:  # type: ignore[assignment]
         details = event.response.additional_kwargs  # type: ignore[attr-defined]
         assert details["timings"]["first_token_ms"] > 0
         assert details["timings"]["predicted_per_second"] > 0

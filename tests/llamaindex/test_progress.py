@@ -1,5 +1,7 @@
 """Progress as events of LlamaIndex's instrumentation, and as a callback of the model."""
 
+from typing import Any
+
 import pytest
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -12,7 +14,7 @@ FIELDS = {"max_tokens": 2, "cache_prompt": False, "thinking": False}
 
 
 class Listener(BaseEventHandler):
-    heard: list
+    heard: list[Any]
 
     @classmethod
     def class_name(cls):

@@ -92,7 +92,7 @@ def test_a_clock_is_found_in_streams_too(roomy: LocalServer, make_llm: Any) -> N
             pass
     report.stop()
     llm.chat([ChatMessage(content="just chat")])
-    _, turn = report.turns
+    _, turn = report.turns  # type: ignore[assignment]
     assert turn.change is not None  # type: ignore[attr-defined]
     assert (turn.change.kind, turn.change.where) == ("clock", "messages[0]")  # type: ignore[attr-defined]
 

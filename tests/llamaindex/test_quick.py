@@ -42,5 +42,5 @@ def test_each_is_of_its_own():
     one, other = quick_message([], {}), quick_message([], {})
     one.blocks.append(TEXT)
     one.additional_kwargs["a"] = 1
-    one.role = "user"
+    one.role = "user"  # type: ignore[assignment]
     assert (other.blocks, other.additional_kwargs, other.role) == ([], {}, "assistant")

@@ -1,6 +1,7 @@
 """Tool calls: what is sent, what comes back, and what the server does not see to by itself."""
 
 import json
+from typing import Any
 
 import pytest
 from llama_index.core.agent.react import ReActOutputParser
@@ -18,7 +19,7 @@ def calling(make_llm, caller):
     return make_llm(caller)
 
 
-def _named(response: ChatResponse) -> list[tuple[str, dict]]:
+def _named(response: ChatResponse) -> list[tuple[str, dict[str, Any]]]:
     legacy = response.message.additional_kwargs.get("tool_calls", [])
     blocks = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
     assert [call["id"] for call in legacy] == [block.tool_call_id for block in blocks]

@@ -41,7 +41,7 @@ def tables(source: str) -> Iterator[str]:
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
-        for node in ast.walk(function):
+        for node in ast.walk(function):  # type: ignore[assignment]
             match node:
                 case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=attr)) if attr in GROWS:
                     grown.add(name)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.rules.packages import ROOT, parsed
+from tests.rules.packages import FILES, ROOT, name_of, parsed
 
 CORE = ROOT / "llamacpp_server"
 
@@ -86,8 +86,12 @@ class Blocking(ast.NodeTransformer):
 
     def visit_ListComp(self, node):
         self.generic_visit(node)
-        (only,) = node.generators
-        if only.is_async and ast.dump(node.elt) == ast.dump(ast.Name(only.target.id, ast.Load())):
+        only = node.generators[0]
+        if (
+            only.is_async
+            and len(node.generators) == 1
+            and ast.dump(node.elt) == ast.dump(ast.Name(only.target.id, ast.Load()))
+        ):
             return ast.Call(ast.Name("list", ast.Load()), [only.iter], [])
         return node
 
@@ -152,3 +156,118 @@ def test_a_difference_is_noticed():
     one = ast.unparse(ast.fix_missing_locations(Blocking({"aread": "read"}).visit(awaiting)))
     assert one == ast.unparse(ast.parse("def f(self): return self.read(1)").body[0])
     assert one != ast.unparse(ast.parse("def f(self): return self.read(2)").body[0])
+
+
+# Pairs that differ in more than words. A pair that is not here is equal.
+DIFFERENT = {
+    # tasks, cancel scopes and events of a loop in the place of threads, locks and signals
+    *(f"llamacpp_server.transport.shells.{name}" for name in ("aadmit", "AsyncTransport.aclose", "AsyncTransport.run",
+        "AsyncTransport.stream", "AsyncTransport._carry_out", "AsyncTransport._perform", "AsyncTransport._send")),
+    *(f"llamacpp_server.transport.{name}" for name in ("concurrency.atogether", "concurrency.awork",
+        "deadlines._auntil_then", "httpx_setup.OwnAsyncClient.send")),
+    *(f"llamacpp_server._batch.run.{name}" for name in ("arun_batch", "_asent", "_asent_alone")),
+    *(f"llamacpp_server.local.server.LocalServer.{name}" for name in ("__aenter__", "__aexit__")),
+    "llamacpp_server.telemetry.wrapping._AsyncStream.__anext__",
+    "llamaindex_llamacpp_server.server_tools._ServerTool.acall",
+    # the end of an async generator, which a loop may be closing already
+    "llamaindex_llamacpp_server._streams.aresponses", "llamaindex_llamacpp_server._streams.amapped",
+    "langchain_llamacpp_server._progress.awithin_run",
+    "langchain_llamacpp_server._structured_chain.StructuredChain.astream",
+    "langchain_llamacpp_server._structured_chain.StructuredChain._agrown",
+    # the awaited one closes the connections of both kinds
+    "llamacpp_server.integration.fields.ConnectionFields.aclose",
+    # what a property can't ask for on an event loop, an awaited method does
+    "langchain_llamacpp_server.chat_models.ChatLlamaServer._afill_profile",
+    *(f"llamaindex_llamacpp_server._structured.{name}" for name in ("apredicted", "apartials")),
+    *(f"llamaindex_llamacpp_server.llms.LlamaServer.{name}" for name in ("apredict_and_call", "_araw_client")),
+    # LlamaIndex leaves the system prompt out where it awaits
+    "llamaindex_llamacpp_server.llms.LlamaServer.astructured_predict",
+}  # fmt: skip
+WITHOUT_A = (
+    ("_a", "_"),
+    ("a", ""),
+    ("__a", "__"),
+    ("Async", ""),
+    ("_Async", "_"),
+    ("async_", ""),
+    ("http_async_", "http_"),
+)
+
+
+def identifiers(node):
+    """Names and attributes in a piece of code."""
+    found = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    found |= {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
+    return found | {one.arg for one in ast.walk(node) if isinstance(one, ast.arg | ast.keyword) and one.arg}
+
+
+def renamings(awaiting, blocking):
+    """Names of the awaiting code that stand without their `a` or `Async` in the blocking code."""
+    ours, theirs = identifiers(awaiting), identifiers(blocking) | {blocking.name}
+    names = {awaiting.name: blocking.name}
+    for name in ours - theirs:
+        for prefix, other in WITHOUT_A:
+            if name.startswith(prefix) and other + name.removeprefix(prefix) in theirs:
+                names[name] = other + name.removeprefix(prefix)
+    return names
+
+
+class Awaited(Blocking):
+    """Also takes a stream that is closed when it is left for one that closes itself, as blocking ones do."""
+
+    def visit_With(self, node):
+        self.generic_visit(node)
+        match node:
+            case ast.With([ast.withitem(ast.Call(ast.Name("aclosing" | "closing"), [stream]), ast.Name(name))],
+                          [ast.Expr(ast.YieldFrom(ast.Name(other)))]) if name == other:  # fmt: skip
+                if isinstance(stream, ast.Call) and ast.unparse(stream.func) == "cast":
+                    stream = stream.args[1]
+                return ast.Expr(ast.YieldFrom(stream))
+        return node
+
+    def visit_AsyncWith(self, node):
+        return self.visit_With(ast.With(node.items, node.body))
+
+
+def code_of(function, names):
+    """What a function does, without annotations and docstring, as blocking code."""
+    function = ast.parse(ast.unparse(function)).body[0]
+    for one in ast.walk(function):
+        if isinstance(one, ast.arg):
+            one.annotation = None
+        elif isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
+            one.returns = None
+    return ast.unparse(ast.fix_missing_locations(Awaited(names).visit(function)))
+
+
+def functions_of(body):
+    """Functions by name."""
+    return {node.name: node for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def hand_written_pairs():
+    """(path and name, awaiting, blocking) of the functions and methods of one file that stand twice."""
+    generated = {path for path in FILES if path.parent.name == "_clients" or path.name == "client.py"}
+    for path in sorted(set(FILES) - generated):
+        tree = parsed(path)
+        scopes = {node.name: functions_of(node.body) for node in tree.body if isinstance(node, ast.ClassDef)}
+        scopes[""] = functions_of(tree.body)
+        for scope, functions in scopes.items():
+            sibling = scopes.get(scope.replace("Async", "", 1), functions)
+            for name, node in functions.items():
+                for prefix, other in (("", ""), *WITHOUT_A[:3]):
+                    twin = sibling.get(other + name.removeprefix(prefix)) if name.startswith(prefix) else None
+                    if isinstance(node, ast.AsyncFunctionDef) and isinstance(twin, ast.FunctionDef):
+                        yield f"{name_of(path)}.{scope}{'.' if scope else ''}{name}", node, twin
+
+
+def differing_pairs():
+    """Pairs whose code differs in more than words."""
+    for name, awaiting, blocking in hand_written_pairs():
+        if code_of(awaiting, renamings(awaiting, blocking)) != code_of(blocking, {}):
+            yield name
+
+
+def test_pairs_written_by_hand_do_the_same():
+    assert sum(1 for _ in hand_written_pairs()) > 60
+    assert set(differing_pairs()) == DIFFERENT

@@ -201,7 +201,7 @@ def test_a_cancel_scope_of_trio(slow_server, watch):
             assert scope.cancelled_caught
             await trio.to_thread.run_sync(watch.freed)
             with trio.move_on_after(0.2):
-                async with aclosing(client.stream_chat(CHAT)) as stream:
+                async with aclosing(client.stream_chat(CHAT)) as stream:  # type: ignore[type-var]
                     async for _ in stream:
                         pass
             await trio.to_thread.run_sync(watch.freed)

@@ -290,7 +290,7 @@ def test_rotations_of_the_native_engine_are_questions_of_one_request(native):
     found = native.decide(STATE, {"q": TEAM, "q 2": URGENT, "level": LEVEL}, rotations=3)
     assert (found.engine, found.requests, list(found.answers)) == ("native", 3 + 1 + 2, ["q", "q 2", "level"])
     once = [native.decide(STATE, {"q": Choice(TEAM.instructions, order)}).choices["q"].probabilities
-            for order in ({k: TEAM.criteria[k] for k in keys} for keys in
+            for order in ({k: TEAM.criteria[k] for k in keys} for keys in  # type: ignore[call-overload]
                           (["billing", "shipping", "technical"], ["shipping", "technical", "billing"],
                            ["technical", "billing", "shipping"]))]  # fmt: skip
     mean = {key: sum(one[key] for one in once) / 3 for key in TEAM.criteria}

@@ -57,7 +57,7 @@ def llm(server: ScriptedServer) -> ChatLlamaServer:
 
 
 def test_an_agent_follows_the_script(server: ScriptedServer, llm: ChatLlamaServer) -> None:
-    state = create_agent(llm, [get_weather]).invoke({"messages": [("user", "How is the weather?")]})
+    state = create_agent(llm, [get_weather]).invoke({"messages": [("user", "How is the weather?")]})  # type: ignore[call-overload]
     assert [message.type for message in state["messages"]] == ["human", "ai", "tool", "ai"]
     assert state["messages"][1].tool_calls[0]["args"] == {"city": "Zürich"}
     assert state["messages"][-1].text == "It is sunny in Zürich."

@@ -34,7 +34,7 @@ def test_no_constructor_shows_a_private_argument(name: str) -> None:
     try:
         arguments = inspect.signature(CLASSES[name]).parameters
     except ValueError:  # a class of the interpreter's own
-        arguments = {}
+        arguments = {}  # type: ignore[assignment]
     assert [each for each in arguments if each.startswith("_")] == []
 
 

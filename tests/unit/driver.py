@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 from unittest.mock import patch
 from urllib.parse import parse_qsl, urlsplit
 
@@ -23,7 +24,7 @@ class Answer:
 
     body: object = b""
     status_code: int = 200
-    headers: dict = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def content(self):
@@ -74,7 +75,7 @@ class Conversation:
         return found
 
 
-class _Untimed(DeltaFilter):
+class _Untimed(DeltaFilter[Any]):
     def add(self, deltas):
         return deltas
 

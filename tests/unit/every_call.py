@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import re
+from typing import Any
 
 import httpx
 
@@ -123,7 +124,7 @@ REFUSED = {"decide", "choice_probabilities", "load_model, watched"}
 METRICS = "# TYPE llamacpp:tokens counter\nllamacpp:tokens 1\nllamacpp:ratio NaN\n"
 
 
-class Events(list):
+class Events(list[Any]):
     """Events of a stream, whatever the request asked for."""
 
     end = "data: [DONE]\n\n"

@@ -25,7 +25,7 @@ from llamacpp_server import (
 from tests.unit.every_call import CALLS, TOOL, USER, StandIn, public_methods
 
 LOOP = {"a": 1}
-LOOP["b"] = LOOP
+LOOP["b"] = LOOP  # type: ignore[assignment]
 DEEP = json.loads('{"a":' * 150 + "1" + "}" * 150)
 LONG = "x" * 100_000
 ODD = (
@@ -111,7 +111,7 @@ def calls_of(name):  # noqa: C901
         if parameter.name == "request":
             given["request"] = REQUESTS[str(parameter.annotation)]
         elif parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
-            given[parameter.name] = ARGUMENTS[parameter.name]
+            given[parameter.name] = ARGUMENTS[parameter.name]  # type: ignore[assignment]
     plain = [one.name for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD][1:]
     for place in plain:
         if place not in LEFT_OUT:
@@ -124,7 +124,7 @@ def calls_of(name):  # noqa: C901
         forms = NESTED.get(field.name, []) if name in ("chat", "apply_template", "complete", "create_message") else []
         for number, form in enumerate([0, *forms]):
             for odd in ODD[:: 1 if name in ("chat", "complete", "embed_texts", "rank") else 4]:
-                made = dataclasses.replace(given["request"], **{field.name: filled(form, odd)})
+                made = dataclasses.replace(given["request"], **{field.name: filled(form, odd)})  # type: ignore[type-var]
                 yield f"{field.name} {number}", odd, {**given, "request": made}
 
 

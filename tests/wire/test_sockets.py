@@ -166,7 +166,7 @@ def variables(error):
         for frame in trace.stack:
             if "/tests/" not in frame.filename:
                 yield f"{frame.filename}:{frame.lineno} {frame.name} {frame.locals}\n"
-        trace = trace.__cause__ or trace.__context__
+        trace = trace.__cause__ or trace.__context__  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize(

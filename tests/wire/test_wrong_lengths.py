@@ -13,7 +13,8 @@ import trustme
 from llamacpp_server import AsyncLlamaServerClient, BadRequestError, LlamaServerClient, LlamaServerError
 from tests.unit.events import DONE, chunk, text
 from tests.wire.scripted_server import RECORD, Answer, ScriptedServer, error, reply, stream
-from tests.wire.test_sockets import CHAT, HELLO, TOKENS, ask
+from tests.wire.shells import ask
+from tests.wire.test_sockets import CHAT, HELLO, TOKENS
 
 BODY = b'{"tokens":[1,2]}'
 EVENTS = text("Hello") + chunk(finish="stop") + DONE

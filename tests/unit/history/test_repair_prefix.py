@@ -1,5 +1,7 @@
 """A repaired conversation begins as its own beginning was repaired, so a repair never costs the server's cache."""
 
+from typing import Any
+
 import pytest
 
 from llamacpp_server._history import (
@@ -11,7 +13,7 @@ from tests.corpus.histories import HISTORIES
 NEEDS = [(), *((name,) for name in TEMPLATE_REPAIRS), tuple(TEMPLATE_REPAIRS)]
 
 
-def turns(history: list) -> list[int]:
+def turns(history: list[Any]) -> list[int]:
     """Where a request was sent: the answer to it comes next."""
     sent = [n for n, message in enumerate(history) if message["role"] == "assistant" and n]
     return [n for n in sent if history[n - 1]["role"] in ("user", "tool", "function")]

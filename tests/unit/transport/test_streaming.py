@@ -44,7 +44,7 @@ def relays(program, *outcomes):
                     effect.collected.append(f"text {count}")
                 error = left.pop(0)
             elif isinstance(effect, Read):
-                result = b"[]"
+                result = b"[]"  # type: ignore[assignment]
             effect = program.send(result) if error is None else program.throw(error)
     except StopIteration:
         return count

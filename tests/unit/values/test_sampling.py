@@ -82,7 +82,7 @@ def test_a_field_alone_changes_its_own_key_of_a_chat_body(name):
 def test_a_field_alone_changes_its_own_key_of_the_other_bodies(name):
     params = {name: VALUES[name]}
     also = {**WRITTEN_AS.get(name, {name: VALUES[name]}), **BROUGHT_ALONG.get(name, {})}
-    also = COMPLETIONS.get(name, also)
+    also = COMPLETIONS.get(name, also)  # type: ignore[assignment]
     plain = completion_body(CompletionRequest(prompt="x"))
     assert completion_body(CompletionRequest(prompt="x", params=params)) == {**plain, **also}
     plain = infill_body(InfillRequest(prefix="a", suffix="b"))
