@@ -45,7 +45,7 @@ def _annotations(cls: type) -> tuple[tuple[str, tuple[str, ...], frozenset[type]
     """
     found = []
     for one in fields(cls):
-        wanted = _alternatives(str(one.type))
+        wanted = _alternatives(_settable(str(one.type)))
         if all(_head(kind) in _ANNOTATED for kind in wanted):
             accepted = [_ANNOTATED[_head(kind)][0] for kind in wanted]
             plain = frozenset(type(value) for value in _EXAMPLES if any(_is_of(value, types) for types in accepted))
@@ -53,11 +53,17 @@ def _annotations(cls: type) -> tuple[tuple[str, tuple[str, ...], frozenset[type]
     return tuple(found)
 
 
-def _alternatives(annotation: str) -> tuple[str, ...]:
+def _settable(annotation: str) -> str:
+    """What a field may be set from: the second type of a `ReadAs`, which checkers see; any other annotation itself."""
+    inside = annotation.removeprefix("ReadAs[")
+    return annotation if inside == annotation else _alternatives(inside[:-1], ",")[1]
+
+
+def _alternatives(annotation: str, between: str = "|") -> tuple[str, ...]:
     parts, depth = [""], 0
     for letter in annotation:
         depth += (letter == "[") - (letter == "]")
-        if letter == "|" and not depth:
+        if letter == between and not depth:
             parts.append("")
         else:
             parts[-1] += letter

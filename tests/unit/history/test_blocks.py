@@ -119,5 +119,5 @@ def test_blocks_without_what_they_should_hold_stay(block):
 
 def test_blocks_can_be_left_as_they_are():
     message = {"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}
-    kept, repairs = repair_history([message], wanted=["-blocks"])
+    kept, repairs = repair_history([message], wanted=["-blocks"])  # type: ignore[list-item]
     assert (kept, repairs) == ([message], ())
