@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from typing import Final
 
 # C0 and C1 control characters, marks that turn the direction of writing, line ends of Unicode, tag characters (which
@@ -22,6 +24,12 @@ def one_line(text: str) -> str:
 def printable(text: str) -> str:
     """As `one_line`, with line feeds and tabs left as they are: for text of several lines."""
     return _IN_TEXT.sub(_escaped, text) if not _is_plain(text) else text
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The question for the known name that an unknown one is most like; "" where it is like none."""
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def _is_plain(text: str) -> bool:

@@ -7,13 +7,13 @@ model's metadata) stay in force. `0`, `False`, `""` and `[]` are values and are 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ._printable import did_you_mean
 from ._read_as import ReadAs, default_value
 from ._schemas import (
     CONSTRAINTS,
@@ -286,11 +286,8 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
         if name in ELSEWHERE:
             raise BadRequestError(f"{name!r} is not a parameter", remedy=f"{name}: {ELSEWHERE[name]}")
         if name not in SAMPLING_FIELDS:
-            near = difflib.get_close_matches(name, SAMPLING_FIELDS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise BadRequestError(
-                f"unknown parameter {name!r}", remedy=f"{hint}Fields of a newer server go into extra_body."
-            )
+            hint = f"{did_you_mean(name, SAMPLING_FIELDS)} Fields of a newer server go into extra_body."
+            raise BadRequestError(f"unknown parameter {name!r}", remedy=hint.lstrip())
     try:
         return SamplingFields.model_validate(given).given()
     except ValidationError as error:

@@ -332,6 +332,17 @@ class ServerSettings:
 ServerSettings.__init__ = hides_arguments(ServerSettings.__init__)  # type: ignore[method-assign]
 
 
+def without_waits(settings: ServerSettings, read_timeout: float | None = None) -> ServerSettings:
+    """The settings for a question that is asked once and never waits, of a server that may be loading or gone.
+
+    Args:
+        settings: Those of the client.
+        read_timeout: Seconds for the answer; None leaves it as it is.
+    """
+    changes: dict[str, Any] = {} if read_timeout is None else {"read_timeout": read_timeout}
+    return settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False, **changes)
+
+
 def _login(base_url: str) -> str | None:
     """User name and password of an address as the header that a gateway wants."""
     parts = urlsplit(base_url)

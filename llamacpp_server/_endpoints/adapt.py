@@ -46,7 +46,7 @@ from ..info import ServerInfo
 from ..replies import Repair
 from ..requests import ChatRequest, enabled_repairs, messages_of
 from ..results import ServerProps
-from ..settings import ServerSettings
+from ..settings import ServerSettings, without_waits
 from ..transport import (
     Call,
     Program,
@@ -77,7 +77,7 @@ def look_at_template(settings: ServerSettings, model: str | None) -> Program[Non
     memory.confirmed = time.monotonic()  # one asks for many, and not again at once when there is no answer
     query = {"model": name, "autoload": "false"} if name else {}
     patience = min(_SHORT_PATIENCE, settings.read_timeout or _SHORT_PATIENCE)
-    once = settings.replace(read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    once = without_waits(settings, patience)
     try:
         props = yield from ask(once, Call(method="GET", path="/props", query=query), ServerProps.from_wire)
     except LlamaServerError as error:
@@ -215,9 +215,7 @@ def learn(
         return False
     # The refusal is told at once when there is nobody to ask for its reason.
     patience = min(_PATIENCE, settings.read_timeout or _PATIENCE)
-    settings = settings.replace(
-        read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False
-    )
+    settings = without_waits(settings, patience)
     if isinstance(error, NotSupportedError):
         return (yield from _learn_of_media(settings, request, body, error))
     found = False

@@ -63,7 +63,7 @@ from ..errors import (
 )
 from ..replies import ChatDelta, ChatReply, Repair
 from ..requests import ChatRequest, messages_of
-from ..settings import ServerSettings, redact_url
+from ..settings import ServerSettings, redact_url, without_waits
 from ..transport import (
     Call,
     Delivery,
@@ -369,7 +369,7 @@ def _watch(settings: ServerSettings, ready: _Round) -> ThinkingWatch | None:
 def _end_thinking(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:
     """`end_reasoning` on behalf of a running stream, which goes on whatever comes of it."""
     patience = min(_CONTROL_PATIENCE, settings.read_timeout or _CONTROL_PATIENCE)
-    once = settings.replace(read_timeout=patience, max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    once = without_waits(settings, patience)
     try:
         yield from end_reasoning(once, reply_id, model)
     except LlamaServerError as error:

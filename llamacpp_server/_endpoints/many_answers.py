@@ -14,7 +14,7 @@ from ..errors import BadRequestError, LlamaServerError
 from ..replies import ChatDelta, CompletionDelta, Repair, Usage
 from ..requests import ChatRequest, CompletionRequest, InfillRequest
 from ..results import ServerProps
-from ..settings import ServerSettings
+from ..settings import ServerSettings, without_waits
 from ..transport import Call, Program, ask, deadline_in, within
 from .server_memory import recall
 
@@ -166,7 +166,7 @@ def _most_at_once(
         slots = int(between[1])
     else:
         name = model or settings.model
-        once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
+        once = without_waits(settings)
         query = {"model": name, "autoload": "false"} if name else {}
         try:
             slots = (

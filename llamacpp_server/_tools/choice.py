@@ -11,12 +11,12 @@ of that tool is the answer: its arguments are the text of the reply.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
+from .._printable import did_you_mean
 from .._replies import (
     DeltaFilter,
 )
@@ -117,10 +117,9 @@ def _allowed(tools: Sequence[ToolDict], choice: Mapping[str, Any]) -> tuple[list
 
 
 def _unknown(name: object, names: Sequence[str]) -> BadRequestError:
-    near = difflib.get_close_matches(str(name), [*names, *_WORDS], n=1)
     return BadRequestError(
         f"tool_choice={name!r} does not match any tool (available: {', '.join(map(repr, names)) or 'none'})",
-        remedy=f"did you mean {near[0]!r}?" if near else None,
+        remedy=did_you_mean(name, [*names, *_WORDS]) or None,
     )
 
 

@@ -7,7 +7,6 @@ caller gave them are brought into the shape that the code behind them relies on.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel
 
 from .._notices import warn_once
+from .._printable import did_you_mean
 from ..errors import BadRequestError
 from ..sampling import SAMPLING_FIELDS
 from ..settings import DEFAULT_CONNECT_TIMEOUT
@@ -125,9 +125,8 @@ class ArgumentTable:
 
     def unknown(self, name: str, fields: Iterable[str]) -> str:
         """The message for a name that nobody knows, with the one that is probably meant."""
-        near = difflib.get_close_matches(name, [*fields, *self.names()], n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"unknown argument {name!r}: {hint}Request fields of a newer server go into extra_body."
+        hint = f"{did_you_mean(name, [*fields, *self.names()])} Request fields of a newer server go into extra_body."
+        return f"unknown argument {name!r}: {hint.lstrip()}"
 
     def becomes(self, name: str, fields: Collection[str]) -> str:
         """What becomes of an argument, for the docs."""

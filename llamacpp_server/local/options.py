@@ -6,7 +6,6 @@ options described here need words or conversions of ours; all others of the bina
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Final, Literal
 
 from pydantic import SecretStr
 
+from .._printable import did_you_mean
 from .flags import FLAGS, ServerFlags
 
 __all__ = [
@@ -470,8 +470,7 @@ def _hint(name: str) -> str:
     flag = "--" + name.replace("_", "-")
     if flag in EXCLUDED:
         return f"{flag} {EXCLUDED[flag]}"
-    near = difflib.get_close_matches(name, [*OPTIONS, *OTHER_NAMES], 1)
-    return f"did you mean {near[0]}?" if near else "see LocalServerOptions for the list"
+    return did_you_mean(name, [*OPTIONS, *OTHER_NAMES]) or "see LocalServerOptions for the list"
 
 
 def argv_for(options: Mapping[str, Any]) -> list[str]:

@@ -32,7 +32,7 @@ from ..errors import (
     ServerBusyError,
 )
 from ..progress import Progress
-from ..settings import ServerSettings, WaitState, redact_url
+from ..settings import ServerSettings, WaitState, redact_url, without_waits
 from .bodies import ACCEPTED, encode
 from .call_log import CallNote, note_call, recorded
 from .deadlines import FirstToken
@@ -192,7 +192,7 @@ def run_alone(
 
 def _others_run(settings: ServerSettings, place: Place) -> Program[bool]:
     """Whether requests of other processes run on the server; False where it does not tell."""
-    once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    once = without_waits(settings)
     query = {"model": place.model} if place.model else {}
     try:
         slots = yield from ask(once, Call(method="GET", path="/slots", query=query), list)
@@ -380,7 +380,7 @@ def _make_room(ticket: Ticket, settings: ServerSettings) -> Program[None]:
     crowd = gate.crowd(_MOST_COUNTED)
     if not crowd:
         return
-    once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    once = without_waits(settings)
     model = {"model": place.model} if place.model else {}
     for size in crowd:
         if not size.asked:
@@ -445,7 +445,7 @@ def _wait_for_place(ticket: Ticket, settings: ServerSettings) -> Program[None]:
 
 
 def _is_free(settings: ServerSettings, place: Place) -> Program[bool]:
-    once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    once = without_waits(settings)
     query = {"model": place.model} if place.model else {}
     try:
         slots = yield from ask(once, Call(method="GET", path="/slots", query=query), list)
@@ -479,7 +479,7 @@ def _total_slots(settings: ServerSettings, model: str | None = None) -> Program[
 
 def _slots_and_context(settings: ServerSettings, model: str | None) -> Program[tuple[int | None, int | None]]:
     """The slots as `_total_slots` has them, and the context of one, where the server tells."""
-    once = settings.replace(max_retries=0, wait_while_loading=False, wait_while_refused=False)
+    once = without_waits(settings)
     query = {} if model is None else {"model": model, "autoload": "false"}
     try:
         props = yield from ask(once, Call(method="GET", path="/props", query=query), dict)

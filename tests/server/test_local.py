@@ -631,7 +631,7 @@ def test_model_names_are_not_read_as_paths(models_dir: Path, chat_server: LocalS
 
 def test_unknown_options_and_backends_are_refused(models_dir: Path) -> None:
     options: dict[str, Any] = {"ctxsize": 4096}
-    with pytest.raises(TypeError, match=r"unknown LocalServer option ctxsize; did you mean ctx_size\?"):
+    with pytest.raises(TypeError, match=r"unknown LocalServer option ctxsize; did you mean 'ctx_size'\?"):
         LocalServer(models_dir / "random.gguf", **options)
     options = {"xyz": 1}
     with pytest.raises(TypeError, match="unknown LocalServer option xyz; see LocalServerOptions"):
