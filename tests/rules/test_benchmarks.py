@@ -26,6 +26,7 @@ OURS = {
 
 
 @pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_each_gives_a_table_with_our_rows():
     run = subprocess.run(

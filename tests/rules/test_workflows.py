@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from _pytest.mark.expression import Expression
 
 from tests.rules.packages import ROOT
 
@@ -33,6 +34,25 @@ def test_ci_tests_every_python_that_is_offered():
     tested = re.search(r"matrix: \{python: \[(.*?)\]\}", (ROOT / ".github" / "workflows" / "test.yml").read_text())
     assert tested is not None
     assert re.findall(r"3\.\d+", tested[1]) == offered
+
+
+def test_every_test_runs_in_ci_whatever_its_marks():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    daily = re.search(r"^DAILY := (.*)$", makefile, re.MULTILINE)
+    assert daily is not None
+    commands = []
+    for name in re.findall(r"^make (\S+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE):
+        recipe = re.search(rf"^{name}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+        chosen = re.findall(r'pytest -m ("[^"]*"|\w+)', recipe[1]) if recipe else []
+        commands += [Expression.compile(one.strip('"').replace("$(DAILY)", daily[1])) for one in chosen]
+    for marks in ({}, {"long"}, {"long", "alone"}, {"binary"}, {"long", "binary"}, {"notebook"}, {"site"}):
+        assert any(command.evaluate(lambda name, marks=marks, **_: name in marks) for command in commands), marks
+    assert all("long" in (ROOT / path).read_text() for path in with_mark("alone")), "`alone` goes with `long`"
+
+
+def with_mark(name):
+    """The test files that use a mark."""
+    return [path for path in (ROOT / "tests").rglob("test_*.py") if f"pytest.mark.{name}" in path.read_text()]
 
 
 def test_a_failed_test_is_not_run_again():

@@ -19,7 +19,7 @@ from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings
 from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient, LocalServer
 from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.alone]
 SLOTS = 4
 STREAMS, REQUESTS = 256, 2000
 

@@ -126,6 +126,7 @@ def seconds_until_free(server: LocalServer) -> float:
 
 
 @pytest.mark.long
+@pytest.mark.alone
 @pytest.mark.timeout(480)
 def test_slots_are_free_half_a_second_after_the_last_of_500_clients_left(
     own_app: str, slow_server: LocalServer
