@@ -84,6 +84,42 @@ def waits(error, settings, jitter=1.0):
     return found
 
 
+def unreached():
+    """A gateway's answer that it did not reach the server."""
+    error = ServerFaultError(status=502)
+    error.reached = False
+    return error
+
+
+def test_a_server_that_a_gateway_does_not_reach_is_retried_or_waited_for():
+    assert decide(unreached()).reason == "retry"
+    assert decide(unreached(), ServerSettings(max_retries=0)) is None
+    assert decide(unreached(), ServerSettings(max_retries=0, wait_while_refused=True)).reason == "refused"
+
+
+def test_a_request_that_a_shared_context_has_no_room_for_is_not_repeated_here():
+    error = ServerBusyError()
+    error.shared_context = True
+    assert decide(error, ServerSettings(max_retries=9)) is None
+
+
+def test_nothing_is_repeated_while_a_layer_above_repeats():
+    for error in (BUSY, unreached(), ConnectionFailedError(reason="timeout"), CLOSED):
+        assert decide(error, tried=Attempts(above=True)) is None
+
+
+def test_silence_is_repeated_where_that_is_asked_for_and_other_limits_never():
+    asked = ServerSettings(retry_read_timeout=True)
+    assert decide(RequestTimeoutError(limit="read_timeout"), asked).reason == "retry"
+    for limit in ("total_timeout", "first_token_timeout", "write_timeout"):
+        assert decide(RequestTimeoutError(limit=limit), asked) is None
+
+
+def test_a_server_out_of_reach_is_retried_with_longer_pauses_as_often_as_max_retries_says():
+    found = waits(ConnectionFailedError(reason="timeout"), ServerSettings(max_retries=3))
+    assert [(wait.seconds, wait.reason) for wait in found] == [(0.25, "retry"), (0.5, "retry"), (1.0, "retry")]
+
+
 def test_a_loading_server_is_asked_often_at_first_and_exactly_until_load_timeout():
     found = waits(LOADING, ServerSettings(load_timeout=30))
     seconds = [wait.seconds for wait in found]
