@@ -199,3 +199,41 @@ def test_the_table() -> None:
         "turn 2: history trimmed: trim rarely and in large steps, or see n_cache_reuse",
     ]
     assert str(CacheReport()).endswith("0 tokens were read, 0 of them again")
+
+
+def test_turns_with_the_same_hint_share_a_line() -> None:
+    report = CacheReport()
+    for session, tokens in (("a", 100), ("b", 100), ("a", 80), ("b", 80)):
+        report.add(ChatRequest(messages=TALK if tokens == 100 else [SYSTEM, *TALK[3:]]), reply(tokens, 0), session)
+    assert str(report).splitlines()[-1].startswith("turn 3, 4: history trimmed")
+
+
+def test_a_recording_receives_each_turn_that_has_counts() -> None:
+    class Kept:
+        def __init__(self) -> None:
+            self.turns: list[Any] = []
+
+        def chat(self, *turn: Any) -> None:
+            self.turns.append(turn)
+
+    kept, request, answer = Kept(), ChatRequest(messages=TALK), reply(100, 90)
+    report = CacheReport(recording=kept)
+    report.add(request, answer, "a")
+    report.add(request, ChatReply(choices=(ChatChoice(),)), "a")
+    assert kept.turns == [(request, answer.usage, answer.timings, "a")]
+
+
+def test_the_prompts_of_both_turns_are_rendered_and_sessions_in_between_are_counted() -> None:
+    seen = []
+
+    def render(request: ChatRequest) -> str:
+        seen.append(request.messages)
+        return "the same prompt for both"
+
+    report = CacheReport(render)
+    for session in ("a", "b", "c", "a"):
+        report.add(ChatRequest(messages=TALK), reply(100, 0), session)
+    change = report.turns[3].change
+    assert change is not None
+    assert "2 turns of other sessions" in change.what
+    assert seen == [TALK, TALK]
