@@ -116,10 +116,12 @@ def prepare(
         given["stop"] = stop_texts(stop)
     stream_usage, own_class = _stream_usage(given, defaults), answer_class(given.get("response_format"))
     check = bool(given.pop("check_forced_call", True))
-    given["tools"] = wire_tools(given.pop("tools", None) or (), given.pop("strict", None))
-    for name in ("tool_choice", "parallel_tool_calls"):
-        if defaults.disable(name, given.get(name)):
-            given.pop(name, None)
+    tools, strict = given.pop("tools", None), given.pop("strict", None)
+    given["tools"] = wire_tools(tools, strict) if tools else []
+    if defaults.disabled_params:
+        for name in ("tool_choice", "parallel_tool_calls"):
+            if defaults.disable(name, given.get(name)):
+                given.pop(name, None)
     settings, own = call_settings(given), defaults.with_model_kwargs()
     request = own.chat(to_wire(messages), given, info, own.adjusted, missing_call_is_error=check)
     return Call(request, settings, stream_usage, own_class)
@@ -127,6 +129,8 @@ def prepare(
 
 def _with_tools(kwargs: Mapping[str, Any], model_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """A call's arguments, with the tools and functions of `model_kwargs` where the call has none of its own."""
+    if not model_kwargs:
+        return dict(kwargs)
     of_model = {name: value for name, value in model_kwargs.items() if name in _OF_TOOLS}
     return of_model | {name: value for name, value in kwargs.items() if name not in of_model or value is not None}
 
@@ -163,12 +167,12 @@ def call_settings(given: dict[str, Any]) -> dict[str, Any]:
             settings |= read_timeouts(timeout)
         except (TypeError, ValueError):
             raise BadRequestError(f"timeout must be a number of seconds, not {type(timeout).__name__}") from None
-    settings |= {name: given.pop(name) for name in _PER_CALL if name in given}
+    if not given.keys().isdisjoint(_PER_CALL):
+        settings |= {name: given.pop(name) for name in _PER_CALL if name in given}
     if settings.get("priority", "") is None:
         del settings["priority"]
-    headers, query = (object_of(given.pop(name, None), name) for name in ("extra_headers", "extra_query"))
-    if headers:
+    if headers := object_of(given.pop("extra_headers", None), "extra_headers"):
         settings["headers"] = dict(headers)
-    if query:
+    if query := object_of(given.pop("extra_query", None), "extra_query"):
         settings["query"] = {name: str(value) for name, value in query.items()}
     return settings

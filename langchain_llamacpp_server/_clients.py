@@ -28,6 +28,8 @@ def client_for(
 ) -> LlamaServerClient:
     """`client` with the settings of a call, which tells the callbacks of its run of progress."""
     known = current_run(run)
+    if known is None and not call.settings:
+        return client
     report = dispatching(_progress_callback(client, call), known)
     if changes := _changes(client, call, report, known):
         with _refusals:
@@ -40,6 +42,8 @@ def async_client_for(
 ) -> AsyncLlamaServerClient:
     """`client_for`, for awaited calls."""
     known = current_run(run)
+    if known is None and not call.settings:
+        return client
     report = adispatching(_progress_callback(client, call), known)
     if changes := _changes(client, call, report, known):
         with _refusals:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from langchain_core.messages import (
     AIMessage,
@@ -23,6 +23,8 @@ from llamacpp_server.wire import MessageDict
 from ._content import STRUCTURAL, Part, part, result_part, text_part
 from ._tools import unmarked
 
+# Classes whose messages have nothing besides a text, once that is one.
+_OF_TEXTS: Final[dict[type, str]] = {HumanMessage: "user"}
 _NO_MEDIA = STRUCTURAL | {"text", "text-plain", "tool_result"}
 
 
@@ -34,7 +36,9 @@ def to_wire(messages: Sequence[BaseMessage]) -> list[MessageDict]:
     """
     wire: list[dict[str, Any]] = []
     for message in messages:
-        if isinstance(message, AIMessage):
+        if (role := _OF_TEXTS.get(type(message))) is not None and type(message.content) is str and not message.name:
+            wire.append({"role": role, "content": message.content})
+        elif isinstance(message, AIMessage):
             wire.append(_assistant(message))
         elif isinstance(message, ToolMessage):
             wire.append(_named({"role": "tool", **_content(message), "tool_call_id": message.tool_call_id}, message))
@@ -102,9 +106,10 @@ def _assistant(message: AIMessage) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": "assistant", "content": _assistant_content(message)}
     if thinking := reasoning(message):
         wire["reasoning_content"] = thinking
-    calls = [*_calls(message), *_invalid_calls(message)]
-    if calls:
-        wire["tool_calls"] = calls
+    if message.tool_calls or message.invalid_tool_calls or not isinstance(message.content, str):
+        calls = [*_calls(message), *_invalid_calls(message)]
+        if calls:
+            wire["tool_calls"] = calls
     return _named(wire, message)
 
 

@@ -22,7 +22,7 @@ from langchain_core.callbacks.manager import (
 )
 from langchain_core.messages import AIMessageChunk
 from langchain_core.runnables import RunnableConfig
-from langchain_core.runnables.config import ensure_config
+from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 
 from llamacpp_server import Progress
 
@@ -101,7 +101,7 @@ def _of(run: Run) -> dict[str, Any]:
 
 def with_listeners(
     config: RunnableConfig | None, callbacks: Callbacks, tags: Sequence[str] | None
-) -> tuple[StreamRun | None, RunnableConfig]:
+) -> tuple[StreamRun | None, RunnableConfig | None]:
     """The run of a stream that has to be known, with the config that names it; None where nothing depends on it.
 
     Args:
@@ -109,9 +109,12 @@ def with_listeners(
         callbacks: Of the model. Some listen for progress, and OpenInference's has a span for each run.
         tags: Of the model; one of them says that the call can wait.
     """
+    hooks = _has_hooks() or _OPENINFERENCE in modules
+    if not (config or var_child_runnable_config.get() or callbacks or tags or hooks):
+        return None, config
     config = ensure_config(config)
     known = [*(config.get("tags") or ()), *(tags or ())]
-    if not (BACKGROUND in known or config.get("callbacks") or callbacks or _has_hooks() or _OPENINFERENCE in modules):
+    if not (BACKGROUND in known or config.get("callbacks") or callbacks or hooks):
         return None, config
     handlers = CallbackManager.configure(config.get("callbacks"), callbacks).handlers
     if not (BACKGROUND in known or _listeners(handlers) or any(map(is_of_openinference, handlers))):
@@ -133,7 +136,7 @@ def _has_hooks() -> bool:
     if context is None:
         return False
     hooks = getattr(context, "_configure_hooks", None)
-    return hooks is None or any(var.get() is not None or env_var is not None for var, _, _, env_var in hooks)
+    return hooks is None or bool([1 for var, _, _, env_var in hooks if var.get() is not None or env_var is not None])
 
 
 def within_run(run: StreamRun, chunks: Iterator[AIMessageChunk]) -> Iterator[AIMessageChunk]:

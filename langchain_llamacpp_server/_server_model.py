@@ -61,5 +61,5 @@ def cache_identity(model: ConnectionFields, *more: str | None) -> dict[str, str]
 
     A digest, since a header may be secret, and caches and traces are stored.
     """
-    parts = (model.default_headers, model.default_query, *(text for text in more if text))
+    parts = (model.default_headers, model.default_query, *filter(None, more))
     return {"apart": sha256(repr(parts).encode()).hexdigest()} if any(parts) else {}

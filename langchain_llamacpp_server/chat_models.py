@@ -156,7 +156,8 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
                 await self.aquick_server_info(**_PROFILE_PATIENCE)
 
     def _reported_name(self) -> str | None:
-        return self._served[1] if self._served is not None and self._served[0] == self.base_url else None
+        served: tuple[str, str] | None = (self.__pydantic_private__ or {})["_served"]
+        return served[1] if served is not None and served[0] == self.base_url else None
 
     # -- generating
 
@@ -199,7 +200,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         with langchain_errors:
-            call = self._prepare(messages, stop, kwargs | self._one_answer(kwargs), self._info_for(messages, kwargs))
+            call = self._prepare(messages, stop, self._one_answer(kwargs), self._info_for(messages, kwargs))
             converter, seen = StreamConverter(usage=call.stream_usage), list[AIMessage]()
             client = client_for(self.client, call, run_manager)
             with closing(cast(Any, client.stream_chat(call.request))) as deltas:
@@ -220,9 +221,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         with langchain_errors:
-            call = self._prepare(
-                messages, stop, kwargs | self._one_answer(kwargs), await self._ainfo_for(messages, kwargs)
-            )
+            call = self._prepare(messages, stop, self._one_answer(kwargs), await self._ainfo_for(messages, kwargs))
             converter, seen = StreamConverter(usage=call.stream_usage), list[AIMessage]()
             client = async_client_for(self.async_client, call, run_manager)
             async with aclosing(cast(Any, client.stream_chat(call.request))) as deltas:
@@ -302,12 +301,12 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
             return True
         return kwargs.get("reasoning_effort", self.reasoning_effort) is not None or holds_media(messages)
 
-    def _one_answer(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """A stream is one message, so it has one answer."""
+    def _one_answer(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments of a stream: it is one message, so it has one answer."""
         if (kwargs.get("n") or self.n or 1) == 1:
-            return {}
+            return kwargs
         warn_once("ignoring n when streaming; use `generate` for several answers")
-        return {"n": 1}
+        return {**kwargs, "n": 1}
 
     def _chat_result(self, call: Call, reply: ChatReply) -> ChatResult:
         self._served = (self.base_url, reply.start.model) if reply.start.model else self._served
@@ -539,7 +538,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         return params
 
     def _name_for_traces(self, kwargs: Mapping[str, Any]) -> str:
-        model = kwargs.get("model") or kwargs.get("model_name") or self.model_name
+        model = kwargs.get("model") or kwargs.get("model_name") or self.model or self._reported_name()
         return model if isinstance(model, str) else "llama-server"
 
     def _stop_list(self) -> list[str] | None:

@@ -49,7 +49,7 @@ def has_listeners() -> bool:
     at: Any = dispatcher
     while at is not None:
         # The core's root has one that does nothing.
-        if any(not isinstance(handler, NullEventHandler) for handler in at.event_handlers):
+        if [handler for handler in at.event_handlers if not isinstance(handler, NullEventHandler)]:
             return True
         at = at.parent if at.propagate and at.parent_name else None
     return False

@@ -34,7 +34,7 @@ from llamacpp_server.wire import AudioSourceDict, ContentPartDict, MessageDict, 
 
 __all__ = ["to_wire"]
 
-_ROLES: Final = {
+_ROLES: Final = {role: role.value for role in MessageRole} | {
     MessageRole.DEVELOPER: "system",
     MessageRole.FUNCTION: "tool",
     MessageRole.CHATBOT: "assistant",
@@ -60,8 +60,12 @@ def to_wire(messages: Sequence[ChatMessage], *, replay_thinking: bool) -> list[M
     wire: list[MessageDict] = []
     unanswered: list[str] = []
     for number, message in enumerate(list_of(messages, "messages", ChatMessage)):
-        role = _ROLES.get(message.role, message.role.value)
-        converted: MessageDict = {"role": role, "content": _content(message.blocks, result=role == "tool")}
+        role = _ROLES[message.role]
+        if len(blocks := message.blocks) == 1 and type(blocks[0]) is TextBlock:
+            content: str | list[ContentPartDict] = blocks[0].text
+        else:
+            content = _content(blocks, result=role == "tool")
+        converted: MessageDict = {"role": role, "content": content}
         if role == "assistant":
             calls = _tool_calls(message, number)
             unanswered = [call["id"] for call in calls]

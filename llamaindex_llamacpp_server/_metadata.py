@@ -16,7 +16,7 @@ from llamacpp_server.integration import logger, on_event_loop, warn_once
 if TYPE_CHECKING:
     from .llms import LlamaServer
 
-__all__ = ["aprobe", "described", "info_at_once", "probe"]
+__all__ = ["aprobe", "described", "facts", "info_at_once", "probe"]
 
 # The core reads `metadata` in constructors and properties, so a server that does not answer may only cost little.
 _IMPATIENT: Final[dict[str, Any]] = {
@@ -31,6 +31,7 @@ _METADATA_IS_PART: Final = (
     "metadata was read on an event loop before the server was queried: "
     f"using context_window={DEFAULT_CONTEXT_WINDOW}; call `await llm.aserver_info()` first, or set context_window"
 )
+_UNKNOWN: Final = ServerInfo()
 # After a probe that failed, nothing is asked for this many times as long as it took.
 _REST: Final = 100
 
@@ -47,22 +48,27 @@ def info_at_once(llm: LlamaServer) -> ServerInfo | None:
 
 def described(llm: LlamaServer, info: ServerInfo | None) -> LLMMetadata:
     """The metadata: what the user gave, else what the server says, else LlamaIndex's defaults."""
-    info = info or ServerInfo()
+    return LLMMetadata(**facts(llm, info))
+
+
+def facts(llm: LlamaServer, info: ServerInfo | None) -> dict[str, Any]:
+    """The fields of the metadata, which each call's events show."""
+    info = info or _UNKNOWN
     able = info.tools is not False if llm.is_function_calling_model is None else llm.is_function_calling_model
-    return LLMMetadata(
-        context_window=llm.context_window or info.n_ctx or DEFAULT_CONTEXT_WINDOW,
-        num_output=_most_output(llm),
-        is_chat_model=llm.is_chat_model,
-        is_function_calling_model=able and llm.is_chat_model,
-        model_name=llm.model or info.model or "unknown",
-        system_role=MessageRole.SYSTEM,
-    )
+    return {
+        "context_window": llm.context_window or info.n_ctx or DEFAULT_CONTEXT_WINDOW,
+        "num_output": _most_output(llm),
+        "is_chat_model": llm.is_chat_model,
+        "is_function_calling_model": able and llm.is_chat_model,
+        "model_name": llm.model or info.model or "unknown",
+        "system_role": MessageRole.SYSTEM,
+    }
 
 
 def _most_output(llm: LlamaServer) -> int:
     """-1 is LlamaIndex's word for "not limited", as it is the server's."""
-    limits = (limit for limit in (llm.n_predict, llm.max_tokens) if limit is not None)
-    return int(next(limits, -1))
+    limit = llm.max_tokens if llm.n_predict is None else llm.n_predict
+    return -1 if limit is None else int(limit)
 
 
 def probe(llm: LlamaServer) -> ServerInfo | None:

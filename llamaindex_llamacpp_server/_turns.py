@@ -48,7 +48,8 @@ class Defaults(ModelDefaults):
         """
         call = LLM_CALLS.call(kwargs)
         strict = bool(call.pop("strict", self.strict))
-        call["tools"] = [tool_dict(tool, strict=strict) for tool in list_of(call.pop("tools", None) or (), "tools")]
+        tools = call.pop("tools", None)
+        call["tools"] = [tool_dict(tool, strict=strict) for tool in list_of(tools, "tools")] if tools else []
         if call.pop("tool_required", False) and call.get("tool_choice") in (None, "auto"):
             call["tool_choice"] = "required"
         wire = to_wire(messages, replay_thinking=call.pop("replay_thinking", self.replay_thinking))

@@ -39,7 +39,7 @@ from llamacpp_server.integration import (
 from ._arguments import LLM, LLMNames, constructor_arguments
 from ._context import Transcripts
 from ._events import announcing, has_listeners
-from ._metadata import aprobe, described, info_at_once, probe
+from ._metadata import aprobe, described, facts, info_at_once, probe
 from ._responses import (
     ChatState,
     CompletionState,
@@ -153,7 +153,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
 
     def to_payload(self) -> dict[str, Any]:
         """Return the fields for events and traces, without key and address; sends nothing on an event loop."""
-        metadata = self.metadata.model_dump()
+        metadata = facts(self, info_at_once(self))
         named = {"model": metadata["model_name"], "temperature": None}
         return {"class_name": self.class_name(), **metadata, **named, **self.given()}
 

@@ -107,6 +107,8 @@ class ArgumentTable:
         Raises:
             BadRequestError: For a value that can't be meant.
         """
+        if not given:
+            return {}
         values = self.our_names(given)
         for name in [name for name in REQUEST_ARGUMENTS.converted if name in values and name in self.converted]:
             value = values.pop(name)
@@ -373,7 +375,7 @@ def list_of(value: Any, place: str, kind: type | tuple[type, ...] = object) -> l
     Raises:
         BadRequestError: For anything else, also for a single text.
     """
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+    if type(value) is not list and (isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)):
         raise _wrong(place, "a list", value)
     items = list(value)
     for number, item in enumerate(items):
@@ -389,7 +391,7 @@ def object_of(value: Any, place: str) -> Mapping[str, Any]:
     Raises:
         BadRequestError: For anything else.
     """
-    if value is not None and not isinstance(value, Mapping):
+    if value is not None and not isinstance(value, dict | Mapping):
         raise _wrong(place, "an object", value)
     for name in value or ():
         if not isinstance(name, str):

@@ -142,7 +142,9 @@ class ModelDefaults:
         None in a call uses the server default instead of the field.
         """
         model = call.pop("model", None) or self.model
-        extra_body = {**self.extra_body, **object_of(call.pop("extra_body", None), "extra_body")}
+        extra_body = dict(self.extra_body)
+        if (given := call.pop("extra_body", None)) is not None:
+            extra_body |= object_of(given, "extra_body")
         params = {name: value for name, value in merged_params(self.params, call).items() if value is not None}
         return {"model": model, "extra_body": extra_body, "params": params}
 
@@ -168,20 +170,24 @@ class ModelDefaults:
             BadRequestError: For invalid arguments.
             NotSupportedError: For capabilities that the server is known to lack.
         """
-        info = info or ServerInfo()
-        asked = {name: call.pop(name, None) for name in ("tool_choice", "parallel_tool_calls")}
+        asked = {"tool_choice": call.pop("tool_choice", None)}
+        asked["parallel_tool_calls"] = call.pop("parallel_tool_calls", None)
         tools, shown = call.pop("tools", ()), call.pop("schema_in_prompt", None)
         thinking = call.pop("thinking", self.thinking)
         common = self.common(call)
         params = common.pop("params") if adjusted is None else adjusted(common.pop("params"))
-        info.check_media(media_of(messages))
+        if info is not None:
+            info.check_media(media_of(messages))
         if shown:
             from .structured import schema_of, with_schema  # few calls show one
 
             schema = shown if isinstance(shown, Mapping) else schema_of(params.get("response_format") or {})
             messages = with_schema(messages, schema)
-        params, repairs = supported_effort(params, info)
-        params = thinking_params(thinking, info, params)
+        repairs: tuple[Repair, ...] = ()
+        if params.get("reasoning_effort") is not None and info is not None:
+            params, repairs = supported_effort(params, info)
+        if thinking is not None:
+            params = thinking_params(thinking, info or ServerInfo(), params)
         common |= {**asked, "repairs": repairs, **self.request_fields, **fields}
         return ChatRequest(messages=messages, tools=tools, params=params, **common)
 

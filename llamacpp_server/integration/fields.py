@@ -55,7 +55,7 @@ else:  # hints resolve at runtime too, and the import of the classes stays quick
     AsyncLlamaServerClient = LlamaServerClient = AsyncTransport = Transport = Any
 
 
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -137,6 +137,34 @@ def _load_client() -> None:
     from ..transport import Transport
 
     Transport()
+
+
+_private: Final[Callable[[BaseModel], dict[str, Any]]] = attrgetter("__pydantic_private__")
+"""The private attributes of a model. Each call reads several; pydantic's own way to one takes two functions."""
+
+
+def _new_transport(http_client: httpx.Client | None) -> Transport:
+    from ..transport import Transport  # not before the server is asked for something
+
+    return Transport(http_client)
+
+
+def _new_async_transport(http_client: httpx.AsyncClient | None) -> AsyncTransport:
+    from ..transport import AsyncTransport
+
+    return AsyncTransport(http_client)
+
+
+def _new_client(settings: ServerSettings, transport: Transport) -> LlamaServerClient:
+    from ..client import LlamaServerClient
+
+    return LlamaServerClient(settings=settings, transport=transport)
+
+
+def _new_async_client(settings: ServerSettings, transport: AsyncTransport) -> AsyncLlamaServerClient:
+    from ..async_client import AsyncLlamaServerClient
+
+    return AsyncLlamaServerClient(settings=settings, transport=transport)
 
 
 def on_event_loop() -> bool:
@@ -271,32 +299,22 @@ class ConnectionFields(BaseModel):
     @property
     def client(self) -> LlamaServerClient:
         """A blocking client of the server, with all endpoints, using this model's connections."""
-        from ..client import LlamaServerClient  # not before the server is asked for something
-        from ..transport import (
-            Transport,
-        )
-
-        if self._transport is None or not self._transport.uses(self.http_client):
-            self._transport = Transport(self.http_client)
-        return self._client.get(
-            (self._settings_key(), transport := self._transport),
-            lambda: LlamaServerClient(settings=self.server_settings(), transport=transport),
-        )
+        private = _private(self)
+        transport = private["_transport"]
+        if transport is None or not transport.uses(self.http_client):
+            transport = private["_transport"] = _new_transport(self.http_client)
+        kept: Kept[LlamaServerClient] = private["_client"]
+        return kept.get((self._settings_key(), transport), lambda: _new_client(self.server_settings(), transport))
 
     @property
     def async_client(self) -> AsyncLlamaServerClient:
         """An async client of the server, with all endpoints, using this model's connections."""
-        from ..async_client import AsyncLlamaServerClient
-        from ..transport import (
-            AsyncTransport,
-        )
-
-        if self._async_transport is None or not self._async_transport.uses(self.http_async_client):
-            self._async_transport = AsyncTransport(self.http_async_client)
-        return self._async_client.get(
-            (self._settings_key(), transport := self._async_transport),
-            lambda: AsyncLlamaServerClient(settings=self.server_settings(), transport=transport),
-        )
+        private = _private(self)
+        transport = private["_async_transport"]
+        if transport is None or not transport.uses(self.http_async_client):
+            transport = private["_async_transport"] = _new_async_transport(self.http_async_client)
+        kept: Kept[AsyncLlamaServerClient] = private["_async_client"]
+        return kept.get((self._settings_key(), transport), lambda: _new_async_client(self.server_settings(), transport))
 
     def server_info(self, *, refresh: bool = False) -> ServerInfo:
         """Return the capabilities of the server and its model; cached for each address and model.
@@ -367,7 +385,8 @@ class ConnectionFields(BaseModel):
 
     def known_server_info(self) -> ServerInfo | None:
         """Return known facts about the server and its model without a request; None if it was not queried yet."""
-        return self._info[1] if self._info is not None and self._info[0] == self._info_key() else None
+        info: tuple[Any, ServerInfo] | None = _private(self)["_info"]
+        return info[1] if info is not None and info[0] == (self.base_url, self.model) else None
 
     @property
     def tokenizer(self) -> LlamaServerTokenizer:
@@ -410,11 +429,17 @@ class ConnectionFields(BaseModel):
         return self.base_url, self.model
 
     def _is_resting(self) -> bool:
-        return self._rests[0] == self._info_key() and time.monotonic() < self._rests[1]
+        key, until = _private(self)["_rests"]
+        return key is not None and key == (self.base_url, self.model) and time.monotonic() < until
 
     def _rest_after(self, started: float, rest: float) -> None:
         now = time.monotonic()
         self._rests = (self._info_key(), now + rest * (now - started))
+
+
+_OF_MEDIA: Final = ("read_files", "fetch_urls", "convert_media")
+_REFUSING: Final = MediaPolicy()
+_NO_MEDIA_GIVEN: Final = {name: getattr(_REFUSING, name) for name in _OF_MEDIA}
 
 
 class MediaFields(BaseModel):
@@ -439,7 +464,9 @@ class MediaFields(BaseModel):
     def media_policy(self, call: dict[str, Any] | None = None) -> MediaPolicy:
         """Combine the media fields with those of a call, which are removed from it."""
         call = {} if call is None else call
-        given = {name: call.pop(name, getattr(self, name)) for name in MediaFields.model_fields}
+        given = {name: call.pop(name, getattr(self, name)) for name in _OF_MEDIA}
+        if given == _NO_MEDIA_GIVEN:
+            return _REFUSING
         if isinstance(files := given["read_files"], list | tuple):
             given["read_files"] = [str(directory) for directory in files]
         return MediaPolicy(**given)

@@ -217,6 +217,7 @@ class _Connection:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
+        self.get_extra_info = inner.get_extra_info
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

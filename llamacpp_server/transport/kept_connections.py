@@ -69,6 +69,8 @@ class _Kept:
         self._inner, self._pool, self._refused = inner, weakref.ref(pool), refused
         self._lock = threading.Lock()
         self._beginning, self._retired = set[object](), False
+        # What the pool asks of each connection, several times for each request.
+        self.is_closed, self.is_idle, self.can_handle_request = inner.is_closed, inner.is_idle, inner.can_handle_request
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)

@@ -80,6 +80,7 @@ class Delivery:
         self._kept = 0 if collected is None else len(collected)
         self._crowded: list[ServerBusyError] = []
         self._relayed = self._start_shown = False
+        self._kind = ""  # of the answer that is relayed
         self._first_token: FirstToken | None = None
         self._begun = time.time()
         self._note: CallNote | None = None
@@ -110,7 +111,7 @@ class Delivery:
 
     def _opened(self, ticket: Ticket, call: Call) -> Program[OpenReply]:
         reply = yield from placed_reply(ticket, within(self._settings, self._deadline), call)
-        kind = reply.headers.get("content-type", "")
+        kind = self._kind = reply.headers.get("content-type", "")
         if "html" in kind:
             body = yield Read(reply, self._deadline)
             raise not_this_api(body, kind, redact_url(self._settings.base_url + call.path), reply.status_code)
@@ -131,7 +132,7 @@ class Delivery:
     def _relayed_answer(
         self, ticket: Ticket, reply: OpenReply, call: Call, decoder: StreamDecoder[Any], watch: Watch | None
     ) -> Program[None]:
-        if _is_streamed(call) and "json" in reply.headers.get("content-type", ""):
+        if _is_streamed(call) and "json" in self._kind:
             decoder = BodyAsStream(decoder)
         started = self._started
         filters: list[DeltaFilter[Any]] = []
