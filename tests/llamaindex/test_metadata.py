@@ -116,3 +116,10 @@ def test_payload_names_model_and_parameters_and_no_secret(make_llm, chat_server)
     assert (payload["class_name"], payload["model"], payload["temperature"]) == ("LlamaServer", "random", 0.3)
     assert "sesame" not in str(payload)
     assert make_llm(chat_server).to_payload()["temperature"] is None
+
+
+def test_events_show_all_of_the_metadata(chat_server, make_llm):
+    for llm in (make_llm(chat_server), make_llm(chat_server, max_tokens=5, model="m")):
+        llm.server_info()
+        shown, metadata = llm.to_payload(), llm.metadata.model_dump()
+        assert {name: shown[name] for name in metadata} == metadata
