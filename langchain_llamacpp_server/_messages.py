@@ -103,14 +103,16 @@ def _joined(parts: list[Part]) -> str | list[Part]:
 
 
 def _assistant(message: AIMessage) -> dict[str, Any]:
-    wire: dict[str, Any] = {"role": "assistant", "content": _assistant_content(message)}
-    if thinking := reasoning(message):
+    said: Any = message.content
+    plain = type(said) is str
+    wire: dict[str, Any] = {"role": "assistant", "content": said if plain else _assistant_content(message)}
+    if (message.additional_kwargs or not plain) and (thinking := reasoning(message)):
         wire["reasoning_content"] = thinking
     if message.tool_calls or message.invalid_tool_calls or not isinstance(message.content, str):
         calls = [*_calls(message), *_invalid_calls(message)]
         if calls:
             wire["tool_calls"] = calls
-    return _named(wire, message)
+    return _named(wire, message) if message.name else wire
 
 
 def _assistant_content(message: AIMessage) -> str | list[Part]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from .._history import plain_text
+from .._history import is_plain_answer, plain_text
 from .._notices import warn_once
 from .._schemas import (
     as_grammar,
@@ -221,6 +221,8 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message without nulls: `name: null` and the like are answered with 500, `content: null` by old builds."""
     if type(message) is dict and "content" in message and _LEAVES.issuperset(map(type, message.values())):
         return message.copy()
+    if is_plain_answer(message):
+        return dict(message)
     if "text" in message and not message.keys() & {"content", "tool_calls"}:
         raise BadRequestError("a message has `text` instead of `content`", remedy="rename it to `content`")
     clean: dict[str, Any] = _without_nulls(message)
@@ -228,8 +230,10 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     return clean
 
 
-def _tool(tool: ToolDict) -> dict[str, Any]:
+def _tool(tool: ToolDict) -> Mapping[str, Any]:
     """A tool without nulls beside its schema; within a schema a null may be a value."""
+    if None not in tool["function"].values():
+        return tool
     return {**tool, "function": {name: value for name, value in tool["function"].items() if value is not None}}
 
 

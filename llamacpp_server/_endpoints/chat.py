@@ -319,7 +319,7 @@ def _forced_round(wanted: _Chat, first: LlamaServerError | None) -> _Round:
 
 def _rules(request: ChatRequest, choice: ToolChoice, body: Mapping[str, Any], answers: int) -> CallRules:
     return CallRules(
-        names=frozenset(tool["function"]["name"] for tool in choice.tools),
+        names=frozenset([tool["function"]["name"] for tool in choice.tools]),
         forced=choice.forced,
         one_call=request.parallel_tool_calls is False or choice.one_call,
         taken=ids_of(request.messages),

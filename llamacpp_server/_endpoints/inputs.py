@@ -11,7 +11,8 @@ from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, Final
 
-from .._history import TOOL_ROLES, plain_text
+from .._history import TOOL_ROLES, is_plain_answer, plain_text
+from .._values import content_key, of_key
 from ..errors import BadRequestError
 from ..replies import Repair
 from ..requests import ChatRequest, CompletionRequest, InfillRequest
@@ -90,6 +91,8 @@ _ONLY_DICTS: Final = frozenset({dict})
 # Values that hold no others.
 _LEAVES: Final = frozenset({type(None), str, bool, int, float})
 # Sequences and collections in Python's sense that nobody means by a list.
+# Bytes of tools beyond which they are checked for each request.
+_LONGEST_KEPT: Final = 200_000
 _NO_LISTS: Final = (str, bytes, bytearray, Mapping)
 _OBJECTS: Final = ("Mapping", "MessageDict", "ToolDict")
 
@@ -163,7 +166,7 @@ def check_chat(request: ChatRequest) -> None:
     if plain_text(request.messages) is None:
         _list_of_objects(request.messages, "messages")
         for at, said in enumerate(request.messages):
-            if not _is_text(said):
+            if not _is_text(said) and not is_plain_answer(said):
                 _check_message(said, f"messages[{at}]")
     if request.tools:
         _check_tools(request.tools, "tools")
@@ -178,6 +181,20 @@ def check_chat(request: ChatRequest) -> None:
 
 
 def _check_tools(tools: Any, place: str) -> None:
+    # Most programs send the same tools with each request.
+    key = content_key(tools) if type(tools) is list else None
+    if key is None or len(key) > _LONGEST_KEPT:
+        _check_each_tool(tools, place)
+    else:
+        _check_tools_once(key, place)
+
+
+@lru_cache(maxsize=64)
+def _check_tools_once(key: bytes, place: str) -> None:
+    _check_each_tool(of_key(key), place)
+
+
+def _check_each_tool(tools: Any, place: str) -> None:
     _list_of_objects(tools, place)
     for number, tool in enumerate(tools):
         if not isinstance(tool.get("function"), Mapping):

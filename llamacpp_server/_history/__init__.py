@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .special_tokens import holds_broken as holds_broken
     from .special_tokens import holds_candidates as holds_candidates
     from .special_tokens import holds_joiners as holds_joiners
+    from .special_tokens import is_plain_answer as is_plain_answer
     from .special_tokens import is_tag as is_tag
     from .special_tokens import is_usual as is_usual
     from .special_tokens import joined_again as joined_again
@@ -65,6 +66,7 @@ __getattr__, __dir__ = lazy(
             "holds_broken",
             "holds_candidates",
             "holds_joiners",
+            "is_plain_answer",
             "is_tag",
             "is_usual",
             "joined_again",

@@ -26,6 +26,7 @@ from ..replies import Repair
 from ..requests import enabled_repairs
 from ..wire import MessageDict
 from .blocks import READ_PARTS, known_blocks
+from .special_tokens import is_plain_answer
 from .templates import MEDIA_PARTS, TEMPLATE_REPAIRS, answered_calls, joined
 
 Message = dict[str, Any]
@@ -165,6 +166,7 @@ Step = Callable[[list[Message], Note], list[Message]]
 
 YOUR_TURN: Final = "It is your turn now."
 STAND_IN: Final = "..."
+_ONLY_DICTS: Final = frozenset({dict})
 _LONGEST_KEPT: Final = 1024  # characters of arguments that are remembered
 RAW_ARGUMENTS: Final = "invalid_arguments"
 """The key under which the model sees what it wrote as arguments that were no JSON object."""
@@ -269,10 +271,12 @@ def _proper_call(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fields(messages: list[Message], note: Note) -> list[Message]:
-    """Nulls, missing fields and roles of the past, which servers answer with 400 or 500."""
+    """Nulls, missing fields and roles of the past, which servers answer with 400 or 500. Changes the dicts given."""
     cleaned = []
     for at, message in enumerate(messages):
-        clean = {key: value for key, value in message.items() if value is not None}
+        clean = message
+        if None in message.values():
+            clean = {key: value for key, value in message.items() if value is not None}
         if clean.get("role") == "function":
             note(f"messages[{at}]", "replaced the old role `function` by `tool`")
             clean["role"] = "tool"
@@ -283,7 +287,10 @@ def _fields(messages: list[Message], note: Note) -> list[Message]:
         if "tool_calls" in clean and not clean["tool_calls"]:
             del clean["tool_calls"]
         calls = clean.get("tool_calls", ())
-        if calls and not (isinstance(calls, list | tuple) and all(isinstance(one, Mapping) for one in calls)):
+        of_dicts = type(calls) is list and _ONLY_DICTS.issuperset(map(type, calls))
+        if calls and not (
+            of_dicts or (isinstance(calls, list | tuple) and all(isinstance(one, Mapping) for one in calls))
+        ):
             raise BadRequestError(f"messages[{at}]: tool_calls must be a list of objects, not {calls!r:.80}")
         if isinstance(clean.get("content"), list):
             clean["content"] = [part for part in clean["content"] if part]
@@ -296,6 +303,8 @@ def _arguments(messages: list[Message], note: Note) -> list[Message]:
     """Arguments that are no JSON object are a 500 for every request that repeats them (b11434)."""
     for at, message in enumerate(messages):
         if "tool_calls" in message:
+            if is_plain_answer(message) and all(map(_has_object, message["tool_calls"])):
+                continue
             calls = [_complete_call(call) for call in message["tool_calls"]]
             for number, call in enumerate(calls):
                 given = call["function"]["arguments"]
@@ -324,6 +333,10 @@ def _object_text(given: Any) -> Any:
         return given
     raw = given if isinstance(given, str) else json.dumps(given, default=str)
     return json.dumps({RAW_ARGUMENTS: raw.encode("utf-8", "replace").decode()}, ensure_ascii=False)
+
+
+def _has_object(call: Mapping[str, Any]) -> bool:
+    return _is_object(call["function"]["arguments"])
 
 
 def _is_object(text: str) -> bool:

@@ -53,6 +53,9 @@ _SIGNS: Final = re.compile(r"[<\[~]|>>|\|\|\|")
 # Of a call of a tool and of its function, whose keys are no words of others.
 _CALL: Final = frozenset({"id", "type", "index", "function"})
 _FUNCTION: Final = frozenset({"name", "arguments"})
+_WHOLE_CALL: Final = frozenset({"id", "type", "function"})
+_SAID: Final = frozenset({"role", "content"})
+_ANSWER: Final = frozenset({"role", "content", "reasoning_content", "name", "tool_calls"})
 # In a template square brackets are mostly Jinja's.
 _SQUARE_TAG: Final = re.compile(r"\[(?:/?[A-Z_]{3,}|\|[^\s\[\]|]+\|)\]")
 _OPEN_TAG: Final = re.compile(r"<[A-Za-z_]{2,40}=")
@@ -99,7 +102,7 @@ def plain_text(messages: Sequence[Mapping[str, Any]]) -> str | None:
 
 def holds_candidates(messages: Sequence[MessageDict], tools: Sequence[ToolDict] = ()) -> bool:
     """Whether anything in what users, tools and earlier replies say has the form of a special token."""
-    if (plain := plain_text(messages)) is not None and _SIGNS.search(plain) is None:
+    if (written := _written(messages)) is not None and _SIGNS.search(written) is None:
         messages = ()
         if not tools:
             return False
@@ -109,32 +112,54 @@ def holds_candidates(messages: Sequence[MessageDict], tools: Sequence[ToolDict] 
     )
 
 
-def _written(message: object) -> str | None:
-    """All that stands in a message of texts and calls alone; None for others. On the path of each one of each request.
+def _written(messages: Sequence[object]) -> str | None:
+    """All that stands in messages of texts and calls alone; None for others. On the path of each one of each request.
 
     Arguments without a backslash say as JSON what they say as values, so that they need no decoding.
     """
-    if type(message) is not dict:
-        return None
     texts = []
-    for key, value in message.items():
-        if type(value) is str:
-            texts.append(value)
-        elif key == "tool_calls" and type(value) is list:
-            for call in value:
-                if (
-                    type(call) is not dict
-                    or not call.keys() <= _CALL
-                    or type(function := call.get("function")) is not dict
-                ):
-                    return None
-                arguments = function.get("arguments")
-                if not function.keys() <= _FUNCTION or type(arguments) is not str or "\\" in arguments:
-                    return None
-                texts += (arguments, str(function.get("name")), str(call.get("id")))
-        elif value is not None:
+    for message in messages:
+        if type(message) is not dict:
             return None
+        for key, value in message.items():
+            if type(value) is str:
+                texts.append(value)
+            elif value is not None:
+                if key != "tool_calls" or type(value) is not list or (called := _written_calls(value)) is None:
+                    return None
+                texts += called
     return "\n".join(texts)
+
+
+def _written_calls(calls: list[object]) -> list[str] | None:
+    texts: list[str] = []
+    for call in calls:
+        if type(call) is not dict or not call.keys() <= _CALL or type(function := call.get("function")) is not dict:
+            return None
+        arguments = function.get("arguments")
+        if not function.keys() <= _FUNCTION or type(arguments) is not str or "\\" in arguments:
+            return None
+        texts += (arguments, str(function.get("name")), str(call.get("id")))
+    return texts
+
+
+def is_plain_answer(message: Mapping[str, Any]) -> bool:
+    """Whether a message is an answer with whole calls, as an agent sends it with each request: texts, and no nulls."""
+    if type(message) is not dict or not _SAID <= message.keys() <= _ANSWER:
+        return False
+    if [name for name, value in message.items() if type(value) is not str and name != "tool_calls"]:
+        return False
+    calls = message.get("tool_calls")
+    return type(calls) is list and bool(calls) and all(map(_is_whole_call, calls))
+
+
+def _is_whole_call(call: object) -> bool:
+    if type(call) is not dict or call.keys() != _WHOLE_CALL or type(call["id"]) is not str:
+        return False
+    function = call["function"]
+    if call["type"] != "function" or type(function) is not dict or function.keys() != _FUNCTION:
+        return False
+    return type(function["name"]) is str and type(function["arguments"]) is str
 
 
 def candidates_in(messages: Sequence[MessageDict], tools: Sequence[ToolDict] = ()) -> set[str]:
@@ -159,7 +184,7 @@ def candidates_in_items(items: Sequence[Mapping[str, Any]], tools: Sequence[Mapp
 
 def _of_others(messages: Sequence[MessageDict], tools: Sequence[ToolDict]) -> Iterator[str]:
     for at, message in enumerate(messages):
-        plain = (text := _written(message)) is not None and _SIGNS.search(text) is None
+        plain = (text := _written((message,))) is not None and _SIGNS.search(text) is None
         if not plain and not _is_own(messages, at):
             yield from _texts(message)
     yield from _texts_to_search(tools)
@@ -284,14 +309,14 @@ def joined_again(text: str, before: str = "") -> str:
 
 def holds_broken(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> bool:
     """Whether any message or tool has broken tokens in it, which the model may repeat."""
-    if (plain := plain_text(messages)) is not None and JOINER not in plain:
+    if (written := _written(messages)) is not None and JOINER not in written:
         messages = ()
         if not tools:
             return False
     said = any(
         _BROKEN.search(text)
         for message in messages
-        if not ((written := _written(message)) is not None and JOINER not in written)
+        if not ((written := _written((message,))) is not None and JOINER not in written)
         for text in _texts(message)
         if JOINER in text
     )

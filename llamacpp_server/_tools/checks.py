@@ -56,7 +56,7 @@ def ids_of(messages: Iterable[Mapping[str, Any]]) -> frozenset[str]:
 
 def is_limited(body: Mapping[str, Any]) -> bool:
     """Whether a request says itself how long its reply may get."""
-    return any((body.get(name) or -1) > 0 for name in _LIMITS)
+    return bool([name for name in _LIMITS if (body.get(name) or -1) > 0])
 
 
 @dataclass(slots=True)

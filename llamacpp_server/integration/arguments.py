@@ -408,6 +408,9 @@ def stop_texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list_of(value, "stop", str)
 
 
+_WRITE: Final = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def as_json(value: Any, place: str) -> str:
     """A value as JSON.
 
@@ -415,7 +418,7 @@ def as_json(value: Any, place: str) -> str:
         BadRequestError: For what JSON can't hold, such as a set, or what holds itself.
     """
     try:
-        return json.dumps(value, ensure_ascii=False)
+        return _WRITE(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadRequestError(f"{place} can't be written as JSON: {str(error)[:200]}") from None
 

@@ -7,9 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from llamacpp_server import ChatRequest
-from llamacpp_server._endpoints import fit
-from llamacpp_server._history import holds_broken, holds_candidates, plain_text, repair_history
+from llamacpp_server import BadRequestError, ChatRequest
+from llamacpp_server._endpoints import chat_body, fit
+from llamacpp_server._history import (
+    holds_broken,
+    holds_candidates,
+    is_plain_answer,
+    plain_text,
+    repair_history,
+)
 from llamacpp_server.settings import ServerSettings
 from llamacpp_server.wire import MessageDict
 
@@ -50,3 +56,40 @@ def test_broken_tokens_are_found_in_texts_as_in_other_messages() -> None:
         plain: Any = [{"role": "user", "content": text}]
         other: Any = [{"role": "user", "content": [{"type": "text", "text": text}]}]
         assert holds_broken(plain) == holds_broken(other)
+
+
+def answers() -> list[dict[str, Any]]:
+    """An answer with one whole call, and others that differ from it in one place."""
+    call = {"id": "a1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    whole = {"role": "assistant", "content": "Let me see.", "tool_calls": [call]}
+    changed = [{**whole, name: value} for name in ("content", "name", "reasoning_content", "other") for value in ODD]
+    changed += [{**whole, "tool_calls": value} for value in ([], [call, call])]
+    changed += [{**whole, "tool_calls": [{**call, name: value}]} for name in ("id", "type", "index") for value in ODD]
+    for name, value in product(("name", "arguments", "more"), ODD):
+        changed.append({**whole, "tool_calls": [{**call, "function": {**call["function"], name: value}}]})  # type: ignore[dict-item]
+    return [whole, *changed]
+
+
+ODD: tuple[Any, ...] = (None, "", "{}", "no JSON", 5, {"a": None}, [None])
+
+
+class Odd(dict[str, Any]):
+    """An object that is looked at closely, since it is no plain dict."""
+
+
+def sent(answer: dict[str, Any]) -> object:
+    asked, result = {"role": "user", "content": "Hello"}, {"role": "tool", "tool_call_id": "a1", "content": "1"}
+    request = ChatRequest(messages=cast(list[MessageDict], [asked, answer, result]))
+    try:
+        fitted, repairs = fit(ServerSettings(base_url="http://of-plain-answers"), request)
+        return chat_body(fitted), repairs
+    except BadRequestError as error:
+        return str(error)
+
+
+def test_answers_that_are_not_looked_at_are_sent_as_others_are() -> None:
+    plain = [answer for answer in answers() if is_plain_answer(answer)]
+    assert 10 < len(plain) < len(answers()) - 10
+    for answer in plain:
+        assert not is_plain_answer(closely := {**answer, "tool_calls": [Odd(call) for call in answer["tool_calls"]]})
+        assert sent(answer) == sent(closely)
