@@ -53,7 +53,7 @@ _SIGNS: Final = re.compile(r"[<\[~]|>>|\|\|\|")
 # Of a call of a tool and of its function, whose keys are no words of others.
 _CALL: Final = frozenset({"id", "type", "index", "function"})
 _FUNCTION: Final = frozenset({"name", "arguments"})
-_WHOLE_CALL: Final = frozenset({"id", "type", "function"})
+_COMPLETE_CALL: Final = frozenset({"id", "type", "function"})
 _SAID: Final = frozenset({"role", "content"})
 _ANSWER: Final = frozenset({"role", "content", "reasoning_content", "name", "tool_calls"})
 # In a template square brackets are mostly Jinja's.
@@ -144,17 +144,17 @@ def _written_calls(calls: list[object]) -> list[str] | None:
 
 
 def is_plain_answer(message: Mapping[str, Any]) -> bool:
-    """Whether a message is an answer with whole calls, as an agent sends it with each request: texts, and no nulls."""
+    """Whether a message is an answer with complete calls, as an agent sends it again: texts, and no nulls."""
     if type(message) is not dict or not _SAID <= message.keys() <= _ANSWER:
         return False
     if [name for name, value in message.items() if type(value) is not str and name != "tool_calls"]:
         return False
     calls = message.get("tool_calls")
-    return type(calls) is list and bool(calls) and all(map(_is_whole_call, calls))
+    return type(calls) is list and bool(calls) and all(map(_is_complete_call, calls))
 
 
-def _is_whole_call(call: object) -> bool:
-    if type(call) is not dict or call.keys() != _WHOLE_CALL or type(call["id"]) is not str:
+def _is_complete_call(call: object) -> bool:
+    if type(call) is not dict or call.keys() != _COMPLETE_CALL or type(call["id"]) is not str:
         return False
     function = call["function"]
     if call["type"] != "function" or type(function) is not dict or function.keys() != _FUNCTION:

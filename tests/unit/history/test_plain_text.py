@@ -59,15 +59,17 @@ def test_broken_tokens_are_found_in_texts_as_in_other_messages() -> None:
 
 
 def answers() -> list[dict[str, Any]]:
-    """An answer with one whole call, and others that differ from it in one place."""
+    """An answer with one complete call, and others that differ from it in one place."""
     call = {"id": "a1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
-    whole = {"role": "assistant", "content": "Let me see.", "tool_calls": [call]}
-    changed = [{**whole, name: value} for name in ("content", "name", "reasoning_content", "other") for value in ODD]
-    changed += [{**whole, "tool_calls": value} for value in ([], [call, call])]
-    changed += [{**whole, "tool_calls": [{**call, name: value}]} for name in ("id", "type", "index") for value in ODD]
+    complete = {"role": "assistant", "content": "Let me see.", "tool_calls": [call]}
+    changed = [{**complete, name: value} for name in ("content", "name", "reasoning_content", "other") for value in ODD]
+    changed += [{**complete, "tool_calls": value} for value in ([], [call, call])]
+    changed += [
+        {**complete, "tool_calls": [{**call, name: value}]} for name in ("id", "type", "index") for value in ODD
+    ]
     for name, value in product(("name", "arguments", "more"), ODD):
-        changed.append({**whole, "tool_calls": [{**call, "function": {**call["function"], name: value}}]})  # type: ignore[dict-item]
-    return [whole, *changed]
+        changed.append({**complete, "tool_calls": [{**call, "function": {**call["function"], name: value}}]})  # type: ignore[dict-item]
+    return [complete, *changed]
 
 
 ODD: tuple[Any, ...] = (None, "", "{}", "no JSON", 5, {"a": None}, [None])
