@@ -62,7 +62,11 @@ def _doctor(arguments: argparse.Namespace, _progress: Progress) -> int:
 
 
 def _print_costs(calls: int, costs: Sequence[Cost]) -> None:
-    print(f"{calls} calls; {'what costs most comes first:' if costs else 'nothing that costs much was found'}")
+    if not calls:
+        print("the recording has no calls yet", flush=True)
+        return
+    found = "most expensive cause first:" if costs else "no expensive cause was found"
+    print(f"{calls} call{'s' if calls > 1 else ''}; {found}")
     for number, cost in enumerate(costs, 1):
         print(f"{number}. {printable(str(cost))}", flush=True)
 

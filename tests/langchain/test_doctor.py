@@ -141,7 +141,18 @@ def test_models_that_are_swapped_are_found(path: Path) -> None:
 def test_a_healthy_program_has_nothing_to_mend(server: Any, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     talk(server, path, RULES)
     assert main(["doctor", str(path)]) == 0
-    assert capsys.readouterr().out.strip() == "6 calls; nothing that costs much was found"
+    assert capsys.readouterr().out.strip() == "6 calls; no expensive cause was found"
+
+
+def test_a_recording_without_calls_and_one_of_one_call_are_named_as_such(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path.write_text('{"server": {"slots": 1}}\n')
+    assert main(["doctor", str(path)]) == 0
+    assert capsys.readouterr().out == "the recording has no calls yet\n"
+    path.write_text('{"kind": "embeddings", "ended": 1, "texts": 1, "tokens": 12, "seconds": 0.01}\n')
+    assert main(["doctor", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("1 call; ")
 
 
 def test_the_flags_that_help_are_tried_and_the_page_shows_it(
