@@ -82,7 +82,8 @@ def _replayed(
     for cost in reversed(costs):  # where two disagree, the dearer one wins
         after |= cost.options
     added = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in after.items())
-    print(f"with: {added}", file=sys.stderr)
+    note = f"with: {added}" if after != before else "no flag of the server helps: both replays run with the same ones"
+    print(note, file=sys.stderr)
     found = []
     for options in (before, after):
         with LocalServer(model, **options) as local, local.client() as client:

@@ -90,7 +90,11 @@ def _prompts(calls: Sequence[Recorded]) -> str:
 def _compared(replays: tuple[Replay, Replay]) -> str:
     before, after = replays
     rows = "".join(
-        f"<tr><td>{name}</td><td>{getattr(before, field):.6g}</td><td>{getattr(after, field):.6g}</td></tr>"
-        for name, field in (("tokens read", "tokens_read"), ("seconds", "seconds"), ("failed", "failed"))
+        f"<tr><td>{name}</td><td>{getattr(before, field):{form}}</td><td>{getattr(after, field):{form}}</td></tr>"
+        for name, field, form in (
+            ("tokens read", "tokens_read", "d"),
+            ("seconds", "seconds", ".1f"),
+            ("failed", "failed", "d"),
+        )
     )
     return f"<h2>Sent again</h2><table><tr><th></th><th>as it was</th><th>with the flags</th></tr>{rows}</table>"

@@ -161,7 +161,8 @@ def test_the_flags_that_help_are_tried_and_the_page_shows_it(
     talk(server, path, "It is 10:0{turn}. <b>" + RULES, turns=4)
     model, page = build_scripted(tmp_path / "model.gguf", SCRIPTS), tmp_path / "page.html"
     assert main(["doctor", str(path), "--html", str(page), "--apply", str(model)]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "no flag of the server helps" in err
     assert re.search(r"^1\. about .* s: \d+ tokens were processed again", out, re.MULTILINE)
     assert re.search(r"as it was: \d+ tokens read .*, 0 failed\nwith them: \d+ tokens read .*, 0 failed", out)
     html = page.read_text()
@@ -169,6 +170,7 @@ def test_the_flags_that_help_are_tried_and_the_page_shows_it(
     assert "&lt;b&gt;" in html or "<b>You" not in html
     assert html.count("<svg") == 2
     assert "Sent again" in html
+    assert re.search(r"<td>\d+\.\d</td>", html), "seconds have one digit after the point"
 
 
 def test_a_replay_reads_what_the_program_read(server: Any, path: Path) -> None:
