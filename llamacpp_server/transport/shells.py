@@ -188,11 +188,8 @@ class Transport:
     def _carry_out(self, effect: Effect, running: Running[Any], scope: Scope) -> None:
         scope.check()
         try:
-            if running.bound.deadline is None:
+            with until(running.bound.deadline, running.bound.url):
                 running.result = self._perform(effect, scope)
-            else:
-                with until(running.bound.deadline, running.bound.url):
-                    running.result = self._perform(effect, scope)
         except failures(LlamaServerError) as failed:
             running.error = error_for(failed, effect)
 
@@ -215,11 +212,8 @@ class Transport:
         close_what_was_left()
         client = self._client(effect)
         request = build(client, effect, self._cookies.sent_with(effect), scope)
-        if effect.deadline is None:
+        with until(effect.deadline, asked(effect), effect.limit):
             reply = client.send(request, stream=True, follow_redirects=False)
-        else:
-            with until(effect.deadline, asked(effect), effect.limit):
-                reply = client.send(request, stream=True, follow_redirects=False)
         self._cookies.keep(effect, reply)
         drop_if_more_came(reply)
         return reply
@@ -346,11 +340,8 @@ class AsyncTransport:
 
     async def _carry_out(self, effect: Effect, running: Running[Any]) -> None:
         try:
-            if running.bound.deadline is None:
+            async with auntil(running.bound.deadline, running.bound.url):
                 running.result = await self._perform(effect)
-            else:
-                async with auntil(running.bound.deadline, running.bound.url):
-                    running.result = await self._perform(effect)
         except failures(LlamaServerError) as failed:
             running.error = error_for(failed, effect)
 
@@ -372,11 +363,8 @@ class AsyncTransport:
     async def _send(self, effect: Send) -> httpx.Response:
         client = self._client(effect)
         request = build(client, effect, self._cookies.sent_with(effect))
-        if effect.deadline is None:
+        async with auntil(effect.deadline, asked(effect), effect.limit):
             reply = await client.send(request, stream=True, follow_redirects=False)
-        else:
-            async with auntil(effect.deadline, asked(effect), effect.limit):
-                reply = await client.send(request, stream=True, follow_redirects=False)
         self._cookies.keep(effect, reply)
         drop_if_more_came(reply)
         return reply
