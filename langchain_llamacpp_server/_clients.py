@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient
 
 from ._progress import BACKGROUND, Report, Run, adispatching, current_run, dispatching, is_of_openinference
+
+C = TypeVar("C", "LlamaServerClient", "AsyncLlamaServerClient")
 
 
 class _Call(Protocol):
@@ -27,44 +28,32 @@ def client_for(
     client: LlamaServerClient, call: _Call, run: CallbackManagerForLLMRun | None = None
 ) -> LlamaServerClient:
     """`client` with the settings of a call, which tells the callbacks of its run of progress."""
-    known = current_run(run)
-    if known is None and not call.settings:
-        return client
-    report = dispatching(_progress_callback(client, call), known)
-    if changes := _changes(client, call, report, known):
-        with _refusals:
-            client = client.with_settings(**changes)
-    return under_span(client, _span_of(known))
+    return _fitted(client, call, run, dispatching)
 
 
 def async_client_for(
     client: AsyncLlamaServerClient, call: _Call, run: AsyncCallbackManagerForLLMRun | None = None
 ) -> AsyncLlamaServerClient:
     """`client_for`, for awaited calls."""
+    return _fitted(client, call, run, adispatching)
+
+
+def _fitted(
+    client: C,
+    call: _Call,
+    run: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None,
+    announcing: Callable[[Report | None, Run | None], Report | None],
+) -> C:
     known = current_run(run)
     if known is None and not call.settings:
         return client
-    report = adispatching(_progress_callback(client, call), known)
+    report = announcing(_progress_callback(client, call), known)
     if changes := _changes(client, call, report, known):
-        with _refusals:
+        try:
             client = client.with_settings(**changes)
-    return under_span(client, _span_of(known))
-
-
-class _Refusals:
-    """Turns what settings say of a bad value into the error for arguments of a call."""
-
-    def __enter__(self) -> None:
-        """Nothing to set up."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, ValueError):
+        except ValueError as error:  # settings raise it, for a bad argument of the call here
             raise BadRequestError(str(error)) from None
-
-
-_refusals: Final = _Refusals()
+    return under_span(client, _span_of(known))
 
 
 def _span_of(run: Run | None) -> object:
