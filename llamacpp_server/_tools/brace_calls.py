@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from .written_call import WrittenCall
 
 _HEAD: Final = re.compile(r"(?:<start_function_call>|<\|tool_call>|\A)\s*call:\s*([\w.-]+)\s*(?=\{)")
 _END: Final = re.compile(r"\s*(?:<end_function_call>|<tool_call\|>)?")
@@ -17,23 +19,7 @@ _BARE_ENTRY: Final = re.compile(r"[^{}\[\],]*")
 _DEEPEST: Final = 32
 
 
-class BraceCall(NamedTuple):
-    """A call in a text.
-
-    Attributes:
-        name: Of the tool, as it was written.
-        arguments: By name.
-        start: Where it begins.
-        end: Where it ends.
-    """
-
-    name: str
-    arguments: dict[str, Any]
-    start: int
-    end: int
-
-
-def find_brace_calls(text: str, read: Callable[[str, str, str], Any]) -> Iterator[BraceCall]:
+def find_brace_calls(text: str, read: Callable[[str, str, str], Any]) -> Iterator[WrittenCall]:
     """Calls behind a mark, or at the beginning of the text; none that breaks off or has other text in it.
 
     Args:
@@ -48,7 +34,7 @@ def find_brace_calls(text: str, read: Callable[[str, str, str], Any]) -> Iterato
         ended = _END.match(text, at)
         end = ended.end() if ended is not None else at
         if head[0].lstrip().startswith("<") or not text[end:].strip():  # without a mark, only as the whole text
-            yield BraceCall(head[1], arguments, head.start(), end)
+            yield WrittenCall(head[1], arguments, head.start(), end)
 
 
 class _Reader:
@@ -124,4 +110,4 @@ class _Reader:
         raise ValueError("the value breaks off")
 
 
-__all__ = ["BraceCall", "find_brace_calls"]
+__all__ = ["find_brace_calls"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Collection, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from .written_call import WrittenCall
 
 _PLACES: Final = (
     re.compile(r"<\|tool_call_start\|>(.*?)(?:<\|tool_call_end\|>|\Z)", re.DOTALL),
@@ -17,29 +19,13 @@ _PLACES: Final = (
 _MOST: Final = 20_000
 
 
-class PythonCall(NamedTuple):
-    """A call in a text.
-
-    Attributes:
-        name: Name of the tool.
-        arguments: By name.
-        start: Where it begins.
-        end: Where it ends.
-    """
-
-    name: str
-    arguments: dict[str, Any]
-    start: int
-    end: int
-
-
-def find_python_calls(text: str, names: Collection[str]) -> Iterator[PythonCall]:
+def find_python_calls(text: str, names: Collection[str]) -> Iterator[WrittenCall]:
     """The calls of these tools; a place that holds anything else has none."""
     for pattern in _PLACES:
         for found in pattern.finditer(text):
             for number, (name, arguments) in enumerate(_calls(found[1], names)):
                 # The calls of a list share its place: the first one takes all of it.
-                yield PythonCall(name, arguments, found.end() if number else found.start(), found.end())
+                yield WrittenCall(name, arguments, found.end() if number else found.start(), found.end())
 
 
 def _calls(code: str, names: Collection[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -92,4 +78,4 @@ def _key(node: ast.expr | None) -> str:
 
 _WORDS: Final[dict[str, bool | None]] = {"true": True, "false": False, "null": None}
 
-__all__ = ["PythonCall", "find_python_calls"]
+__all__ = ["find_python_calls"]

@@ -29,6 +29,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from .._notices import log_repairs
@@ -43,6 +44,7 @@ from ..replies import ChatDelta, Repair, ReplyStart, ToolCallFragment
 from ..wire import ToolDict
 from .brace_calls import find_brace_calls
 from .python_calls import find_python_calls
+from .written_call import WrittenCall
 
 _BAR: Final = "\uff5c"  # DeepSeek's marks have a full-width bar
 _DSML: Final = rf"{_BAR}+DSML{_BAR}+"
@@ -170,14 +172,10 @@ def _candidates(text: str, known: Mapping[str, Any]) -> Iterator[TextCall]:
             name, read = _name_in(head[1], known), _json_at(text, head.end())
             if name is not None and read is not None and isinstance(read[0], dict):
                 yield TextCall(name, text[head.end() : read[1]], head.start(), read[1])
-    yield from _tagged(text, known)
-    for call in find_python_calls(text, known):
-        yield TextCall(call.name, json.dumps(call.arguments, ensure_ascii=False), call.start, call.end)
-    for written, values, start, end in find_brace_calls(
-        text, lambda name, key, value: _value(value, known.get(name), key)
-    ):
-        if (name := _name_in(written, known)) is not None:
-            yield TextCall(name, json.dumps(values, ensure_ascii=False), start, end)
+    in_braces = find_brace_calls(text, lambda name, key, value: _value(value, known.get(name), key))
+    for call in chain(_tagged(text, known), find_python_calls(text, known), in_braces):
+        if (name := _name_in(call.name, known)) is not None:
+            yield TextCall(name, json.dumps(call.arguments, ensure_ascii=False), call.start, call.end)
     for mark in _MARK.finditer(text):
         yield from _calls_in_json(text, mark.start(), mark.end(), known)
     if (json_text := _ALL_JSON.match(text)) is not None:
@@ -186,13 +184,13 @@ def _candidates(text: str, known: Mapping[str, Any]) -> Iterator[TextCall]:
             yield from calls
 
 
-def _tagged(text: str, known: Mapping[str, Any]) -> Iterator[TextCall]:
+def _tagged(text: str, known: Mapping[str, Any]) -> Iterator[WrittenCall]:
     for pattern, parameter in _TAGGED:
         for found in pattern.finditer(text):
             name, pairs = _name_in(found[1], known), parameter.findall(found[2])
             if name is not None and (pairs or not found[2].strip()):
                 values = {key.strip(): _value(value, known[name], key.strip()) for key, value in pairs}
-                yield TextCall(name, json.dumps(values, ensure_ascii=False), found.start(), found.end())
+                yield WrittenCall(name, values, found.start(), found.end())
 
 
 def _calls_in_json(text: str, start: int, at: int, known: Mapping[str, Any]) -> Iterator[TextCall]:
