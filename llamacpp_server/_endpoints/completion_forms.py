@@ -30,6 +30,8 @@ _NOTES: Final = frozenset(
     | {"contentMediaType", "example", "nullable"}
 )
 """Keywords that allow and forbid nothing."""
+_VALUES: Final = ("enum", "const", "default", "examples")
+"""Keywords that hold values, not schemas."""
 _DATE: Final = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[1-2][0-9]|3[0-1])"
 _TIME: Final = r"([0-1][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-]([0-1][0-9]|2[0-3]):[0-5][0-9])"
 _BYTE: Final = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -92,10 +94,7 @@ def _with_patterns(schema: Any) -> Any:
         return [_with_patterns(entry) for entry in schema]
     if not isinstance(schema, Mapping):
         return schema
-    made = {
-        keyword: value if keyword in ("enum", "const", "default", "examples") else _with_patterns(value)
-        for keyword, value in schema.items()
-    }
+    made = {keyword: value if keyword in _VALUES else _with_patterns(value) for keyword, value in schema.items()}
     known = schema.get("format")
     if isinstance(known, str) and known in _FORMATS and "pattern" not in schema:
         made["pattern"] = _FORMATS[made.pop("format")]
@@ -112,7 +111,7 @@ def _held(schema: Any, dropped: set[str]) -> Any:
     for keyword, value in schema.items():
         if keyword in ("properties", "$defs") and isinstance(value, Mapping):
             held[keyword] = {name: _held(entry, dropped) for name, entry in value.items()}
-        elif keyword in ("enum", "const", "default", "examples"):
+        elif keyword in _VALUES:
             held[keyword] = value
         elif keyword in _HELD:
             held[keyword] = _held(value, dropped)
