@@ -9,8 +9,9 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, Literal, Self, TypeVar, cast
 
 import httpx
 from pydantic import (
@@ -53,10 +54,6 @@ if TYPE_CHECKING:
     )
 else:  # hints resolve at runtime too, and the import of the classes stays quick
     AsyncLlamaServerClient = LlamaServerClient = AsyncTransport = Transport = Any
-
-
-from operator import attrgetter, itemgetter
-from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
