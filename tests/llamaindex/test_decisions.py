@@ -87,10 +87,11 @@ async def test_passages_are_scored_by_the_probability_of_yes(server: LocalServer
 async def test_an_evaluator_of_the_core_asks_yes_or_no(tmp_path: Any, no: float, passes: bool, kind: Any) -> None:
     path = build_table(tmp_path / "table.gguf", {"\n": {**FIRST, "n": no}})
     with LocalServer(path, ctx_size=8192, parallel=1, threads=1, warmup=False) as server:
-        evaluator = kind(llm=LlamaServerYesNo(base_url=server.base_url))
-        found = await evaluator.aevaluate_response(
+        judge = LlamaServerYesNo(base_url=server.base_url)
+        found = await kind(llm=judge).aevaluate_response(
             query="q", response=Response("It is late.", source_nodes=[NodeWithScore(node=TextNode(text="It is late."))])
         )
+        await judge.aclose()
     assert found.passing is passes
 
 
