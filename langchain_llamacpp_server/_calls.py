@@ -38,14 +38,14 @@ _OF_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls", "functions", 
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults(ModelDefaults):
+class ChatDefaults(ModelDefaults):
     """What a model says of all its calls."""
 
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
     disabled_params: Mapping[str, Any] = field(default_factory=dict)
     stream_usage: bool = True
 
-    def with_model_kwargs(self) -> Defaults:
+    def with_model_kwargs(self) -> ChatDefaults:
         """The same with `model_kwargs` where they belong: parameters win over fields, and the rest does not."""
         if not self.model_kwargs:
             return self
@@ -74,7 +74,7 @@ class Defaults(ModelDefaults):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ChatCall:
     """A request and what else a call asks for.
 
     Attributes:
@@ -94,9 +94,9 @@ def prepare(
     messages: Sequence[BaseMessage],
     stop: Sequence[str] | None,
     kwargs: Mapping[str, Any],
-    defaults: Defaults,
+    defaults: ChatDefaults,
     info: ServerInfo | None = None,
-) -> Call:
+) -> ChatCall:
     """The call.
 
     Args:
@@ -124,7 +124,7 @@ def prepare(
                 given.pop(name, None)
     settings, own = call_settings(given), defaults.with_model_kwargs()
     request = own.chat(to_wire(messages), given, info, own.adjusted, missing_call_is_error=check)
-    return Call(request, settings, stream_usage, own_class)
+    return ChatCall(request, settings, stream_usage, own_class)
 
 
 def _with_tools(kwargs: Mapping[str, Any], model_kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def opened(system: str | SystemMessage | None, messages: Sequence[BaseMessage]) 
     return [*([first] if first else []), *messages]
 
 
-def _stream_usage(given: dict[str, Any], defaults: Defaults) -> bool:
+def _stream_usage(given: dict[str, Any], defaults: ChatDefaults) -> bool:
     options = object_of(given.pop("stream_options", None), "stream_options")
     asked = given.pop("stream_usage", options.get("include_usage"))
     return defaults.stream_usage if asked is None else bool(asked)

@@ -31,7 +31,7 @@ def parsed(form: type[BaseModel] | None, messages: Sequence[AIMessage]) -> dict[
     )
     if form is None or calls:
         return {}
-    from llamacpp_server.integration import Attempts  # few calls need it
+    from llamacpp_server.integration import StructuredAttempts  # few calls need it
 
     reasons = [reason for message in messages if (reason := message.response_metadata.get("finish_reason"))]
     reason = reasons[-1] if reasons else None
@@ -39,7 +39,7 @@ def parsed(form: type[BaseModel] | None, messages: Sequence[AIMessage]) -> dict[
     thoughts = "".join(message.additional_kwargs.get("reasoning_content") or "" for message in messages)
     choice = ChatChoice("".join(str(message.text) for message in messages), thoughts, (), reason)
     # What was streamed or is one of several choices can't be asked for again.
-    attempts = Attempts(
+    attempts = StructuredAttempts(
         form.__name__, ("json_schema",), form.model_validate_json, schema=form.model_json_schema(), repair_rounds=0
     )
     try:

@@ -15,8 +15,8 @@ from pydantic.v1 import BaseModel as BaseModelV1
 from llamacpp_server.integration import (
     CONSTRAINTS,
     LADDER,
-    Attempts,
     PartialReader,
+    StructuredAttempts,
     Way,
     attempts_of,
     json_checker,
@@ -106,7 +106,7 @@ class Goal:
         object.__setattr__(self, "schema", inner.get("schema"))
         object.__setattr__(self, "name", inner.get("name") or ("answer" if self.given is not None else "JSON"))
 
-    def attempts(self, *, repair_rounds: int | None = None) -> Attempts[Any]:
+    def attempts(self, *, repair_rounds: int | None = None) -> StructuredAttempts[Any]:
         """A fresh answer to be asked for."""
         info = self.model.known_server_info()  # never asked for: a server that drops tools is noticed by its answer
         ways = [way for way in self.ways if way != "tool" or info is None or info.tools is not False]

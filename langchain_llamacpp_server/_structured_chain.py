@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, PrivateAttr
 from llamacpp_server import ChatChoice, LlamaServerError, ToolCall, UnfitAnswerError
 from llamacpp_server.integration import (
     Ask,
-    Attempts,
+    StructuredAttempts,
     aread_answer,
     arun_steps,
     hides_arguments,
@@ -53,7 +53,7 @@ def _sum(before: Mapping[str, Any], after: Mapping[str, Any]) -> _Part:
 class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
     """A model whose answers are objects.
 
-    Whole answers are asked for as often as `Attempts` says. Streams are not asked for anew once they have begun.
+    `StructuredAttempts` decides how often an answer is requested. A stream that has begun is not requested again.
 
     A class is dumped as its JSON schema, since a dump must not name code to import. A loaded chain gives dicts.
 
@@ -275,7 +275,7 @@ class _Answer:
         message: The last that came; None before.
     """
 
-    def __init__(self, attempts: Attempts[Any]) -> None:
+    def __init__(self, attempts: StructuredAttempts[Any]) -> None:
         self.attempts = attempts
         self.message: AIMessage | None = None
 
@@ -331,8 +331,10 @@ async def _one(input: LanguageModelInput) -> AsyncIterator[LanguageModelInput]:
     yield input
 
 
-def _record_answer(attempts: Attempts[Any], messages: list[AIMessage], *, complete: bool = True) -> ChatChoice:
-    """Tells of an answer, given as one message or as its chunks."""
+def _record_answer(
+    attempts: StructuredAttempts[Any], messages: list[AIMessage], *, complete: bool = True
+) -> ChatChoice:
+    """Record an answer, given as one message or as its chunks."""
     calls: dict[Any, str] = {}
     reason, tokens, texts, thoughts = None, None, [], []
     for message in messages:
@@ -355,7 +357,7 @@ def _record_answer(attempts: Attempts[Any], messages: list[AIMessage], *, comple
     return choice
 
 
-def _with_repairs(message: AIMessage, attempts: Attempts[Any]) -> AIMessage:
+def _with_repairs(message: AIMessage, attempts: StructuredAttempts[Any]) -> AIMessage:
     """The message, with what was done for the object among its repairs."""
     if not attempts.repairs:
         return message

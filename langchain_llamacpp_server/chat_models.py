@@ -37,10 +37,10 @@ from llamacpp_server.integration import (
 )
 from llamacpp_server.settings import redact_url
 
-from . import _translator  # noqa: F401  # the translator registers itself
+from . import _block_translator  # noqa: F401  # the translator registers itself
 from ._argument_names import ChatNames
 from ._arguments import CHAT
-from ._calls import Call, Defaults, fitting, opened, prepare
+from ._calls import ChatCall, ChatDefaults, fitting, opened, prepare
 from ._chunks import PROVIDER, StreamConverter, result, with_shares
 from ._clients import async_client_for, client_for
 from ._errors import langchain_errors
@@ -269,9 +269,9 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         stop: Sequence[str] | None,
         kwargs: Mapping[str, Any],
         info: ServerInfo | None,
-    ) -> Call:
+    ) -> ChatCall:
         call = dict(kwargs)
-        defaults = Defaults(
+        defaults = ChatDefaults(
             params=self.given(),
             model=self.model,
             extra_body=self.extra_body,
@@ -308,11 +308,11 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         warn_once("ignoring n when streaming; use `generate` for several answers")
         return {**kwargs, "n": 1}
 
-    def _chat_result(self, call: Call, reply: ChatReply) -> ChatResult:
+    def _chat_result(self, call: ChatCall, reply: ChatReply) -> ChatResult:
         self._served = (self.base_url, reply.start.model) if reply.start.model else self._served
         return with_parsed(call.answer_class, result(reply))
 
-    def _last(self, call: Call, converter: StreamConverter, seen: list[AIMessage]) -> ChatGenerationChunk:
+    def _last(self, call: ChatCall, converter: StreamConverter, seen: list[AIMessage]) -> ChatGenerationChunk:
         if converter.start is not None and converter.start.model:
             self._served = (self.base_url, converter.start.model)
         last = converter.last()

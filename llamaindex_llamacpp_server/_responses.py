@@ -35,7 +35,7 @@ from llamacpp_server import (
 )
 from llamacpp_server.wire import LogprobsDict
 
-from ._quick import quick_call, quick_message, quick_response, quick_text
+from ._fast_models import quick_call, quick_message, quick_response, quick_text
 from ._tools import call_dict, invalid_calls
 
 __all__ = [

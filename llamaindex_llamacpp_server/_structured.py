@@ -22,8 +22,8 @@ from llamacpp_server.integration import (
     CONSTRAINTS,
     LADDER,
     Ask,
-    Attempts,
     PartialReader,
+    StructuredAttempts,
     aread_answer,
     arun_steps,
     attempts_of,
@@ -139,7 +139,7 @@ def _begun(
     prompt: BasePromptTemplate,
     llm_kwargs: Mapping[str, Any] | None,
     prompt_args: Mapping[str, Any],
-) -> tuple[list[ChatMessage], Attempts[Model]]:
+) -> tuple[list[ChatMessage], StructuredAttempts[Model]]:
     dispatcher.event(
         LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=dict(prompt_args))
     )
@@ -149,7 +149,7 @@ def _begun(
 
 def _attempts(
     llm: LlamaServer, output_cls: type[Model], llm_kwargs: Mapping[str, Any] | None, repair_rounds: int
-) -> Attempts[Model]:
+) -> StructuredAttempts[Model]:
     return attempts_of(
         llm,
         output_cls.__name__,
@@ -162,7 +162,7 @@ def _attempts(
     )
 
 
-def _object_steps(output_cls: type[Model], attempts: Attempts[Model]) -> Generator[Ask, ChatResponse, None]:
+def _object_steps(output_cls: type[Model], attempts: StructuredAttempts[Model]) -> Generator[Ask, ChatResponse, None]:
     def refused(error: LlamaServerError) -> None:
         with _as_unusable:
             attempts.refused(error)
@@ -227,7 +227,7 @@ def _asked(messages: list[ChatMessage], ask: Ask) -> list[ChatMessage]:
     ]
 
 
-def _record_answer(attempts: Attempts[Model], response: ChatResponse, *, complete: bool = True) -> None:
+def _record_answer(attempts: StructuredAttempts[Model], response: ChatResponse, *, complete: bool = True) -> None:
     """Tells how it went.
 
     Raises:
@@ -266,7 +266,7 @@ def _arguments(given: Any) -> str:
 class _StreamedObject:
     """An object that is read while it comes, as a `StreamedAnswer`."""
 
-    def __init__(self, output_cls: type[Model], attempts: Attempts[Model]) -> None:
+    def __init__(self, output_cls: type[Model], attempts: StructuredAttempts[Model]) -> None:
         self._output_cls, self._attempts = output_cls, attempts
         self._flexible: type[FlexibleModel] = create_flexible_model(output_cls)
         self._reader: PartialReader[BaseModel] = PartialReader(self._made)

@@ -18,11 +18,11 @@ from ._arguments import LLM_CALLS
 from ._messages import to_wire
 from ._tools import tool_dict
 
-__all__ = ["Defaults", "fitting", "opened", "user_message"]
+__all__ = ["ChatDefaults", "fitting", "opened", "user_message"]
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults(ModelDefaults):
+class ChatDefaults(ModelDefaults):
     """What the model's fields say, for calls that say nothing.
 
     Attributes:

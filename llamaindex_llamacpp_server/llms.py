@@ -61,7 +61,7 @@ from ._structured import (
 )
 from ._structured_llm import StreamingStructuredLLM
 from ._tools import selections, tool_dict, with_user_message
-from ._turns import Defaults, fitting, opened, user_message
+from ._turns import ChatDefaults, fitting, opened, user_message
 
 if TYPE_CHECKING:
     from llama_index.core.chat_engine.types import AgentChatResponse
@@ -555,8 +555,8 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
 
     # -- requests
 
-    def _defaults(self, **request_fields: Any) -> Defaults:
-        return Defaults(
+    def _defaults(self, **request_fields: Any) -> ChatDefaults:
+        return ChatDefaults(
             params=self.given(),
             extra_body=self.extra_body,
             thinking=self.thinking,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
-    from .adapt import fit as fit
+    from .adapt import adapt_request as adapt_request
     from .adapt import template_needs as template_needs
     from .adapt import tools_at_fault as tools_at_fault
     from .bodies import chat_body as chat_body
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "adapt": ("fit", "template_needs", "tools_at_fault"),
+        "adapt": ("adapt_request", "template_needs", "tools_at_fault"),
         "bodies": ("chat_body", "completion_body", "infill_body"),
         "chat": ("stream_chat",),
         "server": ("stream_complete",),

@@ -94,7 +94,7 @@ def look_at_template(settings: ServerSettings, model: str | None) -> Program[Non
     memory.tags = template_tags(f"{props.chat_template}{text(props.raw.get('chat_template_tool_use'))}")
 
 
-def fit(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tuple[Repair, ...]]:
+def adapt_request(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tuple[Repair, ...]]:
     """The request as this server is known to take it, and what was rewritten; said once in the log.
 
     Raises:
@@ -195,7 +195,7 @@ def with_known_blocks(request: ChatRequest) -> tuple[ChatRequest, tuple[Repair, 
     return replace(request, messages=cast(list[MessageDict], changed)), tuple(repairs)
 
 
-def learn(
+def diagnose_refusal(
     settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any], error: LlamaServerError
 ) -> Program[bool]:
     """Whether something was found out after a refusal that makes it worth sending the request anew.

@@ -72,7 +72,7 @@ from ..transport import (
     begin,
     named,
 )
-from .adapt import fit, learn, look_at_template, with_known_blocks
+from .adapt import adapt_request, diagnose_refusal, look_at_template, with_known_blocks
 from .bodies import answers_of, chat_body, with_cache_salt
 from .inputs import check_chat
 from .lora import with_lora_ids
@@ -255,7 +255,7 @@ def _teaches(ready: _Round, error: LlamaServerError) -> Program[bool]:
     if is_too_many(error):
         return False  # more than one request gets them
     try:
-        return (yield from learn(ready.chat.settings, ready.request, ready.body, error))
+        return (yield from diagnose_refusal(ready.chat.settings, ready.request, ready.body, error))
     except LlamaServerError:
         return False
 
@@ -275,7 +275,7 @@ def _first_round(wanted: _Chat) -> _Round:
 
 def _round(wanted: _Chat) -> _Round:
     settings, request, choice = wanted.settings, wanted.request, wanted.choice
-    fitted, repairs = fit(settings, request)
+    fitted, repairs = adapt_request(settings, request)
     body = {**named(settings, None), **chat_body(fitted)}
     # Whether a required call may be asked for alone depends on all answers, in whatever request they come.
     answers = answers_of(body) if wanted.part is None else wanted.part.total
@@ -303,7 +303,7 @@ def _forced_round(wanted: _Chat, first: LlamaServerError | None) -> _Round:
     said = first.partial.content if ended and first is not None and isinstance(first.partial, ChatReply) else ""
     without = recall(settings, request.model).tools is False
     asked = forced_request(request, choice.tools, said, tools_in_text=without)
-    fitted, repairs = fit(settings, asked)
+    fitted, repairs = adapt_request(settings, asked)
     body = {**named(settings, None), **chat_body(fitted)}
     rules = replace(_rules(request, choice, body, 1), within=None, round_follows=False)
     filters: Filters = [

@@ -20,7 +20,7 @@ from ..transport import (
 )
 from ..vectors import EmbedRequest, batches, check_vectors, media_input, shorten
 from .inputs import check_list, check_request, wrong
-from .oversize import beginning, counts
+from .oversize import counts, truncate_to_tokens
 from .server import embed
 
 # The limit is known from the first refusal; where a build does not say it, each further try halves.
@@ -93,7 +93,7 @@ def _without_oversize(
     warn_once(f"truncating texts longer than {room} tokens (on_oversize='truncate')")
     texts = list(texts)
     for number in over:
-        texts[number] = yield from beginning(settings, texts[number], room, request.model, special=True)
+        texts[number] = yield from truncate_to_tokens(settings, texts[number], room, request.model, special=True)
         if len(texts[number]) <= len(request.prefix or ""):
             raise locate(error, first + number, "text", hint="not even one character fits")
     return texts

@@ -30,7 +30,9 @@ def counts(settings: ServerSettings, texts: Sequence[Any], model: str | None, *,
     return found
 
 
-def beginning(settings: ServerSettings, text: str, room: int, model: str | None, *, special: bool) -> Program[str]:
+def truncate_to_tokens(
+    settings: ServerSettings, text: str, room: int, model: str | None, *, special: bool
+) -> Program[str]:
     """As much of the beginning of a text as `room` tokens take; "" when not even one character does.
 
     Cut between characters of the text itself: what tokens would be turned back into may differ from it.

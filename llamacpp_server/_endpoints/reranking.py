@@ -16,7 +16,7 @@ from ..transport import (
 from ..vectors import RankRequest, batches
 from .embeddings import locate
 from .inputs import check_list, check_request
-from .oversize import beginning, counts
+from .oversize import counts, truncate_to_tokens
 from .server import rerank
 
 _MOST_CUTS: Final = 8
@@ -73,7 +73,7 @@ def _without_oversize(
     texts = list(texts)
     for number, length in enumerate(lengths):
         if length > room:
-            texts[number] = yield from beginning(settings, texts[number], room, request.model, special=False)
+            texts[number] = yield from truncate_to_tokens(settings, texts[number], room, request.model, special=False)
     return texts
 
 

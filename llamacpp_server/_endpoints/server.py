@@ -70,7 +70,7 @@ from ..transport import (
     named,
     stream_reply,
 )
-from .adapt import fit, learn, look_at_template, with_known_blocks
+from .adapt import adapt_request, diagnose_refusal, look_at_template, with_known_blocks
 from .bodies import (
     answer_room,
     answers_of,
@@ -517,14 +517,14 @@ def ask_fitted(
     try:
         return (yield from ask(settings, Call(method="POST", path=path, body=body, takes_slot=takes_slot), read))
     except (BadRequestError, ServerFaultError) as error:
-        if not (yield from learn(settings, request, body, error)):
+        if not (yield from diagnose_refusal(settings, request, body, error)):
             raise
     body = _unstreamed(settings, request)
     return (yield from ask(settings, Call(method="POST", path=path, body=body, takes_slot=takes_slot), read))
 
 
 def _unstreamed(settings: ServerSettings, request: ChatRequest) -> dict[str, Any]:
-    body = {**named(settings, None), **chat_body(fit(settings, request)[0])}
+    body = {**named(settings, None), **chat_body(adapt_request(settings, request)[0])}
     body.pop("stream", None)
     body.pop("stream_options", None)
     body.pop("lora", None)

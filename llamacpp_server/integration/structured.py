@@ -46,8 +46,8 @@ __all__ = [
     "CONSTRAINTS",
     "LADDER",
     "Ask",
-    "Attempts",
     "PartialReader",
+    "StructuredAttempts",
     "Way",
     "attempts_of",
     "find_json",
@@ -137,10 +137,10 @@ def attempts_of(
     schema: Mapping[str, Any] | None = None,
     repair_rounds: int = 1,
     schema_in_prompt: bool = False,
-) -> Attempts[T]:
-    """The attempts of a chat model; the arguments are those of `Attempts`, and `call` those of the call."""
+) -> StructuredAttempts[T]:
+    """The attempts of a chat model; the arguments are those of `StructuredAttempts`, and `call` those of the call."""
     given = {**model.given(), **call}
-    return Attempts(
+    return StructuredAttempts(
         name,
         ways,
         check,
@@ -153,7 +153,9 @@ def attempts_of(
 
 
 def object_steps(
-    attempts: Attempts[Any], record: Callable[[A], None], refused: Callable[[LlamaServerError], None] | None = None
+    attempts: StructuredAttempts[Any],
+    record: Callable[[A], None],
+    refused: Callable[[LlamaServerError], None] | None = None,
 ) -> Generator[Ask, A, A | None]:
     """Ask until the object is there, as a program (`steps.py`) that yields what to ask; returns the last answer.
 
@@ -218,7 +220,7 @@ class SchemaMismatchError(ValueError):
         super().__init__("; ".join(map(str, wrong[:5])))
 
 
-class Attempts(Generic[T]):
+class StructuredAttempts(Generic[T]):
     """One answer, asked for as often as it takes: do what `ask` says, tell how it went, until `done`.
 
     Attributes:

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from .recent_failures import note_refusal as note_refusal
     from .recent_failures import refused_at as refused_at
     from .retry import MAX_RETRY_AFTER as MAX_RETRY_AFTER
-    from .retry import Attempts as Attempts
+    from .retry import RetryState as RetryState
     from .retry import Wait as Wait
     from .retry import next_wait as next_wait
     from .shells import AsyncTransport as AsyncTransport
@@ -105,7 +105,7 @@ __getattr__, __dir__ = lazy(
         "place": ("Place",),
         "prompt_size": ("PromptSize",),
         "recent_failures": ("address_in_use", "note_refusal", "refused_at"),
-        "retry": ("MAX_RETRY_AFTER", "Attempts", "Wait", "next_wait"),
+        "retry": ("MAX_RETRY_AFTER", "RetryState", "Wait", "next_wait"),
         "shells": ("AsyncTransport", "Transport"),
         "streaming": ("Delivery", "begin", "stream_call", "stream_reply"),
     },

@@ -40,8 +40,8 @@ from .effects import Admit, Enter, OpenReply, Program, Read, Send, Sleep, Togeth
 from .gate import UNLIMITED, Ticket, forget_contexts, gate_for
 from .place import Place
 from .prompt_size import PromptSize
-from .recent_failures import Repeats, address_in_use, note_answer, note_refusal, other_address
-from .retry import Attempts, Wait, crowded_pause, next_wait
+from .recent_failures import RecentFailures, address_in_use, note_answer, note_refusal, other_address
+from .retry import RetryState, Wait, crowded_pause, next_wait
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -56,7 +56,7 @@ _MOST_SHOWN: Final = 2000
 _MOST_ASIDE: Final = 4
 # What `_total_slots` gives for a router.
 _ROUTER: Final = UNLIMITED + 1
-_REPEATS: Final = Repeats()
+_RECENT_FAILURES: Final = RecentFailures()
 # How often a request that a shared context had no room for is sent alone: while others run, and when none seem to.
 _MOST_ROUNDS: Final = 8
 _LONELY_ROUNDS: Final = 3
@@ -98,14 +98,14 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
         LlamaServerError: The error of the last attempt; those before it are in `earlier`.
     """
     send = _request(settings, call)
-    tried, earlier = Attempts(), list[LlamaServerError]()
+    tried, earlier = RetryState(), list[LlamaServerError]()
     started, deadline = time.monotonic(), deadline_in(settings.total_timeout)
     while True:
         elapsed = time.monotonic() - started
         try:
             reply, url = yield from _found(_bounded(send, deadline, call.first_token), settings, call)
             if 200 <= reply.status_code < 300:
-                _REPEATS.forget(send.url, send.content)
+                _RECENT_FAILURES.forget(send.url, send.content)
                 note_answer(url, settings)
                 return reply
             body = yield Read(reply, deadline)
@@ -115,11 +115,11 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
             if isinstance(error, ConnectionFailedError) and error.reason == "refused":
                 note_refusal(settings.base_url)
                 forget_contexts(settings.base_url)
-            tried.above = tried.above or _REPEATS.known(send.url, send.content)
+            tried.above = tried.above or _RECENT_FAILURES.known(send.url, send.content)
             wait = next_wait(error, tried, elapsed, settings, random.random())  # noqa: S311 (not for secrets)
             if wait is None:
                 if tried.retries or tried.resent or tried.above:
-                    _REPEATS.note(send.url, send.content)
+                    _RECENT_FAILURES.note(send.url, send.content)
                 error.earlier = tuple(earlier)
                 raise error.at(redact_url(send.url)) from error.__cause__
             # A wait for a loading model asks hundreds of times for the same answer: keep the first of a kind.

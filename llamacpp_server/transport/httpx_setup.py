@@ -199,7 +199,7 @@ for _library in ("httpx", "httpx2"):
     logging.getLogger(_library).addFilter(_redact)
 
 
-def fit(given: C, socket: str | None) -> C:
+def refuse_unix_socket(given: C, socket: str | None) -> C:
     """The caller's own client, unless a unix socket was asked for: then an error, as it brings its own connections."""
     if socket is not None:
         raise BadRequestError(
@@ -274,9 +274,9 @@ def proxy_of(failed: Exception) -> str | None:
     return None if request is None else request.extensions.get(_PROXY)
 
 
-def way(send: Send) -> str:
+def connection_kind(send: Send) -> str:
     """What tells the connections that a request may take from others: `near` or `far`, and whether it is `foreign`."""
-    near = distance(send.foreign or _host(send.url.partition("?")[0]))
+    near = host_distance(send.foreign or _host(send.url.partition("?")[0]))
     return f"{near} foreign" if send.foreign else near
 
 
@@ -382,7 +382,7 @@ def context(verify: bool | ssl.SSLContext) -> bool | ssl.SSLContext:
 
 
 @lru_cache(maxsize=1024)
-def distance(host: str) -> str:
+def host_distance(host: str) -> str:
     """`near` for this machine, where a proxy of the environment must not come between, else `far`."""
     if not is_loopback(host):
         return "far"

@@ -11,7 +11,7 @@ from .._notices import warn_once
 from ..settings import ServerSettings, UnnamedAddress
 
 
-class Repeats:
+class RecentFailures:
     """Requests that our repeats could not help, for a while: if one comes again, a layer above repeats it.
 
     Frameworks have retries of their own (`with_retry`, retry policies, tenacity). Three attempts of theirs with three

@@ -22,7 +22,7 @@ MAX_RETRY_AFTER = 60.0
 
 
 @dataclass(slots=True)
-class Attempts:
+class RetryState:
     """What was tried so far for one request."""
 
     polls: int = 0
@@ -48,7 +48,7 @@ class Wait:
 
 
 def next_wait(
-    error: LlamaServerError, tried: Attempts, elapsed: float, settings: ServerSettings, jitter: float
+    error: LlamaServerError, tried: RetryState, elapsed: float, settings: ServerSettings, jitter: float
 ) -> Wait | None:
     """How to go on after `error`; None raises it. Counts the decision in `tried`.
 
@@ -66,7 +66,7 @@ def next_wait(
 
 
 def _decide(
-    error: LlamaServerError, tried: Attempts, elapsed: float, settings: ServerSettings, jitter: float
+    error: LlamaServerError, tried: RetryState, elapsed: float, settings: ServerSettings, jitter: float
 ) -> Wait | None:
     reason = error.reason if isinstance(error, ConnectionFailedError) else None
     unreached = isinstance(error, ServerFaultError) and not error.reached
@@ -94,7 +94,7 @@ def _decide(
     return None
 
 
-def _poll(reason: str, tried: Attempts, elapsed: float, settings: ServerSettings) -> Wait | None:
+def _poll(reason: str, tried: RetryState, elapsed: float, settings: ServerSettings) -> Wait | None:
     left = settings.load_timeout - elapsed
     if left <= 0:
         return None

@@ -42,13 +42,13 @@ from .httpx_setup import (
     SeparateCookies,
     asked,
     build,
+    connection_kind,
     drop_oldest,
-    fit,
     is_single,
     limits,
     load_backend,
     options,
-    way,
+    refuse_unix_socket,
 )
 from .kept_connections import drop_if_more_came
 from .leaving import Retired, Scope, cut, hand_over, keep, keep_for_parent, leave, pools_of, unwatch, watch
@@ -221,9 +221,9 @@ class Transport:
     def _client(self, send: Send) -> httpx.Client:
         socket = split_unix(send.url)[1]
         if self._given is not None and not send.foreign:
-            return fit(self._given, socket)
+            return refuse_unix_socket(self._given, socket)
         # A forked child must not share its parent's sockets.
-        key = (os.getpid(), socket or way(send), is_single(send), send.verify)
+        key = (os.getpid(), socket or connection_kind(send), is_single(send), send.verify)
         client = self._clients.get(key)
         if client is None:
             with self._lock:
@@ -372,10 +372,10 @@ class AsyncTransport:
     def _client(self, send: Send) -> httpx.AsyncClient:
         socket = split_unix(send.url)[1]
         if self._given is not None and not send.foreign:
-            return fit(self._given, socket)
+            return refuse_unix_socket(self._given, socket)
         # Sockets belong to the event loop that opened them, and a forked child must not share its parent's.
         loop = current_loop()
-        key = (os.getpid(), socket or way(send), is_single(send), send.verify)
+        key = (os.getpid(), socket or connection_kind(send), is_single(send), send.verify)
         with self._lock:
             clients = self._loops.get(loop)
             if clients is None:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from langchain_llamacpp_server import ChatLlamaServer
-from langchain_llamacpp_server._calls import Defaults, prepare
+from langchain_llamacpp_server._calls import ChatDefaults, prepare
 
 pytestmark = pytest.mark.usefixtures("fresh_notices")
 
@@ -64,7 +64,7 @@ def test_a_misspelt_argument_is_an_error_that_names_the_right_one(name: str, mea
 
 
 def call(defaults: dict[str, Any] | None = None, **kwargs: Any) -> Any:
-    return prepare([], None, kwargs, Defaults(**{"params": {}, **(defaults or {})}))
+    return prepare([], None, kwargs, ChatDefaults(**{"params": {}, **(defaults or {})}))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_call_wins_over_the_model() -> None:
 
 
 def test_stop_of_a_call_replaces_all_others() -> None:
-    defaults = Defaults(params={"stop": ["a"]})
+    defaults = ChatDefaults(params={"stop": ["a"]})
     assert prepare([], ["b"], {}, defaults).request.params["stop"] == ["b"]
     assert prepare([], [], {}, defaults).request.params["stop"] == []
     assert prepare([], None, {}, defaults).request.params["stop"] == ["a"]

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from llamacpp_server import BadRequestError, ChatRequest
-from llamacpp_server._endpoints import chat_body, fit
+from llamacpp_server._endpoints import adapt_request, chat_body
 from llamacpp_server._history import (
     holds_broken,
     holds_candidates,
@@ -34,7 +34,7 @@ def test_what_is_not_looked_at_would_come_out_of_all_repairs_as_it_is() -> None:
     passed = 0
     for messages in conversations():
         request = ChatRequest(messages=cast(list[MessageDict], messages))
-        fitted, repairs = fit(settings, request)
+        fitted, repairs = adapt_request(settings, request)
         assert (list(fitted.messages), repairs) == repair_history(request.messages)
         passed += fitted is request
     assert passed > 20
@@ -83,7 +83,7 @@ def sent(answer: dict[str, Any]) -> object:
     asked, result = {"role": "user", "content": "Hello"}, {"role": "tool", "tool_call_id": "a1", "content": "1"}
     request = ChatRequest(messages=cast(list[MessageDict], [asked, answer, result]))
     try:
-        fitted, repairs = fit(ServerSettings(base_url="http://of-plain-answers"), request)
+        fitted, repairs = adapt_request(ServerSettings(base_url="http://of-plain-answers"), request)
         return chat_body(fitted), repairs
     except BadRequestError as error:
         return str(error)

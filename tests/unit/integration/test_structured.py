@@ -12,7 +12,7 @@ from llamacpp_server import (
 )
 from llamacpp_server.integration import (
     LADDER,
-    Attempts,
+    StructuredAttempts,
     find_json,
     json_checker,
 )
@@ -26,7 +26,7 @@ REFUSED = BadRequestError("the server says: failed to parse grammar", status=400
 
 
 def attempts(ways=("json_schema",), **options):
-    return Attempts("Person", ways, json_checker(SCHEMA), schema=SCHEMA, **options)
+    return StructuredAttempts("Person", ways, json_checker(SCHEMA), schema=SCHEMA, **options)
 
 
 def said(text, finish="stop", thinking=""):
@@ -176,7 +176,7 @@ LOOSE = {
 
 
 def loose(schema=LOOSE, **options):
-    return Attempts("Person", ("json_schema",), json_checker(schema), schema=schema, **options)
+    return StructuredAttempts("Person", ("json_schema",), json_checker(schema), schema=schema, **options)
 
 
 OPTIONAL = {"type": "object", "properties": {"age": {"type": "integer", "default": 1}, "name": {"default": "x"}}}
@@ -197,7 +197,7 @@ def test_an_empty_object_is_not_an_object_made_of_defaults(schema, way):
     def empty():
         asked.answered(said("{}") if way != "tool" else ChatChoice("", "", (ToolCall("1", "P", " {} "),), "tool_calls"))
 
-    asked = Attempts("P", [way], json_checker(schema), schema=schema)
+    asked = StructuredAttempts("P", [way], json_checker(schema), schema=schema)
     empty()
     assert not asked.done
     assert "it is empty, so all of its fields ('age', 'name') would be defaults" in asked.ask.correction[1]
@@ -208,7 +208,7 @@ def test_an_empty_object_is_not_an_object_made_of_defaults(schema, way):
 
 @pytest.mark.parametrize("schema", [{"type": "object"}, {}, {"anyOf": [{"type": "object"}, {"type": "null"}]}])
 def test_an_empty_object_is_an_answer_where_no_property_is_known(schema):
-    asked = Attempts("P", ["json_schema"], json_checker(schema), schema=schema)
+    asked = StructuredAttempts("P", ["json_schema"], json_checker(schema), schema=schema)
     asked.answered(said("{}"))
     assert asked.value == {}
 

@@ -4,9 +4,9 @@ import pytest
 
 from llamacpp_server import BadRequestError, ChatRequest, CompletionRequest
 from llamacpp_server._endpoints import (
+    adapt_request,
     chat_body,
     completion_body,
-    fit,
 )
 from llamacpp_server._schemas import (
     choices_grammar,
@@ -144,6 +144,6 @@ def test_reasoning_is_turned_off_for_grammars_without_reasoning_tags(grammar, ru
     ],
 )
 def test_thinking_is_turned_off_where_a_grammar_leaves_no_room_for_it(params, kwargs):
-    fitted, repairs = fit(ServerSettings(), ChatRequest(messages=MESSAGES, params=params))
+    fitted, repairs = adapt_request(ServerSettings(), ChatRequest(messages=MESSAGES, params=params))
     assert fitted.params.get("chat_template_kwargs") == kwargs
     assert ("thinking_off" in [repair.name for repair in repairs]) is (kwargs != params.get("chat_template_kwargs"))

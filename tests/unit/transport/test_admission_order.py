@@ -14,6 +14,12 @@ module = sys.modules[Gate.__module__]
 THREADS = itertools.count(-1, -1)
 
 
+@pytest.fixture(autouse=True)
+def _stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No slot is kept for a conversation, which depends on how long it ran; tests of that set a clock."""
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0))
+
+
 def entered(gate: Gate, **options: object) -> Ticket:
     ticket = Ticket()
     place = Place(**options)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from llamacpp_server import (
 )
 from llamacpp_server.transport import (
     MAX_RETRY_AFTER,
-    Attempts,
+    RetryState,
     next_wait,
 )
 
@@ -38,7 +38,7 @@ DETERMINISTIC = [
 
 
 def decide(error, settings=None, tried=None, elapsed=0.0, jitter=1.0):
-    return next_wait(error, tried or Attempts(), elapsed, settings or ServerSettings(), jitter)
+    return next_wait(error, tried or RetryState(), elapsed, settings or ServerSettings(), jitter)
 
 
 @pytest.mark.parametrize("error", DETERMINISTIC, ids=lambda e: getattr(e, "reason", type(e).__name__))
@@ -76,7 +76,7 @@ def test_the_first_failure_against_the_settings(error, settings, reason):
 
 def waits(error, settings, jitter=1.0):
     """All the waits until the error is raised, with a clock that runs only while waiting."""
-    tried, elapsed, found = Attempts(), 0.0, []
+    tried, elapsed, found = RetryState(), 0.0, []
     while (wait := next_wait(error, tried, elapsed, settings, jitter)) is not None:
         found.append(wait)
         elapsed += wait.seconds
@@ -105,7 +105,7 @@ def test_a_request_that_a_shared_context_has_no_room_for_is_not_repeated_here():
 
 def test_nothing_is_repeated_while_a_layer_above_repeats():
     for error in (BUSY, unreached(), ConnectionFailedError(reason="timeout"), CLOSED):
-        assert decide(error, tried=Attempts(above=True)) is None
+        assert decide(error, tried=RetryState(above=True)) is None
 
 
 def test_silence_is_repeated_where_that_is_asked_for_and_other_limits_never():
@@ -130,7 +130,7 @@ def test_a_loading_server_is_asked_often_at_first_and_exactly_until_load_timeout
 
 
 def test_waiting_for_a_load_spends_no_retries():
-    tried, settings = Attempts(), ServerSettings(max_retries=1)
+    tried, settings = RetryState(), ServerSettings(max_retries=1)
     for _ in range(20):
         assert next_wait(LOADING, tried, 0.0, settings, 1.0) is not None
     assert tried.retries == 0
@@ -149,7 +149,7 @@ def test_a_socket_that_closed_unanswered_is_sent_again_once_and_at_once():
 
 
 def test_the_resend_is_apart_from_the_retries():
-    tried, settings = Attempts(), ServerSettings(max_retries=1)
+    tried, settings = RetryState(), ServerSettings(max_retries=1)
     assert next_wait(BUSY, tried, 0.0, settings, 1.0) is not None
     assert next_wait(CLOSED, tried, 0.0, settings, 1.0) is not None
     assert next_wait(BUSY, tried, 0.0, settings, 1.0) is None
@@ -163,8 +163,8 @@ def test_backoff_doubles_up_to_eight_seconds():
 
 @given(st.floats(0, 1), st.integers(0, 10))
 def test_jitter_takes_away_at_most_half_and_adds_nothing(jitter, retries):
-    full = decide(BUSY, ServerSettings(max_retries=99), Attempts(retries=retries), jitter=1.0)
-    some = decide(BUSY, ServerSettings(max_retries=99), Attempts(retries=retries), jitter=jitter)
+    full = decide(BUSY, ServerSettings(max_retries=99), RetryState(retries=retries), jitter=1.0)
+    some = decide(BUSY, ServerSettings(max_retries=99), RetryState(retries=retries), jitter=jitter)
     assert full is not None
     assert some is not None
     assert full.seconds / 2 <= some.seconds <= full.seconds
