@@ -17,7 +17,7 @@ from ._chunks import PROVIDER
 
 def translate_content(message: AIMessage) -> list[types.ContentBlock]:
     """The blocks of a whole message."""
-    blocks = _said(message)
+    blocks = _blocks_of(message)
     for call in message.tool_calls:
         blocks.append({"type": "tool_call", "id": call["id"], "name": call["name"], "args": call["args"]})
     return cast(list[types.ContentBlock], blocks)
@@ -27,7 +27,7 @@ def translate_content_chunk(message: AIMessageChunk) -> list[types.ContentBlock]
     """The blocks of a chunk, or of chunks added up."""
     if message.chunk_position == "last":
         return translate_content(message)
-    blocks = _said(message)
+    blocks = _blocks_of(message)
     for chunk in message.tool_call_chunks:
         block: dict[str, Any] = {
             "type": "tool_call_chunk",
@@ -41,7 +41,7 @@ def translate_content_chunk(message: AIMessageChunk) -> list[types.ContentBlock]
     return cast(list[types.ContentBlock], blocks)
 
 
-def _said(message: AIMessage) -> list[dict[str, Any]]:
+def _blocks_of(message: AIMessage) -> list[dict[str, Any]]:
     if not isinstance(message.content, str):
         raise NotImplementedError  # how LangChain is asked to read it itself: this content is not the server's
     blocks: list[dict[str, Any]] = []

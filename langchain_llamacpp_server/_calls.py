@@ -135,12 +135,12 @@ def _with_tools(kwargs: Mapping[str, Any], model_kwargs: Mapping[str, Any]) -> d
     return of_model | {name: value for name, value in kwargs.items() if name not in of_model or value is not None}
 
 
-def fitting(tools: Sequence[Any] | None, max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def count_arguments(tools: Sequence[Any] | None, max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call that is to be counted."""
     return {**kwargs, "tools": tools, **({} if max_tokens is None else {"max_tokens": max_tokens})}
 
 
-def opened(system: str | SystemMessage | None, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+def with_system_message(system: str | SystemMessage | None, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """A conversation with its system message, where one is given."""
     first = SystemMessage(system) if isinstance(system, str) else system
     return [*([first] if first else []), *messages]

@@ -43,7 +43,7 @@ def to_wire(messages: Sequence[BaseMessage]) -> list[MessageDict]:
         elif isinstance(message, ToolMessage):
             wire.append(_named({"role": "tool", **_content(message), "tool_call_id": message.tool_call_id}, message))
         else:
-            wire += _other(message)
+            wire += _message_of_role(message)
     return cast(list[MessageDict], wire)
 
 
@@ -57,7 +57,7 @@ def holds_media(messages: Sequence[BaseMessage]) -> bool:
     )
 
 
-def _other(message: BaseMessage) -> Iterator[dict[str, Any]]:
+def _message_of_role(message: BaseMessage) -> Iterator[dict[str, Any]]:
     if isinstance(message, HumanMessage) and isinstance(message.content, list):
         results, rest = _split_results(message.content)
         if results:
@@ -132,10 +132,10 @@ def reasoning(message: AIMessage) -> str:
         return thinking
     if isinstance(message.content, str):
         return ""
-    return "".join(_thoughts(block for block in message.content if isinstance(block, dict)))
+    return "".join(_reasoning_texts(block for block in message.content if isinstance(block, dict)))
 
 
-def _thoughts(blocks: Iterable[dict[str, Any]]) -> Iterator[str]:
+def _reasoning_texts(blocks: Iterable[dict[str, Any]]) -> Iterator[str]:
     for block in blocks:
         kind = block.get("type")
         if kind == "reasoning":

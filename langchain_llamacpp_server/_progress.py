@@ -76,7 +76,7 @@ def _listeners(handlers: Sequence[Any]) -> list[Any]:
 def _dispatch(report: Report | None, run: Run, listeners: list[Any], progress: Progress) -> None:
     if report is not None:
         report(progress)
-    handle_event(listeners, *_event(progress), **_of(run))
+    handle_event(listeners, *_event(progress), **_run_fields(run))
 
 
 # The loop holds its tasks weakly.
@@ -86,7 +86,7 @@ _tasks = set[asyncio.Task[None]]()
 def _adispatch(report: Report | None, run: Run, listeners: list[Any], progress: Progress) -> None:
     if report is not None:
         report(progress)
-    task = asyncio.get_running_loop().create_task(ahandle_event(listeners, *_event(progress), **_of(run)))
+    task = asyncio.get_running_loop().create_task(ahandle_event(listeners, *_event(progress), **_run_fields(run)))
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
 
@@ -95,7 +95,7 @@ def _event(progress: Progress) -> tuple[Any, ...]:
     return "on_custom_event", "ignore_custom_event", PROGRESS_EVENT, progress.as_dict()
 
 
-def _of(run: Run) -> dict[str, Any]:
+def _run_fields(run: Run) -> dict[str, Any]:
     return {"run_id": run.run_id, "tags": run.tags, "metadata": run.metadata}
 
 

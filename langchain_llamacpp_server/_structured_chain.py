@@ -148,7 +148,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
         **kwargs: Any,
     ) -> Iterator[Any]:
         """The object as it grows."""
-        yield from self._transform_stream_with_config(iter([input]), self._grown, config, **kwargs)
+        yield from self._transform_stream_with_config(iter([input]), self._partial_objects, config, **kwargs)
 
     @hides_arguments
     async def astream(
@@ -159,7 +159,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
     ) -> AsyncIterator[Any]:
         """Async version of `stream`."""
         async with aclosing(
-            cast(Any, self._atransform_stream_with_config(_one(input), self._agrown, config, **kwargs))
+            cast(Any, self._atransform_stream_with_config(_only(input), self._apartial_objects, config, **kwargs))
         ) as parts:
             async for part in parts:
                 yield part
@@ -167,7 +167,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
     # -- streams
 
     @hides_arguments
-    def _grown(
+    def _partial_objects(
         self,
         inputs: Iterator[LanguageModelInput],
         run_manager: CallbackManagerForChainRun,
@@ -184,7 +184,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
         yield from read_answer(_StreamedObject(self), ask)
 
     @hides_arguments
-    async def _agrown(
+    async def _apartial_objects(
         self,
         inputs: AsyncIterator[LanguageModelInput],
         run_manager: AsyncCallbackManagerForChainRun,
@@ -218,7 +218,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
             run_steps(object_steps(answer.attempts, answer.record), ask)
         except UnfitAnswerError as error:
             return self._unfit(answer, error)
-        return self._given(answer)
+        return self._output(answer)
 
     @hides_arguments
     async def _aask(
@@ -239,7 +239,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
             await arun_steps(object_steps(answer.attempts, answer.record), ask)
         except UnfitAnswerError as error:
             return self._unfit(answer, error)
-        return self._given(answer)
+        return self._output(answer)
 
     def _model(self, ask: Ask) -> Runnable[Any, Any]:
         bound = self._goal.bound(ask.way, schema_in_prompt=ask.schema_in_prompt)
@@ -260,7 +260,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
             return {"raw": _with_repairs(message, answer.attempts), "parsed": None, "parsing_error": own}
         raise own from error.__cause__
 
-    def _given(self, answer: _Answer) -> Any:
+    def _output(self, answer: _Answer) -> Any:
         if not self.include_raw or answer.message is None:
             return answer.attempts.value
         raw = _with_repairs(answer.message, answer.attempts)
@@ -327,7 +327,7 @@ class _StreamedObject:
             yield _Part(parsing_error=None)
 
 
-async def _one(input: LanguageModelInput) -> AsyncIterator[LanguageModelInput]:
+async def _only(input: LanguageModelInput) -> AsyncIterator[LanguageModelInput]:
     yield input
 
 

@@ -40,7 +40,7 @@ from llamacpp_server.settings import redact_url
 from . import _block_translator  # noqa: F401  # the translator registers itself
 from ._argument_names import ChatNames
 from ._arguments import CHAT
-from ._calls import ChatCall, ChatDefaults, fitting, opened, prepare
+from ._calls import ChatCall, ChatDefaults, count_arguments, prepare, with_system_message
 from ._chunks import PROVIDER, StreamConverter, result, with_shares
 from ._clients import async_client_for, client_for
 from ._errors import langchain_errors
@@ -431,7 +431,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         Raises:
             NotSupportedError: If the server does not report its context.
         """
-        own = fitting(tools, max_tokens, kwargs)
+        own = count_arguments(tools, max_tokens, kwargs)
         with langchain_errors:
             given = self._convert_input(messages).to_messages()
             call = self._prepare(given, None, own, self._info_for(given, own))
@@ -446,7 +446,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         **kwargs: Any,
     ) -> Fit:
         """Async version of `fits`."""
-        own = fitting(tools, max_tokens, kwargs)
+        own = count_arguments(tools, max_tokens, kwargs)
         with langchain_errors:
             given = self._convert_input(messages).to_messages()
             call = self._prepare(given, None, own, await self._ainfo_for(given, own))
@@ -474,7 +474,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         Returns:
             The tokens of the prompt, and how many of them came from the cache.
         """
-        conversation, given = opened(system, messages), {**kwargs, "tools": list(tools)}
+        conversation, given = with_system_message(system, messages), {**kwargs, "tools": list(tools)}
         with langchain_errors:
             call = self._prepare(conversation, None, given, self._info_for(conversation, given))
             return self.client.with_settings(**call.settings).prewarm(call.request)
@@ -489,7 +489,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         **kwargs: Any,
     ) -> PromptRead:
         """Async version of `prewarm`."""
-        conversation, given = opened(system, messages), {**kwargs, "tools": list(tools)}
+        conversation, given = with_system_message(system, messages), {**kwargs, "tools": list(tools)}
         with langchain_errors:
             call = self._prepare(conversation, None, given, await self._ainfo_for(conversation, given))
             return await self.async_client.with_settings(**call.settings).prewarm(call.request)

@@ -74,7 +74,7 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
     def _reported_name(self) -> str | None:
         return self._served.get(self.base_url)
 
-    def _noted(self, found: LLMResult) -> LLMResult:
+    def _with_metadata(self, found: LLMResult) -> LLMResult:
         self._note((found.llm_output or {}).get("model_name"))
         return found
 
@@ -124,8 +124,10 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
         with langchain_errors:
             client = client_for(self.client, call, run_manager)
             if call.suffix is not None:
-                return self._noted(result([client.infill(call.infill(prompt)) for prompt in prompts], call.answers))
-            return self._noted(result([client.complete(call.complete(prompts))], call.answers))
+                return self._with_metadata(
+                    result([client.infill(call.infill(prompt)) for prompt in prompts], call.answers)
+                )
+            return self._with_metadata(result([client.complete(call.complete(prompts))], call.answers))
 
     @hides_arguments
     async def _agenerate(
@@ -142,10 +144,10 @@ class LlamaServerLLM(LLMNames, SamplingFields, ServerModel, BaseLLM):
         with langchain_errors:
             client = async_client_for(self.async_client, call, run_manager)
             if call.suffix is not None:
-                return self._noted(
+                return self._with_metadata(
                     result([await client.infill(call.infill(prompt)) for prompt in prompts], call.answers)
                 )
-            return self._noted(result([await client.complete(call.complete(prompts))], call.answers))
+            return self._with_metadata(result([await client.complete(call.complete(prompts))], call.answers))
 
     @hides_arguments
     def _stream(

@@ -139,7 +139,7 @@ class LlamaServerMiddleware(AgentMiddleware[LlamaServerState, Any, Any]):
 
         with langchain_errors:
             sent = run_steps(thread.steps(self.budget, partial(self._summarize, model, thread)), carry_out)
-        return _answered(handler(request.override(messages=sent.messages)), sent, thread)
+        return _model_response(handler(request.override(messages=sent.messages)), sent, thread)
 
     async def awrap_model_call(self, request: ModelRequest[Any], handler: AsyncHandler) -> ModelResponse[Any]:
         """Async version of `wrap_model_call`."""
@@ -155,7 +155,7 @@ class LlamaServerMiddleware(AgentMiddleware[LlamaServerState, Any, Any]):
 
         with langchain_errors:
             sent = await arun_steps(thread.steps(self.budget, partial(self._summarize, model, thread)), carry_out)
-        return _answered(await handler(request.override(messages=sent.messages)), sent, thread)
+        return _model_response(await handler(request.override(messages=sent.messages)), sent, thread)
 
     def _summarize(
         self, model: ChatLlamaServer, thread: _Thread, step: Summarize
@@ -163,7 +163,7 @@ class LlamaServerMiddleware(AgentMiddleware[LlamaServerState, Any, Any]):
         parts = self._parts(model, thread, step)
         while (shorter := parts.shorter_than((yield Count(parts.prompt(), {})))) is not None:
             parts = shorter
-        return _written((yield parts))
+        return _summary_messages((yield parts))
 
     def _parts(self, model: ChatLlamaServer, thread: _Thread, step: Summarize) -> _Parts:
         messages = [*thread.summary, *thread.messages[step.start : step.end]]
@@ -231,7 +231,7 @@ class _Parts:
 
     def prompt(self) -> list[BaseMessage]:
         """About what the summarizer sends."""
-        text = get_buffer_string(self._cut(), format="xml")
+        text = get_buffer_string(self._shortened_messages(), format="xml")
         return [HumanMessage(self.middleware().summary_prompt.format(messages=text))]
 
     def shorter_than(self, fit: Fit) -> _Parts | None:
@@ -248,9 +248,9 @@ class _Parts:
 
     def state(self) -> Any:
         """The state that the summarizer is given."""
-        return {"messages": [*self._cut(), HumanMessage("-")]}
+        return {"messages": [*self._shortened_messages(), HumanMessage("-")]}
 
-    def _cut(self) -> list[AnyMessage]:
+    def _shortened_messages(self) -> list[AnyMessage]:
         return [_shortened(message, self.longest) for message in self.messages]
 
 
@@ -291,13 +291,15 @@ def _recalled(record: Record | None, thread: Sequence[AnyMessage]) -> tuple[Reco
     )
 
 
-def _written(update: dict[str, Any] | None) -> list[AnyMessage]:
+def _summary_messages(update: dict[str, Any] | None) -> list[AnyMessage]:
     """The messages that the summarizer puts before those it keeps (the last one, which was ours)."""
     messages = [] if update is None else update["messages"]
     return [message for message in messages[:-1] if not isinstance(message, RemoveMessage)]
 
 
-def _answered(response: Any, sent: Compacted[AnyMessage, list[AnyMessage]], thread: _Thread) -> ModelResponse[Any]:
+def _model_response(
+    response: Any, sent: Compacted[AnyMessage, list[AnyMessage]], thread: _Thread
+) -> ModelResponse[Any]:
     """The model's answer, with what changed of the prompt."""
     if sent.report is None:
         return cast("ModelResponse[Any]", response)

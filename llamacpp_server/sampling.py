@@ -293,10 +293,10 @@ def check_params(params: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadRequestError(f"parameter {where!r}: {first['msg']}, got {_shown(first['input'])}") from None
+        raise BadRequestError(f"parameter {where!r}: {first['msg']}, got {_short(first['input'])}") from None
 
 
-def _shown(given: object) -> str:
+def _short(given: object) -> str:
     """A plain value in short; of what may hold a secret, only its type."""
     if isinstance(given, str):
         return repr(given[:_MOST_SHOWN])

@@ -108,7 +108,7 @@ class Transcripts:
 
         roles = [_ROLES.get(message.role, "user") for message in messages]
         now = record.form, record.summary
-        sent = yield from compaction(roles, now, budget, partial(_formed, messages), _STAND_IN, summarize)
+        sent = yield from compaction(roles, now, budget, partial(_compacted, messages), _STAND_IN, summarize)
         return self._remembered(digests, sent)
 
     def _recalled(self, digests: Sequence[str]) -> _Record:
@@ -137,16 +137,16 @@ def _digests(messages: Sequence[ChatMessage]) -> list[str]:
     return digests
 
 
-def _formed(messages: Sequence[ChatMessage], form: Compaction, summary: str) -> list[ChatMessage]:
+def _compacted(messages: Sequence[ChatMessage], form: Compaction, summary: str) -> list[ChatMessage]:
     """The conversation in the form in which it is sent: system messages at its head, the summary, what stays."""
     if not form.start:
-        return [_kept(message, index in form.trimmed) for index, message in enumerate(messages)]
+        return [_trimmed_message(message, index in form.trimmed) for index, message in enumerate(messages)]
     system = [m for m in messages[: form.start] if _ROLES.get(m.role) == "system"]
-    rest = [_kept(m, form.start + i in form.trimmed) for i, m in enumerate(messages[form.start :])]
+    rest = [_trimmed_message(m, form.start + i in form.trimmed) for i, m in enumerate(messages[form.start :])]
     return [*system, ChatMessage(role=MessageRole.USER, content=summary), *rest]
 
 
-def _kept(message: ChatMessage, trimmed: bool) -> ChatMessage:
+def _trimmed_message(message: ChatMessage, trimmed: bool) -> ChatMessage:
     return message.model_copy(update={"blocks": [TextBlock(text=TRIMMED)]}) if trimmed else message
 
 

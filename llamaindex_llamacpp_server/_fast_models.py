@@ -41,21 +41,21 @@ def quick_text(text: str) -> TextBlock:
     """A block of text."""
     values = _TEXT.copy()
     values["text"] = text
-    return _made(TextBlock, values, {"text"})
+    return _construct(TextBlock, values, {"text"})
 
 
 def quick_call(call_id: str, name: str, arguments: str) -> ToolCallBlock:
     """A tool call whose arguments may still be arriving."""
     values = _CALL.copy()
     values["tool_call_id"], values["tool_name"], values["tool_kwargs"] = call_id, name, arguments
-    return _made(ToolCallBlock, values, {"tool_call_id", "tool_name", "tool_kwargs"})
+    return _construct(ToolCallBlock, values, {"tool_call_id", "tool_name", "tool_kwargs"})
 
 
 def quick_message(blocks: list[Any], additional_kwargs: dict[str, Any]) -> ChatMessage:
     """An assistant's message."""
     values = _MESSAGE.copy()
     values["blocks"], values["additional_kwargs"] = blocks, additional_kwargs
-    return _made(ChatMessage, values, {"role", "blocks", "additional_kwargs"})
+    return _construct(ChatMessage, values, {"role", "blocks", "additional_kwargs"})
 
 
 def quick_response(
@@ -69,10 +69,10 @@ def quick_response(
     values = _RESPONSE.copy()
     values["message"], values["raw"], values["delta"] = message, raw, delta
     values["logprobs"], values["additional_kwargs"] = logprobs, additional_kwargs
-    return _made(ChatResponse, values, {"message", "raw", "delta", "logprobs", "additional_kwargs"})
+    return _construct(ChatResponse, values, {"message", "raw", "delta", "logprobs", "additional_kwargs"})
 
 
-def _made(cls: type[M], values: dict[str, Any], given: set[str]) -> M:
+def _construct(cls: type[M], values: dict[str, Any], given: set[str]) -> M:
     made = _new(cls)
     _set_values(made, values)
     _set_given(made, given)

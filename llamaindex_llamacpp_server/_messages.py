@@ -118,7 +118,7 @@ def _(block: TextBlock) -> list[ContentPartDict]:
 
 @_parts.register
 def _(block: ImageBlock) -> list[ContentPartDict]:
-    if block.image is None and (place := _place(block)):
+    if block.image is None and (place := _source(block)):
         return [{"type": "image_url", "image_url": {"url": place}}]
     # The server looks at the bytes; the type has to be an image's all the same.
     known = block.image_mimetype or ""
@@ -128,7 +128,7 @@ def _(block: ImageBlock) -> list[ContentPartDict]:
 
 @_parts.register
 def _(block: AudioBlock) -> list[ContentPartDict]:
-    if block.audio is None and (place := _place(block)):
+    if block.audio is None and (place := _source(block)):
         return [{"type": "input_audio", "input_audio": {"url": place}}]
     source: AudioSourceDict = {"data": _base64(block.resolve_audio, "audio")}
     if block.format:
@@ -138,7 +138,7 @@ def _(block: AudioBlock) -> list[ContentPartDict]:
 
 @_parts.register
 def _(block: VideoBlock) -> list[ContentPartDict]:
-    if block.video is None and (place := _place(block)):
+    if block.video is None and (place := _source(block)):
         return [{"type": "input_video", "input_video": {"url": place}}]
     return [{"type": "input_video", "input_video": {"data": _base64(block.resolve_video, "video")}}]
 
@@ -146,7 +146,7 @@ def _(block: VideoBlock) -> list[ContentPartDict]:
 @_parts.register
 def _(block: DocumentBlock) -> list[ContentPartDict]:
     """A document's text with its title; images, sounds and videos as what they are."""
-    if block.data is None and (place := _place(block)):
+    if block.data is None and (place := _source(block)):
         return [{"type": "file", "file": {"file_data": place, "filename": block.title or ""}}]
     kind = block.document_mimetype or ""
     data = _bytes(block.resolve_document, "document")
@@ -184,7 +184,7 @@ def _text(text: str) -> ContentPartDict:
     return {"type": "text", "text": text}
 
 
-def _place(block: Any) -> str:
+def _source(block: Any) -> str:
     """Where a block's data is; "" for nowhere."""
     if block.path is not None:
         return Path(block.path).absolute().as_uri()

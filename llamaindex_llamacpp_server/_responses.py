@@ -120,7 +120,7 @@ class ChatState:
     def _note(self, delta: ChatDelta) -> None:
         """Keeps what is only shown at the end, so that not every token has to be kept and folded then."""
         if delta.start is not None:
-            self._raw = _head(delta.start)
+            self._raw = _start_fields(delta.start)
         self._asides.append(delta if delta.choice else delta._replace(content="", reasoning_content="", tool_calls=()))
 
     def _extend_call(self, fragment: ToolCallFragment) -> None:
@@ -157,7 +157,7 @@ class CompletionState:
         """The text with `delta` added; None for one that adds nothing to show."""
         self._deltas.append(delta)
         if delta.start is not None:
-            self._raw = _head(delta.start)
+            self._raw = _start_fields(delta.start)
         if delta.choice or not (delta.text or delta.logprobs):
             return None
         self._text += delta.text
@@ -259,7 +259,7 @@ def _details(reply: ChatReply | CompletionReply) -> dict[str, Any]:
     return details
 
 
-def _head(start: ReplyStart) -> dict[str, Any]:
+def _start_fields(start: ReplyStart) -> dict[str, Any]:
     return {
         "id": start.id,
         "model": start.model,
@@ -272,7 +272,7 @@ def _raw_chat(reply: ChatReply) -> dict[str, Any]:
     """The reply in the server's shape, as a plain dict: LlamaIndex's token counter reads `usage` in it."""
     choices = [_raw_choice(number, choice) for number, choice in enumerate(reply.choices)]
     return {
-        **_head(reply.start),
+        **_start_fields(reply.start),
         "object": "chat.completion",
         "choices": choices,
         **_measured(reply.usage, reply.timings),
@@ -301,7 +301,7 @@ def _raw_completion(reply: CompletionReply) -> dict[str, Any]:
             raw["logprobs"] = choice.logprobs
         choices.append(raw)
     return {
-        **_head(reply.start),
+        **_start_fields(reply.start),
         "object": "text_completion",
         "choices": choices,
         **_measured(reply.usage, reply.timings),

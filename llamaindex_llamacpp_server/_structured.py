@@ -69,11 +69,11 @@ def predicted(
     Raises:
         UnusableReplyError: If the reply was cut off or does not validate.
     """
-    messages, attempts = _begun(llm, output_cls, prompt, llm_kwargs, prompt_args)
+    messages, attempts = _begin(llm, output_cls, prompt, llm_kwargs, prompt_args)
 
     @hides_arguments
     def ask(step: Ask) -> ChatResponse:
-        return llm.chat(_asked(messages, step), **_held(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
+        return llm.chat(_next_messages(messages, step), **_with_constraint(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
     run_steps(_object_steps(output_cls, attempts), ask)
     return _ended(attempts.value)
@@ -88,11 +88,11 @@ async def apredicted(
 ) -> Model:
     """Async version of `predicted`."""
     await aprobe(llm)  # `metadata` decides which ways there are
-    messages, attempts = _begun(llm, output_cls, prompt, llm_kwargs, prompt_args)
+    messages, attempts = _begin(llm, output_cls, prompt, llm_kwargs, prompt_args)
 
     @hides_arguments
     async def ask(step: Ask) -> ChatResponse:
-        return await llm.achat(_asked(messages, step), **_held(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
+        return await llm.achat(_next_messages(messages, step), **_with_constraint(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
     await arun_steps(_object_steps(output_cls, attempts), ask)
     return _ended(attempts.value)
@@ -110,7 +110,7 @@ def partials(
 
     @hides_arguments
     def ask(step: Ask) -> Generator[ChatResponse, None, None]:
-        return llm.stream_chat(messages, **_held(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
+        return llm.stream_chat(messages, **_with_constraint(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
     return read_answer(_StreamedObject(output_cls, _attempts(llm, output_cls, llm_kwargs, 0)), ask)
 
@@ -128,12 +128,12 @@ async def apartials(
 
     @hides_arguments
     async def ask(step: Ask) -> AsyncGenerator[ChatResponse, None]:
-        return await llm.astream_chat(messages, **_held(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
+        return await llm.astream_chat(messages, **_with_constraint(llm, output_cls, step, llm_kwargs))  # type: ignore[no-any-return]  # decorated
 
     return aread_answer(_StreamedObject(output_cls, _attempts(llm, output_cls, llm_kwargs, 0)), ask)
 
 
-def _begun(
+def _begin(
     llm: LlamaServer,
     output_cls: type[Model],
     prompt: BasePromptTemplate,
@@ -167,7 +167,7 @@ def _object_steps(output_cls: type[Model], attempts: StructuredAttempts[Model]) 
         with _as_unusable:
             attempts.refused(error)
 
-    with _naming(output_cls):
+    with _name_class_in_errors(output_cls):
         yield from object_steps(attempts, partial(_record_answer, attempts), refused)
 
 
@@ -195,7 +195,7 @@ def _schema_of(llm: LlamaServer, output_cls: type[BaseModel], llm_kwargs: Mappin
     return require_all(schema) if (llm_kwargs or {}).get("strict", llm.strict) else schema
 
 
-def _held(
+def _with_constraint(
     llm: LlamaServer, output_cls: type[BaseModel], ask: Ask, llm_kwargs: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """The caller's keyword arguments, and the schema in place of any other constraint."""
@@ -216,7 +216,7 @@ def _held(
     return {**given, "response_format": constraint}
 
 
-def _asked(messages: list[ChatMessage], ask: Ask) -> list[ChatMessage]:
+def _next_messages(messages: list[ChatMessage], ask: Ask) -> list[ChatMessage]:
     if ask.correction is None:
         return messages
     before, words = ask.correction
@@ -269,7 +269,7 @@ class _StreamedObject:
     def __init__(self, output_cls: type[Model], attempts: StructuredAttempts[Model]) -> None:
         self._output_cls, self._attempts = output_cls, attempts
         self._flexible: type[FlexibleModel] = create_flexible_model(output_cls)
-        self._reader: PartialReader[BaseModel] = PartialReader(self._made)
+        self._reader: PartialReader[BaseModel] = PartialReader(self._object)
         self._last: ChatResponse | None = None
 
     def begin(self) -> Ask:
@@ -278,12 +278,12 @@ class _StreamedObject:
     def add(self, response: ChatResponse) -> Iterator[Partial]:
         self._last = response
         if response.delta or response.message.additional_kwargs.get("tool_calls"):
-            found = self._reader.read(_said(response.message))
+            found = self._reader.read(_json_so_far(response.message))
             if found is not None:
                 yield found
 
     def failed(self, error: LlamaServerError) -> None:
-        with _naming(self._output_cls):
+        with _name_class_in_errors(self._output_cls):
             if self._last is not None:
                 raise error
             self._attempts.refused(error)
@@ -293,7 +293,7 @@ class _StreamedObject:
             _record_answer(self._attempts, self._last, complete=False)
             yield self._attempts.value
 
-    def _made(self, data: Any) -> BaseModel:
+    def _object(self, data: Any) -> BaseModel:
         if not isinstance(data, dict):
             raise ValueError("not an object")
         try:
@@ -302,7 +302,7 @@ class _StreamedObject:
             return self._flexible.model_validate(data)
 
 
-def _said(message: ChatMessage) -> str:
+def _json_so_far(message: ChatMessage) -> str:
     """The JSON so far: the arguments of a call, or the text."""
     for block in message.blocks:
         if isinstance(block, ToolCallBlock):
@@ -316,7 +316,7 @@ def _ended(output: Model) -> Model:
 
 
 @contextmanager
-def _naming(output_cls: type[BaseModel]) -> Iterator[None]:
+def _name_class_in_errors(output_cls: type[BaseModel]) -> Iterator[None]:
     """A refused request says which class its schema was made from."""
     try:
         yield

@@ -18,7 +18,7 @@ from ._arguments import LLM_CALLS
 from ._messages import to_wire
 from ._tools import tool_dict
 
-__all__ = ["ChatDefaults", "fitting", "opened", "user_message"]
+__all__ = ["ChatDefaults", "count_arguments", "user_message", "with_system_message"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,12 @@ class ChatDefaults(ModelDefaults):
         return {**self.common(call), "loop_limit": limit, "split_n": split_n}
 
 
-def fitting(tools: Sequence[Any], max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def count_arguments(tools: Sequence[Any], max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call that is to be counted."""
     return {**kwargs, "tools": tools, **({} if max_tokens is None else {"max_tokens": max_tokens})}
 
 
-def opened(system: str | None, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+def with_system_message(system: str | None, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """A conversation with its system message, where one is given."""
     first = [] if system is None else [ChatMessage(role=MessageRole.SYSTEM, content=system)]
     return [*first, *messages]

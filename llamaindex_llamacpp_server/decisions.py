@@ -188,11 +188,11 @@ class LlamaServerYesNo(RerankNames, DecisionFields, CustomLLM):
 
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer YES or NO."""
-        return _said(self.client.decide(prompt, {"yes": Noul(_YES_OR_NO)}, **self._options()))
+        return _yes_or_no(self.client.decide(prompt, {"yes": Noul(_YES_OR_NO)}, **self._options()))
 
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Async version of `complete`."""
-        return _said(await self.async_client.decide(prompt, {"yes": Noul(_YES_OR_NO)}, **self._options()))
+        return _yes_or_no(await self.async_client.decide(prompt, {"yes": Noul(_YES_OR_NO)}, **self._options()))
 
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Answer YES or NO, in one piece."""
@@ -202,7 +202,7 @@ class LlamaServerYesNo(RerankNames, DecisionFields, CustomLLM):
         return {**self.decision_options(), "model": self.model}
 
 
-def _said(found: Decisions) -> CompletionResponse:
+def _yes_or_no(found: Decisions) -> CompletionResponse:
     yes = found.nouls["yes"].noul
     text = "YES" if yes >= 0.5 else "NO"
     return CompletionResponse(text=text, delta=text, raw={"yes": yes})

@@ -61,7 +61,7 @@ from ._structured import (
 )
 from ._structured_llm import StreamingStructuredLLM
 from ._tools import selections, tool_dict, with_user_message
-from ._turns import ChatDefaults, fitting, opened, user_message
+from ._turns import ChatDefaults, count_arguments, user_message, with_system_message
 
 if TYPE_CHECKING:
     from llama_index.core.chat_engine.types import AgentChatResponse
@@ -454,7 +454,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         Raises:
             NotSupportedError: If the server does not report its context.
         """
-        return self.client.fits(self._request(messages, fitting(tools, max_tokens, kwargs)))
+        return self.client.fits(self._request(messages, count_arguments(tools, max_tokens, kwargs)))
 
     @hides_arguments
     async def afits(
@@ -465,7 +465,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         **kwargs: Any,
     ) -> Fit:
         """Async version of `fits`."""
-        return await self.async_client.fits(await self._arequest(messages, fitting(tools, max_tokens, kwargs)))
+        return await self.async_client.fits(await self._arequest(messages, count_arguments(tools, max_tokens, kwargs)))
 
     # -- the prompt cache
 
@@ -489,7 +489,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         Returns:
             The tokens of the prompt, and how many of them came from the cache.
         """
-        request = self._request(opened(system, messages), {"tools": tools, **kwargs})
+        request = self._request(with_system_message(system, messages), {"tools": tools, **kwargs})
         return self.client.prewarm(request)
 
     @hides_arguments
@@ -502,7 +502,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         **kwargs: Any,
     ) -> PromptRead:
         """Async version of `prewarm`."""
-        request = await self._arequest(opened(system, messages), {"tools": tools, **kwargs})
+        request = await self._arequest(with_system_message(system, messages), {"tools": tools, **kwargs})
         return await self.async_client.prewarm(request)
 
     # -- the same without callbacks, so that every public path has one pair of events

@@ -49,7 +49,7 @@ class Journal:
         self.path = Path(path)
         self.done: dict[str, str] = {}
         self.errors = 0
-        self._file = self._opened()
+        self._file = self._open_locked()
         try:
             self._read(retry_errors)
         except BaseException:
@@ -90,7 +90,7 @@ class Journal:
                 os.fsync(file)
             os.close(file)
 
-    def _opened(self) -> int:
+    def _open_locked(self) -> int:
         """The file, locked. It is opened anew where another job has put a new file in its place meanwhile."""
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _PLAIN, 0o644)

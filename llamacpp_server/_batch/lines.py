@@ -112,14 +112,14 @@ def _are_texts(inputs: Any) -> bool:
     return isinstance(inputs, list) and bool(inputs) and all(isinstance(text, str) and text for text in inputs)
 
 
-def together(lines: Sequence[BatchLine]) -> EmbedRequest:
+def merged_request(lines: Sequence[BatchLine]) -> EmbedRequest:
     """One request for lines that join."""
     request = lines[0].request()
     assert isinstance(request, EmbedRequest)  # noqa: S101 (for the type checker)
     return replace(request, inputs=[text for line in lines for text in line.texts()])
 
 
-def parted(lines: Sequence[BatchLine], found: Embeddings) -> list[Embeddings]:
+def split_embeddings(lines: Sequence[BatchLine], found: Embeddings) -> list[Embeddings]:
     """Each line's vectors of an answer to them all. The server counts the tokens of all; those of one are unknown."""
     parts, first = list[Embeddings](), 0
     for line in lines:
@@ -142,35 +142,37 @@ def read_line(raw: bytes, number: int) -> BatchLine:
     try:
         wire = json.loads(raw.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError:
-        raise _bad(number, "not UTF-8") from None
+        raise _line_error(number, "not UTF-8") from None
     except (ValueError, RecursionError) as error:
-        raise _bad(number, f"not JSON ({type(error).__name__})") from None
+        raise _line_error(number, f"not JSON ({type(error).__name__})") from None
     if not isinstance(wire, Mapping):
-        raise _bad(number, "not an object")
+        raise _line_error(number, "not an object")
     name = wire.get("custom_id", wire.get("id"))
     if name is not None and (not isinstance(name, str | int) or isinstance(name, bool)):
-        raise _bad(number, "the id must be a string")
+        raise _line_error(number, "the id must be a string")
     body: Any = wire
     url = wire.get("url")
     if url is not None:
         body = wire.get("body")
         if url not in _KINDS:
-            raise _bad(number, f"url must be one of {', '.join(_KINDS)}")
+            raise _line_error(number, f"url must be one of {', '.join(_KINDS)}")
         if not isinstance(body, Mapping):
-            raise _bad(number, "body must be an object")
+            raise _line_error(number, "body must be an object")
     kind = _KINDS[url] if url is not None else next((k for field, k in _BY_FIELD.items() if field in body), None)
     subject = next((field for field, k in _BY_FIELD.items() if k == kind), "")
     if kind is None or subject not in body:
-        raise _bad(number, "it has none of messages, prompt and input" if kind is None else f"body has no {subject}")
+        raise _line_error(
+            number, "it has none of messages, prompt and input" if kind is None else f"body has no {subject}"
+        )
     fields = {n: v for n, v in body.items() if url is not None or n not in ("id", "custom_id")}
     return BatchLine(number, str(number if name is None else name), kind, fields)
 
 
-def _bad(number: int, why: str) -> BadRequestError:
+def _line_error(number: int, why: str) -> BadRequestError:
     return BadRequestError(f"line {number} of the batch file: {why}")
 
 
-def answered(line: BatchLine, reply: ChatReply | CompletionReply | Embeddings) -> dict[str, Any]:
+def output_line(line: BatchLine, reply: ChatReply | CompletionReply | Embeddings) -> dict[str, Any]:
     """The output line of a reply."""
     body: dict[str, Any]
     if isinstance(reply, Embeddings):
@@ -182,16 +184,16 @@ def answered(line: BatchLine, reply: ChatReply | CompletionReply | Embeddings) -
         body = {"object": key, "model": reply.start.model, "choices": choices, "usage": _usage(reply.usage)}
         if reply.start.id:
             body["id"] = reply.start.id
-    return _of(line) | {"response": {"status_code": 200, "body": body}, "error": None}
+    return _line_fields(line) | {"response": {"status_code": 200, "body": body}, "error": None}
 
 
 def failed(line: BatchLine, error: LlamaServerError) -> dict[str, Any]:
     """The output line of a request that failed for itself; the server's words are in its message."""
     details = {"type": type(error).__name__, "message": str(error), "retryable": bool(error.retryable)}
-    return _of(line) | {"response": None, "error": details | ({"code": error.status} if error.status else {})}
+    return _line_fields(line) | {"response": None, "error": details | ({"code": error.status} if error.status else {})}
 
 
-def _of(line: BatchLine) -> dict[str, Any]:
+def _line_fields(line: BatchLine) -> dict[str, Any]:
     return {"custom_id": line.id, "request_digest": line.digest()}
 
 

@@ -28,7 +28,7 @@ from ..requests import ChatRequest
 from ..settings import ServerSettings
 from ..vectors import EmbedRequest
 from .journal import Journal
-from .lines import BatchLine, answered, failed, parted, read_line, together
+from .lines import BatchLine, failed, merged_request, output_line, read_line, split_embeddings
 
 FilePath = str | os.PathLike[str]
 
@@ -270,7 +270,7 @@ def _on_threads(client: _Client, job: _Job, most: int) -> None:
     def work() -> None:
         try:
             while not stopped.is_set() and (lines := job.next()):
-                job.note(_sent(client, lines, stopped.is_set))
+                job.note(_send(client, lines, stopped.is_set))
         except BaseException as error:  # noqa: BLE001 (raised by the thread that waits)
             errors.append(error)
             stopped.set()
@@ -309,7 +309,7 @@ async def arun_batch(
     async def work(group: anyio.abc.TaskGroup) -> None:
         try:
             while lines := await anyio.to_thread.run_sync(job.next):
-                await anyio.to_thread.run_sync(job.note, await _asent(client, lines))
+                await anyio.to_thread.run_sync(job.note, await _asend(client, lines))
         except (LlamaServerError, OSError) as error:
             errors.append(error)  # not through the group, which would wrap it
             group.cancel_scope.cancel()
@@ -326,26 +326,26 @@ async def arun_batch(
         return job.summary()
 
 
-def _sent(client: _Client, lines: list[BatchLine], is_stopped: Callable[[], bool]) -> list[dict[str, Any]]:
+def _send(client: _Client, lines: list[BatchLine], is_stopped: Callable[[], bool]) -> list[dict[str, Any]]:
     """The output lines; none when the job was stopped within the answer."""
     if len(lines) == 1:
-        return _sent_alone(client, lines[0], is_stopped)
+        return _send_alone(client, lines[0], is_stopped)
     try:
-        found = client.embed_texts(together(lines))
-        return [answered(*pair) for pair in zip(lines, parted(lines, found), strict=True)]
+        found = client.embed_texts(merged_request(lines))
+        return [output_line(*pair) for pair in zip(lines, split_embeddings(lines, found), strict=True)]
     except _ENDS_THE_JOB:
         raise
     except RequestTimeoutError as error:
         return [failed(line, error) for line in lines]
     except LlamaServerError:  # one of them is to blame, and has its error when it is alone
-        return [result for line in lines if not is_stopped() for result in _sent_alone(client, line, is_stopped)]
+        return [result for line in lines if not is_stopped() for result in _send_alone(client, line, is_stopped)]
 
 
-def _sent_alone(client: _Client, line: BatchLine, is_stopped: Callable[[], bool]) -> list[dict[str, Any]]:
+def _send_alone(client: _Client, line: BatchLine, is_stopped: Callable[[], bool]) -> list[dict[str, Any]]:
     try:
         request = line.request()
         if isinstance(request, EmbedRequest):
-            return [answered(line, client.embed_texts(request))]
+            return [output_line(line, client.embed_texts(request))]
         chat = isinstance(request, ChatRequest)
         stream: Any = client.stream_chat(request) if chat else client.stream_complete(request)
         deltas = list[Any]()
@@ -354,35 +354,35 @@ def _sent_alone(client: _Client, line: BatchLine, is_stopped: Callable[[], bool]
                 deltas.append(delta)
                 if is_stopped():
                     return []
-        return [answered(line, fold_chat(deltas) if chat else fold_completion(deltas))]
+        return [output_line(line, fold_chat(deltas) if chat else fold_completion(deltas))]
     except _ENDS_THE_JOB:
         raise
     except LlamaServerError as error:
         return [failed(line, error)]
 
 
-async def _asent(client: _Client, lines: list[BatchLine]) -> list[dict[str, Any]]:
+async def _asend(client: _Client, lines: list[BatchLine]) -> list[dict[str, Any]]:
     if len(lines) == 1:
-        return [await _asent_alone(client, lines[0])]
+        return [await _asend_alone(client, lines[0])]
     try:
-        found = await client.embed_texts(together(lines))
-        return [answered(*pair) for pair in zip(lines, parted(lines, found), strict=True)]
+        found = await client.embed_texts(merged_request(lines))
+        return [output_line(*pair) for pair in zip(lines, split_embeddings(lines, found), strict=True)]
     except _ENDS_THE_JOB:
         raise
     except RequestTimeoutError as error:
         return [failed(line, error) for line in lines]
-    except LlamaServerError:  # as in `_sent`
-        return [await _asent_alone(client, line) for line in lines]
+    except LlamaServerError:  # as in `_send`
+        return [await _asend_alone(client, line) for line in lines]
 
 
-async def _asent_alone(client: _Client, line: BatchLine) -> dict[str, Any]:
+async def _asend_alone(client: _Client, line: BatchLine) -> dict[str, Any]:
     try:
         request = line.request()
         if isinstance(request, EmbedRequest):
-            return answered(line, await client.embed_texts(request))
+            return output_line(line, await client.embed_texts(request))
         if isinstance(request, ChatRequest):
-            return answered(line, await client.chat(request))
-        return answered(line, await client.complete(request))
+            return output_line(line, await client.chat(request))
+        return output_line(line, await client.complete(request))
     except _ENDS_THE_JOB:
         raise
     except LlamaServerError as error:
@@ -395,13 +395,13 @@ def _is_text(value: object) -> bool:
 
 def _slots(client: _Client) -> int:
     limit = client.settings.max_concurrency
-    return _at_once(limit if isinstance(limit, int) else client.info().total_slots)
+    return _concurrency(limit if isinstance(limit, int) else client.info().total_slots)
 
 
 async def _aslots(client: _Client) -> int:
     limit = client.settings.max_concurrency
-    return _at_once(limit if isinstance(limit, int) else (await client.info()).total_slots)
+    return _concurrency(limit if isinstance(limit, int) else (await client.info()).total_slots)
 
 
-def _at_once(slots: int | None) -> int:
+def _concurrency(slots: int | None) -> int:
     return min(max(1, slots or 1), _MOST_AT_ONCE)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from .state import in_messages as in_messages
     from .state import json_text as json_text
     from .state import media_note as media_note
-    from .state import put_back as put_back
     from .state import split_media as split_media
+    from .state import with_parts as with_parts
     from .tree import Path as Path
     from .tree import walk as walk
 
@@ -43,7 +43,7 @@ __getattr__, __dir__ = lazy(
         "native": ("is_option_limit", "native_body", "native_limit", "native_probabilities"),
         "prompt": ("Tail", "messages_for", "tail_of"),
         "questions": ("Asked", "check_questions", "rotations_of"),
-        "state": ("data_url", "in_messages", "json_text", "media_note", "put_back", "split_media"),
+        "state": ("data_url", "in_messages", "json_text", "media_note", "with_parts", "split_media"),
         "tree": ("Path", "walk"),
     },
 )

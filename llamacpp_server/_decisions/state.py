@@ -30,7 +30,7 @@ def split_media(value: Any) -> tuple[Any, list[Mapping[str, Any]]]:
     return _replaced(value, noted), found
 
 
-def put_back(value: Any, parts: Sequence[Mapping[str, Any]]) -> Any:
+def with_parts(value: Any, parts: Sequence[Mapping[str, Any]]) -> Any:
     """The state with other parts in the place of its own, in their order."""
     following = iter(parts)
     return _replaced(value, lambda _: next(following))

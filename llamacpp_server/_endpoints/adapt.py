@@ -230,7 +230,7 @@ def diagnose_refusal(
 
 def _learn_of_history(settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any]) -> Program[bool]:
     """Whether the template refuses these messages and takes others; what it needs is remembered then."""
-    if (yield from _taken(settings, _rendering(body, body["messages"]))):
+    if (yield from _is_accepted(settings, _rendering(body, body["messages"]))):
         return False
     known = recall(settings, request.model).needs
     original = {**body, "messages": request.messages}
@@ -240,7 +240,7 @@ def _learn_of_history(settings: ServerSettings, request: ChatRequest, body: Mapp
         return False
     # A message that no template could render says nothing about this one: leave the needs of everybody else alone.
     proper = well_formed(messages_of(request), known, continues=goes_on)
-    if proper != body["messages"] and (yield from _taken(settings, _rendering(body, proper))):
+    if proper != body["messages"] and (yield from _is_accepted(settings, _rendering(body, proper))):
         return False
     recall(settings, request.model).needs = needs
     return True
@@ -254,7 +254,7 @@ def _learn_of_tools(
         return False
     if request.clean_schemas and not recall(settings, request.model).plain:
         tools, _ = plain_tools(body["tools"])
-        if (yield from _taken(settings, _chat({**_least(body), "tools": tools}))):
+        if (yield from _is_accepted(settings, _chat({**_minimal_request(body), "tools": tools}))):
             recall(settings, request.model).plain = True
             return True
     error.message += f" (the server rejects the tools {', '.join(map(repr, refused))})"
@@ -282,7 +282,7 @@ def template_needs(
     try:
         candidate = next(search)
         while True:
-            candidate = search.send((yield from _taken(settings, _rendering(body, candidate))))
+            candidate = search.send((yield from _is_accepted(settings, _rendering(body, candidate))))
     except StopIteration as stop:
         return frozenset(known) if stop.value is None else frozenset(stop.value)
     except NotFoundError:
@@ -291,21 +291,21 @@ def template_needs(
 
 def tools_at_fault(settings: ServerSettings, body: Mapping[str, Any]) -> Program[list[str]]:
     """The names of the tools for which the server refused a chat request; none where the tools are not why."""
-    least = _least(body)
-    if (yield from _taken(settings, _chat({**least, "tools": body["tools"]}))):
+    least = _minimal_request(body)
+    if (yield from _is_accepted(settings, _chat({**least, "tools": body["tools"]}))):
         return []
-    if not (yield from _taken(settings, _chat(_without_choice(least)))):
+    if not (yield from _is_accepted(settings, _chat(_without_choice(least)))):
         return []  # refused without any tool as well
     search = bisect_refused_tools(body["tools"])
     try:
         asked = next(search)
         while True:
-            asked = search.send(not (yield from _taken(settings, _chat({**least, "tools": list(asked)}))))
+            asked = search.send(not (yield from _is_accepted(settings, _chat({**least, "tools": list(asked)}))))
     except StopIteration as stop:
         return list(stop.value)
 
 
-def _least(body: Mapping[str, Any]) -> dict[str, Any]:
+def _minimal_request(body: Mapping[str, Any]) -> dict[str, Any]:
     """A request that differs from `body` in having no tools and next to no text."""
     least = {key: body[key] for key in _RENDERED if key in body and key != "tools"}
     return {**least, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
@@ -331,7 +331,7 @@ def _chat(body: Mapping[str, Any]) -> Call:
     return Call(method="POST", path="/v1/chat/completions", body=body)
 
 
-def _taken(settings: ServerSettings, call: Call) -> Program[bool]:
+def _is_accepted(settings: ServerSettings, call: Call) -> Program[bool]:
     try:
         yield from ask(settings, call, bool)
     except ContextOverflowError:

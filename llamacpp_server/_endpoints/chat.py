@@ -76,7 +76,7 @@ from .adapt import adapt_request, diagnose_refusal, look_at_template, with_known
 from .bodies import answers_of, chat_body, with_cache_salt
 from .inputs import check_chat
 from .lora import with_lora_ids
-from .many_answers import Part, in_parts, is_too_many, part_filter
+from .many_answers import Part, in_several_requests, is_too_many, part_filter
 from .server import end_reasoning, with_progress
 from .server_memory import OriginCheck, recall
 from .special_tokens import break_special_tokens, may_hold_tokens
@@ -154,7 +154,7 @@ def stream_chat(
             allowed.
     """
     check_chat(request)
-    return in_parts(_stream_chat, settings, request, collected, fold_chat)
+    return in_several_requests(_stream_chat, settings, request, collected, fold_chat)
 
 
 def _stream_chat(

@@ -61,7 +61,7 @@ def with_held_form(params: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Rep
         return body, ()
     cleaned, repairs = clean_schema(_with_patterns(body["json_schema"]), name="json_schema")
     dropped = set[str]()
-    body["json_schema"] = _held(cleaned, dropped)
+    body["json_schema"] = _enforceable(cleaned, dropped)
     if dropped:
         what = f"dropped what llama-server does not enforce in a completion; check it in the answer: {_listed(dropped)}"
         repairs += (Repair("unheld_schema", "json_schema", what),)
@@ -101,20 +101,20 @@ def _with_patterns(schema: Any) -> Any:
     return made
 
 
-def _held(schema: Any, dropped: set[str]) -> Any:
+def _enforceable(schema: Any, dropped: set[str]) -> Any:
     """A schema without keywords that are not held; those that mean something are added to `dropped`."""
     if isinstance(schema, list):
-        return [_held(entry, dropped) for entry in schema]
+        return [_enforceable(entry, dropped) for entry in schema]
     if not isinstance(schema, Mapping):
         return schema
     held: dict[str, Any] = {}
     for keyword, value in schema.items():
         if keyword in ("properties", "$defs") and isinstance(value, Mapping):
-            held[keyword] = {name: _held(entry, dropped) for name, entry in value.items()}
+            held[keyword] = {name: _enforceable(entry, dropped) for name, entry in value.items()}
         elif keyword in _VALUES:
             held[keyword] = value
         elif keyword in _HELD:
-            held[keyword] = _held(value, dropped)
+            held[keyword] = _enforceable(value, dropped)
         elif keyword not in _NOTES and not keyword.startswith("x-"):
             dropped.add(f"format {value}" if keyword == "format" else keyword)
     return held

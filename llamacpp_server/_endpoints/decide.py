@@ -32,12 +32,12 @@ from .._decisions import (
     native_body,
     native_limit,
     native_probabilities,
-    put_back,
     right_position,
     rotations_of,
     split_media,
     tail_of,
     walk,
+    with_parts,
 )
 from .._media import (
     media_parts,
@@ -57,7 +57,7 @@ from ..transport import (
     ask,
     named,
 )
-from .inputs import check_chat, wrong
+from .inputs import check_chat, wrong_value
 from .server import apply_template, ask_fitted, detokenize, models, tokenize
 
 # 100 is enough unless a label is that much less likely than the best token; a larger one costs the logits digits.
@@ -120,7 +120,7 @@ def decide(settings: ServerSettings, request: DecisionRequest) -> Program[Decisi
         found, masses = [], []
         for turned in rotations_of(asked, request.rotations):
             shares, mass = yield from _logits(run, turned, request.labels)
-            found.append(_in_order(turned, shares))
+            found.append(_in_option_order(turned, shares))
             masses += [] if mass is None else [mass]
         answers[name] = _answer(request, asked, found, sum(masses) / len(masses) if masses else None)
     return Decisions(answers, "logits", run.card.id, run.usage, run.requests)
@@ -130,14 +130,14 @@ def _check_options(request: DecisionRequest) -> None:
     for name, least in (("rotations", 1), ("thinking", 0)):
         value = getattr(request, name)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise wrong(name, "an integer", value)
+            raise wrong_value(name, "an integer", value)
         if value < least:
             raise BadRequestError(f"{name} must be at least {least}")
     for name, allowed in (("engine", get_args(DecisionEngine)), ("labels", get_args(LabelStyle))):
         if getattr(request, name) not in allowed:
             raise BadRequestError(f"{name} must be one of {', '.join(allowed)}")
     if not isinstance(request.calibration, Calibration | None):
-        raise wrong("calibration", "a `Calibration`", request.calibration)
+        raise wrong_value("calibration", "a `Calibration`", request.calibration)
 
 
 def calibrate(
@@ -147,7 +147,7 @@ def calibrate(
     questions = check_questions(request.questions)
     for example in examples if isinstance(examples, list | tuple) else (examples,):
         if not isinstance(example, Example):
-            raise wrong("examples", "a list of `Example`", examples)
+            raise wrong_value("examples", "a list of `Example`", examples)
     if not examples:
         raise BadRequestError("examples must not be empty")
     judged: list[Judged] = []
@@ -200,7 +200,7 @@ def _answer(request: DecisionRequest, asked: Asked, found: Sequence[Sequence[flo
     return answer_of(asked, shares, mass)
 
 
-def _in_order(turned: Asked, shares: Sequence[float]) -> list[float]:
+def _in_option_order(turned: Asked, shares: Sequence[float]) -> list[float]:
     found = [0.0] * len(shares)
     for at, share in zip(turned.order, shares, strict=True):
         found[at] = share
@@ -272,7 +272,7 @@ def _with_media(request: DecisionRequest) -> Program[tuple[Any, dict[str, Any]]]
         return request.state, {}
     ready = yield from media_parts(found, request.media, "state")
     if in_messages(request.state) == len(found):
-        return put_back(request.state, ready), {}
+        return with_parts(request.state, ready), {}
     return rest, {"images": [data_url(part) for part in ready]}
 
 

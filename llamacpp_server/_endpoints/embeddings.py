@@ -19,7 +19,7 @@ from ..transport import (
     side_by_side,
 )
 from ..vectors import EmbedRequest, batches, check_vectors, media_input, shorten
-from .inputs import check_list, check_request, wrong
+from .inputs import check_list, check_request, wrong_value
 from .oversize import counts, truncate_to_tokens
 from .server import embed
 
@@ -38,7 +38,7 @@ def embed_texts(settings: ServerSettings, request: EmbedRequest) -> Program[Embe
             inputs.append(prefix + one)
         else:
             if not isinstance(one.get("content"), str | list | tuple):
-                raise wrong(f"inputs[{at}].content", "a string or a list of parts", one.get("content"))
+                raise wrong_value(f"inputs[{at}].content", "a string or a list of parts", one.get("content"))
             inputs.append(media_input((yield from media_parts(one["content"], request.media, f"inputs[{at}]"))))
     parts = [_batch(settings, request, first, texts) for first, texts in batches(inputs, request.batch_size)]
     found = yield from side_by_side(settings, parts)

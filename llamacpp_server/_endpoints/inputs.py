@@ -28,7 +28,7 @@ def check_request(request: object, cls: type) -> None:
         BadRequestError: It names the field.
     """
     if not isinstance(request, cls):
-        raise wrong("request", f"a {cls.__name__}", request)
+        raise wrong_value("request", f"a {cls.__name__}", request)
     for name, wanted, plain, of_objects in _annotations(cls):
         value = getattr(request, name)
         if type(value) in plain and not (value and type(value) in _CONTAINERS):
@@ -47,8 +47,8 @@ def _annotations(cls: type) -> tuple[tuple[str, tuple[str, ...], frozenset[type]
     found = []
     for one in fields(cls):
         wanted = _alternatives(_settable(str(one.type)))
-        if all(_head(kind) in _ANNOTATED for kind in wanted):
-            accepted = [_ANNOTATED[_head(kind)][0] for kind in wanted]
+        if all(_outer_type(kind) in _ANNOTATED for kind in wanted):
+            accepted = [_ANNOTATED[_outer_type(kind)][0] for kind in wanted]
             plain = frozenset(type(value) for value in _EXAMPLES if any(_is_of(value, types) for types in accepted))
             found.append((one.name, wanted, plain, len(wanted) == 1 and _is_list_of_objects(wanted[0])))
     return tuple(found)
@@ -71,7 +71,7 @@ def _alternatives(annotation: str, between: str = "|") -> tuple[str, ...]:
     return tuple(part.strip() for part in parts)
 
 
-def _head(annotation: str) -> str:
+def _outer_type(annotation: str) -> str:
     return annotation.partition("[")[0]
 
 
@@ -99,7 +99,7 @@ _OBJECTS: Final = ("Mapping", "MessageDict", "ToolDict")
 
 def _lists(wanted: tuple[str, ...]) -> int:
     """Kinds of lists among the alternatives: of several, the items are left to the server."""
-    return sum(_head(kind) in ("Sequence", "Collection") for kind in wanted)
+    return sum(_outer_type(kind) in ("Sequence", "Collection") for kind in wanted)
 
 
 def _is_of(value: object, types: tuple[type, ...]) -> bool:
@@ -112,28 +112,28 @@ def _is_of(value: object, types: tuple[type, ...]) -> bool:
 
 def _check_value(value: object, place: str, wanted: tuple[str, ...]) -> None:
     for kind in wanted:
-        if not _is_of(value, _ANNOTATED[_head(kind)][0]):
+        if not _is_of(value, _ANNOTATED[_outer_type(kind)][0]):
             continue
         if isinstance(value, Mapping):
             for key in value:
                 if not isinstance(key, str):
-                    raise wrong(f"a key of {place}", "a string", key)
+                    raise wrong_value(f"a key of {place}", "a string", key)
             check_depth(value, place)
         if isinstance(value, list | tuple | set | frozenset):
             _check_items(list(value), place, kind.partition("[")[2].removesuffix("]") if _lists(wanted) == 1 else "")
         return
     if any(map(_is_list_of_objects, wanted)):
-        raise wrong(place, "a list of objects", value)
-    words = dict.fromkeys(_ANNOTATED[_head(kind)][1] for kind in wanted if kind != "None")
-    raise wrong(place, " or ".join(words), value)
+        raise wrong_value(place, "a list of objects", value)
+    words = dict.fromkeys(_ANNOTATED[_outer_type(kind)][1] for kind in wanted if kind != "None")
+    raise wrong_value(place, " or ".join(words), value)
 
 
 def _is_list_of_objects(kind: str) -> bool:
-    return _head(kind) == "Sequence" and _are_objects(kind[9:-1])
+    return _outer_type(kind) == "Sequence" and _are_objects(kind[9:-1])
 
 
 def _are_objects(wanted: str) -> bool:
-    return all(_head(kind) in _OBJECTS for kind in _alternatives(wanted))
+    return all(_outer_type(kind) in _OBJECTS for kind in _alternatives(wanted))
 
 
 def _check_items(values: list[Any], place: str, wanted: str) -> None:
@@ -198,7 +198,7 @@ def _check_each_tool(tools: Any, place: str) -> None:
     _list_of_objects(tools, place)
     for number, tool in enumerate(tools):
         if not isinstance(tool.get("function"), Mapping):
-            raise wrong(f"{place}[{number}].function", "an object", tool.get("function"))
+            raise wrong_value(f"{place}[{number}].function", "an object", tool.get("function"))
         check_text(tool["function"].get("name"), f"{place}[{number}].function.name")
         check_depth(tool, f"{place}[{number}]")
 
@@ -213,7 +213,7 @@ def _is_text(message: Mapping[str, Any]) -> bool:
 
 def _check_message(message: Mapping[str, Any], place: str) -> None:
     if not isinstance(message.get("role", ""), str):
-        raise wrong(f"{place}.role", "a string", message["role"])
+        raise wrong_value(f"{place}.role", "a string", message["role"])
     content = message.get("content")
     if isinstance(content, list | tuple):
         _list_of_objects(content, f"{place}.content")
@@ -222,7 +222,7 @@ def _check_message(message: Mapping[str, Any], place: str) -> None:
             if part.get("type") == "text" and message.get("role") not in TOOL_ROLES:  # a tool's own are repaired
                 check_text(part.get("text"), f"{place}.content[{at}].text")
     elif content is not None and not isinstance(content, str):
-        raise wrong(f"{place}.content", "a string or a list of parts", content)
+        raise wrong_value(f"{place}.content", "a string or a list of parts", content)
     if (calls := message.get("tool_calls")) is not None:
         _list_of_objects(calls, f"{place}.tool_calls")
         for at, call in enumerate(calls):
@@ -235,15 +235,15 @@ def check_completion(request: CompletionRequest | InfillRequest) -> None:
     if not isinstance(request, InfillRequest):
         check_request(request, CompletionRequest)
         if not isinstance(request.prompt, str | list | tuple):
-            raise wrong("prompt", "a string, a list of strings or a list of tokens", request.prompt)
+            raise wrong_value("prompt", "a string, a list of strings or a list of tokens", request.prompt)
     else:
         check_request(request, InfillRequest)
         for name in ("prefix", "suffix"):
             if not isinstance(getattr(request, name), str):
-                raise wrong(name, "a string", getattr(request, name))
+                raise wrong_value(name, "a string", getattr(request, name))
         for number, pair in enumerate(request.extra):
             if not isinstance(pair, tuple | list) or [type(text) for text in pair] != [str, str]:
-                raise wrong(f"extra[{number}]", "a pair of a file's name and its text", pair)
+                raise wrong_value(f"extra[{number}]", "a pair of a file's name and its text", pair)
 
 
 def check_list(values: Any, what: str, kinds: tuple[type, ...]) -> None:
@@ -255,10 +255,10 @@ def check_list(values: Any, what: str, kinds: tuple[type, ...]) -> None:
     if isinstance(values, str):
         raise BadRequestError(f"{what} must be a list, not a single string")
     if isinstance(values, Mapping | bytes) or not isinstance(values, Sequence):
-        raise wrong(what, "a list", values)
+        raise wrong_value(what, "a list", values)
     for number, value in enumerate(values):
         if not isinstance(value, kinds) or isinstance(value, bool):
-            raise wrong(f"{what}[{number}]", " or ".join(_KINDS[kind] for kind in kinds), value)
+            raise wrong_value(f"{what}[{number}]", " or ".join(_KINDS[kind] for kind in kinds), value)
 
 
 _KINDS: Final[Mapping[type, str]] = {
@@ -277,10 +277,10 @@ def check_text(value: object, what: str) -> None:
         BadRequestError: It names `what`.
     """
     if not isinstance(value, str):
-        raise wrong(what, "a string", value)
+        raise wrong_value(what, "a string", value)
 
 
-def wrong(place: str, wanted: str, got: object) -> BadRequestError:
+def wrong_value(place: str, wanted: str, got: object) -> BadRequestError:
     """The error for a value of another kind. It shows the type alone, as a value may be a secret."""
     return BadRequestError(f"{place} must be {wanted}, not {type(got).__name__}")
 
@@ -315,7 +315,7 @@ _MOST_VALUES: Final = 1_000_000
 
 def _list_of_objects(values: object, place: str) -> None:
     if not isinstance(values, list | tuple):
-        raise wrong(place, "a list of objects", values)
+        raise wrong_value(place, "a list of objects", values)
     for number, value in enumerate(values):
         if not isinstance(value, dict | Mapping):
-            raise wrong(f"{place}[{number}]", "an object", value)
+            raise wrong_value(f"{place}[{number}]", "an object", value)

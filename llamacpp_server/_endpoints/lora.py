@@ -13,7 +13,7 @@ from ..transport import (
     Program,
     ask,
 )
-from .inputs import wrong
+from .inputs import wrong_value
 
 
 def lora_adapters(settings: ServerSettings, model: str | None) -> Program[list[LoraAdapter]]:
@@ -33,7 +33,7 @@ def scales_by_id(
         BadRequestError: For a name that no adapter has, or several.
     """
     if not isinstance(scales, Mapping):
-        raise wrong("scales", "an object", scales)
+        raise wrong_value("scales", "an object", scales)
     named = any(isinstance(key, str) for key in scales)
     adapters = (yield from lora_adapters(settings, model)) if named else []
     return [

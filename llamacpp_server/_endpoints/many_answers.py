@@ -64,9 +64,9 @@ class PartFilter(DeltaFilter[Any]):
 
     def add(self, deltas: list[Any]) -> list[Any]:
         """The deltas with their places in the whole reply."""
-        return [self._placed(delta) for delta in deltas]
+        return [self._renumber(delta) for delta in deltas]
 
-    def _placed(self, delta: ChatDelta | CompletionDelta) -> ChatDelta | CompletionDelta:
+    def _renumber(self, delta: ChatDelta | CompletionDelta) -> ChatDelta | CompletionDelta:
         part = self._part
         prompt, answer = divmod(delta.choice, part.size)
         delta = delta._replace(choice=prompt * part.total + part.before + answer)
@@ -88,7 +88,7 @@ def is_too_many(error: LlamaServerError) -> bool:
     return isinstance(error, BadRequestError) and _REFUSED.search(error.server_message or "") is not None
 
 
-def in_parts(
+def in_several_requests(
     stream: Callable[..., Program[None]],
     settings: ServerSettings,
     request: R,
@@ -109,10 +109,10 @@ def in_parts(
         return stream(settings, request, collected)
     most = recall(settings, request.model).answers
     first = stream(settings, request, collected) if most is None or count <= most else None
-    return _in_parts(stream, settings, request, collected, fold, first)
+    return _remaining_parts(stream, settings, request, collected, fold, first)
 
 
-def _in_parts(
+def _remaining_parts(
     stream: Callable[..., Program[None]],
     settings: ServerSettings,
     request: R,

@@ -44,7 +44,7 @@ from ..transport import (
     stream_reply,
 )
 from .bodies import parameters
-from .inputs import check_request, check_text, wrong
+from .inputs import check_request, check_text, wrong_value
 from .special_tokens import break_in_items
 
 E = TypeVar("E", ResponsesEvent, MessagesEvent)
@@ -224,7 +224,7 @@ def _input_tokens(answer: Any) -> int:
 def stream_transcription(settings: ServerSettings, audio: bytes | Path, fields: Mapping[str, object]) -> Program[None]:
     """`/v1/audio/transcriptions`. A path is read away from the event loop."""
     if not isinstance(audio, bytes | Path):
-        raise wrong("audio", "bytes or a Path", audio)
+        raise wrong_value("audio", "bytes or a Path", audio)
     return _transcription(settings, audio, fields)
 
 
@@ -233,7 +233,7 @@ def _transcription(settings: ServerSettings, audio: bytes | Path, fields: Mappin
     delivery = yield from begin(settings, path)
     recording: bytes = audio if isinstance(audio, bytes) else (yield Work(partial(_bytes_of, audio)))
     boundary = secrets.token_hex(16)
-    texts = {**named(settings, None), **_given(fields), "stream": "true"}
+    texts = {**named(settings, None), **_form_fields(fields), "stream": "true"}
     call = Call(
         method="POST",
         path=path,
@@ -252,7 +252,7 @@ def _bytes_of(path: Path) -> bytes:
         raise BadRequestError(f"can't read the audio: {error}") from error
 
 
-def _given(fields: Mapping[str, object]) -> dict[str, str]:
+def _form_fields(fields: Mapping[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in fields.items() if value is not None}
 
 

@@ -88,18 +88,18 @@ def load_model(settings: ServerSettings, model: str, timeout: float | None) -> P
         if card.status == "failed":
             raise ServerFaultError(
                 f"the model {model!r} failed to load (exit code {card.exit_code})",
-                url=_shown(settings),
+                url=_shown_url(settings),
                 remedy="see the router's log",
             )
         if left <= 0:
-            raise ServerLoadingError(f"the model {model!r} is still {card.status}", url=_shown(settings))
+            raise ServerLoadingError(f"the model {model!r} is still {card.status}", url=_shown_url(settings))
         yield Sleep(min(0.1, left))
         left -= 0.1
 
 
 def _begin(settings: ServerSettings, model: str) -> Program[None]:
     try:
-        yield from ask(settings, Call(method="POST", path="/models/load", body={"model": model}), _any)
+        yield from ask(settings, Call(method="POST", path="/models/load", body={"model": model}), _ignore_body)
     except BadRequestError as error:
         if "already" not in (error.server_message or ""):
             raise
@@ -109,7 +109,7 @@ def _swap_in(settings: ServerSettings, model: str, timeout: float | None) -> Pro
     """llama-swap starts a model when something is asked of it, and answers once it runs."""
     card = yield from card_of(settings, model)
     if card.status is not None:
-        raise NotFoundError(f"the server can't load the model {model!r}", url=_shown(settings))
+        raise NotFoundError(f"the server can't load the model {model!r}", url=_shown_url(settings))
     patience = settings.load_timeout if timeout is None else timeout
     try:
         path = f"/upstream/{quote(card.id, safe='')}/health"
@@ -122,7 +122,7 @@ def _swap_in(settings: ServerSettings, model: str, timeout: float | None) -> Pro
 def unload_model(settings: ServerSettings, model: str) -> Program[None]:
     """Returns once the model is unloaded."""
     try:
-        yield from ask(settings, Call(method="POST", path="/models/unload", body={"model": model}), _any)
+        yield from ask(settings, Call(method="POST", path="/models/unload", body={"model": model}), _ignore_body)
     except NotFoundError:
         call = Call(method="POST", path=f"/api/models/unload/{quote(model, safe='')}")
         try:
@@ -136,7 +136,7 @@ def unload_model(settings: ServerSettings, model: str) -> Program[None]:
         if card.status in ("unloaded", "failed"):
             return
         yield Sleep(0.1)
-    raise ServerFaultError(f"the model {model!r} is still {card.status}", url=_shown(settings))
+    raise ServerFaultError(f"the model {model!r} is still {card.status}", url=_shown_url(settings))
 
 
 def card_of(settings: ServerSettings, model: str) -> Program[ModelCard]:
@@ -144,17 +144,17 @@ def card_of(settings: ServerSettings, model: str) -> Program[ModelCard]:
     for card in (yield from models(settings)):
         if model == card.id or model in card.aliases:
             return card
-    raise NotFoundError(f"the server does not list the model {model!r}", url=_shown(settings))
+    raise NotFoundError(f"the server does not list the model {model!r}", url=_shown_url(settings))
 
 
 def download_model(settings: ServerSettings, model: str) -> Program[None]:
     """Starts a download into the router's cache."""
-    yield from ask(settings, Call(method="POST", path="/models", body={"model": model}), _any)
+    yield from ask(settings, Call(method="POST", path="/models", body={"model": model}), _ignore_body)
 
 
 def delete_model(settings: ServerSettings, model: str) -> Program[None]:
     """Removes a downloaded model from the router's cache."""
-    yield from ask(settings, Call(method="DELETE", path="/models", query={"model": model}), _any)
+    yield from ask(settings, Call(method="DELETE", path="/models", query={"model": model}), _ignore_body)
 
 
 def watch_models(settings: ServerSettings) -> Program[None]:
@@ -248,15 +248,15 @@ def _events(payload: bytes) -> list[ModelEvent]:
 def _no_router(settings: ServerSettings) -> NotSupportedError:
     return NotSupportedError(
         "the server has a single model, which can't be loaded or unloaded",
-        url=_shown(settings),
+        url=_shown_url(settings),
         remedy="start llama-server without -m and with --models-dir (router mode), or use llama-swap",
     )
 
 
-def _any(answer: object) -> object:
+def _ignore_body(answer: object) -> object:
     """For answers that say no more than their status."""
     return answer
 
 
-def _shown(settings: ServerSettings) -> str:
+def _shown_url(settings: ServerSettings) -> str:
     return redact_url(settings.base_url)

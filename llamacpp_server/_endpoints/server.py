@@ -83,7 +83,7 @@ from .bodies import (
 from .completion_forms import with_held_request
 from .inputs import check_chat, check_completion, check_list, check_mapping, check_text
 from .lora import scales_by_id, with_lora_ids
-from .many_answers import Part, in_parts, part_filter
+from .many_answers import Part, in_several_requests, part_filter
 from .server_memory import recall, recall_by_props
 from .special_tokens import break_special_tokens
 
@@ -110,7 +110,7 @@ def stream_complete(
     if isinstance(request, InfillRequest):
         return stream_infill(settings, request, collected)
     check_completion(request)
-    return in_parts(_stream_complete, settings, request, collected, fold_completion)
+    return in_several_requests(_stream_complete, settings, request, collected, fold_completion)
 
 
 def _stream_complete(
@@ -140,7 +140,7 @@ def stream_infill(
 ) -> Program[None]:
     """`/infill`."""
     check_completion(request)
-    return in_parts(_stream_infill, settings, request, collected, fold_completion)
+    return in_several_requests(_stream_infill, settings, request, collected, fold_completion)
 
 
 def _stream_infill(
@@ -238,7 +238,7 @@ def model_name(settings: ServerSettings) -> Program[str]:
     cards = yield from models(settings)
     loaded = [card for card in cards if card.status in (None, "loaded", "sleeping")]
     if not cards:
-        raise BadRequestError("the server does not list any model", url=_shown(settings), remedy="pass a model")
+        raise BadRequestError("the server does not list any model", url=_shown_url(settings), remedy="pass a model")
     return (loaded or cards)[0].id
 
 
@@ -288,7 +288,7 @@ def slot_action(
 def set_lora_adapters(settings: ServerSettings, scales: Mapping[int | str, float]) -> Program[None]:
     """`/lora-adapters`; adapters that are not named get scale 0."""
     body = yield from scales_by_id(settings, scales, None)
-    yield from ask(settings, Call(method="POST", path="/lora-adapters", body=body), _any)
+    yield from ask(settings, Call(method="POST", path="/lora-adapters", body=body), _ignore_body)
 
 
 def metrics(settings: ServerSettings, model: str | None) -> Program[Metrics]:
@@ -314,7 +314,7 @@ def embed(
     found = yield from ask(settings, call, _embeddings, parse_embeddings)
     if len(found.vectors) != len(inputs):
         raise MalformedReplyError(
-            f"{len(inputs)} texts were sent and {len(found.vectors)} vectors came back", url=_shown(settings)
+            f"{len(inputs)} texts were sent and {len(found.vectors)} vectors came back", url=_shown_url(settings)
         )
     return found
 
@@ -332,13 +332,13 @@ def embed_tokens(
     found = yield from ask(settings, call, _token_vectors)
     if len(found) != len(inputs):
         raise MalformedReplyError(
-            f"{len(inputs)} texts were sent and vectors of {len(found)} came back", url=_shown(settings)
+            f"{len(inputs)} texts were sent and vectors of {len(found)} came back", url=_shown_url(settings)
         )
     return found
 
 
 def _token_vectors(answer: Any) -> list[list[list[float]]]:
-    entries = _in_order(answer, "vectors")
+    entries = _by_index(answer, "vectors")
     # Builds of 2024 gave one flat vector.
     return [
         [list(vector) for vector in found] if found and isinstance(found[0], list) else [list(found)]
@@ -347,7 +347,7 @@ def _token_vectors(answer: Any) -> list[list[list[float]]]:
 
 
 def _embeddings(answer: Any) -> Embeddings:
-    entries = _in_order(answer["data"], "data")
+    entries = _by_index(answer["data"], "data")
     for entry in entries:
         if entry["embedding"] is None:
             raise MalformedReplyError(f"the vector at index {entry['index']} of the response is null")
@@ -361,7 +361,7 @@ def refuse_text(texts: Sequence[Any], what: str) -> None:
     check_list(texts, what, (str, Mapping, list, int))
 
 
-def _in_order(entries: Any, where: str) -> list[Any]:
+def _by_index(entries: Any, where: str) -> list[Any]:
     """The entries by their indices: sorted as texts, 10 would come before 2, and -1 before 0."""
     indices = [int(at) if isinstance(at := entry["index"], str) and at.isdecimal() else at for entry in entries]
     for at in indices:
@@ -414,7 +414,7 @@ def rerank(
     strange = next((rank.index for rank in found if documents and not 0 <= rank.index < len(documents)), None)
     if strange is not None:
         what = f"results of the response contains the index {strange}, and {len(documents)} documents were sent"
-        raise MalformedReplyError(what, url=_shown(settings))
+        raise MalformedReplyError(what, url=_shown_url(settings))
     return found
 
 
@@ -496,7 +496,7 @@ def fits(settings: ServerSettings, request: ChatRequest) -> Program[Fit]:
     prompt = yield from count_tokens(settings, request)
     n_ctx = (yield from info(settings, request.model)).n_ctx
     if n_ctx is None:
-        raise NotSupportedError("the server does not report its model's context size", url=_shown(settings))
+        raise NotSupportedError("the server does not report its model's context size", url=_shown_url(settings))
     return Fit(prompt, answer_room({**request.params, **request.extra_body}), n_ctx)
 
 
@@ -531,10 +531,10 @@ def _unstreamed(settings: ServerSettings, request: ChatRequest) -> dict[str, Any
     return body
 
 
-def _any(answer: object) -> object:
+def _ignore_body(answer: object) -> object:
     """For answers that say no more than their status."""
     return answer
 
 
-def _shown(settings: ServerSettings) -> str:
+def _shown_url(settings: ServerSettings) -> str:
     return redact_url(settings.base_url)

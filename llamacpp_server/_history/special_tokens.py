@@ -102,17 +102,17 @@ def plain_text(messages: Sequence[Mapping[str, Any]]) -> str | None:
 
 def holds_candidates(messages: Sequence[MessageDict], tools: Sequence[ToolDict] = ()) -> bool:
     """Whether anything in what users, tools and earlier replies say has the form of a special token."""
-    if (written := _written(messages)) is not None and _SIGNS.search(written) is None:
+    if (written := _plain_text(messages)) is not None and _SIGNS.search(written) is None:
         messages = ()
         if not tools:
             return False
     return any(
         any(sign in text and form.search(text) for sign, form in _FORMS) or _unfinished(text)
-        for text in _of_others(messages, tools)
+        for text in _texts_of_others(messages, tools)
     )
 
 
-def _written(messages: Sequence[object]) -> str | None:
+def _plain_text(messages: Sequence[object]) -> str | None:
     """All that stands in messages of texts and calls alone; None for others. On the path of each one of each request.
 
     Arguments without a backslash say as JSON what they say as values, so that they need no decoding.
@@ -165,7 +165,7 @@ def _is_complete_call(call: object) -> bool:
 def candidates_in(messages: Sequence[MessageDict], tools: Sequence[ToolDict] = ()) -> set[str]:
     """All that has the form of a special token in what users, tools and earlier replies say."""
     found = set[str]()
-    for text in _of_others(messages, tools):
+    for text in _texts_of_others(messages, tools):
         found |= candidates_of(text)
     return found
 
@@ -182,9 +182,9 @@ def candidates_in_items(items: Sequence[Mapping[str, Any]], tools: Sequence[Mapp
     return found
 
 
-def _of_others(messages: Sequence[MessageDict], tools: Sequence[ToolDict]) -> Iterator[str]:
+def _texts_of_others(messages: Sequence[MessageDict], tools: Sequence[ToolDict]) -> Iterator[str]:
     for at, message in enumerate(messages):
-        plain = (text := _written((message,))) is not None and _SIGNS.search(text) is None
+        plain = (text := _plain_text((message,))) is not None and _SIGNS.search(text) is None
         if not plain and not _is_own(messages, at):
             yield from _texts(message)
     yield from _texts_to_search(tools)
@@ -309,14 +309,14 @@ def joined_again(text: str, before: str = "") -> str:
 
 def holds_broken(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> bool:
     """Whether any message or tool has broken tokens in it, which the model may repeat."""
-    if (written := _written(messages)) is not None and JOINER not in written:
+    if (written := _plain_text(messages)) is not None and JOINER not in written:
         messages = ()
         if not tools:
             return False
     said = any(
         _BROKEN.search(text)
         for message in messages
-        if not ((written := _written((message,))) is not None and JOINER not in written)
+        if not ((written := _plain_text((message,))) is not None and JOINER not in written)
         for text in _texts(message)
         if JOINER in text
     )

@@ -56,7 +56,7 @@ def read_file(path: Path, roots: list[Path] | None, most: int, where: str) -> by
 def _open(path: Path, roots: list[Path] | None, where: str, opened: ExitStack) -> int:
     """An open descriptor, which `opened` closes."""
     if roots is None:
-        return _kept(os.open(path, _CALM), opened)
+        return _keep_open(os.open(path, _CALM), opened)
     real = path.resolve(strict=True)
     for root in (root.expanduser().resolve() for root in roots):
         if real.is_relative_to(root) and real != root:
@@ -64,18 +64,18 @@ def _open(path: Path, roots: list[Path] | None, where: str, opened: ExitStack) -
     else:
         raise BadRequestError(f"the file {path} ({where}) is not in any directory of read_files")
     if not _OPENS_FROM_FOLDERS:
-        descriptor = _kept(os.open(real, _CALM), opened)
+        descriptor = _keep_open(os.open(real, _CALM), opened)
         if real.resolve(strict=True) != real or not os.path.samestat(os.stat(real), os.fstat(descriptor)):
             raise OSError("it was replaced while being opened")
         return descriptor
-    folder = _kept(os.open(root, _FOLDER), opened)
+    folder = _keep_open(os.open(root, _FOLDER), opened)
     *folders, name = real.relative_to(root).parts
     for part in folders:
-        folder = _kept(os.open(part, _FOLDER, dir_fd=folder), opened)
-    return _kept(os.open(name, _CALM | _NO_LINK, dir_fd=folder), opened)
+        folder = _keep_open(os.open(part, _FOLDER, dir_fd=folder), opened)
+    return _keep_open(os.open(name, _CALM | _NO_LINK, dir_fd=folder), opened)
 
 
-def _kept(descriptor: int, opened: ExitStack) -> int:
+def _keep_open(descriptor: int, opened: ExitStack) -> int:
     opened.callback(os.close, descriptor)
     return descriptor
 

@@ -207,10 +207,10 @@ def _ready(part: Part, where: str, policy: MediaPolicy) -> Program[Made]:
         medium = cast(Medium, family)
     if not policy.convert_media:
         return _embedded(medium, data, claimed), None
-    return (yield from _fitting(medium, data, claimed, found, where))
+    return (yield from _readable_part(medium, data, claimed, found, where))
 
 
-def _fitting(medium: Medium, data: bytes, claimed: str, found: Format | None, where: str) -> Program[Made]:
+def _readable_part(medium: Medium, data: bytes, claimed: str, found: Format | None, where: str) -> Program[Made]:
     """The part for data of a format that the server reads, or is converted, or is refused here."""
     if found is None:
         return _embedded(medium, data, claimed), None  # perhaps TGA, which has no mark; the server will say

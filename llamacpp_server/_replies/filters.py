@@ -180,9 +180,9 @@ class WithoutPrefill(DeltaFilter[ChatDelta]):
 
     def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
         """The deltas of a whole reply, of which the first with a text has all of it."""
-        return [self._cut(delta) for delta in deltas]
+        return [self._without_prefix(delta) for delta in deltas]
 
-    def _cut(self, delta: ChatDelta) -> ChatDelta:
+    def _without_prefix(self, delta: ChatDelta) -> ChatDelta:
         if not delta.content or delta.choice in self._done:
             return delta
         self._done.add(delta.choice)

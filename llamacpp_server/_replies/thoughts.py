@@ -81,7 +81,7 @@ class ThinkTagFilter(DeltaFilter[ChatDelta]):
 
     def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
         """The deltas, with thinking where it belongs; what may be a part of a tag is held back."""
-        return deltas if self._settled >= self._answers else self._apart(deltas)
+        return deltas if self._settled >= self._answers else self._split(deltas)
 
     def end(self) -> list[ChatDelta]:
         """What was held back."""
@@ -97,7 +97,7 @@ class ThinkTagFilter(DeltaFilter[ChatDelta]):
             error.partial = _reply_apart(error.partial)
         return error
 
-    def _apart(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
+    def _split(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
         apart: list[ChatDelta] = []
         for delta in deltas:
             splitter = self._splitters.setdefault(delta.choice, ThoughtSplitter())

@@ -67,11 +67,13 @@ def clean_schema(schema: object, *, name: str = "", arguments: bool = False) -> 
     """
     # An agent sends the same tools with each of its calls, as new objects or changed ones for all we know.
     key = content_key(schema)
-    return _cleaned(schema, name, arguments) if key is None or len(key) > _LONGEST_KEPT else _kept(key, name, arguments)
+    return (
+        _cleaned(schema, name, arguments) if key is None or len(key) > _LONGEST_KEPT else _cached(key, name, arguments)
+    )
 
 
 @lru_cache(maxsize=128)
-def _kept(key: bytes, name: str, arguments: bool) -> tuple[Node, tuple[Repair, ...]]:
+def _cached(key: bytes, name: str, arguments: bool) -> tuple[Node, tuple[Repair, ...]]:
     schema = of_key(key)
     with suppress(TypeError, ValueError, RecursionError):  # no JSON; what sends it says so
         schema = json.loads(json.dumps(schema))

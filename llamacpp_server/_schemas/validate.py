@@ -127,7 +127,7 @@ class _Check:
     def conditions(self, schema: Mapping[str, Any], value: Any, path: str, depth: int) -> Iterator[SchemaError]:
         """What holds depending on what else does."""
         if "not" in schema and self.fits(schema["not"], value, path, depth):
-            yield SchemaError(path, "not", f"{_shown(value)} is excluded")
+            yield SchemaError(path, "not", f"{_short(value)} is excluded")
         if "if" in schema:
             branch = "then" if self.fits(schema["if"], value, path, depth) else "else"
             yield from self.node(schema.get(branch), value, path, depth + 1)
@@ -191,24 +191,24 @@ def _plain(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[SchemaE
     kinds = [kinds] if isinstance(kinds, str) else kinds or []
     nullable = schema.get("nullable") and value is None
     if kinds and not nullable and not any(_is(value, kind) for kind in kinds):
-        yield SchemaError(path, "type", f"{_shown(value)} is not of type {' or '.join(map(str, kinds))}")
+        yield SchemaError(path, "type", f"{_short(value)} is not of type {' or '.join(map(str, kinds))}")
         return
-    if "enum" in schema and not nullable and not any(_same(value, one) for one in schema["enum"]):
-        yield SchemaError(path, "enum", f"{_shown(value)} is not one of {', '.join(map(_shown, schema['enum']))}")
-    if "const" in schema and not _same(value, schema["const"]):
-        yield SchemaError(path, "const", f"{_shown(value)} is not {_shown(schema['const'])}")
+    if "enum" in schema and not nullable and not any(_equal(value, one) for one in schema["enum"]):
+        yield SchemaError(path, "enum", f"{_short(value)} is not one of {', '.join(map(_short, schema['enum']))}")
+    if "const" in schema and not _equal(value, schema["const"]):
+        yield SchemaError(path, "const", f"{_short(value)} is not {_short(schema['const'])}")
     if isinstance(value, str):
         yield from _pattern(schema, value, path)
     for keyword, count, wrong in _BOUNDS:
         bound, size = schema.get(keyword), count(value)
         if size is not None and isinstance(bound, int | float) and not isinstance(bound, bool) and wrong(size, bound):
-            yield SchemaError(path, keyword, f"{_shown(value)} violates {keyword} {bound}")
+            yield SchemaError(path, keyword, f"{_short(value)} violates {keyword} {bound}")
 
 
 def _pattern(schema: Mapping[str, Any], value: str, path: str) -> Iterator[SchemaError]:
     pattern = schema.get("pattern")
     if isinstance(pattern, str) and not _matches(pattern, value):
-        yield SchemaError(path, "pattern", f"{_shown(value)} does not match {pattern}")
+        yield SchemaError(path, "pattern", f"{_short(value)} does not match {pattern}")
 
 
 def _matches(pattern: str, value: str) -> bool:
@@ -272,7 +272,7 @@ def _is(value: Any, kind: Any) -> bool:
     return not isinstance(kind, str) or kind not in _KINDS or isinstance(value, _KINDS[kind])
 
 
-def _same(value: Any, other: Any) -> bool:
+def _equal(value: Any, other: Any) -> bool:
     return bool(_key(value) == _key(other))
 
 
@@ -285,7 +285,7 @@ def _key(value: Any) -> Any:
     return ("boolean", value) if isinstance(value, bool) else value
 
 
-def _shown(value: Any) -> str:
+def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 

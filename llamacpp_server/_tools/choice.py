@@ -191,7 +191,7 @@ class AnswerFilter(DeltaFilter[ChatDelta]):
     def __init__(self, name: str) -> None:
         self._name = name
         self._answers: set[tuple[int, int]] = set()
-        self._answered: set[int] = set()
+        self._with_answer: set[int] = set()
         self._acted: set[int] = set()
         self._said: dict[int, str] = {}
 
@@ -201,12 +201,12 @@ class AnswerFilter(DeltaFilter[ChatDelta]):
 
     def end(self) -> list[ChatDelta]:
         """What was said instead of an answer, where no finish reason came."""
-        return [ChatDelta(said, choice=at) for at, said in self._said.items() if said and at not in self._answered]
+        return [ChatDelta(said, choice=at) for at, said in self._said.items() if said and at not in self._with_answer]
 
     def with_partial(self, error: LlamaServerError) -> LlamaServerError:
         """`error`, with the answer in place of its call in the partial reply."""
         if isinstance(error.partial, ChatReply):
-            choices = tuple(_answered(choice, self._name) for choice in error.partial.choices)
+            choices = tuple(_with_answer(choice, self._name) for choice in error.partial.choices)
             error.partial = replace(error.partial, choices=choices)
         return error
 
@@ -218,7 +218,7 @@ class AnswerFilter(DeltaFilter[ChatDelta]):
         for fragment in delta.tool_calls:
             if fragment.name == self._name:
                 self._answers.add((at, fragment.call_index))
-                self._answered.add(at)
+                self._with_answer.add(at)
             if (at, fragment.call_index) in self._answers:
                 text += fragment.arguments
             else:
@@ -226,13 +226,13 @@ class AnswerFilter(DeltaFilter[ChatDelta]):
                 calls.append(fragment)
         reason = delta.finish_reason
         if reason is not None:
-            text += "" if at in self._answered else self._said.pop(at, "")
-            if reason == "tool_calls" and at in self._answered and at not in self._acted:
+            text += "" if at in self._with_answer else self._said.pop(at, "")
+            if reason == "tool_calls" and at in self._with_answer and at not in self._acted:
                 reason = "stop"
         return delta._replace(content=text, tool_calls=tuple(calls), finish_reason=reason)
 
 
-def _answered(choice: ChatChoice, name: str) -> ChatChoice:
+def _with_answer(choice: ChatChoice, name: str) -> ChatChoice:
     answers = [call.arguments for call in choice.tool_calls if call.name == name]
     if not answers:
         return choice

@@ -85,7 +85,7 @@ def forced_request(
     params["response_format"] = {"type": "json_schema", "json_schema": {"name": "call", "schema": schema}}
     return replace(
         request,
-        messages=_asked(messages_of(request), said, words),
+        messages=_with_demand(messages_of(request), said, words),
         tools=list(tools),
         tool_choice="none",
         parallel_tool_calls=None,
@@ -93,7 +93,7 @@ def forced_request(
     )
 
 
-def _asked(messages: Sequence[MessageDict], said: str, words: str) -> list[MessageDict]:
+def _with_demand(messages: Sequence[MessageDict], said: str, words: str) -> list[MessageDict]:
     """The conversation with the demand at its end, and roles that alternate as far as they did."""
     if said.strip():
         return [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": words}]
@@ -113,20 +113,20 @@ def _schema(tools: Sequence[ToolDict]) -> dict[str, Any]:
     for number, (tool, schema) in enumerate(zip(tools, schemas, strict=True)):
         place = f"tool{number}"
         if '"$ref"' in json.dumps(schema, default=str):  # references are paths from the root, which this is no more
-            definitions[place] = _moved(with_absolute_references(schema), f"#/$defs/{place}")
+            definitions[place] = _relocate_references(with_absolute_references(schema), f"#/$defs/{place}")
             schema = {"$ref": f"#/$defs/{place}"}
         named = {"name": {"const": tool["function"]["name"]}, "arguments": schema}
         calls.append({"type": "object", "properties": named, "required": ["name", "arguments"]})
     return {"anyOf": calls, **({"$defs": definitions} if definitions else {})}
 
 
-def _moved(schema: Any, root: str) -> Any:
+def _relocate_references(schema: Any, root: str) -> Any:
     """A schema whose references into itself begin at another place."""
     if isinstance(schema, list):
-        return [_moved(entry, root) for entry in schema]
+        return [_relocate_references(entry, root) for entry in schema]
     if not isinstance(schema, dict):
         return schema
-    moved = {key: _moved(value, root) for key, value in schema.items()}
+    moved = {key: _relocate_references(value, root) for key, value in schema.items()}
     if isinstance(target := schema.get("$ref"), str) and target.startswith("#"):
         moved["$ref"] = root + target[1:]
     return moved
@@ -175,7 +175,7 @@ class AnswerAsToolCall(DeltaFilter[ChatDelta]):
         finish = delta.finish_reason
         if finish is not None:
             self._finish = finish
-            fragments = (*fragments, *self._rest())
+            fragments = (*fragments, *self._last_arguments())
             finish = "tool_calls" if finish == "stop" else finish
         return delta._replace(
             content="",
@@ -205,7 +205,7 @@ class AnswerAsToolCall(DeltaFilter[ChatDelta]):
 
     def _feed(self, text: str) -> tuple[ToolCallFragment, ...]:
         if self._begun:
-            return self._more(text)
+            return self._next_arguments(text)
         self._head += text
         name, rest = self._forced, self._head.lstrip()
         if self._forced == "required":
@@ -221,10 +221,10 @@ class AnswerAsToolCall(DeltaFilter[ChatDelta]):
             raise missing_call(self._forced, self._finish)
         self._begun = True
         begun = ToolCallFragment(0, fallback_call_id(self._start, 0, 0), name)
-        arguments = "".join(fragment.arguments for fragment in self._more(rest))
+        arguments = "".join(fragment.arguments for fragment in self._next_arguments(rest))
         return (begun._replace(arguments=arguments),)
 
-    def _more(self, text: str) -> tuple[ToolCallFragment, ...]:
+    def _next_arguments(self, text: str) -> tuple[ToolCallFragment, ...]:
         """More of the arguments. The brace that ends the object around them is not one of theirs."""
         if self._forced == "required":
             text = self._held + text
@@ -233,7 +233,7 @@ class AnswerAsToolCall(DeltaFilter[ChatDelta]):
             text, self._held = text[:cut], text[cut:]
         return (ToolCallFragment(0, arguments=text),) if text else ()
 
-    def _rest(self) -> tuple[ToolCallFragment, ...]:
+    def _last_arguments(self) -> tuple[ToolCallFragment, ...]:
         arguments, _, _ = self._held.rpartition("}")
         self._held = ""
         return (ToolCallFragment(0, arguments=arguments),) if arguments else ()

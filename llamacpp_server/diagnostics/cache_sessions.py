@@ -92,7 +92,7 @@ class CacheSessions:
     def _session_of(self, words: tuple[str, ...], key: str | None) -> _Session | None:
         """The one that began the same, or else has most in common: beginnings are trimmed."""
         mine = [known for known in self._sessions if known.key == key]
-        likeness = {known.name: (_begun(known.words, words), len({*known.words} & {*words})) for known in mine}
+        likeness = {known.name: (_common_length(known.words, words), len({*known.words} & {*words})) for known in mine}
         best = max(mine, key=lambda known: likeness[known.name], default=None)
         return best if best is not None and likeness[best.name] > (0, 0) else None
 
@@ -103,7 +103,7 @@ class CacheSessions:
         return f"{key} ({same + 1})" if same else key
 
 
-def _begun(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+def _common_length(one: tuple[str, ...], other: tuple[str, ...]) -> int:
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 

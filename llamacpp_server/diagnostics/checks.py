@@ -59,7 +59,7 @@ def preflight(client: LlamaServerClient, needed: Collection[str] = ()) -> Iterat
             return
     client = client.with_settings(model=client.model_name())
     answers = _answers(client)
-    for finding in (*answers, *_as_what_it_is(answers, _abilities(client))):
+    for finding in (*answers, *_relevant_findings(answers, _abilities(client))):
         lacking = finding.name in needed and finding.status != "ok"
         yield replace(finding, status="failed") if lacking else finding
 
@@ -119,7 +119,7 @@ def _answers(client: LlamaServerClient) -> list[Finding]:
     return [chat, embeddings, rerank]
 
 
-def _as_what_it_is(answers: list[Finding], abilities: list[Finding]) -> list[Finding]:
+def _relevant_findings(answers: list[Finding], abilities: list[Finding]) -> list[Finding]:
     """The abilities without advice that is of no use to a server whose model embeds or reranks."""
     working = {finding.name for finding in answers if finding.status == "ok"}
     if "chat" in working or not working:

@@ -89,7 +89,7 @@ def _chats(calls: Sequence[Recorded]) -> list[Recorded]:
     return [call for call in calls if call.kind == "chat" and call.request is not None]
 
 
-def _in_order(calls: Sequence[Recorded]) -> list[Recorded]:
+def _by_start(calls: Sequence[Recorded]) -> list[Recorded]:
     """The calls that ran, as they began."""
     return sorted((call for call in calls if call.kind != "error"), key=lambda call: call.ended - call.seconds)
 
@@ -170,7 +170,7 @@ def _read_again(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Co
 
 
 def _waits(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]:
-    ran, is_router = _in_order(calls), bool(server.get("is_router"))
+    ran, is_router = _by_start(calls), bool(server.get("is_router"))
     swapped = set(_switches(ran)) if is_router else set()
     waited = [
         (call.timings.first_token_ms - call.timings.prompt_ms - _NO_WAIT_MS) / 1000
@@ -214,7 +214,7 @@ def _batches(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]
 
 
 def _swaps(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]:
-    ran = _in_order(calls)
+    ran = _by_start(calls)
     at, models = _switches(ran), {call.model for call in ran}
     if not server.get("is_router") or len(at) <= len(models):
         return []
@@ -314,16 +314,16 @@ def _had_media(call: Recorded) -> bool:
 def _lanes(chats: Sequence[Recorded]) -> list[list[Recorded]]:
     """The chats in as few rows as ran side by side, each after one that had ended, if possible of its conversation."""
     lanes = list[list[Recorded]]()
-    for call in _in_order(chats):
+    for call in _by_start(chats):
         free = [lane for lane in lanes if lane[-1].ended <= call.ended - call.seconds]
         if not free:
             lanes.append([call])
             continue
-        max(free, key=lambda lane: _in_common(lane[-1], call)).append(call)
+        max(free, key=lambda lane: _common_messages(lane[-1], call)).append(call)
     return lanes
 
 
-def _in_common(one: Recorded, other: Recorded) -> int:
+def _common_messages(one: Recorded, other: Recorded) -> int:
     """How many messages two chats begin with in common."""
     pair = (one.request.messages if one.request else (), other.request.messages if other.request else ())
     return next((n for n, (left, right) in enumerate(zip(*pair, strict=False)) if left != right), min(map(len, pair)))

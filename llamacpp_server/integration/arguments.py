@@ -376,12 +376,12 @@ def list_of(value: Any, place: str, kind: type | tuple[type, ...] = object) -> l
         BadRequestError: For anything else, also for a single text.
     """
     if type(value) is not list and (isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)):
-        raise _wrong(place, "a list", value)
+        raise _wrong_value(place, "a list", value)
     items = list(value)
     for number, item in enumerate(items):
         if not isinstance(item, kind):
             wanted = kind if isinstance(kind, type) else kind[0]
-            raise _wrong(f"{place}[{number}]", f"a {wanted.__name__}", item)
+            raise _wrong_value(f"{place}[{number}]", f"a {wanted.__name__}", item)
     return items
 
 
@@ -392,10 +392,10 @@ def object_of(value: Any, place: str) -> Mapping[str, Any]:
         BadRequestError: For anything else.
     """
     if value is not None and not isinstance(value, dict | Mapping):
-        raise _wrong(place, "an object", value)
+        raise _wrong_value(place, "an object", value)
     for name in value or ():
         if not isinstance(name, str):
-            raise _wrong(f"a name in {place}", "a string", name)
+            raise _wrong_value(f"a name in {place}", "a string", name)
     return value or {}
 
 
@@ -423,5 +423,5 @@ def as_json(value: Any, place: str) -> str:
         raise BadRequestError(f"{place} can't be written as JSON: {str(error)[:200]}") from None
 
 
-def _wrong(place: str, wanted: str, got: object) -> BadRequestError:
+def _wrong_value(place: str, wanted: str, got: object) -> BadRequestError:
     return BadRequestError(f"{place} must be {wanted}, not {type(got).__name__}")

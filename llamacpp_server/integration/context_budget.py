@@ -239,7 +239,7 @@ def _plan(
                 return found
     tokens = fit.prompt_tokens
     if starts:
-        tokens = yield Compaction(starts[-1], _at_least(trimmed.trimmed, starts[-1]))
+        tokens = yield Compaction(starts[-1], _from_position(trimmed.trimmed, starts[-1]))
     raise _overflow(roles, tokens, fit, budget)
 
 
@@ -277,12 +277,12 @@ def _first_that_fits(
     low, high = 0, len(starts)
     while low < high:
         middle = (low + high) // 2
-        if (yield Compaction(starts[middle], _at_least(trimmed, starts[middle]))) <= most:
+        if (yield Compaction(starts[middle], _from_position(trimmed, starts[middle]))) <= most:
             high = middle
         else:
             low = middle + 1
-    return Compaction(starts[low], _at_least(trimmed, starts[low])) if low < len(starts) else None
+    return Compaction(starts[low], _from_position(trimmed, starts[low])) if low < len(starts) else None
 
 
-def _at_least(positions: Collection[int], start: int) -> frozenset[int]:
+def _from_position(positions: Collection[int], start: int) -> frozenset[int]:
     return frozenset(position for position in positions if position >= start)

@@ -27,14 +27,14 @@ def redacted(error: ValidationError) -> ValidationError:
         InitErrorDetails(
             type=PydanticCustomError(line["type"], line["msg"]),
             loc=line["loc"],
-            input=_shown(line["loc"], line["input"]),
+            input=_shown_value(line["loc"], line["input"]),
         )
         for line in error.errors(include_url=False, include_context=False)
     ]
     return ValidationError.from_exception_data(error.title, details)
 
 
-def _shown(loc: tuple[int | str, ...], given: Any) -> Any:
+def _shown_value(loc: tuple[int | str, ...], given: Any) -> Any:
     """A plain value of a field that is not secret; nothing else, as dicts and objects may hold one."""
     if not loc or loc[0] in _SECRET or not isinstance(given, str | int | float | None):
         return Withheld()

@@ -374,7 +374,7 @@ class StructuredAttempts(Generic[T]):
             words = "it contains no JSON, so the server did not enforce the schema"
             return UnfitAnswerError(f"{what}: {words}; got {said[:500]!r}", reason="not_held", text=said)
         held = self._was_held(text)
-        words = ("" if held else "the server did not enforce the schema: ") + _words_of(problem)
+        words = ("" if held else "the server did not enforce the schema: ") + _problem_text(problem)
         reason: Literal["invalid", "not_held"] = "invalid" if held else "not_held"
         about = _REQUIRE if isinstance(problem, DefaultsOnlyError) else None
         return UnfitAnswerError(f"{what}: {words}; got {text[:500]!r}", reason=reason, remedy=about, text=text)
@@ -407,7 +407,7 @@ class StructuredAttempts(Generic[T]):
         else:
             said = error.text[:4000] or "(nothing)"
             self.ask = replace(self.ask, correction=(said, self._correction(problem)))
-            what = f"the answer did not match the schema; retried: {_words_of(problem)}"
+            what = f"the answer did not match the schema; retried: {_problem_text(problem)}"
             logged = "the answer did not match the schema; retried"
         self._rounds -= 1
         self._unfit_answer = error
@@ -423,7 +423,7 @@ class StructuredAttempts(Generic[T]):
         again = "Give the whole answer again, corrected, as JSON and nothing else."
         if self.ask.way == "tool":  # words that ask for text would speak against the forced call
             again = f"Call {self._name} again, with all of its arguments, corrected."
-        return f"That answer does not fit:\n{_words_of(problem)}\n{again}{schema}"
+        return f"That answer does not fit:\n{_problem_text(problem)}\n{again}{schema}"
 
     def _move_down(self, why: str) -> None:
         before = self._ways.pop(0)
@@ -440,7 +440,7 @@ class StructuredAttempts(Generic[T]):
 _WORDS: Final = {"json_schema": "a JSON schema", "json_object": "JSON", "grammar": "a grammar", "tool": "a tool call"}
 
 
-def _words_of(problem: ValueError) -> str:
+def _problem_text(problem: ValueError) -> str:
     """What is wrong, without pydantic's address of a page about it."""
     return re.sub(r"\n\s*For further information visit \S+", "", str(problem))
 

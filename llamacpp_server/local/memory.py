@@ -40,9 +40,9 @@ class MemoryEstimate:
         return self.weights + self.kv_cache + self.projector
 
     def __str__(self) -> str:
-        parts = f"weights {_shown(self.weights)}, KV cache {_shown(self.kv_cache)} for {self.context} tokens"
-        projector = f", projector {_shown(self.projector)}" if self.projector else ""
-        return f"{_shown(self.total)} ({parts}{projector})"
+        parts = f"weights {_size_text(self.weights)}, KV cache {_size_text(self.kv_cache)} for {self.context} tokens"
+        projector = f", projector {_size_text(self.projector)}" if self.projector else ""
+        return f"{_size_text(self.total)} ({parts}{projector})"
 
 
 def estimate_memory(model: FilePath, options: Mapping[str, Any] | None = None) -> MemoryEstimate:
@@ -75,7 +75,7 @@ def estimate_memory(model: FilePath, options: Mapping[str, Any] | None = None) -
     kv_cache = 0 if is_encoder else int(context * sum(per_layer) * bits / 8)
     projector = given.get("mmproj")
     return MemoryEstimate(
-        weights=sum(part.stat().st_size for part in _parts(path)),
+        weights=sum(part.stat().st_size for part in _split_files(path)),
         kv_cache=kv_cache,
         projector=os.path.getsize(projector) if projector else 0,
         context=context,
@@ -86,11 +86,11 @@ def _bits(kind: str | None) -> float:
     return _BITS.get(kind or "f16", 16)
 
 
-def _parts(path: Path) -> list[Path]:
+def _split_files(path: Path) -> list[Path]:
     """All files of a split model."""
     found = re.fullmatch(r"(.*)-00001-of-(\d{5})(\.gguf)", path.name)
     return sorted(path.parent.glob(f"{found[1]}-*-of-{found[2]}{found[3]}")) if found else [path]
 
 
-def _shown(size: int) -> str:
+def _size_text(size: int) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

@@ -160,7 +160,9 @@ class Operation:
         if stream:
             attributes["gen_ai.request.stream"] = True
         name = f"llamacpp {kind}" if covered else " ".join(filter(None, (kind, model)))
-        self.span = instruments.tracer.start_span(name, caller.context, SpanKind.CLIENT, self._shown(attributes))
+        self.span = instruments.tracer.start_span(
+            name, caller.context, SpanKind.CLIENT, self._own_attributes(attributes)
+        )
         self._begun, self._first = time.perf_counter(), 0.0
         self._waits: Counter[str] = Counter()
         self._slot_seconds = 0.0
@@ -210,7 +212,7 @@ class Operation:
         retries = self._waits["retry"] + self._waits["busy"]
         if retries:
             found["llamacpp.retries"] = retries
-        self.span.set_attributes(self._shown(found))
+        self.span.set_attributes(self._own_attributes(found))
         self.span.end(at)
         self._measure(found, reply, retries)
 
@@ -219,7 +221,7 @@ class Operation:
         self._seconds = time.perf_counter() - self._begun
         self._instruments.lost.append((self, reply, time.time_ns()))
 
-    def _shown(self, attributes: Attributes) -> Attributes:
+    def _own_attributes(self, attributes: Attributes) -> Attributes:
         """What the span gets: under a span that says it already, only what is our own."""
         if not self._covered:
             return attributes

@@ -184,7 +184,7 @@ class _Seen:
         self._closed = False
         self._kept = Kept()
 
-    def _opened(self) -> Any:
+    def _open(self) -> Any:
         """The deltas; the span begins with the first that is wanted, as the request does."""
         if self._operation is None:
             self._operation, self._deltas = self._begin()
@@ -213,7 +213,7 @@ class _Stream(_Seen, Iterator[Any]):
         if self._closed:
             raise StopIteration
         try:
-            delta = next(self._opened())
+            delta = next(self._open())
         except StopIteration:
             self._end()
             raise
@@ -243,7 +243,7 @@ class _AsyncStream(_Seen, AsyncIterator[Any]):
         if self._closed:
             raise StopAsyncIteration
         try:
-            delta = await anext(self._opened())
+            delta = await anext(self._open())
         except StopAsyncIteration:
             self._end()
             raise

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from .call_log import json_line as json_line
     from .call_log import known_fields as known_fields
     from .call_log import with_thinking as with_thinking
-    from .concurrency import atogether as atogether
-    from .concurrency import together as together
+    from .concurrency import arun_all as arun_all
+    from .concurrency import run_all as run_all
     from .deadlines import bound as bound
     from .effects import Admit as Admit
     from .effects import Bound as Bound
@@ -82,7 +82,7 @@ __getattr__, __dir__ = lazy(
             "known_fields",
             "with_thinking",
         ),
-        "concurrency": ("atogether", "together"),
+        "concurrency": ("arun_all", "run_all"),
         "deadlines": ("bound",),
         "effects": ("Admit", "Bound", "Enter", "Program", "Read", "Relay", "Send", "Sleep", "Together", "Work"),
         "exchange": (

@@ -22,7 +22,7 @@ from .._values import content_key, of_key
 from ..errors import BadRequestError, MalformedReplyError
 from .deadlines import apieces_until, pieces_until, too_late
 from .effects import Read
-from .httpx_setup import asked
+from .httpx_setup import asked_url
 
 ACCEPTED: Final = "gzip, deflate"
 """What requests say that they accept; nothing else is decoded."""
@@ -84,7 +84,7 @@ def pieces(reply: Any) -> Iterator[bytes]:
 def apieces(reply: Any) -> AsyncIterator[bytes]:
     """Async version of `pieces`."""
     if reply.is_stream_consumed:
-        return _at_once(reply.content)
+        return _single_piece(reply.content)
     return _aunpacked(reply) if "content-encoding" in reply.headers else reply.aiter_raw()
 
 
@@ -101,7 +101,7 @@ async def _aunpacked(reply: Any) -> AsyncIterator[bytes]:
             yield piece
 
 
-async def _at_once(content: bytes) -> AsyncIterator[bytes]:
+async def _single_piece(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
@@ -151,12 +151,12 @@ def _text(body: object) -> str:
         key = content_key(tools)
         if key is not None and len(key) <= _LONGEST_KEPT:
             rest = _WRITE({name: value for name, value in body.items() if name != "tools"})
-            return f'{rest[:-1]},"tools":{_written(key)}}}'
+            return f'{rest[:-1]},"tools":{_key_bytes(key)}}}'
     return _WRITE(body)
 
 
 @lru_cache(maxsize=32)
-def _written(key: bytes) -> str:
+def _key_bytes(key: bytes) -> str:
     return _WRITE(of_key(key))
 
 
@@ -187,6 +187,6 @@ async def abounded(reply: httpx.Response, effect: Read) -> AsyncIterator[bytes]:
 def _check_body(size: int, effect: Read) -> None:
     most = effect.most or MAX_EVENT_BYTES
     if size > most:
-        raise MalformedReplyError(f"the response is longer than {most} bytes", url=asked(effect))
+        raise MalformedReplyError(f"the response is longer than {most} bytes", url=asked_url(effect))
     if effect.deadline is not None and time.monotonic() > effect.deadline:
-        raise too_late(asked(effect))
+        raise too_late(asked_url(effect))

@@ -42,7 +42,7 @@ class _Work:
         self._left.clear()
 
 
-def together(run: Callable[[Program[Any], Scope], Any], effect: Together, cut: Callable[[Scope], object]) -> list[Any]:
+def run_all(run: Callable[[Program[Any], Scope], Any], effect: Together, cut: Callable[[Scope], object]) -> list[Any]:
     """The results in order; an error in the place of a program that failed, None for those never started.
 
     An exception in this thread, such as a KeyboardInterrupt, ends the other threads' requests by `cut`. The threads
@@ -90,8 +90,8 @@ def _end(threads: Sequence[threading.Thread], cut: Callable[[], object]) -> None
         time.sleep(0.01)
 
 
-async def atogether(run: Callable[[Program[Any]], Awaitable[Any]], effect: Together) -> list[Any]:
-    """Async version of `together`; cancelling it cancels all."""
+async def arun_all(run: Callable[[Program[Any]], Awaitable[Any]], effect: Together) -> list[Any]:
+    """Async version of `run_all`; cancelling it cancels all."""
     work = _Work(effect)
 
     async def worker() -> None:

@@ -103,7 +103,7 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
     while True:
         elapsed = time.monotonic() - started
         try:
-            reply, url = yield from _found(_bounded(send, deadline, call.first_token), settings, call)
+            reply, url = yield from _find_server(_bounded(send, deadline, call.first_token), settings, call)
             if 200 <= reply.status_code < 300:
                 _RECENT_FAILURES.forget(send.url, send.content)
                 note_answer(url, settings)
@@ -209,17 +209,17 @@ def _overflow(error: ServerBusyError) -> ContextOverflowError:
     return alone
 
 
-def _found(send: Send, settings: ServerSettings, call: Call) -> Program[tuple[OpenReply, str]]:
+def _find_server(send: Send, settings: ServerSettings, call: Call) -> Program[tuple[OpenReply, str]]:
     """The head of the answer and where it came from: the other default port, where nobody named a server."""
     try:
-        return (yield from _sent(send, settings, call)), _without_query(send.url)
+        return (yield from _send(send, settings, call)), _without_query(send.url)
     except ConnectionFailedError as error:
         other = other_address(send.url, settings) if error.reason == "refused" else None
         if other is None:
             raise
         refusal = error
     try:
-        return (yield from _sent(replace(send, url=other), settings, call)), _without_query(other)
+        return (yield from _send(replace(send, url=other), settings, call)), _without_query(other)
     except ConnectionFailedError as error:
         # With nothing at either port, the error is that of the port which was asked first.
         raise (refusal if error.reason == "refused" else error) from error.__cause__
@@ -230,7 +230,7 @@ def _without_query(url: str) -> str:
     return url.partition("?")[0]
 
 
-def _sent(send: Send, settings: ServerSettings, call: Call) -> Program[OpenReply]:
+def _send(send: Send, settings: ServerSettings, call: Call) -> Program[OpenReply]:
     """The head of the answer. What needs no slot has no gate of its own, and must not run the server over."""
     reply: OpenReply
     if call.takes_slot or settings.max_concurrency is None:
@@ -257,10 +257,10 @@ def ask(
         MalformedReplyError: When it is no JSON, or of a shape that `read` does not know.
     """
     note = note_of(settings, call)
-    return (yield from recorded(note, _asked(settings, call, read, parse, note)))
+    return (yield from recorded(note, _ask(settings, call, read, parse, note)))
 
 
-def _asked(
+def _ask(
     settings: ServerSettings, call: Call, read: Callable[[Any], T], parse: Callable[[bytes], Any], note: CallNote | None
 ) -> Program[T]:
     deadline = deadline_in(settings.total_timeout)

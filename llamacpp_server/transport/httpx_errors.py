@@ -22,7 +22,7 @@ from ..errors import (
 )
 from .deadlines import too_late
 from .effects import Effect, Send
-from .httpx_setup import asked, proxy_of, shown
+from .httpx_setup import asked_url, proxy_of, shown_url
 from .kept_connections import library_of
 from .recent_failures import NEW_PORT
 
@@ -166,14 +166,14 @@ def error_for(failed: Exception, effect: Effect) -> LlamaServerError:
     """Our error for one of httpx, with that as its cause."""
     if isinstance(failed, LlamaServerError):
         return failed
-    error = translate(failed, asked(effect), before_reply=isinstance(effect, Send))
+    error = translate(failed, asked_url(effect), before_reply=isinstance(effect, Send))
     error.__cause__ = failed
     return error
 
 
 def stream_error(failed: Exception, reply: httpx.Response, decoder: StreamDecoder[Any]) -> LlamaServerError:
     """The error that ends a stream, with what had arrived."""
-    url = shown(reply)
+    url = shown_url(reply)
     if isinstance(failed, LlamaServerError):
         error = failed
     else:

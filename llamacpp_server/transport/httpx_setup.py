@@ -76,7 +76,7 @@ class OwnClient(httpx.Client):
         except httpx.RequestError as error:
             error.request = request
             raise
-        return _answered(reply, request)
+        return _with_request(reply, request)
 
 
 class OwnAsyncClient(httpx.AsyncClient):
@@ -95,7 +95,7 @@ class OwnAsyncClient(httpx.AsyncClient):
         except httpx.RequestError as error:
             error.request = request
             raise
-        return _answered(reply, request)
+        return _with_request(reply, request)
 
 
 def plain_request(
@@ -139,7 +139,7 @@ def _parts(client: OwnClient | OwnAsyncClient, url: str, headers: Mapping[str, s
     return _Parts(dict(headers), address, merged, has_length)
 
 
-def _answered(reply: httpx.Response, request: httpx.Request) -> httpx.Response:
+def _with_request(reply: httpx.Response, request: httpx.Request) -> httpx.Response:
     """The response, with its request and in httpx's log, as httpx does it."""
     reply.request = request
     if _LOG.isEnabledFor(logging.INFO):
@@ -181,11 +181,11 @@ def _redact(record: logging.LogRecord) -> bool:
     And with the server's reason, in which an escape sequence may stand.
     """
     if isinstance(record.args, tuple):
-        record.args = tuple(_shown(arg) for arg in record.args)
+        record.args = tuple(_redacted(arg) for arg in record.args)
     return True
 
 
-def _shown(arg: object) -> object:
+def _redacted(arg: object) -> object:
     if isinstance(arg, str):
         return one_line(arg)
     return redact_url(str(arg)) if _shows_too_much(arg) else arg
@@ -391,13 +391,13 @@ def host_distance(host: str) -> str:
     return "near"
 
 
-def shown(reply: httpx.Response) -> str:
+def shown_url(reply: httpx.Response) -> str:
     """The URL that was asked, without secrets."""
     return redact_url(str(reply.request.extensions.get(_ASKED, reply.request.url)))
 
 
-def asked(effect: Effect) -> str | None:
+def asked_url(effect: Effect) -> str | None:
     """The address that an effect is about, without credentials."""
     if isinstance(effect, Send):
         return redact_url(effect.url)
-    return shown(cast(httpx.Response, effect.reply)) if isinstance(effect, Read) else None
+    return shown_url(cast(httpx.Response, effect.reply)) if isinstance(effect, Read) else None

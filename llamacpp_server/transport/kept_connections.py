@@ -190,9 +190,9 @@ def _checked(stream: Any, library: Any) -> type[Any]:
 def _has_more(stream: Any, network: Any) -> bool:
     """Whether bytes were received that are no part of the reply, in any of the buffers on the way to it."""
     return (
-        any(getattr(part, "trailing_data", (b"",))[0] for part in _along(stream, _TO_PARSER))
+        any(getattr(part, "trailing_data", (b"",))[0] for part in _layers(stream, _TO_PARSER))
         or _has_more_encrypted(network)
-        or any(getattr(getattr(part, "_protocol", None), "read_queue", ()) for part in _along(network, _TO_SOCKET))
+        or any(getattr(getattr(part, "_protocol", None), "read_queue", ()) for part in _layers(network, _TO_SOCKET))
     )
 
 
@@ -212,7 +212,7 @@ def _has_more_encrypted(network: Any) -> bool:
     return True
 
 
-def _along(part: Any, names: tuple[str, ...]) -> Iterator[Any]:
+def _layers(part: Any, names: tuple[str, ...]) -> Iterator[Any]:
     for _ in range(_DEPTH):
         yield part
         part = next((inner for name in names if (inner := getattr(part, name, None)) is not None), None)

@@ -27,7 +27,7 @@ from .._frames import clear_frames
 from ..errors import LlamaServerError, RequestTimeoutError
 from ..settings import split_unix
 from .bodies import abounded, apieces, bounded, pieces
-from .concurrency import atogether, awork, together, work
+from .concurrency import arun_all, awork, run_all, work
 from .deadlines import apieces_until, auntil, pieces_until, too_late, until
 from .effects import Admit, Effect, Enter, Program, Read, Relay, Running, Send, Together, Work, passed, relayed
 from .event_loops import current_loop
@@ -40,7 +40,7 @@ from .httpx_setup import (
     OwnAsyncClient,
     OwnClient,
     SeparateCookies,
-    asked,
+    asked_url,
     build,
     connection_kind,
     drop_oldest,
@@ -107,7 +107,7 @@ class Transport:
             raise
         except BaseException as error:
             # Interrupted: a reply may be open that the program does not know yet.
-            _cut(self, scope)
+            _end_requests(self, scope)
             clear_frames(error)
             raise
         finally:
@@ -155,7 +155,7 @@ class Transport:
             clear_frames(error)
             raise
         except BaseException as error:
-            _cut(self, scope)
+            _end_requests(self, scope)
             clear_frames(error)
             raise
         finally:
@@ -201,7 +201,7 @@ class Transport:
         if isinstance(effect, Enter | Admit):
             return admit(effect, scope)
         if isinstance(effect, Together):
-            return together(self.run, effect, partial(_cut, self))
+            return run_all(self.run, effect, partial(_end_requests, self))
         if isinstance(effect, Work):
             return work(effect.function)
         if isinstance(effect, Relay):
@@ -212,7 +212,7 @@ class Transport:
         close_what_was_left()
         client = self._client(effect)
         request = build(client, effect, self._cookies.sent_with(effect), scope)
-        with until(effect.deadline, asked(effect), effect.limit):
+        with until(effect.deadline, asked_url(effect), effect.limit):
             reply = client.send(request, stream=True, follow_redirects=False)
         self._cookies.keep(effect, reply)
         drop_if_more_came(reply)
@@ -353,7 +353,7 @@ class AsyncTransport:
         if isinstance(effect, Enter | Admit):
             return await aadmit(effect)
         if isinstance(effect, Together):
-            return await atogether(self.run, effect)
+            return await arun_all(self.run, effect)
         if isinstance(effect, Work):
             return await awork(effect.function)
         if isinstance(effect, Relay):
@@ -363,7 +363,7 @@ class AsyncTransport:
     async def _send(self, effect: Send) -> httpx.Response:
         client = self._client(effect)
         request = build(client, effect, self._cookies.sent_with(effect))
-        async with auntil(effect.deadline, asked(effect), effect.limit):
+        async with auntil(effect.deadline, asked_url(effect), effect.limit):
             reply = await client.send(request, stream=True, follow_redirects=False)
         self._cookies.keep(effect, reply)
         drop_if_more_came(reply)
@@ -391,7 +391,7 @@ class AsyncTransport:
         return client
 
 
-def _cut(transport: Transport, scope: Scope) -> None:
+def _end_requests(transport: Transport, scope: Scope) -> None:
     """Ends the requests of a scope, in whatever thread they wait. Later requests get a new pool."""
     clients = transport._clients
     for key in list(clients):

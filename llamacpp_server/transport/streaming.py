@@ -106,10 +106,10 @@ class Delivery:
         if self._first_token is not None:
             call = replace(call, first_token=self._first_token)
         self._note = note_of(self._settings, call, self._begun)
-        opened = self._opened(ticket, call)
+        opened = self._open(ticket, call)
         return (yield from (opened if self._note is None else recorded(self._note, opened, is_all=False)))
 
-    def _opened(self, ticket: Ticket, call: Call) -> Program[OpenReply]:
+    def _open(self, ticket: Ticket, call: Call) -> Program[OpenReply]:
         reply = yield from placed_reply(ticket, within(self._settings, self._deadline), call)
         kind = self._kind = reply.headers.get("content-type", "")
         if "html" in kind:

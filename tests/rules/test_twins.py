@@ -13,7 +13,7 @@ CORE = ROOT / "llamacpp_server"
 TRANSPORT_NAMES = {
     "AsyncClient": "Client", "AsyncIterator": "Iterator", "aclose": "close",
     "apieces": "pieces", "apieces_until": "pieces_until", "auntil": "until",
-    "abounded": "bounded", "aadmit": "admit", "atogether": "together",
+    "abounded": "bounded", "aadmit": "admit", "arun_all": "run_all",
     "awork": "work", "anyio": "time",
 }  # fmt: skip
 
@@ -163,9 +163,9 @@ DIFFERENT = {
     # tasks, cancel scopes and events of a loop in the place of threads, locks and signals
     *(f"llamacpp_server.transport.shells.{name}" for name in ("aadmit", "AsyncTransport.aclose", "AsyncTransport.run",
         "AsyncTransport.stream", "AsyncTransport._carry_out", "AsyncTransport._perform", "AsyncTransport._send")),
-    *(f"llamacpp_server.transport.{name}" for name in ("concurrency.atogether", "concurrency.awork",
+    *(f"llamacpp_server.transport.{name}" for name in ("concurrency.arun_all", "concurrency.awork",
         "deadlines._auntil_then", "httpx_setup.OwnAsyncClient.send")),
-    *(f"llamacpp_server._batch.run.{name}" for name in ("arun_batch", "_asent", "_asent_alone")),
+    *(f"llamacpp_server._batch.run.{name}" for name in ("arun_batch", "_asend", "_asend_alone")),
     *(f"llamacpp_server.local.server.LocalServer.{name}" for name in ("__aenter__", "__aexit__")),
     "llamacpp_server.telemetry.wrapping._AsyncStream.__anext__",
     "llamaindex_llamacpp_server.server_tools._ServerTool.acall",
@@ -173,7 +173,7 @@ DIFFERENT = {
     "llamaindex_llamacpp_server._streams.aresponses", "llamaindex_llamacpp_server._streams.amapped",
     "langchain_llamacpp_server._progress.awithin_run",
     "langchain_llamacpp_server._structured_chain.StructuredChain.astream",
-    "langchain_llamacpp_server._structured_chain.StructuredChain._agrown",
+    "langchain_llamacpp_server._structured_chain.StructuredChain._apartial_objects",
     # the awaited one closes the connections of both kinds
     "llamacpp_server.integration.fields.ConnectionFields.aclose",
     # what a property can't ask for on an event loop, an awaited method does

@@ -14,8 +14,8 @@ from llamacpp_server.prefixes import PREFIXES, family_of
 from llamacpp_server.transport import (
     Sleep,
     Together,
-    atogether,
-    together,
+    arun_all,
+    run_all,
 )
 from llamacpp_server.vectors import ScoreScale, batches, check_vectors, image_input, media_input, shorten, sigmoid
 
@@ -223,8 +223,8 @@ class TestTogether:
         async def arun(program):
             return self.run(program)
 
-        assert together(self.run, Together([gives(i) for i in range(9)], 4), lambda scope: None) == list(range(9))
-        assert asyncio.run(atogether(arun, Together([gives(i) for i in range(9)], 4))) == list(range(9))
+        assert run_all(self.run, Together([gives(i) for i in range(9)], 4), lambda scope: None) == list(range(9))
+        assert asyncio.run(arun_all(arun, Together([gives(i) for i in range(9)], 4))) == list(range(9))
 
     def test_an_error_takes_its_place_and_stops_the_rest(self):
         error = ServerFaultError("no")
@@ -235,12 +235,12 @@ class TestTogether:
         async def arun(program):
             return self.run(program)
 
-        assert together(self.run, Together(programs(), 1), lambda scope: None) == [0, error, None, None]
-        assert asyncio.run(atogether(arun, Together(programs(), 1))) == [0, error, None, None]
+        assert run_all(self.run, Together(programs(), 1), lambda scope: None) == [0, error, None, None]
+        assert asyncio.run(arun_all(arun, Together(programs(), 1))) == [0, error, None, None]
 
     def test_other_errors_are_raised(self):
         with pytest.raises(ZeroDivisionError):
-            together(self.run, Together([fails(ZeroDivisionError()), gives(1)], 2), lambda scope: None)
+            run_all(self.run, Together([fails(ZeroDivisionError()), gives(1)], 2), lambda scope: None)
 
     def test_no_more_run_at_once_than_allowed(self):
         lock, now, most = threading.Lock(), 0, 0
@@ -257,7 +257,7 @@ class TestTogether:
             with lock:
                 now -= 1
 
-        together(run, Together([program() for _ in range(12)], 3), lambda scope: None)
+        run_all(run, Together([program() for _ in range(12)], 3), lambda scope: None)
         assert most == 3
 
     async def test_cancelling_cancels_all(self):
@@ -269,7 +269,7 @@ class TestTogether:
             finally:
                 ended.append(program)
 
-        task = asyncio.create_task(atogether(arun, Together([gives(1), gives(2), gives(3)], 2)))
+        task = asyncio.create_task(arun_all(arun, Together([gives(1), gives(2), gives(3)], 2)))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
