@@ -1,12 +1,11 @@
-"""Four agents and their side calls on one server at once: what the server reads, and how long users wait.
+"""Four agents and their side calls share one server: prompt tokens processed, and how long users wait.
 
-Each agent has 8 turns of a question, a sub-agent of two calls with a prompt of its own, and the answer. After every
-second turn a title is made, in the background where the client knows of that. `tokens read` is the server's counter,
-the median of the rounds; `first token` is the time from asking to the first token of an agent's own calls in ms, so it
-includes waiting for a slot: p50, p95 and mean over the calls of all rounds, in which the clients take turns. Each
-agent's first call is left out, as nothing can have read its prompt before. The server's RAM cache (on by default) keeps
-the prompts of this small model whole; `--cache-ram 0` is what a large model comes to, whose prompts outgrow it.
-`python -m benchmarks admission`
+Each agent has 8 turns: a question, a sub-agent that makes two calls with its own prompt, and the answer. After every
+second turn a title is generated, at background priority if the client has one. `tokens read` is the server's counter,
+as the median of the rounds. `first token` is the time in ms from an agent's call to its first token, including waits
+for a slot: p50, p95 and mean over the calls of all rounds, in which the clients take turns. Each agent's first call is
+left out, because its prompt can't be cached yet. The server's RAM cache (on by default) holds all prompts of this small
+model; `--cache-ram 0` shows the effect of a large model, whose prompts outgrow it. `python -m benchmarks admission`
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Prompt tokens that a server processes for agents that share it, as counted by the server.
+"""Prompt tokens that one server processes for several agents, as counted by the server.
 
 Four sessions share a system message and tools (about 1,700 tokens), and each grows by about 150 or 260 tokens in each
 of its 12 turns. They take turns: in `rounds` a turn is one call, in `tool loops` two in a row, the second with a tool

@@ -1,8 +1,8 @@
-"""Client CPU for each turn of an agent, end to end on the real server: 12 turns with 10 tools, two calls in each turn.
+"""Client CPU time for each turn of an agent, end to end on the real server: 12 turns with 10 tools, two calls per turn.
 
-A turn is a question, a tool call, its result and an answer, all through the client's own framework with streams as
-agents read them; the model is scripted, so all clients have the same conversation. `raw` sends the history with httpx
-and parses each event. CPU time is that of this process, the least of the rounds; the server is another process.
+A turn is a question, a tool call, its result and an answer, streamed through the client's own framework as agents do;
+the model is scripted, so all clients have the same conversation. `raw` sends the history with httpx and parses each
+event. CPU time is that of this process, the minimum of the rounds; the server is a separate process.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""CPU time for each chunk when many streams run at once in one event loop, on the same replayed bytes: connections,
-requests and setting up included.
+"""CPU time for each chunk when many streams run concurrently in one event loop, with the same replayed bytes; includes
+connections, requests and setup.
 """
 
 from __future__ import annotations

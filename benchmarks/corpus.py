@@ -1,6 +1,6 @@
 """End to end on the real server: 128 texts embedded by the small encoder of this repository, in four slots.
 
-Time on the clock, the median of the rounds, with each client's own defaults but for what its name says.
+Wall time, as the median of the rounds, with each client's own defaults except as its name says.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
 
 def _row(what: str, way: str, **values: Any) -> dict[str, Any]:
     columns = ("seconds", "ratio", "tokens generated", "accuracy", "Brier", "ECE")
-    return {"measured": what, "way": way, **{column: values.get(column) for column in columns}}
+    return {"measured": what, "method": way, **{column: values.get(column) for column in columns}}
 
 
 def _times(client: LlamaServerClient, base_url: str, rounds: int) -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
-"""CPU time that a client spends on each embedded document of 768 numbers, on the same replayed reply of 64 documents.
+"""CPU time that a client spends on each embedded document of 768 numbers, with the same replayed reply of 64 documents.
 
-`bare decode` is what a program without a library does: one httpx request, its JSON parsed, `base64.b64decode`, and a
-list of numbers for each document. Ours check each vector for NaN, zeros and its length as well. `decode in memory`
-leaves out request and reading: what no client can, since a reply that was not read can't be decoded. `LlamaIndex
-alone` is what the framework does around a model that has its vectors ready.
+`bare decode` is a program without a library: one httpx request, JSON parsing, `base64.b64decode`, and a list of numbers
+for each document. Our classes also check each vector for NaN, zeros and its length. `decode in memory` leaves out
+sending the request and reading the reply, which no client can avoid. `LlamaIndex alone` is the framework's own work
+around ready-made vectors.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""From the call to the first chunk, on a warm connection to a server that answers at once: what a client adds to the
-time to the first token. The CPU time is the least of all rounds, the time on the clock their median.
+"""Time from the call to the first chunk, on a warm connection to a server that answers immediately: the overhead that a
+client adds to the time to the first token. CPU time is the minimum of all rounds, wall time their median.
 
-The request is one short message, but for the rows with ten tools bound and with a history of 40 messages. The floor of
-an adapter is LangChain's own stream around a ready chunk, or LlamaIndex's, beside the raw read.
+The request is one short message, except in the rows with ten tools or a history of 40 messages. The floor of an adapter
+is the raw read plus the framework's own stream around a ready-made chunk (`LangChain alone`, `LlamaIndex alone`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""CPU time and memory of an import, in a fresh interpreter each, beside what an adapter can't do without.
+"""CPU time and memory of an import, each in a fresh interpreter, compared with the imports that an adapter can't avoid.
 
-The floors are the base classes that each framework asks for, and httpx. All is compiled beforehand. One more round
-of Python's garbage collector falls into some rows and not into others, from run to run, which is worth 5 to 10 %; so
-each import is measured with the collector and without it.
+The floors are the base classes of each framework, and httpx. All modules are compiled beforehand. From run to run, one
+more garbage collection falls into some rows and not into others, which is worth 5 to 10 %, so each import is measured
+with and without the collector.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""CPU time that a client spends on each of 64 documents that are ranked, on the same replayed reply.
+"""CPU time that a client spends on each ranked document, with the same replayed reply of 64 documents.
 
-`bare request` is one httpx request and its JSON. The peers have no reranker for llama-server.
+`bare request` is one httpx request and parsing its JSON. The other packages have no reranker for llama-server.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""CPU time that a client spends on each chunk of a stream, on the same replayed bytes, beside its floor.
+"""CPU time that a client spends on each chunk of a stream, with the same replayed bytes, compared with its floor.
 
-The floor of an adapter is what can't be avoided: reading and parsing the bytes, and the framework's own machinery
-around a model that makes a ready chunk of each piece of text, or of each piece of a tool call's arguments.
+The floor of an adapter is the unavoidable work: reading and parsing the bytes, and the framework's own processing of
+ready-made chunks, one for each piece of text or of a tool call's arguments.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ if TYPE_CHECKING:
         disallowed_special: InitVar[Any] = None
         """Accepted; texts are always sent as texts."""
         batch_size: InitVar[Any] = None
-        """Accepted; all prompts are one request."""
+        """Accepted; all prompts go in one request."""
         best_of: InitVar[Any] = None
         """Accepted; use `n`."""
 

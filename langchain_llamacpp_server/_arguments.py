@@ -30,8 +30,7 @@ CHAT: Final = (
             "context_management": "only OpenAI offers this; use LangChain's SummarizationMiddleware",
             "include": _RESPONSES + "use `logprobs` to request log probabilities",
             "prompt_cache_options": "the server's prompt cache is on by default; see `cache_prompt`",
-            "truncation": "llama-server does not shorten conversations; "
-            "a ContextOverflowError has the numbers of tokens",
+            "truncation": "llama-server does not shorten conversations; a ContextOverflowError has both token counts",
             "use_previous_response_id": _RESPONSES + "llama-server stores no conversations",
             "use_responses_api": _RESPONSES + "reasoning, tools and media all work without it",
         }
@@ -86,7 +85,7 @@ LLM: Final = (
             "reasoning": "a completion has no chat template, so the model is not switched",
             "allowed_special": _AS_TEXTS,
             "disallowed_special": _AS_TEXTS,
-            "batch_size": "all prompts are one request, which the server queues",
+            "batch_size": "all prompts go in one request, which the server queues",
             "best_of": "the server ignores it; use `n`",
         },
     )

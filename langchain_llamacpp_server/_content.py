@@ -133,7 +133,7 @@ def _file(block: Block) -> Part | None:
     what = "PDF files" if mime_type == "application/pdf" else f"files of type {mime_type or 'unknown'}"
     raise BadRequestError(
         f"llama-server does not read {what}",
-        remedy="put the file's text into the message, or its pages as images for a model with vision",
+        remedy="send the file's text, or its pages as images to a vision model",
     )
 
 

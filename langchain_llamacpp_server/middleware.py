@@ -42,7 +42,7 @@ try:
     from langgraph.types import Command
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "LlamaServerMiddleware needs the package of LangChain's agents: pip install langchain", name=error.name
+        "LlamaServerMiddleware needs LangChain's agents: pip install langchain", name=error.name
     ) from error
 
 if TYPE_CHECKING:

@@ -96,7 +96,7 @@ class ScoreScale:
         """
         if scores and max(map(abs, scores)) < _NO_RANK_HEAD:
             warn_once(
-                "all rerank scores are next to zero: the model file probably has no rank head "
+                "all rerank scores are close to zero: the model file probably has no rank head "
                 "(convert it again with a current llama.cpp, or use another reranker)"
             )
             return list(scores)
@@ -208,7 +208,7 @@ def _what_is_wrong(vector: Sequence[Any], width: int) -> str:
     if len(vector) != width:
         return f"has {len(vector)} numbers instead of {width}"
     bad = [number for number in vector if number is None or not isfinite(number)]
-    return f"holds {'null' if bad[0] is None else bad[0]}" if bad else "is all zeros"
+    return f"contains {'null' if bad[0] is None else bad[0]}" if bad else "is all zeros"
 
 
 def shorten(vectors: list[list[float]], dimensions: int | None, *, normalize: bool) -> list[list[float]]:

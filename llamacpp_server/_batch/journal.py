@@ -97,7 +97,7 @@ class Journal:
             try:
                 if not stat.S_ISREG(os.fstat(file).st_mode):
                     raise BadRequestError(
-                        f"{self.path} is not a file: the output of a batch job is read again when it is resumed",
+                        f"{self.path} is not a regular file: a batch job reads its output again when it resumes",
                         remedy="name a file",
                     )
                 self._lock(file)

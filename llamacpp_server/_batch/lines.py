@@ -161,9 +161,7 @@ def read_line(raw: bytes, number: int) -> BatchLine:
     kind = _KINDS[url] if url is not None else next((k for field, k in _BY_FIELD.items() if field in body), None)
     subject = next((field for field, k in _BY_FIELD.items() if k == kind), "")
     if kind is None or subject not in body:
-        raise _line_error(
-            number, "it has none of messages, prompt and input" if kind is None else f"body has no {subject}"
-        )
+        raise _line_error(number, "it has no messages, prompt or input" if kind is None else f"body has no {subject}")
     fields = {n: v for n, v in body.items() if url is not None or n not in ("id", "custom_id")}
     return BatchLine(number, str(number if name is None else name), kind, fields)
 

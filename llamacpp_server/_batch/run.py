@@ -231,7 +231,7 @@ def _job(
         if not isinstance(path, str | PathLike):
             raise BadRequestError(f"{name} must be the path of a file, not {type(path).__name__}")
     if Path(source).resolve() == Path(output).resolve():
-        raise BadRequestError("the output of a batch job must be another file than its input")
+        raise BadRequestError("the output file of a batch job must not be its input file")
     if Path(source).exists() and not Path(source).is_file():
         raise BadRequestError(
             f"{source} is not a file: the input of a batch job is read more than once", remedy="write it to a file"

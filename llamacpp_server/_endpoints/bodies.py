@@ -157,7 +157,7 @@ def infill_body(request: InfillRequest, *, collect: bool = False) -> dict[str, A
 def parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     body = as_grammar(check_params(params))
     if "parse_tool_calls" in body:
-        warn_once("`parse_tool_calls` was sent, but llama-server ignores it since its builds of autumn 2026")
+        warn_once("`parse_tool_calls` has no effect: llama-server has ignored it since autumn 2026")
     if "stop" in body:
         _clean_stop(body)
     if "response_format" in body:

@@ -298,7 +298,7 @@ def _forced_round(wanted: _Chat, first: LlamaServerError | None) -> _Round:
     """The round that gets the call alone, after one that ended in `first`."""
     settings, request, choice = wanted.settings, wanted.request, wanted.choice
     if choice is None:
-        raise ValueError("a round for a tool call needs tools")
+        raise ValueError("forcing a tool call requires tools")
     ended = isinstance(first, MissingToolCallError) and first.finish_reason == "stop"
     said = first.partial.content if ended and first is not None and isinstance(first.partial, ChatReply) else ""
     without = recall(settings, request.model).tools is False

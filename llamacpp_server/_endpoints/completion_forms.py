@@ -63,7 +63,7 @@ def with_held_form(params: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Rep
     dropped = set[str]()
     body["json_schema"] = _enforceable(cleaned, dropped)
     if dropped:
-        what = f"dropped what llama-server does not enforce in a completion; check it in the answer: {_listed(dropped)}"
+        what = f"dropped keywords that llama-server does not enforce in a completion: {_listed(dropped)}"
         repairs += (Repair("unheld_schema", "json_schema", what),)
     return body, repairs
 

@@ -306,7 +306,7 @@ def check_depth(value: object, place: str) -> None:
         if len(below) > _MOST_VALUES:
             break
         level = below
-    raise BadRequestError(f"{place} is nested more than {_DEEPEST} deep, or holds itself")
+    raise BadRequestError(f"{place} is nested more than {_DEEPEST} levels deep, or contains itself")
 
 
 # A value that holds itself twice doubles with each level.

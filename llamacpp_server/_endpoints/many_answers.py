@@ -143,7 +143,9 @@ def _remaining_parts(
 
 def _split(count: int, most: int) -> tuple[Repair, ...]:
     requests = -(-count // most)
-    repairs = (Repair("split_n", "n", f"{count} answers need {requests} requests: the server gives {most} at once"),)
+    repairs = (
+        Repair("split_n", "n", f"{count} answers need {requests} requests: the server allows {most} per request"),
+    )
     log_repairs(repairs)
     return repairs
 

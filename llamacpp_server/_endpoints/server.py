@@ -314,7 +314,7 @@ def embed(
     found = yield from ask(settings, call, _embeddings, parse_embeddings)
     if len(found.vectors) != len(inputs):
         raise MalformedReplyError(
-            f"{len(inputs)} texts were sent and {len(found.vectors)} vectors came back", url=_shown_url(settings)
+            f"sent {len(inputs)} texts, but got {len(found.vectors)} vectors", url=_shown_url(settings)
         )
     return found
 
@@ -332,7 +332,7 @@ def embed_tokens(
     found = yield from ask(settings, call, _token_vectors)
     if len(found) != len(inputs):
         raise MalformedReplyError(
-            f"{len(inputs)} texts were sent and vectors of {len(found)} came back", url=_shown_url(settings)
+            f"sent {len(inputs)} texts, but got vectors for {len(found)}", url=_shown_url(settings)
         )
     return found
 
@@ -382,7 +382,7 @@ def _vector(wire: bytes | list[float]) -> list[float]:
     """Little-endian float32, or numbers from a build that does not know base64."""
     if not isinstance(wire, bytes):
         if any(type(number) not in (float, int, NoneType) for number in wire):
-            raise TypeError("a vector is a list of numbers")
+            raise TypeError("expected a list of numbers")
         return [number if number is None else float(number) for number in wire]
     numbers = array("f", wire)
     if sys.byteorder == "big":

@@ -64,7 +64,7 @@ def restore_prompt(settings: ServerSettings, request: ChatRequest, filename: str
         raise BadRequestError(
             f"restored {restored.n_tokens} tokens from {filename} to slot {id_slot}, but a prompt of {read.tokens} "
             f"could reuse only {read.reused} of them",
-            remedy="the prompt must begin like the saved one: the same system message, tools in the same order, "
+            remedy="the prompt must start like the saved one: the same system message, tools in the same order, "
             "the same model and template",
         )
     return SlotPrompt(restored, read)

@@ -64,14 +64,17 @@ def _readable(at: int, message: Message, note: Note) -> Message:
     ready = []
     for number, part in enumerate(parts):
         if isinstance(part, Mapping) and part.get("type") == "text" and not isinstance(part.get("text"), str):
-            note(f"messages[{at}].content[{number}]", "replaced a text block of a tool that is not a string")
+            note(f"messages[{at}].content[{number}]", "replaced a text block in a tool result that is not a string")
             said = part.get("text")
             ready.append({**part, "text": "" if said is None else _json(said)})
             continue
         if not isinstance(part, Mapping) or part.get("type") in READ_PARTS:
             ready.append(part)
             continue
-        note(f"messages[{at}].content[{number}]", f"replaced a {str(part.get('type'))[:40]!r} block of a tool by text")
+        note(
+            f"messages[{at}].content[{number}]",
+            f"replaced a {str(part.get('type'))[:40]!r} block in a tool result with text",
+        )
         ready.append({"type": "text", "text": _as_text(part)})
     if ready != parts and all(isinstance(part, Mapping) and part.get("type") == "text" for part in ready):
         return {**message, "content": "\n".join(str(part.get("text", "")) for part in ready)}
@@ -97,7 +100,8 @@ def without_media(messages: list[Message], kinds: Collection[str], note: Note) -
             kind = _MEDIA.get(str(part.get("type"))) if isinstance(part, Mapping) else None
             if kind in kinds:
                 note(
-                    f"messages[{at}].content[{number}]", f"replaced {kind} content that the model can't read by a note"
+                    f"messages[{at}].content[{number}]",
+                    f"replaced {kind} content that the model can't read with a note",
                 )
                 part = unreadable(part, f"this model can't read {_PLURAL[str(kind)]}")
             ready.append(part)
@@ -278,11 +282,11 @@ def _fields(messages: list[Message], note: Note) -> list[Message]:
         if None in message.values():
             clean = {key: value for key, value in message.items() if value is not None}
         if clean.get("role") == "function":
-            note(f"messages[{at}]", "replaced the old role `function` by `tool`")
+            note(f"messages[{at}]", "replaced the old role `function` with `tool`")
             clean["role"] = "tool"
         call = clean.pop("function_call", None)
         if call is not None and isinstance(call, Mapping) and not clean.get("tool_calls"):
-            note(f"messages[{at}]", "replaced the old `function_call` by `tool_calls`")
+            note(f"messages[{at}]", "replaced the old `function_call` with `tool_calls`")
             clean["tool_calls"] = [{"type": "function", "function": dict(call)}]
         if "tool_calls" in clean and not clean["tool_calls"]:
             del clean["tool_calls"]

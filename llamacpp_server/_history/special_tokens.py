@@ -280,7 +280,7 @@ def _break_each(
         done = change(message, tokens)
         broken.append(done)
         if done != message:
-            what = "broke special tokens of the model in the text, so that it can't end its turn"
+            what = "broke up the model's special tokens in the text, so that it can't end its turn"
             repairs.append(Repair(NAME, f"{where}[{at}]", what))
     return broken, tuple(repairs)
 
@@ -297,7 +297,7 @@ def break_tools(
         changed: Mapping[str, Any] = done if function is tool else {**tool, "function": done}
         broken.append(tool if done == function else changed)
         if done != function:
-            what = "broke special tokens of the model in the tool's description, so that it can't end its turn"
+            what = "broke up the model's special tokens in the tool's description, so that it can't end its turn"
             repairs.append(Repair(NAME, f"tools[{at}]", what))
     return broken, tuple(repairs)
 

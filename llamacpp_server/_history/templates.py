@@ -54,7 +54,7 @@ def _roles(messages: list[Message], note: Note) -> list[Message]:
         role = message.get("role")
         if not isinstance(role, str) or role not in _KNOWN_ROLES:
             messages[at] = {**message, "role": "system" if role == "developer" else "user"}
-            note(f"messages[{at}]", f"replaced role {role!r} by {messages[at]['role']!r}")
+            note(f"messages[{at}]", f"replaced role {role!r} with {messages[at]['role']!r}")
     return messages
 
 
@@ -79,7 +79,7 @@ def _call_ids(messages: list[Message], note: Note) -> list[Message]:
         if "tool_calls" in message:
             calls = [{**call, "id": _nine(call.get("id", ""))} for call in message["tool_calls"]]
             if calls != message["tool_calls"]:
-                note(f"messages[{at}]", "replaced tool call ids by nine letters and digits")
+                note(f"messages[{at}]", "replaced tool call ids with nine letters and digits")
                 messages[at] = {**message, "tool_calls": calls}
         if "tool_call_id" in message and _nine(message["tool_call_id"]) != message["tool_call_id"]:
             messages[at] = {**message, "tool_call_id": _nine(message["tool_call_id"])}

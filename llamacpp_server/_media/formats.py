@@ -114,7 +114,7 @@ def transcode(data: bytes, mime_type: str) -> tuple[bytes, str]:
             # Known from its head, before anything is decoded: 5 kB of TIFF can be a gigabyte of pixels.
             if opened.width * opened.height > _MOST_PIXELS:
                 raise ValueError(
-                    f"it has {opened.width} x {opened.height} pixels, and {_MOST_PIXELS} at most are converted"
+                    f"it has {opened.width} x {opened.height} pixels; at most {_MOST_PIXELS} can be converted"
                 )
             image = ImageOps.exif_transpose(opened)
             photograph = image.mode in ("RGB", "YCbCr", "L", "CMYK") and mime_type != "image/tiff"

@@ -188,7 +188,7 @@ def _result_or_note(part: Part, where: str, policy: MediaPolicy) -> Program[Made
     try:
         return (yield from _ready(part, where, policy))
     except (BadRequestError, ConnectionFailedError, RequestTimeoutError):
-        what = f"replaced a {_NAMES[part['type']]} of a tool that can't be read by a note"
+        what = f"replaced an unreadable {_NAMES[part['type']]} in a tool result with a note"
         return unreadable(part, "it can't be read"), Repair("tool_results", where, what)
 
 
@@ -281,7 +281,7 @@ def _text(part: Part, data: bytes, mime_type: str, where: str) -> Part:
     except ValueError:
         raise BadRequestError(
             f"the file {name or ''} at {where} ({mime_type or 'of unknown type'}) is not text; only text is supported",
-            remedy="put its text into the message, or its pages as images for a model with vision",
+            remedy="send its text, or its pages as images to a vision model",
         ) from None
     return {"type": "text", "text": f"{name}:\n{text}" if name else text}
 

@@ -44,10 +44,8 @@ _UNREACHED_STATUSES: Final = frozenset({502, 521, 522, 523})
 _BROKEN_OFF: Final = re.compile(r"reset reason: (?:connection termination|(?:remote|local) reset|protocol error)")
 # A gateway's, and Cloudflare's: it waited for the answer for too long.
 _GATEWAY_TIMEOUTS: Final = frozenset({504, 524})
-_TIMEOUT_REMEDY: Final = (
-    "a gateway in front did not wait longer for the answer: raise its timeout, or stream the answer"
-)
-_UNREACHED_REMEDY: Final = "a gateway or router in front can't reach the server: is it up? see its log"
+_TIMEOUT_REMEDY: Final = "a gateway timed out before the answer came: raise its timeout, or stream the answer"
+_UNREACHED_REMEDY: Final = "a gateway or router can't reach the server: check that it is up, and see its log"
 
 
 class _Rule(NamedTuple):
@@ -65,8 +63,8 @@ def _rule(words: str, error: type[LlamaServerError], remedy: str | None = None) 
 _SHORTEN = "shorten the conversation, or start the server with more context per slot (each slot gets -c / -np tokens)"
 
 _SHARED: Final = (
-    "the slots share one context, and what runs at once must fit into it together: start the server with -np N, which "
-    "gives each of N slots a context of its own, with a larger -c, or set max_concurrency"
+    "the slots share one context, and concurrent requests must fit into it together: start the server with -np N, "
+    "which gives each of N slots its own context, or with a larger -c, or set max_concurrency"
 )
 
 _OVERFLOW_OF_OTHERS: Final = (
@@ -87,7 +85,7 @@ _RULES: Final = (
     _rule(r"context size has been exceeded", ServerBusyError, _SHARED),
     # Of a text to embed or rank, which may fit into a physical batch and still not into the context.
     _rule(r"input \(\d+ tokens\) is larger than the max context size", ContextOverflowError,
-          "shorten the text, or start the server with more context per slot (-c / -np); no -c goes beyond the context "
+          "shorten the text, or start the server with more context per slot (-c / -np); -c can't exceed the context "
           "that the model was trained for"),
     _rule(r"exceeds? the available context|context shift is disabled"
           r"|exceeds the context size|prompt is too long", ContextOverflowError, _SHORTEN),
@@ -149,8 +147,8 @@ _RULES: Final = (
 
 
 _NO_STREAM: Final = (
-    "send the chat again: the server keeps a stream that was started with a conversation id, until five minutes after "
-    "its end; `find_streams` lists those that it has"
+    "send the chat again: the server drops a resumable stream five minutes after its end; `find_streams` lists those "
+    "that it still has"
 )
 
 

@@ -66,7 +66,7 @@ def text_of(wire: Any) -> str:
         TypeError: For anything else. A reply that is half right is refused whole, before it is shown.
     """
     if wire is not None and type(wire) is not str:
-        raise TypeError("a text is a text")
+        raise TypeError("expected a string")
     return wire or ""
 
 
@@ -89,7 +89,7 @@ def number_of(wire: Any) -> int:
         TypeError: For anything else.
     """
     if wire is not None and type(wire) is not int:
-        raise TypeError("a count is a number")
+        raise TypeError("expected a number")
     return wire or 0
 
 
@@ -102,7 +102,7 @@ def logprobs_of(wire: Any) -> Any:
     if wire:
         for entry in wire.get("content") or ():
             if type(entry) is not dict:
-                raise TypeError("the log probabilities of a token are an object")
+                raise TypeError("expected an object with the log probabilities of a token")
     return wire or None
 
 

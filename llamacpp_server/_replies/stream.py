@@ -305,7 +305,7 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
             if type(content) is not str:
                 content = content_of(content)
             if type(index) is not int:
-                raise TypeError("an index is a number")
+                raise TypeError("expected a number as index")
             thinking = text_of(delta.get("reasoning_content") or delta.get("reasoning"))
             finish, logprobs, calls = text_of(finish) or None, logprobs_of(logprobs), delta.get("tool_calls")
             fragments = self._fragments(index, calls) if calls else ()
@@ -420,7 +420,7 @@ class CompletionStreamDecoder(_ReplyDecoder[CompletionDelta]):
         # The last event repeats the probabilities (and with `return_tokens` the tokens) of the whole reply.
         usage = native_usage(chunk)
         if self._with_ids and self._ids[index] < usage.completion_tokens:
-            warn_once("the stream lacks the ids of tokens that are part of a character only; `complete` has them all")
+            warn_once("the stream omits the ids of tokens with only part of a character; `complete` returns them all")
         if index % self._each:
             usage = Usage(0, usage.completion_tokens, 0)
         return CompletionDelta(text, (), native_finish_reason(chunk), index, None, usage)

@@ -58,7 +58,7 @@ def regex_grammar(pattern: str) -> str:
         BadRequestError: For what is no expression of Python, or has something that no grammar can say.
     """
     if len(pattern) > _LONGEST:
-        raise BadRequestError(f"the regex has {len(pattern)} characters; up to {_LONGEST} become a grammar")
+        raise BadRequestError(f"the regex has {len(pattern)} characters; a grammar can have at most {_LONGEST}")
     try:
         re.compile(pattern)
         branches = _RegexParser(pattern).parse()

@@ -223,7 +223,7 @@ class PatternParser:
         if not piece.text or most == 0:
             return Piece("", True)
         if piece.nullable and most != 1:
-            raise UnsupportedPatternError("a grammar can't repeat what may be empty")
+            raise UnsupportedPatternError("a grammar can't repeat a group that may be empty")
         return Piece(self.bracketed(piece.text) + self.repetition(least, most), piece.nullable or least == 0)
 
     def quantifier(self) -> tuple[int, int | None] | None:

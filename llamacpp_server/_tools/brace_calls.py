@@ -107,7 +107,7 @@ class _Reader:
             return self._after_space(at + 1)
         if self._text.startswith(end, at):
             return at
-        raise ValueError("the value breaks off")
+        raise ValueError("the value is incomplete")
 
 
 __all__ = ["find_brace_calls"]

@@ -79,7 +79,7 @@ def _converse(
             answer = _answer(client, messages, params, progress)
         except KeyboardInterrupt:
             messages.pop()
-            print(f"{_PLAIN}\n(interrupted: the question is forgotten)", file=sys.stderr)
+            print(f"{_PLAIN}\n(interrupted; the question was dropped)", file=sys.stderr)
         except LlamaServerError as error:
             messages.pop()
             print(f"error: {error}", file=sys.stderr)

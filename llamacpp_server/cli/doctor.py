@@ -50,7 +50,7 @@ def _doctor(arguments: argparse.Namespace, _progress: Progress) -> int:
     else:
         _print_costs(len(calls), costs)
     if replays is not None and not arguments.json:
-        for name, found in zip(("as it was", "with them"), replays, strict=True):
+        for name, found in zip(("without flags", "with flags"), replays, strict=True):
             print(f"{name}: {found.tokens_read} tokens read in {found.seconds:.1f} s, {found.failed} failed")
     while arguments.watch:
         time.sleep(_WATCH_SECONDS)

@@ -26,7 +26,7 @@ def _ps(_arguments: argparse.Namespace, _progress: Progress) -> int:
     for server in running:
         print(f"{server.base_url}  {server.model}  pid {server.pid}")
     if not running:
-        print("no local server is running that `llamacpp-server serve` or reuse=True started", file=sys.stderr)
+        print("no local server started by `llamacpp-server serve` or reuse=True is running", file=sys.stderr)
     return 0
 
 

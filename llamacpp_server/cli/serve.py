@@ -21,7 +21,9 @@ from .shared import LOAD_TIMEOUT_HELP, Progress, WrongCommandLine, add_command
 
 __all__ = ["add_to"]
 
-_BACKEND_HELP = "embedded is the wheel, binary the llama-server program (default: auto, the one that can)"
+_BACKEND_HELP = (
+    "embedded is the wheel, binary the llama-server program (default: auto, which picks one that supports the options)"
+)
 
 
 def add_to(commands: Any) -> None:
@@ -35,7 +37,7 @@ def add_to(commands: Any) -> None:
     )
     serve.add_argument("--estimate", action="store_true", help="print the memory that the model needs and exit")
     serve.add_argument(
-        "--decisions", action="store_true", help="serve a kept copy of the model that also answers /v1/systemone"
+        "--decisions", action="store_true", help="serve a cached copy of the model that also answers /v1/systemone"
     )
     _add_serve_options(serve)
     serve.set_defaults(run=_serve)

@@ -104,7 +104,9 @@ def _edited(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> Chang
             "clock", where, what, f"a clock or a counter in {place}: move it into the newest message, and keep it there"
         )
     if role in ("system", "developer"):
-        return Change("system", where, what, "keep the system prompt; put changing text into the newest message")
+        return Change(
+            "system", where, what, "keep the system prompt unchanged; put changing text into the newest message"
+        )
     return Change("message", where, what, "history edited: send old messages unchanged")
 
 
@@ -143,7 +145,7 @@ def _cache(others: int) -> Change:
     if others:
         what = f"the same prompt, but no longer cached; {others} turns of other sessions in between"
         hint = (
-            "another session took the slot's cache: explicit slots with --slot-prompt-similarity 0.9, or more "
+            "another session evicted it: use explicit slots with --slot-prompt-similarity 0.9, or more "
             "--cache-ram (docs/prompt-cache.md)"
         )
     else:

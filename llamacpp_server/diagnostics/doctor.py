@@ -163,7 +163,7 @@ def _read_again(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Co
     costs = []
     for (kind, hint), found in groups.items():
         tokens = sum(again for again, _ in found)
-        what = f"{tokens} tokens were processed again in {len(found)} turns ({found[0][1]})"
+        what = f"{tokens} tokens were reprocessed in {len(found)} turns ({found[0][1]})"
         options = {"slot_prompt_similarity": 0.9} if kind == "cache" and (server.get("slots") or 1) > 1 else {}
         costs.append(Cost(kind, what, hint, seconds=tokens * speed, tokens=tokens, options=options))
     return costs
@@ -183,7 +183,7 @@ def _waits(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]:
     slots = server.get("slots") or 1
     if not lost or most <= slots:
         return []
-    what = f"{len(lost)} calls waited for a slot: up to {most} ran at once on {slots}"
+    what = f"{len(lost)} calls waited for a slot: up to {most} ran at once on {slots} slots"
     remedy = f"-np {most} (each slot needs its share of -c), or fewer calls at once, or priority='background' for some"
     options: dict[str, Any] = {"parallel": most}
     if server.get("n_ctx"):
@@ -226,7 +226,7 @@ def _swaps(server: Mapping[str, Any], calls: Sequence[Recorded]) -> list[Cost]:
     if not lost:
         return []
     what = f"the model was swapped {len(at)} times between {len(models)} models"
-    remedy = "--models-max above the number of models, or ask one model's questions together"
+    remedy = "--models-max above the number of models, or group the calls by model"
     return [Cost("swapped_models", what, remedy, seconds=lost, options={"models_max": len(models)})]
 
 

@@ -45,13 +45,13 @@ def doctor_html(
     )
     table = f"<table><tr><th>cause</th><th>cost</th><th>what helps</th></tr>{rows}</table>"
     parts = [
-        f"<h1>What made it slow</h1><p>{len(calls)} calls. {escape(known)}</p>",
-        table if costs else "<p>Nothing that costs much was found.</p>",
+        f"<h1>Why it was slow</h1><p>{len(calls)} calls. {escape(known)}</p>",
+        table if costs else "<p>No expensive cause was found.</p>",
         f"<h2>Seconds lost, by cause</h2>{_bars(costs)}" if any(cost.seconds for cost in costs) else "",
         f"<h2>Prompt tokens of each chat: from the cache, and read</h2>{_prompts(calls)}",
         _compared(replays) if replays is not None else "",
     ]
-    meta = "<meta charset=utf-8><meta name=viewport content='width=device-width'><title>What made it slow</title>"
+    meta = "<meta charset=utf-8><meta name=viewport content='width=device-width'><title>Why it was slow</title>"
     head = f"{meta}<style>{_STYLE}</style>"
     return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
 
@@ -97,4 +97,4 @@ def _compared(replays: tuple[Replay, Replay]) -> str:
             ("failed", "failed", "d"),
         )
     )
-    return f"<h2>Sent again</h2><table><tr><th></th><th>as it was</th><th>with the flags</th></tr>{rows}</table>"
+    return f"<h2>Replay</h2><table><tr><th></th><th>without flags</th><th>with flags</th></tr>{rows}</table>"

@@ -200,7 +200,7 @@ def supported_effort(params: Mapping[str, Any], info: ServerInfo) -> tuple[dict[
     if params.get("reasoning_effort") in (None, "none") or info.efforts != ():
         return dict(params), ()
     kept = {name: value for name, value in params.items() if name != "reasoning_effort"}
-    what = f"dropped: the chat template of {info.model} has no levels of reasoning; see `thinking`"
+    what = f"dropped: the chat template of {info.model} has no reasoning levels; see `thinking`"
     return kept, (Repair("effort", "reasoning_effort", what),)
 
 

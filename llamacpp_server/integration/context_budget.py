@@ -69,7 +69,7 @@ class ContextBudget:
         if not self.limit > 0:
             raise ValueError(f"limit must be a fraction of the context or a number of tokens, not {self.limit!r}")
         if not 0 < self.target <= 1:
-            raise ValueError(f"target must be a part of the budget, above 0 and at most 1, not {self.target!r}")
+            raise ValueError(f"target must be a fraction of the budget, above 0 and at most 1, not {self.target!r}")
         for name in ("answer_tokens", "summary_tokens"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value!r}")

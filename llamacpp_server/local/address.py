@@ -103,7 +103,7 @@ def check_hosts(host: str, port: int) -> None:
         LocalServerError: For them.
     """
     if "," in host and not port:
-        raise LocalServerError(f"{host} can't share a port that the server chooses for each", remedy="pass port=")
+        raise LocalServerError(f"{host} can't share one automatically chosen port", remedy="pass port=")
 
 
 def clear_socket(host: str) -> None:

@@ -62,12 +62,12 @@ class Instruments:
         self.first = histogram(
             "gen_ai.client.operation.time_to_first_chunk", "s", "Time to the first chunk of a stream", _FIRST
         )
-        self.waited = histogram("llamacpp.client.wait.duration", "s", "Time before the prompt was read", _SECONDS)
+        self.waited = histogram("llamacpp.client.wait.duration", "s", "Time before prompt processing", _SECONDS)
         self.prompt: Count = meter.create_counter(
             "llamacpp.client.prompt.tokens", "{token}", "Prompt tokens, by whether they were read or cached"
         )
         self.waits: Count = meter.create_counter("llamacpp.client.waits", "{wait}", "Requests that waited, by reason")
-        self.retries: Count = meter.create_counter("llamacpp.client.retries", "{retry}", "Requests sent once more")
+        self.retries: Count = meter.create_counter("llamacpp.client.retries", "{retry}", "Retried requests")
         self.read_again: Count = meter.create_counter(
             "llamacpp.client.prompt.tokens_read_again", "{token}", "Prompt tokens that an earlier turn had in the cache"
         )

@@ -50,11 +50,12 @@ _SLOTS: Final = "or start the server with more slots (-np)"
 _EXCEEDED: Final[dict[TimeLimit, tuple[str, str | None]]] = {
     "read_timeout": (
         "the server sent nothing for longer than read_timeout",
-        f"raise read_timeout, {_SLOTS}; it sends nothing for a queued request",
+        f"raise read_timeout, {_SLOTS}; a queued request receives nothing",
     ),
     "first_token_timeout": (
         "no token came within first_token_timeout",
-        f"raise first_token_timeout, shorten the prompt, {_SLOTS}: waiting for a slot and reading the prompt count",
+        f"raise first_token_timeout, shorten the prompt, {_SLOTS}; it includes waiting for a slot and "
+        "processing the prompt",
     ),
     "total_timeout": ("the reply took longer than total_timeout", None),
 }

@@ -136,7 +136,7 @@ def placed_reply(ticket: Ticket, settings: ServerSettings, call: Call) -> Progra
 
     Raises:
         ServerBusyError: When other processes kept the context full.
-        ContextOverflowError: When it does not fit with nothing else running.
+        ContextOverflowError: When it does not fit even alone.
     """
     deadline = deadline_in(settings.total_timeout)
     rounds = 0
@@ -205,7 +205,7 @@ def _overflow(error: ServerBusyError) -> ContextOverflowError:
     """The error of a request that did not fit though it was alone."""
     alone = error.recast(ContextOverflowError)
     alone.n_prompt_tokens = alone.n_ctx = None
-    alone.remedy = "it does not fit with nothing else running: shorten it, or start the server with a larger -c"
+    alone.remedy = "it does not fit even alone: shorten it, or start the server with a larger -c"
     return alone
 
 

@@ -163,13 +163,13 @@ def test_the_flags_that_help_are_tried_and_the_page_shows_it(
     assert main(["doctor", str(path), "--html", str(page), "--apply", str(model)]) == 0
     out, err = capsys.readouterr()
     assert "no flag of the server helps" in err
-    assert re.search(r"^1\. about .* s: \d+ tokens were processed again", out, re.MULTILINE)
-    assert re.search(r"as it was: \d+ tokens read .*, 0 failed\nwith them: \d+ tokens read .*, 0 failed", out)
+    assert re.search(r"^1\. about .* s: \d+ tokens were reprocessed", out, re.MULTILINE)
+    assert re.search(r"without flags: \d+ tokens read .*, 0 failed\nwith flags: \d+ tokens read .*, 0 failed", out)
     html = page.read_text()
     assert "<script" not in html
     assert "&lt;b&gt;" in html or "<b>You" not in html
     assert html.count("<svg") == 2
-    assert "Sent again" in html
+    assert "<h2>Replay" in html
     assert re.search(r"<td>\d+\.\d</td>", html), "seconds have one digit after the point"
 
 

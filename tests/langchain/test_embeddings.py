@@ -170,10 +170,10 @@ class TestOddReplies:
     @pytest.mark.parametrize(
         ("vectors", "words"),
         [
-            ([[0.6, 0.8], [None, 1.0]], "text 1 holds null"),
+            ([[0.6, 0.8], [None, 1.0]], "text 1 contains null"),
             ([[0.6, 0.8], [0.0, 0.0]], "text 1 is all zeros"),
             ([[0.6, 0.8], [1.0]], "text 1 has 1 numbers instead of 2"),
-            (["AACAPwAAAAA=", "AADAfwAAgD8="], "text 1 holds nan"),
+            (["AACAPwAAAAA=", "AADAfwAAgD8="], "text 1 contains nan"),
         ],
     )
     def test_vector_that_is_none_is_named(self, vectors: Any, words: str) -> None:

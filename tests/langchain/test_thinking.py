@@ -104,5 +104,5 @@ async def test_a_level_that_the_template_lacks_is_a_repair_of_every_reply(
     assert named(llm.bind(reasoning_effort="none").invoke("Hi")) == []
     as_it_is = ChatLlamaServer(base_url=chat_server.base_url, max_tokens=3, extra_body={"reasoning_effort": "low"})
     assert named(as_it_is.invoke("Hi")) == []
-    assert caplog.text.count("has no levels of reasoning") == 1
+    assert caplog.text.count("has no reasoning levels") == 1
     await llm.aclose()

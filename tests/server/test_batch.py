@@ -118,7 +118,7 @@ def test_a_line_that_was_cut_is_asked_for_again(server: LocalServer, source: Pat
     [
         ("{", "not JSON"),
         ("[]", "not an object"),
-        ('{"id": "x"}', "none of messages, prompt and input"),
+        ('{"id": "x"}', "no messages, prompt or input"),
         ('{"custom_id": "x", "url": "/v1/files", "body": {}}', "url must be one of"),
         ('{"custom_id": "x", "url": "/v1/chat/completions", "body": {}}', "no messages"),
         ('{"custom_id": "x", "url": "/v1/chat/completions", "body": 1}', "body must be an object"),
@@ -151,7 +151,7 @@ def test_an_output_of_something_else_is_not_touched(server: LocalServer, source:
 
 def test_the_input_is_never_the_output(server: LocalServer, source: Path) -> None:
     write_lines(source, [chat("a")])
-    with server.client() as client, pytest.raises(BadRequestError, match="another file than its input"):
+    with server.client() as client, pytest.raises(BadRequestError, match="must not be its input file"):
         client.batch_file(source, source)
 
 

@@ -86,7 +86,7 @@ def test_shared_context() -> None:
     with ScriptedServer(busy) as server:
         client = LlamaServerClient(server.url, max_retries=0)
         failed = refused(LlamaServerError, "Context size has been exceeded", lambda: client.chat(asked()))
-    assert "it does not fit with nothing else running" in str(failed)
+    assert "it does not fit even alone" in str(failed)
 
 
 @shows("Connection error.")

@@ -100,7 +100,7 @@ def test_the_socket_of_another_server_is_left_alone(tmp_path):
 
 @BACKENDS
 def test_two_hosts_work_with_a_port_and_are_refused_without(backend):
-    with pytest.raises(LocalServerError, match="can't share a port that the server chooses"):
+    with pytest.raises(LocalServerError, match="can't share one automatically chosen port"):
         LocalServer(MODEL, backend=backend, host="127.0.0.1,::1").start()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -225,7 +225,7 @@ def test_ps_and_logs_show_what_runs(own_list: None, models_dir: Path) -> None:
         assert server.base_url in listed.stdout
         assert "random.gguf" in listed.stdout
         assert "listening on" in command("logs", "random").stdout
-    assert "no local server is running" in command("ps").stderr
+    assert "no local server started by" in command("ps").stderr
     assert command("logs", "random").returncode == 1
 
 

@@ -90,7 +90,7 @@ async def test_saved_and_restored_awaited(chat_server: LocalServer) -> None:
 
 def test_a_restored_cache_that_the_prompt_cannot_use_is_an_error(client: LlamaServerClient) -> None:
     client.save_prompt(agent("ants"), "ants.bin")
-    with pytest.raises(BadRequestError, match=r"could reuse only \d+ of them.*must begin like the saved one"):
+    with pytest.raises(BadRequestError, match=r"could reuse only \d+ of them.*must start like the saved one"):
         client.restore_prompt(agent("dogs"), "ants.bin")
 
 

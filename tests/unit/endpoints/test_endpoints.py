@@ -293,7 +293,7 @@ def test_vectors_come_in_the_order_of_the_texts_as_base64_or_as_numbers():
 
 
 def test_a_missing_vector_is_noticed():
-    with pytest.raises(MalformedReplyError, match="2 texts were sent and 1 vectors"):
+    with pytest.raises(MalformedReplyError, match="sent 2 texts, but got 1 vectors"):
         Conversation([Answer({"data": [{"index": 0, "embedding": [1]}]})]).run(
             _endpoints.embed(SETTINGS, ["a", "b"], None, {})
         )

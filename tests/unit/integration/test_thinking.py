@@ -73,7 +73,7 @@ def test_a_level_for_a_template_without_levels_is_dropped_with_a_repair() -> Non
     params, (repair,) = supported_effort({"reasoning_effort": "low", "seed": 1}, info)
     assert params == {"seed": 1}
     assert repair.name == "effort"
-    assert str(repair).startswith("reasoning_effort: dropped: the chat template of tiny has no levels")
+    assert str(repair).startswith("reasoning_effort: dropped: the chat template of tiny has no reasoning levels")
     for kept in (ServerInfo(), ServerInfo(efforts=("low",))):
         assert supported_effort({"reasoning_effort": "low"}, kept) == ({"reasoning_effort": "low"}, ())
     assert supported_effort({"reasoning_effort": "none"}, info) == ({"reasoning_effort": "none"}, ())

@@ -49,7 +49,7 @@ def test_an_expression_is_written_as_a_grammar(pattern, rule):
         (r"(?P<x>a)(?P=x)", r"\(\?P="),
         (r"\bword\b", r"\\b"),
         ("a(^b)", r"\^ is not expected"),
-        ("(a*)*", "repeat what may be empty"),
+        ("(a*)*", "repeat a group that may be empty"),
         ("a{1,5000}", "too many repetitions"),
         ("[]a]", "opens a class"),
         ("[^]a]", "opens a class"),

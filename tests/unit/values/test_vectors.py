@@ -26,10 +26,10 @@ class TestCheckVectors:
     @pytest.mark.parametrize(
         ("bad", "words"),
         [
-            ([0.6, math.nan], "holds nan"),
-            ([math.inf, 0.8], "holds inf"),
-            ([-math.inf, math.inf], "holds -inf"),
-            ([None, 0.8], "holds null"),
+            ([0.6, math.nan], "contains nan"),
+            ([math.inf, 0.8], "contains inf"),
+            ([-math.inf, math.inf], "contains -inf"),
+            ([None, 0.8], "contains null"),
             ([0.0, -0.0], "is all zeros"),
             ([1.0], "has 1 numbers instead of 2"),
             ([], "is empty"),
