@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from .._printable import one_line
@@ -79,11 +79,22 @@ def show(now: Snapshot, before: Snapshot | None = None) -> None:
 
 
 def watch(take: Callable[[], Snapshot], interval: float) -> None:
-    """Show a server until an interrupt."""
+    """Show a server until an interrupt. Where the output is not a terminal, each table is printed below the last."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        for table in _screens(take, interval):
+            console.print(table)
+            console.file.flush()
+        return
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        for table in _screens(take, interval):
+            live.update(table, refresh=True)
+
+
+def _screens(take: Callable[[], Snapshot], interval: float) -> Iterator[RenderableType]:
     before = None
-    with Live(console=Console(), auto_refresh=False, screen=True) as live:
-        while True:
-            now = take()
-            live.update(screen(now, before), refresh=True)
-            before = now if now.error is None else before
-            time.sleep(interval)
+    while True:
+        now = take()
+        yield screen(now, before)
+        before = now if now.error is None else before
+        time.sleep(interval)

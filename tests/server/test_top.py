@@ -2,9 +2,13 @@
 
 import io
 import json
+import os
+import pty
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -67,6 +71,40 @@ def test_a_script_gets_json_with_the_rates(server: LocalServer, capsys: pytest.C
     (model,) = json.loads(capsys.readouterr().out)["models"]
     assert model["tokens_per_second"]["written"] == 0.0
     assert len(model["slots"]) == 2
+
+
+TOP = [sys.executable, "-m", "llamacpp_server.cli", "top", "--interval", "0.05", "--base-url"]
+
+
+def test_tables_follow_each_other_in_a_pipe_until_it_is_closed(server: LocalServer) -> None:
+    with subprocess.Popen([*TOP, server.base_url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        tables = 0
+        for line in run.stdout:
+            tables += server.base_url in line
+            if tables == 3:
+                break
+        run.stdout.close()
+        assert run.stderr is not None
+        assert not run.stderr.read()
+    assert tables == 3
+
+
+def test_a_terminal_shows_one_table_that_changes(server: LocalServer) -> None:
+    ours, its = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
+    with subprocess.Popen([*TOP, server.base_url], stdout=its, stderr=subprocess.PIPE, env=environment) as run:
+        os.close(its)
+        shown = b""
+        while shown.count(b"idle") < 4:
+            shown += os.read(ours, 65536)
+        run.send_signal(signal.SIGINT)
+        with suppress(OSError):  # its end is closed
+            while piece := os.read(ours, 65536):
+                shown += piece
+    os.close(ours)
+    assert b"\x1b[?1049h" in shown, "it uses the terminal's other screen"
+    assert b"\x1b[?1049l" in shown, "it gives the screen back"
 
 
 def test_what_is_switched_off_is_named_with_its_flag(serve: Any) -> None:
