@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -158,18 +159,19 @@ class LlamaServerMiddleware(AgentMiddleware[LlamaServerState, Any, Any]):
         return _model_response(await handler(request.override(messages=sent.messages)), sent, thread)
 
     def _summarize(
-        self, model: ChatLlamaServer, thread: _Thread, step: Summarize
-    ) -> Generator[Count[BaseMessage] | _Parts, Any, list[AnyMessage]]:
-        parts = self._parts(model, thread, step)
-        while (shorter := parts.shorter_than((yield Count(parts.prompt(), {})))) is not None:
-            parts = shorter
-        return _summary_messages((yield parts))
-
-    def _parts(self, model: ChatLlamaServer, thread: _Thread, step: Summarize) -> _Parts:
-        messages = [*thread.summary, *thread.messages[step.start : step.end]]
+        self, model: ChatLlamaServer, thread: _Thread, step: Summarize, summary: list[AnyMessage]
+    ) -> Generator[Count[BaseMessage] | _Parts, Any, list[AnyMessage] | None]:
+        messages = [*summary, *thread.messages[step.start : step.end]]
         writer = model.model_copy(update={"max_tokens": min(step.tokens, model.max_tokens or step.tokens)})
-        longest = max((len(message.text) for message in messages), default=0)
-        return _Parts(writer, messages, longest, step.tokens, self._summarizing)
+        parts = _Parts(writer, messages, max(map(_length, messages), default=0), self._summarizing)
+        while not _leaves_room((yield Count(parts.prompt(), {})), step.tokens):
+            if parts.longest <= _FEWEST_CHARACTERS:
+                # A summarizer of the program may take more than the model does.
+                if step.is_divisible and self._summarizing["summarizer"] is None:
+                    return None
+                break
+            parts = replace(parts, longest=parts.longest // 2)
+        return _summary_messages((yield parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,9 @@ class _Thread:
         return cls(request.messages, form, record["summary"])
 
     def steps(
-        self, budget: ContextBudget, summarize: Callable[[Summarize], Generator[Any, Any, list[AnyMessage]]]
+        self,
+        budget: ContextBudget,
+        summarize: Callable[[Summarize, list[AnyMessage]], Generator[Any, Any, list[AnyMessage] | None]],
     ) -> Steps[AnyMessage, list[AnyMessage]]:
         """What to count and summarize, and what to send in the end."""
         roles = [_ROLES.get(message.type, "user") for message in self.messages]
@@ -216,7 +220,6 @@ class _Parts:
     model: ChatLlamaServer
     messages: list[AnyMessage]
     longest: int
-    answer: int
     options: dict[str, Any]
 
     def middleware(self) -> SummarizationMiddleware[Any, Any]:
@@ -234,18 +237,6 @@ class _Parts:
         text = get_buffer_string(self._shortened_messages(), format="xml")
         return [HumanMessage(self.middleware().summary_prompt.format(messages=text))]
 
-    def shorter_than(self, fit: Fit) -> _Parts | None:
-        """The same with shorter messages, where the prompt of the summary would not fit; None where it does."""
-        if fit.prompt_tokens + min(self.answer, fit.available // 4) <= fit.available:
-            return None
-        if self.longest > _FEWEST_CHARACTERS:
-            return replace(self, longest=self.longest // 2)
-        if self.options["summarizer"] is not None:  # it may take more than the model does
-            return None
-        # Many short messages, or long arguments of calls: the first, which may be a summary, and the newer half.
-        rest = self.messages[1 + len(self.messages) // 2 :]
-        return replace(self, messages=[self.messages[0], *rest]) if rest else None
-
     def state(self) -> Any:
         """The state that the summarizer is given."""
         return {"messages": [*self._shortened_messages(), HumanMessage("-")]}
@@ -257,9 +248,30 @@ class _Parts:
 _ROLES: Final = {"human": "user", "ai": "assistant", "tool": "tool", "system": "system"}
 
 
+def _leaves_room(fit: Fit, answer: int) -> bool:
+    """Whether the prompt of a summary leaves room for it."""
+    return fit.prompt_tokens + min(answer, fit.available // 4) <= fit.available
+
+
+def _length(message: AnyMessage) -> int:
+    """Characters of the longest part of a message: its text, or the arguments of a call."""
+    calls = message.tool_calls if isinstance(message, AIMessage) else []
+    return max(len(message.text), *(len(_json(call["args"])) for call in calls), 0)
+
+
+def _json(arguments: dict[str, Any]) -> str:
+    return json.dumps(arguments, ensure_ascii=False, default=str)
+
+
 def _shortened(message: AnyMessage, most: int) -> AnyMessage:
-    text = shortened(message.text, most)
-    return message if text == message.text else message.model_copy(update={"content": text})
+    changes = dict[str, Any]()
+    if (text := shortened(message.text, most)) != message.text:
+        changes["content"] = text
+    if isinstance(message, AIMessage) and message.tool_calls and _length(message) > most:
+        changes["tool_calls"] = [
+            {**call, "args": {"arguments": shortened(_json(call["args"]), most)}} for call in message.tool_calls
+        ]
+    return message.model_copy(update=changes) if changes else message
 
 
 def _counted(request: ModelRequest[Any], step: Count[BaseMessage]) -> dict[str, Any]:

@@ -98,11 +98,14 @@ class Transcripts:
         digests = _digests(messages)
         record = self._recalled(digests)
 
-        def summarize(step: Summarize) -> Generator[Count[ChatMessage] | _Ask, Any, str]:
+        def summarize(step: Summarize, summary: str) -> Generator[Count[ChatMessage] | _Ask, Any, str | None]:
             options, prompt = {"max_tokens": step.tokens}, list[ChatMessage]()
-            for prompt in _prompts(messages, record, step):
+            for prompt in _prompts(messages, summary, step):
                 if (yield Count(prompt, options)):
                     break
+            else:
+                if step.is_divisible:
+                    return None
             reply: ChatReply = yield _Ask(prompt, options)
             return f"{_STAND_IN}\n\n{reply.content}"
 
@@ -150,11 +153,11 @@ def _trimmed_message(message: ChatMessage, trimmed: bool) -> ChatMessage:
     return message.model_copy(update={"blocks": [TextBlock(text=TRIMMED)]}) if trimmed else message
 
 
-def _prompts(messages: Sequence[ChatMessage], record: _Record, step: Summarize) -> list[list[ChatMessage]]:
+def _prompts(messages: Sequence[ChatMessage], summary: str, step: Summarize) -> list[list[ChatMessage]]:
     """The prompt of a summary, from long to short: the first that fits is for the model."""
-    parts = [record.summary] if record.summary else []
+    parts = [summary] if summary else []
     parts += [_line(m) for m in messages[step.start : step.end] if _ROLES.get(m.role) != "system"]
-    longest, prompts = max(map(len, parts)), list[list[ChatMessage]]()
+    longest, prompts = max(map(len, parts), default=0), list[list[ChatMessage]]()
     while not prompts or longest > 200:
         text = "\n\n".join(shortened(part, longest) for part in parts)
         prompts.append([ChatMessage(role=MessageRole.USER, content=f"{_INSTRUCTION}\n\n{text}")])

@@ -128,6 +128,11 @@ class Summarize:
     end: int
     tokens: int
 
+    @property
+    def is_divisible(self) -> bool:
+        """Whether there are several messages, which may be summarized one after the other."""
+        return self.end - self.start > 1
+
 
 @dataclass(frozen=True, slots=True)
 class Compacted(Generic[M, S]):
@@ -157,7 +162,7 @@ def compaction(
     budget: ContextBudget,
     formed: Callable[[Compaction, S], list[M]],
     stand_in: S,
-    summarize: Callable[[Summarize], Generator[Any, Any, S]],
+    summarize: Callable[[Summarize, S], Generator[Any, Any, S | None]],
 ) -> Steps[M, S]:
     """Bring a conversation into a form that keeps its budget.
 
@@ -167,7 +172,8 @@ def compaction(
         budget: What it may have.
         formed: The messages to send for a form and a summary.
         stand_in: A summary to count the prompt with, before the real one is written.
-        summarize: A program that writes a summary.
+        summarize: A program that writes a summary of messages and the summary of those before them; it returns None
+            where several messages are too many for one prompt, even when shortened.
 
     Raises:
         ContextOverflowError: If no compaction helps.
@@ -186,7 +192,8 @@ def compaction(
     if form == last:
         return Compacted(messages, form, summary)
     if form.start != last.start:
-        summary = yield from summarize(Summarize(last.start, form.start, budget.summary(before)))
+        step = Summarize(last.start, form.start, budget.summary(before))
+        summary = yield from _summarized(step, summary, summarize)
     messages = formed(form, summary)
     after: Fit = yield Count(messages)
     if after.prompt_tokens > budget.room(before):
@@ -199,6 +206,18 @@ def compaction(
     )
     report = {"summarized_messages": summarized, "removed_tool_results": removed, "prompt_tokens": counts}
     return Compacted(messages, form, summary, report)
+
+
+def _summarized(
+    step: Summarize, summary: S, summarize: Callable[[Summarize, S], Generator[Any, Any, S | None]]
+) -> Generator[Any, Any, S]:
+    """Write a summary: of the older half of the messages first, where all are too many for one prompt."""
+    written = yield from summarize(step, summary)
+    if written is not None:
+        return written
+    middle = (step.start + step.end) // 2
+    summary = yield from _summarized(replace(step, end=middle), summary, summarize)
+    return (yield from _summarized(replace(step, start=middle), summary, summarize))
 
 
 def shortened(text: str, most: int) -> str:

@@ -92,6 +92,35 @@ async def test_results_of_parallel_calls_stay_with_their_calls(small: Any, wire:
     assert called == answered, "no result without its call, no call without its result"
 
 
+def test_a_thread_of_many_short_messages_is_summarized_in_parts(small: Any, wire: Wiretap) -> None:
+    llm = ChatLlamaServer(base_url=small.base_url, thinking=False, **wire.clients)
+    thread = list[AnyMessage]()
+    for turn in range(80):
+        thread += [HumanMessage(f"Question {turn}. " + "x" * 80), AIMessage(f"Answer {turn}. " + "y" * 80)]
+    state = agent(llm).invoke({"messages": [*thread, HumanMessage("Thanks")]}, THREAD)
+    report = state["messages"][-1].response_metadata["context"]
+    *summaries, sent = [body["messages"] for body in wire.bodies("/v1/chat/completions")]
+    assert len(summaries) > 1
+    text = "".join(str(messages) for messages in summaries)
+    first = len(thread) // 2 - (len(sent) - 1) // 2
+    assert report["summarized_messages"] >= 2 * (first - 1)
+    for turn in range(first - 1):
+        assert f"Question {turn}." in text
+        assert f"Answer {turn}." in text
+    assert "Pages about llamas were read." in str(summaries[-1]), "each summary has the last one"
+
+
+def test_long_arguments_of_a_call_are_shortened_for_a_summary(small: Any, wire: Wiretap) -> None:
+    llm = ChatLlamaServer(base_url=small.base_url, thinking=False, **wire.clients)
+    call: Any = {"name": "look", "args": {"page": 1, "text": "x" * 100_000}, "id": "1"}
+    thread = [HumanMessage("Look"), AIMessage("", tool_calls=[call]), ToolMessage("A page.", tool_call_id="1")]
+    agent(llm).invoke({"messages": [*thread, AIMessage("I read it."), HumanMessage("Thanks")]}, THREAD)
+    summary, sent = [body["messages"] for body in wire.bodies("/v1/chat/completions")]
+    assert "look" in str(summary)
+    assert len(str(summary)) < 20_000
+    assert len(sent) < 5
+
+
 def test_a_sub_agent_keeps_a_budget_of_its_own(llm: ChatLlamaServer) -> None:
     SIZE[0] = 300
     inner = agent(llm)

@@ -12,6 +12,7 @@ from llamacpp_server import ContextOverflowError, LocalServer
 from llamaindex_llamacpp_server import ContextBudget, LlamaServer
 from tests.llamaindex.test_long_run import called, result
 from tests.readers import page_reader
+from tests.wiretap import Wiretap
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
@@ -93,6 +94,17 @@ def test_old_tool_results_are_removed_first(llm: LlamaServer, caplog: pytest.Log
 def test_a_message_that_is_too_long_alone_is_an_error(llm: LlamaServer) -> None:
     with pytest.raises(ContextOverflowError, match="does not help"):
         llm.chat(conversation("Thanks", "x" * 5000))
+
+
+def test_a_conversation_of_many_short_messages_is_summarized_in_parts(small: Any, wire: Wiretap) -> None:
+    llm = LlamaServer(base_url=small.base_url, thinking=False, context_budget=ContextBudget(), **wire.clients)
+    messages = conversation(*[f"Line {number}. " + "x" * 80 for number in range(150)])
+    counts(llm.chat(messages))
+    *summaries, sent = [body["messages"] for body in wire.bodies("/v1/chat/completions")]
+    assert len(summaries) > 1
+    text = "".join(str(prompt) for prompt in [*summaries, sent])
+    assert all(f"Line {number}." in text for number in range(150))
+    assert "Pages about llamas were read." in str(summaries[-1]), "each summary has the last one"
 
 
 def test_without_a_budget_every_prompt_is_sent_as_it_is(small: Any) -> None:
