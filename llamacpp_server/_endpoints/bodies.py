@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .._history import is_plain_answer, plain_text
 from .._notices import warn_once
@@ -42,7 +42,7 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
         body["model"] = request.model
     tools, choice, one_call, _ = resolve_tool_choice(request.tools, request.tool_choice)
     if tools:
-        body["tools"] = [_tool(tool) for tool in tools]
+        body["tools"] = _without_null_fields(tools)
         if "grammar" in body or "json_schema" in body or "response_format" in body:
             _refuse_constraint_with_tools(body)
         if choice is not None:
@@ -230,11 +230,12 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     return clean
 
 
-def _tool(tool: ToolDict) -> Mapping[str, Any]:
-    """A tool without nulls beside its schema; within a schema a null may be a value."""
-    if None not in tool["function"].values():
-        return tool
-    return {**tool, "function": {name: value for name, value in tool["function"].items() if value is not None}}
+def _without_null_fields(tools: list[ToolDict]) -> list[ToolDict]:
+    """Tools without nulls beside their schemas; within a schema a null may be a value."""
+    if not [tool for tool in tools if None in tool["function"].values()]:
+        return tools
+    functions = [{name: value for name, value in tool["function"].items() if value is not None} for tool in tools]
+    return [cast(ToolDict, {**tool, "function": function}) for tool, function in zip(tools, functions, strict=True)]
 
 
 def _without_nulls(value: Any) -> Any:

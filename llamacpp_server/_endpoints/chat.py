@@ -153,7 +153,7 @@ def stream_chat(
         NotSupportedError: When a call is required of a template that is known to have no tools, and no other way is
             allowed.
     """
-    check_chat(request)
+    request = check_chat(request)
     return in_several_requests(_stream_chat, settings, request, collected, fold_chat)
 
 

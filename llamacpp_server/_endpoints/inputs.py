@@ -6,13 +6,13 @@ Only the shape is checked that our own code relies on; what the server refuses i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, Final
 
 from .._history import TOOL_ROLES, is_plain_answer, plain_text
-from .._values import content_key, of_key
+from .._values import KeyedList, content_key, of_key
 from ..errors import BadRequestError
 from ..replies import Repair
 from ..requests import ChatRequest, CompletionRequest, InfillRequest
@@ -90,9 +90,10 @@ _CONTAINERS: Final = frozenset({dict, list, tuple})
 _ONLY_DICTS: Final = frozenset({dict})
 # Values that hold no others.
 _LEAVES: Final = frozenset({type(None), str, bool, int, float})
-# Sequences and collections in Python's sense that nobody means by a list.
 # Bytes of tools beyond which they are checked for each request.
 _LONGEST_KEPT: Final = 200_000
+_LISTS: Final = frozenset({list, KeyedList})
+# Sequences and collections in Python's sense that nobody means by a list.
 _NO_LISTS: Final = (str, bytes, bytearray, Mapping)
 _OBJECTS: Final = ("Mapping", "MessageDict", "ToolDict")
 
@@ -156,8 +157,8 @@ def check_mapping(value: object, place: str) -> None:
     _check_value(value, place, ("Mapping",))
 
 
-def check_chat(request: ChatRequest) -> None:
-    """Refuse a chat request that can't be one.
+def check_chat(request: ChatRequest) -> ChatRequest:
+    """The request, with tools that are known by their content; refuse one that can't be one.
 
     Raises:
         BadRequestError: For the first place that holds something else than belongs there.
@@ -169,7 +170,8 @@ def check_chat(request: ChatRequest) -> None:
             if not _is_text(said) and not is_plain_answer(said):
                 _check_message(said, f"messages[{at}]")
     if request.tools:
-        _check_tools(request.tools, "tools")
+        key = _check_tools(request.tools, "tools")
+        request = replace(request, tools=KeyedList(request.tools, key))
     # Sent as they are, over those of the request, and read by our own code as those are.
     if "messages" in request.extra_body:
         messages: Any = request.extra_body["messages"]
@@ -178,15 +180,18 @@ def check_chat(request: ChatRequest) -> None:
             _check_message(message, f"extra_body.messages[{number}]")
     if request.extra_body.get("tools"):
         _check_tools(request.extra_body["tools"], "extra_body.tools")
+    return request
 
 
-def _check_tools(tools: Any, place: str) -> None:
+def _check_tools(tools: Any, place: str) -> bytes | None:
+    """Refuse what are no tools; their `content_key`."""
     # Most programs send the same tools with each request.
-    key = content_key(tools) if type(tools) is list else None
+    key = content_key(tools) if type(tools) in _LISTS else None
     if key is None or len(key) > _LONGEST_KEPT:
         _check_each_tool(tools, place)
     else:
         _check_tools_once(key, place)
+    return key
 
 
 @lru_cache(maxsize=64)

@@ -21,7 +21,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
-from .._values import content_key, of_key
+from .._values import KeyedList, content_key, of_key
 from ..replies import Repair
 from ..wire import ToolDict
 from .clean_types import TYPES, clean_array, clean_number, clean_object, clean_string
@@ -55,6 +55,8 @@ _MANY_NODES: Final = 300
 _MOST_NODES: Final = 5000
 # Bytes of a schema beyond which it is cleaned anew for each request, rather than kept.
 _LONGEST_KEPT: Final = 20_000
+# The same of all tools of a request.
+_LONGEST_TOOLS: Final = 100_000
 
 
 def clean_schema(schema: object, *, name: str = "", arguments: bool = False) -> tuple[Node, tuple[Repair, ...]]:
@@ -91,7 +93,19 @@ def _cleaned(schema: object, name: str, arguments: bool) -> tuple[Node, tuple[Re
 
 
 def clean_tools(tools: Sequence[ToolDict]) -> tuple[list[ToolDict], tuple[Repair, ...]]:
-    """Tools that every known build takes, in their order, and what was done to make them so."""
+    """Tools that every known build takes, in their order, and what was done to make them so. Nobody changes them."""
+    # An agent sends the same tools with each of its calls.
+    key = tools.key if type(tools) is KeyedList else None
+    return _cleaned_tools(tools) if key is None or len(key) > _LONGEST_TOOLS else _kept_tools(key)
+
+
+@lru_cache(maxsize=32)
+def _kept_tools(key: bytes) -> tuple[list[ToolDict], tuple[Repair, ...]]:
+    cleaned, repairs = _cleaned_tools(of_key(key))
+    return KeyedList(cleaned, content_key(cleaned)), repairs
+
+
+def _cleaned_tools(tools: Sequence[ToolDict]) -> tuple[list[ToolDict], tuple[Repair, ...]]:
     cleaned, repairs = list[ToolDict](), list[Repair]()
     for tool in tools:
         function: Node = dict(tool["function"])

@@ -20,6 +20,7 @@ from .._printable import did_you_mean
 from .._replies import (
     DeltaFilter,
 )
+from .._values import KeyedList
 from ..errors import BadRequestError, LlamaServerError
 from ..replies import ChatChoice, ChatDelta, ChatReply, Repair
 from ..requests import ChatRequest
@@ -69,13 +70,13 @@ def resolve_tool_choice(tools: Sequence[ToolDict], choice: Any) -> ToolChoice:
             of these.
     """
     if choice is None:
-        return ToolChoice(list(tools), None, False)
+        return ToolChoice(_listed(tools), None, False)
     one_call = isinstance(choice, Mapping) and choice.get("disable_parallel_tool_use") is True
     if isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         tools, choice = _allowed(tools, choice)
     name = _name(choice)
     if name is None:
-        return ToolChoice(list(tools), None, one_call)
+        return ToolChoice(_listed(tools), None, one_call)
     names = [tool["function"]["name"] for tool in tools]
     if name in names:
         return ToolChoice([tool for tool in tools if tool["function"]["name"] == name], "required", one_call)
@@ -85,7 +86,12 @@ def resolve_tool_choice(tools: Sequence[ToolDict], choice: Any) -> ToolChoice:
         raise BadRequestError(f"tool_choice={name!r} without tools")
     if word is None:
         raise _unknown(name, names)
-    return ToolChoice(list(tools), word if tools else None, one_call)
+    return ToolChoice(_listed(tools), word if tools else None, one_call)
+
+
+def _listed(tools: Sequence[ToolDict]) -> list[ToolDict]:
+    """All tools, in a list that nobody else changes."""
+    return tools if type(tools) is KeyedList else list(tools)
 
 
 def _name(choice: Any) -> str | None:

@@ -147,7 +147,7 @@ def encode(body: object) -> bytes:
 
 def _text(body: object) -> str:
     """JSON of a body, with its tools last: an agent sends the same ones each time, and they are the most of it."""
-    if type(body) is dict and type(tools := body.get("tools")) is list and len(body) > 1:
+    if type(body) is dict and isinstance(tools := body.get("tools"), list) and len(body) > 1:
         key = content_key(tools)
         if key is not None and len(key) <= _LONGEST_KEPT:
             rest = _WRITE({name: value for name, value in body.items() if name != "tools"})

@@ -143,7 +143,7 @@ def of_all_chunks(stream):
 
 @pytest.mark.parametrize(
     ("way", "most"),
-    [(core, 267), (langchain, 334), (langchain_tools, 447), (langchain_history, 353), (llamaindex, 353)],
+    [(core, 267), (langchain, 334), (langchain_tools, 425), (langchain_history, 353), (llamaindex, 353)],
 )
 def test_a_request_takes_few_functions_up_to_its_first_chunk(servers, way, most):
     assert to_the_first_chunk(way(servers[FEW])) <= most * 1.1

@@ -16,7 +16,7 @@ from llamacpp_server import (
 )
 from tests import behind_doors
 from tests.unit.events import DONE, chunk, text
-from tests.wire.scripted_server import Answer, ScriptedServer, head, reply
+from tests.wire.scripted_server import Answer, ScriptedServer, head, reply, stream
 from tests.wire.scripted_server import chunk as piece
 from tests.wire.shells import ask
 
@@ -209,3 +209,23 @@ def test_a_stream_that_is_refused_before_its_first_byte_is_closed(connect):
         with pytest.raises(MalformedReplyError, match="compressed 2 times"):
             client.chat(CHAT)
         assert server.wait_until_left(10)
+
+
+def test_tools_that_a_caller_changes_between_requests_are_sent_as_they_are_now(connect):
+    """Also where what is sent was made of the same objects before, and with nulls that no build takes."""
+    function = {"name": "add", "description": None, "parameters": {"type": "object", "properties": {}}, "strict": None}
+    tools = [{"type": "function", "function": function}]
+    request = ChatRequest(messages=[{"role": "user", "content": "Hello"}], tools=tools)
+    with ScriptedServer(stream(EVENTS), stream(EVENTS), stream(EVENTS)) as server:
+        client = connect(server.url)
+        client.chat(request)
+        function["parameters"]["properties"]["a"] = {"type": "integer"}
+        client.chat(request)
+        tools.append({"type": "function", "function": {"name": "sub"}})
+        client.chat(request)
+        first, second, third = ([tool["function"] for tool in sent.json["tools"]] for sent in server.requests)
+    assert first == [{"name": "add", "description": "", "parameters": {"type": "object", "properties": {}}}]
+    assert second[0]["parameters"]["properties"] == {"a": {"type": "integer"}}
+    assert [third[0]] == second
+    assert third[1]["name"] == "sub"
+    assert function["description"] is None, "what the caller has is left alone"

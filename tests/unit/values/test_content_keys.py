@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from llamacpp_server._values import content_key, of_key
+from llamacpp_server._values import KeyedList, content_key, of_key
 
 
 @pytest.mark.parametrize("value", [{"a": [1, 1.0, True, None, "é"]}, [], "text", {1: {"b": ()}}])
@@ -41,3 +41,20 @@ class _Word(str):
 @pytest.mark.parametrize("value", [object(), [_Word("a")], {"a": "\ud800"}])
 def test_values_that_are_not_json_have_no_key(value: Any) -> None:
     assert content_key(value) is None
+
+
+def test_a_keyed_list_is_known_by_the_key_it_was_given() -> None:
+    tools = [{"type": "function"}]
+    assert content_key(KeyedList(tools, content_key(tools))) == content_key(tools)
+    assert content_key(KeyedList(tools, None)) is None
+
+
+def test_the_key_depends_on_what_is_held_now_and_on_no_other_reference() -> None:
+    inner = {"city": "Paris"}
+    value = [inner]
+    before = content_key(value)
+    held = [inner, value]
+    assert content_key(value) == before
+    inner["city"] = "Rome"
+    assert content_key(value) == content_key([{"city": "Rome"}]) != before
+    assert len(held) == 2
