@@ -216,7 +216,7 @@ def test_tools_that_a_caller_changes_between_requests_are_sent_as_they_are_now(c
     function = {"name": "add", "description": None, "parameters": {"type": "object", "properties": {}}, "strict": None}
     tools = [{"type": "function", "function": function}]
     request = ChatRequest(messages=[{"role": "user", "content": "Hello"}], tools=tools)
-    with ScriptedServer(stream(EVENTS), stream(EVENTS), stream(EVENTS)) as server:
+    with ScriptedServer(stream(EVENTS), stream(EVENTS), stream(EVENTS), lacks=("/apply-template", "/props")) as server:
         client = connect(server.url)
         client.chat(request)
         function["parameters"]["properties"]["a"] = {"type": "integer"}
