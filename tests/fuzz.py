@@ -31,8 +31,6 @@ with atheris.instrument_imports(include=["llamacpp_server", "langchain_llamacpp_
     from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
     from llama_index.core.base.llms.types import ChatMessage as IndexMessage
 
-    from langchain_llamacpp_server._chunks import StreamConverter, result
-    from langchain_llamacpp_server._messages import to_wire as from_langchain
     from llamacpp_server import ChatRequest, LlamaServerError, ServerSettings
     from llamacpp_server._endpoints import (
         chat_body,
@@ -62,8 +60,10 @@ with atheris.instrument_imports(include=["llamacpp_server", "langchain_llamacpp_
     from llamacpp_server.transport import (
         encode,
     )
-    from llamaindex_llamacpp_server._messages import to_wire as from_llamaindex
-    from llamaindex_llamacpp_server._responses import ChatState, chat_response
+    from tests.langchain.behind_doors import StreamConverter, result
+    from tests.langchain.behind_doors import to_wire as from_langchain
+    from tests.llamaindex.behind_doors import ChatState, chat_response
+    from tests.llamaindex.behind_doors import to_wire as from_llamaindex
 
 SECRET = "hunter2hunter2"
 # What the programs turn into an error that names the address.

@@ -13,8 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 from pydantic import BaseModel, field_validator
 
-from langchain_llamacpp_server import ChatLlamaServer
-from langchain_llamacpp_server._errors import ContextOverflowError
+from langchain_llamacpp_server import ChatLlamaServer, ContextOverflowError
 from llamacpp_server import LocalServer
 from tests.langchain.conftest import get_weather
 from tests.models import Script, tool_call

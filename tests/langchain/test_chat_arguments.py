@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from langchain_llamacpp_server import ChatLlamaServer
-from langchain_llamacpp_server._calls import ChatDefaults, prepare
+from tests.langchain.behind_doors import ChatDefaults, prepare
 
 pytestmark = pytest.mark.usefixtures("fresh_notices")
 

@@ -15,8 +15,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel
 
-from langchain_llamacpp_server import ChatLlamaServer
-from langchain_llamacpp_server._errors import TruncatedOutputError
+from langchain_llamacpp_server import ChatLlamaServer, TruncatedOutputError
 from llamacpp_server import LocalServer
 from tests.langchain.conftest import get_weather
 

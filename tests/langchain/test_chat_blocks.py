@@ -7,7 +7,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, AIMessageChunk
 
 from langchain_llamacpp_server import ChatLlamaServer
-from langchain_llamacpp_server._block_translator import translate_content_chunk
+from tests.langchain.behind_doors import translate_content_chunk
 from tests.langchain.conftest import get_weather
 
 KINDS = ["reasoning", "text", "tool_call", "tool_call"]

@@ -7,7 +7,6 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
-from langchain_llamacpp_server._chunks import StreamConverter, result, text_chunk
 from llamacpp_server import (
     ChatChoice,
     ChatDelta,
@@ -19,6 +18,7 @@ from llamacpp_server import (
     ToolCallFragment,
     Usage,
 )
+from tests.langchain.behind_doors import StreamConverter, result, text_chunk
 
 START = ReplyStart("chatcmpl-1", "tiny", 1795174294, "b11434-abc")
 PROVIDER = {"model_provider": "llamacpp-server"}

@@ -10,9 +10,8 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 import llamacpp_server as server
-from langchain_llamacpp_server import ChatLlamaServer
-from langchain_llamacpp_server import _errors as errors
-from langchain_llamacpp_server._errors import as_langchain, langchain_errors
+from langchain_llamacpp_server import ChatLlamaServer, ContextOverflowError
+from tests.langchain.behind_doors import as_langchain, langchain_errors
 from tests.langchain.conftest import get_weather
 
 PAIRS = [
@@ -62,7 +61,7 @@ def test_a_forbidden_key_is_distinguished_from_an_unknown_one() -> None:
 
 def test_the_cause_and_all_that_is_known_are_kept() -> None:
     cause = OSError("socket")
-    with pytest.raises(errors.ContextOverflowError) as caught, langchain_errors:
+    with pytest.raises(ContextOverflowError) as caught, langchain_errors:
         raise server.ContextOverflowError("too long", n_prompt_tokens=9, n_ctx=4) from cause
     assert (caught.value.n_prompt_tokens, caught.value.n_ctx) == (9, 4)
     assert caught.value.__cause__ is cause

@@ -8,9 +8,8 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 
 from langchain_llamacpp_server import ChatLlamaServer, MissingToolCallError
-from langchain_llamacpp_server._chunks import StreamConverter
-from langchain_llamacpp_server._tools import marks, unmarked
 from llamacpp_server import ChatDelta, LocalServer, ToolCallFragment
+from tests.langchain.behind_doors import StreamConverter, marks, unmarked
 from tests.langchain.conftest import get_weather
 from tests.models import Script, tool_call
 

@@ -16,8 +16,8 @@ from langchain_core.messages import (
 )
 
 from langchain_llamacpp_server import ChatLlamaServer
-from langchain_llamacpp_server._messages import to_wire
 from llamacpp_server import BadRequestError, LocalServer, NotSupportedError
+from tests.langchain.behind_doors import to_wire
 
 B64 = base64.b64encode("tëxt".encode()).decode()
 IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{B64}"}}

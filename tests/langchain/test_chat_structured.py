@@ -13,8 +13,8 @@ from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import TypedDict
 
 from langchain_llamacpp_server import ChatLlamaServer, TruncatedOutputError
-from langchain_llamacpp_server._structured import json_schema, wire_format
 from llamacpp_server import LocalServer, NotSupportedError
+from tests.langchain.behind_doors import json_schema, wire_format
 
 
 class Person(BaseModel):

@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field, PydanticUserError
 from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import TypedDict
 
-from langchain_llamacpp_server._tools import wire_tools
 from llamacpp_server import BadRequestError
 from llamacpp_server.local import LocalServer
+from tests.langchain.behind_doors import wire_tools
 
 
 @tool

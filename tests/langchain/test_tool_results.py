@@ -9,9 +9,9 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from langchain_llamacpp_server import ChatLlamaServer
-from langchain_llamacpp_server._messages import to_wire
 from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LocalServer, NotSupportedError
 from llamacpp_server.errors import BadRequestError
+from tests.langchain.behind_doors import to_wire
 from tests.media import picture, sound
 
 PNG = b64encode(picture()).decode()

@@ -6,7 +6,7 @@ import pickle
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LogProb, TextBlock, ToolCallBlock
 
-from llamaindex_llamacpp_server._fast_models import quick_call, quick_message, quick_response, quick_text
+from tests.llamaindex.behind_doors import quick_call, quick_message, quick_response, quick_text
 
 TEXT = TextBlock(text="x")
 CALL = ToolCallBlock(tool_call_id="i", tool_name="f", tool_kwargs='{"a')

@@ -22,7 +22,7 @@ from llama_index.core.base.llms.types import (
 )
 
 from llamacpp_server import BadRequestError, NotSupportedError
-from llamaindex_llamacpp_server._messages import to_wire
+from tests.llamaindex.behind_doors import to_wire
 from tests.media import picture, sound
 
 PNG = picture()

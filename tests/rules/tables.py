@@ -12,12 +12,12 @@ from typing import get_args
 from pydantic import BaseModel
 
 from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings, LlamaServerLLM
-from langchain_llamacpp_server import _arguments as langchain
 from llamacpp_server import SamplingFields
 from llamacpp_server.integration import ArgumentTable
 from llamacpp_server.sampling import ALIASES, ELSEWHERE
 from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding, LlamaServerRerank
-from llamaindex_llamacpp_server import _arguments as llamaindex
+from tests.langchain.behind_doors import arguments as langchain
+from tests.llamaindex.behind_doors import arguments as llamaindex
 from tests.rules import peers
 
 PATH = Path(__file__).parents[2] / "docs" / "request-fields.md"

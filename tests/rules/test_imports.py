@@ -100,21 +100,30 @@ def test_what_a_package_imports_is_declared(package):
 
 # Modules behind doors, by package.
 CORE = ROOT / "llamacpp_server"
+ADAPTERS = ("langchain_llamacpp_server", "llamaindex_llamacpp_server")
 INSIDE = {
     door.parent.name: {path.stem for path in door.parent.glob("*.py")} - {"__init__"}
     for door in CORE.glob("*/__init__.py")
 }
 RULES = ROOT / "tests" / "rules"
 OTHERS = [path for folder in ("benchmarks", "examples", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
-# The one file of the tests that names some of them.
-BEHIND_DOORS = ROOT / "tests" / "behind_doors.py"
+# The files of the tests that name some of them, one for each package.
+BEHIND_DOORS = {ROOT / "tests" / folder / "behind_doors.py" for folder in ("", "langchain", "llamaindex")}
 CLIENTS = ("llamacpp_server._clients.", "tests.unit.endpoints.test_endpoints")
 
 
 def is_behind_door(name):
     """Whether a dotted name is that of a module behind a door, or of something in it."""
     parts = name.split(".")
+    if parts[0] in ADAPTERS:
+        return len(parts) > 1 and (ROOT / parts[0] / f"{parts[1]}.py").exists() and parts[1].startswith("_")
     return parts[0] == "llamacpp_server" and len(parts) > 2 and parts[2] in INSIDE.get(parts[1], ())
+
+
+def is_inside(path, name):
+    """Whether a file is of the same package as what a name means."""
+    parts = name.split(".")
+    return ROOT / parts[0] in path.parents if parts[0] in ADAPTERS else CORE / parts[1] in path.parents
 
 
 def names_in_strings(nodes):
@@ -150,13 +159,13 @@ def behind_doors(path):
     for name, line in sorted(names):
         if name_of(path).startswith(CLIENTS) and name.startswith("llamacpp_server._endpoints."):
             continue  # its modules are what that door offers the clients
-        if is_behind_door(name) and CORE / name.split(".")[1] not in path.parents:
+        if is_behind_door(name) and not is_inside(path, name):
             yield f"{name_of(path)}:{line} {name}"
 
 
 def test_nobody_imports_past_a_door():
     assert {"transport", "_replies", "_endpoints", "integration"} <= set(INSIDE)
-    files = [path for path in (*FILES, *TEST_FILES, *OTHERS) if path != BEHIND_DOORS]
+    files = [path for path in (*FILES, *TEST_FILES, *OTHERS) if path not in BEHIND_DOORS]
     assert [text for path in files for text in behind_doors(path)] == []
 
 
@@ -173,6 +182,8 @@ def test_nobody_imports_past_a_door():
         "import_module('llamacpp_server._media.parts')",
         "monkeypatch.setattr('llamacpp_server._media.parts.read', 1)",
         "monkeypatch.setattr(f'llamacpp_server.{module}.read', 1)",
+        "from langchain_llamacpp_server._messages import to_wire",
+        "monkeypatch.setattr('llamaindex_llamacpp_server._messages.to_wire', 1)",
     ],
 )
 def test_each_way_past_a_door_is_seen(tmp_path, monkeypatch, line):

@@ -25,7 +25,6 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from pydantic import BaseModel
 
 from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings, LlamaServerLLM, LlamaServerReranker
-from langchain_llamacpp_server._profile import profile
 from llamacpp_server import (
     AsyncLlamaServerClient,
     ChatRequest,
@@ -36,7 +35,9 @@ from llamacpp_server import (
     RankRequest,
     ResponsesRequest,
 )
-from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding, LlamaServerRerank, _structured
+from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding, LlamaServerRerank
+from tests.langchain.behind_doors import profile
+from tests.llamaindex.behind_doors import structured
 from tests.media import picture as image
 from tests.models import tool_call
 
@@ -335,13 +336,13 @@ async def test_metadata_is_complete_before_llamaindex_decides_how_an_object_is_r
     reporter: LocalServer, strict: BlockBuster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decided: list[str] = []
-    made = _structured._attempts
+    made = structured._attempts
 
     def noting(llm: LlamaServer, *rest: Any) -> Any:
         decided.append(llm.metadata.model_name)
         return made(llm, *rest)
 
-    monkeypatch.setattr(_structured, "_attempts", noting)
+    monkeypatch.setattr(structured, "_attempts", noting)
     for streamed in (False, True):
         llm = LlamaServer(base_url=reporter.base_url, max_tokens=100)
         if streamed:

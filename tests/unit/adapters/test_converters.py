@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 from llama_index.core.base.llms.types import ChatMessage as IndexMessage
 
-from langchain_llamacpp_server._messages import to_wire as from_langchain
 from llamacpp_server import BadRequestError, ChatRequest
 from llamacpp_server._endpoints import (
     chat_body,
@@ -20,7 +19,8 @@ from llamacpp_server._history import (
 from llamacpp_server.transport import (
     encode,
 )
-from llamaindex_llamacpp_server._messages import to_wire as from_llamaindex
+from tests.langchain.behind_doors import to_wire as from_langchain
+from tests.llamaindex.behind_doors import to_wire as from_llamaindex
 
 WORDS = st.sampled_from(
     ["text", "type", "image_url", "image", "data", "base64", "source", "mime_type", "text/plain", "file", "document",

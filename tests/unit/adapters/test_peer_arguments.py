@@ -11,10 +11,10 @@ import pytest
 from pydantic import SecretStr
 
 from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings, LlamaServerLLM, LlamaServerReranker
-from langchain_llamacpp_server import _arguments as langchain
 from llamacpp_server import AuthenticationFailedError, BadRequestError, ContextOverflowError, ServerBusyError
 from llamaindex_llamacpp_server import LlamaServer, LlamaServerEmbedding, LlamaServerRerank
-from llamaindex_llamacpp_server import _arguments as llamaindex
+from tests.langchain.behind_doors import arguments as langchain
+from tests.llamaindex.behind_doors import arguments as llamaindex
 from tests.rules import peers
 from tests.rules.tables import OURS, field_docs
 
