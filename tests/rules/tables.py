@@ -22,18 +22,24 @@ from tests.rules import peers
 
 PATH = Path(__file__).parents[2] / "docs" / "request-fields.md"
 _HEAD = """\
+---
+hide: [tags]
+tags: [sampling, temperature, seed, top k, top p, max tokens, penalties]
+search: {boost: 2}
+---
+
 # Request fields
 
-Each is a field of `ChatLlamaServer`, `LlamaServerLLM` and `LlamaServer`, and a keyword argument of their calls. A field
-that is not set is not sent, so the server's own default applies. `0`, `False`, `""` and `[]` are values and are sent.
-Pass fields of newer servers in `extra_body`. Descriptions apply to llama.cpp b11434.
+Each of these is a field of `ChatLlamaServer`, `LlamaServerLLM` and `LlamaServer`, and a keyword argument of their
+calls. A field that is not set is not sent, so the server's default applies. `0`, `False`, `""` and `[]` are values and
+are sent. Use `extra_body` for fields of newer servers. Descriptions apply to llama.cpp b11434.
 """
 
 
 _SAME = """\
 Change the import and the class name, and keep the rest: every argument works, or is accepted and logged once with the
-reason why it has no effect on llama-server. A misspelled argument raises an error that suggests the correct name. Every
-[request field](request-fields.md) is accepted as well, in the constructor and in each call.
+reason why it has no effect. A misspelled argument raises an error that suggests the correct name. Every [request
+field](request-fields.md) is accepted as well, in the constructor and in each call.
 
 This page is generated from the code; a test creates our classes with each argument.
 """
