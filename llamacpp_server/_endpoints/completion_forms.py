@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from .._notices import log_repairs
-from .._schemas import clean_schema
+from .._schemas import clean_schema, with_subschemas
 from ..errors import BadRequestError
 from ..replies import Repair
 from ..requests import CompletionRequest, InfillRequest
@@ -30,8 +30,6 @@ _NOTES: Final = frozenset(
     | {"contentMediaType", "example", "nullable"}
 )
 """Keywords that allow and forbid nothing."""
-_VALUES: Final = ("enum", "const", "default", "examples")
-"""Keywords that hold values, not schemas."""
 _DATE: Final = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[1-2][0-9]|3[0-1])"
 _TIME: Final = r"([0-1][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-]([0-1][0-9]|2[0-3]):[0-5][0-9])"
 _BYTE: Final = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
@@ -88,35 +86,29 @@ def _schema_of(form: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return schema if isinstance(schema, Mapping) and schema else {"type": "object"}
 
 
-def _with_patterns(schema: Any) -> Any:
+def _with_patterns(schema: Mapping[str, Any], _: object = ()) -> Mapping[str, Any]:
     """A schema with patterns in place of formats that have one."""
-    if isinstance(schema, list):
-        return [_with_patterns(entry) for entry in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    made = {keyword: value if keyword in _VALUES else _with_patterns(value) for keyword, value in schema.items()}
+    made = with_subschemas(schema, _with_patterns)
     known = schema.get("format")
-    if isinstance(known, str) and known in _FORMATS and "pattern" not in schema:
-        made["pattern"] = _FORMATS[made.pop("format")]
-    return made
+    if not (isinstance(known, str) and known in _FORMATS) or "pattern" in schema:
+        return made
+    return {keyword: value for keyword, value in made.items() if keyword != "format"} | {"pattern": _FORMATS[known]}
 
 
-def _enforceable(schema: Any, dropped: set[str]) -> Any:
+def _enforceable(schema: Mapping[str, Any], dropped: set[str]) -> dict[str, Any]:
     """A schema without keywords that are not held; those that mean something are added to `dropped`."""
-    if isinstance(schema, list):
-        return [_enforceable(entry, dropped) for entry in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    held: dict[str, Any] = {}
+    kept = dict[str, Any]()
     for keyword, value in schema.items():
-        if keyword in ("properties", "$defs") and isinstance(value, Mapping):
-            held[keyword] = {name: _enforceable(entry, dropped) for name, entry in value.items()}
-        elif keyword in _VALUES:
-            held[keyword] = value
-        elif keyword in _HELD:
-            held[keyword] = _enforceable(value, dropped)
+        if keyword in _HELD:
+            kept[keyword] = value
+        elif keyword == "oneOf":  # to llama-server's converter the same; llguidance refuses it
+            kept["anyOf"] = value
         elif keyword not in _NOTES and not keyword.startswith("x-"):
             dropped.add(f"format {value}" if keyword == "format" else keyword)
+    held = dict(with_subschemas(kept, lambda one, _: _enforceable(one, dropped)))
+    if isinstance(held.get("items"), list):
+        # A tuple to llama-server's converter, whatever the counts; the first items of any number to llguidance.
+        held["minItems"] = held["maxItems"] = len(held["items"])
     return held
 
 

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from .constraints import rules_thinking as rules_thinking
     from .constraints import says_thinking as says_thinking
     from .constraints import without_thinking as without_thinking
+    from .flatten import relocate_references as relocate_references
     from .flatten import with_absolute_references as with_absolute_references
     from .grammars import choices_grammar as choices_grammar
     from .grammars import regex_grammar as regex_grammar
+    from .positions import with_subschemas as with_subschemas
     from .regex import server_pattern as server_pattern
     from .simplify import plain_tools as plain_tools
     from .strict import require_all as require_all
@@ -39,8 +41,9 @@ __getattr__, __dir__ = lazy(
         "clean": ("clean_schema", "clean_tools", "bisect_refused", "bisect_refused_tools"),
         "clean_types": ("ANY_ITEM",),
         "constraints": ("CONSTRAINTS", "as_grammar", "rules_thinking", "says_thinking", "without_thinking"),
-        "flatten": ("with_absolute_references",),
+        "flatten": ("with_absolute_references", "relocate_references"),
         "grammars": ("choices_grammar", "regex_grammar"),
+        "positions": ("with_subschemas",),
         "regex": ("server_pattern",),
         "simplify": ("plain_tools",),
         "strict": ("require_all", "strict_tool"),

@@ -59,31 +59,34 @@ _LONGEST_KEPT: Final = 20_000
 _LONGEST_TOOLS: Final = 100_000
 
 
-def clean_schema(schema: object, *, name: str = "", arguments: bool = False) -> tuple[Node, tuple[Repair, ...]]:
+def clean_schema(
+    schema: object, *, name: str = "", arguments: bool = False, keeps_tuples: bool = False
+) -> tuple[Node, tuple[Repair, ...]]:
     """A schema that every known build takes, and what was done to make it so.
 
     Args:
         schema: JSON schema of any draft, or OpenAPI's dialect; not changed.
         name: What it belongs to, for the paths of the repairs.
         arguments: Whether it describes the arguments of a tool, which are always one object with properties.
+        keeps_tuples: Whether `prefixItems` stays as it is, for a reader of our own.
     """
     # An agent sends the same tools with each of its calls, as new objects or changed ones for all we know.
     key = content_key(schema)
-    return (
-        _cleaned(schema, name, arguments) if key is None or len(key) > _LONGEST_KEPT else _cached(key, name, arguments)
-    )
+    if key is None or len(key) > _LONGEST_KEPT:
+        return _cleaned(schema, name, arguments, keeps_tuples)
+    return _cached(key, name, arguments, keeps_tuples)
 
 
 @lru_cache(maxsize=128)
-def _cached(key: bytes, name: str, arguments: bool) -> tuple[Node, tuple[Repair, ...]]:
+def _cached(key: bytes, name: str, arguments: bool, keeps_tuples: bool) -> tuple[Node, tuple[Repair, ...]]:
     schema = of_key(key)
     with suppress(TypeError, ValueError, RecursionError):  # no JSON; what sends it says so
         schema = json.loads(json.dumps(schema))
-    return _cleaned(schema, name, arguments)
+    return _cleaned(schema, name, arguments, keeps_tuples)
 
 
-def _cleaned(schema: object, name: str, arguments: bool) -> tuple[Node, tuple[Repair, ...]]:
-    cleaner = _Cleaner(schema, name)
+def _cleaned(schema: object, name: str, arguments: bool, keeps_tuples: bool) -> tuple[Node, tuple[Repair, ...]]:
+    cleaner = _Cleaner(schema, name, keeps_tuples)
     schema = cleaner.flattener.root
     root = schema if isinstance(schema, Mapping) else {} if schema in (None, True) or arguments else schema
     cleaned = cleaner.arguments(root) if arguments else cleaner.node(root, "", 0)
@@ -123,8 +126,8 @@ def _cleaned_tools(tools: Sequence[ToolDict]) -> tuple[list[ToolDict], tuple[Rep
 class _Cleaner:
     """Walks over one schema."""
 
-    def __init__(self, root: object, name: str) -> None:
-        self.name = name
+    def __init__(self, root: object, name: str, keeps_tuples: bool) -> None:
+        self.name, self.keeps_tuples = name, keeps_tuples
         self.repairs: list[Repair] = []
         self.definitions: Node = {}
         self.flattener = Flattener(root, self.repair)

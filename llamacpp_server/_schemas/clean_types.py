@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from .flatten import ANNOTATIONS, Node, add_to_description
 from .regex import MOST_REPEATS, server_pattern
+from .tuples import Places, places_of, with_places
 
 TYPES: Final = ("object", "array", "string", "number", "boolean", "null")
 """All types; an integer is a number."""
@@ -29,6 +30,9 @@ _CLASS_MARKS: Final = frozenset(']^\\-"')
 
 class Walk(Protocol):
     """What the walk over a whole schema gives to the cleaning of one node."""
+
+    keeps_tuples: bool
+    """Whether tuples stay as they are, because who reads them knows them all."""
 
     def node(self, schema: object, path: str, depth: int) -> Node:
         """Clean a schema below this one."""
@@ -133,22 +137,31 @@ def _without_patterns(walk: Walk, flat: Node, path: str) -> Node:
 def clean_array(walk: Walk, flat: Node, path: str, depth: int) -> Node:
     """An array: its items, and how many there may be."""
     flat = clean_counts(walk, flat, ("minItems", "maxItems"), path, "items")
-    if isinstance(flat.get("prefixItems"), list):
-        flat = _with_prefix(walk, flat, path)
-    elif "prefixItems" in flat:
+    if "prefixItems" in flat and not isinstance(flat["prefixItems"], list):
         walk.repair("malformed", path, "`prefixItems` is not a list; dropped")
         flat = _without(flat, "prefixItems")
-    for key in ("items", "prefixItems"):
-        if isinstance(flat.get(key), list) and flat[key]:
-            places = [walk.node(one, f"{path}.{key}[{n}]", depth + 1) for n, one in enumerate(flat[key])]
-            # A tuple to the server under either name; templates know only the older one.
-            return {**_without(flat, "prefixItems"), "items": places}
+    if walk.keeps_tuples and (places := places_of(flat)).first:
+        return _unexpanded_tuple(walk, flat, places, path, depth)
+    flat = with_places(flat, path, walk.repair)
+    if "anyOf" in flat:  # a tuple of several lengths
+        tuples = [walk.node(one, f"{path}.anyOf[{n}]", depth + 1) for n, one in enumerate(flat["anyOf"])]
+        return {**flat, "anyOf": tuples}
+    if isinstance(flat.get("items"), list):
+        positions = [walk.node(one, f"{path}.items[{n}]", depth + 1) for n, one in enumerate(flat["items"])]
+        return {**flat, "items": positions}
     if not isinstance(flat.get("items"), Mapping) or not flat["items"]:
         if flat.get("type") == "array":
-            walk.repair("any_items", path, "`items` is missing or empty; written as any value")
+            if flat.get("maxItems") != 0:
+                walk.repair("any_items", path, "`items` is missing or empty; written as any value")
             return {**flat, "items": ANY_ITEM}
         return _without(flat, "items")
     return {**flat, "items": _single_typed(walk.node(flat["items"], f"{path}.items", depth + 1))}
+
+
+def _unexpanded_tuple(walk: Walk, flat: Node, places: Places, path: str, depth: int) -> Node:
+    first = [walk.node(one, f"{path}.prefixItems[{n}]", depth + 1) for n, one in enumerate(places.first)]
+    rest = walk.node(places.rest, f"{path}.items", depth + 1) if places.rest else places.rest
+    return {**flat, "prefixItems": first, "items": rest}
 
 
 def _single_typed(items: Node) -> Node:
@@ -160,23 +173,6 @@ def _single_typed(items: Node) -> Node:
     words = {key: value for key, value in items.items() if key in ANNOTATIONS}
     rest = {key: value for key, value in items.items() if key not in ANNOTATIONS}
     return {**words, "anyOf": [{**rest, "type": kind} for kind in kinds]}
-
-
-def _with_prefix(walk: Walk, flat: Node, path: str) -> Node:
-    """The server takes `items` where both are there, and a tuple for as long as it is written."""
-    rest, places = flat.get("items"), flat["prefixItems"]
-    if not places:
-        return _without(flat, "prefixItems")
-    if isinstance(rest, Mapping):
-        walk.repair("open_tuple", path, "`items` after `prefixItems`; every position accepts any of them")
-        unlike = [one for n, one in enumerate([*places, rest]) if one not in [*places, rest][:n]]
-        return add_to_description(
-            {**_without(flat, "prefixItems"), "items": {"anyOf": unlike}}, f"The first {len(places)} differ."
-        )
-    if "items" in flat:
-        walk.repair("tuple", path, "`items` next to `prefixItems` dropped, because the server would use only `items`")
-        flat = _without(flat, "items")
-    return flat
 
 
 def clean_string(walk: Walk, flat: Node, path: str) -> Node:

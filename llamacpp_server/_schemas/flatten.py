@@ -6,10 +6,11 @@ llama-server's converter passes over everything beside a `$ref`, and takes of an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
+
+from .positions import Steps, subschemas, with_subschemas
 
 Node = dict[str, Any]
 Report = Callable[[str, str, str], None]
@@ -108,7 +109,7 @@ def resolve(root: object, reference: object) -> object | None:
     if not isinstance(reference, str) or not reference.startswith("#"):
         return None
     if reference[1:2] not in ("", "/"):
-        return _anchored(root, reference[1:])
+        return _anchored(root, reference[1:]) if isinstance(root, Mapping) else None
     target: Any = root
     for token in reference[2:].split("/") if len(reference) > 2 else []:
         key = unquote(token).replace("~1", "/").replace("~0", "~")
@@ -121,7 +122,7 @@ def resolve(root: object, reference: object) -> object | None:
     return target  # type: ignore[no-any-return]  # any JSON
 
 
-def with_absolute_references(root: object) -> object:
+def with_absolute_references(root: Any) -> Any:
     """The schema, with references to the definitions of an enclosing schema written as paths from the root.
 
     Builders put a whole schema, with its `$defs`, inside another one and leave its references as they were. A reference
@@ -131,28 +132,33 @@ def with_absolute_references(root: object) -> object:
     Args:
         root: The whole schema; not changed. The same object is returned where nothing has to be rewritten.
     """
-    return _absolute(root, root, (("#", root),), 0)
+    return _absolute(root, root, (("#", root),), 0) if isinstance(root, Mapping) else root
 
 
-def _absolute(node: Any, root: object, enclosing: tuple[tuple[str, Any], ...], depth: int) -> Any:
+def relocate_references(schema: Mapping[str, Any], root: str) -> Mapping[str, Any]:
+    """A schema that is put to `root`, such as `#/$defs/a`, with its references into itself beginning there."""
+    moved = with_subschemas(schema, lambda one, _: relocate_references(one, root))
+    target = schema.get("$ref")
+    return {**moved, "$ref": root + target[1:]} if isinstance(target, str) and target.startswith("#") else moved
+
+
+def _absolute(
+    node: Mapping[str, Any], root: object, enclosing: tuple[tuple[str, Any], ...], depth: int
+) -> Mapping[str, Any]:
     if depth > _MOST_DEPTH:
         return node
-    if isinstance(node, list):
-        entries = [_absolute(one, root, _within(enclosing, n, one), depth + 1) for n, one in enumerate(node)]
-        return node if all(new is old for new, old in zip(entries, node, strict=True)) else entries
-    if not isinstance(node, Mapping):
-        return node
-    members = {key: _absolute(one, root, _within(enclosing, key, one), depth + 1) for key, one in node.items()}
+    made = with_subschemas(node, lambda one, steps: _absolute(one, root, _within(enclosing, steps, one), depth + 1))
     reference = node.get("$ref")
     if isinstance(reference, str) and reference.startswith("#/") and resolve(root, reference) is None:
-        members["$ref"] = _from_enclosing(reference, enclosing)
-    return node if all(members[key] is node[key] for key in node) else members
+        found = _from_enclosing(reference, enclosing)
+        return made if found == reference else {**made, "$ref": found}
+    return made
 
 
-def _within(enclosing: tuple[tuple[str, Any], ...], key: object, node: object) -> tuple[tuple[str, Any], ...]:
+def _within(enclosing: tuple[tuple[str, Any], ...], steps: Steps, node: object) -> tuple[tuple[str, Any], ...]:
     """The path to a node, with each schema on it."""
-    step = str(key).replace("~", "~0").replace("/", "~1").replace("%", "%25")
-    return (*enclosing, (f"{enclosing[-1][0]}/{step}", node))
+    escaped = [step.replace("~", "~0").replace("/", "~1").replace("%", "%25") for step in steps]
+    return (*enclosing, ("/".join([enclosing[-1][0], *escaped]), node))
 
 
 def _from_enclosing(reference: str, enclosing: tuple[tuple[str, Any], ...]) -> str:
@@ -222,23 +228,16 @@ def _is_number(value: object) -> bool:
 
 
 def _references(node: object) -> list[str]:
-    """All references below a node."""
-    if isinstance(node, Mapping):
-        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
-        return own + [found for key, value in node.items() if key != "$defs" for found in _references(value)]
-    return [found for value in node for found in _references(value)] if isinstance(node, list) else []
+    """All references below a node, but those of definitions."""
+    if not isinstance(node, Mapping):
+        return []
+    own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+    below = [one for steps, one in subschemas(node) if steps[0] not in _OTHER_HOME]
+    return own + [found for one in below for found in _references(one)]
 
 
-def _anchored(node: object, anchor: str) -> object | None:
-    if isinstance(node, Mapping):
-        if node.get("$anchor") == anchor or node.get("$id") == f"#{anchor}":
-            return node
-        node = list(node.values())
-    if isinstance(node, list):
-        return next((found for one in node if (found := _anchored(one, anchor)) is not None), None)
-    return None
-
-
-def as_text(value: object) -> str:
-    """JSON for a sentence."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+def _anchored(node: Mapping[str, Any], anchor: str) -> object | None:
+    if node.get("$anchor") == anchor or node.get("$id") == f"#{anchor}":
+        return node
+    below = (_anchored(one, anchor) for _, one in subschemas(node))
+    return next((found for found in below if found is not None), None)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from .clean import clean_schema
 from .grammars import quoted
 from .regex import MOST_REPEATS
+from .tuples import Places, places_of
 
 _SHARED: Final = r"""
 ws ::= (" " | "\n" [ ]{0,20})?
@@ -31,7 +32,7 @@ _TYPES: Final = ("string", "integer", "number", "boolean", "null", "object", "ar
 
 def schema_grammar(schema: Mapping[str, Any]) -> str:
     """A grammar that lets through objects of the schema only, apart from what is checked on our side."""
-    cleaned, _ = clean_schema(schema)
+    cleaned, _ = clean_schema(schema, keeps_tuples=True)
     writer = _Writer(cleaned)
     root = writer.node(cleaned)
     rules = [f"root ::= ws {root} ws", *(f"{name} ::= {text}" for name, text in writer.rules.items()), _SHARED]
@@ -100,9 +101,8 @@ class _Writer:
         return f'{_value(name)} ":" ws {self.node(schema)}'
 
     def array(self, schema: Mapping[str, Any]) -> str:
-        first = schema.get("prefixItems") or (schema["items"] if isinstance(schema.get("items"), list) else None)
-        if first:
-            return '"[" ws ' + ' "," ws '.join(map(self.node, first)) + ' ws "]"'
+        if (places := places_of(schema)).first:
+            return self.tuple(schema, places)
         item = self.node(schema.get("items"))
         least, most = schema.get("minItems") or 0, schema.get("maxItems")
         if most == 0:
@@ -110,6 +110,16 @@ class _Writer:
         further = _times(max(least - 1, 0), None if most is None else most - 1)
         entries = f'{item} ("," ws {item}){further}'
         return f'"[" ws {entries if least else f"({entries})?"} ws "]"'
+
+    def tuple(self, schema: Mapping[str, Any], places: Places) -> str:
+        least, most = places.lengths(schema)
+        least = min(least, max(len(places.first), MOST_REPEATS))
+        entries = list(map(self.node, places.at(least)))
+        further = ""
+        if places.rest and most != least:
+            further = f' ("," ws {self.node(places.rest)}){_times(0, None if most is None else most - least)}'
+        inside = ' "," ws '.join(entries)
+        return f'"[" ws {inside}{further} ws "]"'
 
 
 def _first_of(members: Sequence[str]) -> str:

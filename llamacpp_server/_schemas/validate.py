@@ -1,7 +1,6 @@
 """Whether a value fits a JSON schema: what our side makes sure of, whatever the server did.
 
-Not all of JSON Schema: what is missing is `format`, `contentSchema`, the `unevaluated` keywords and references by
-`$anchor` or `$dynamicRef`. Those are passed over.
+Not all of JSON Schema: what is missing is `format`, `contentSchema` and `$dynamicRef`. Those are passed over.
 """
 
 from __future__ import annotations
@@ -13,8 +12,10 @@ from math import isfinite
 from typing import Any, Final, NamedTuple
 
 from .flatten import resolve, with_absolute_references
+from .unevaluated import Evaluated
 
 _MOST_DEPTH: Final = 100
+_UNEVALUATED: Final = (("unevaluatedProperties", dict), ("unevaluatedItems", list))
 _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
     "object": (dict,),
     "array": (list,),
@@ -100,6 +101,9 @@ class _Check:
             yield from self.members(schema, value, path, depth)
         elif isinstance(value, list):
             yield from self.entries(schema, value, path, depth)
+        for keyword, kind in _UNEVALUATED:
+            if keyword in schema and isinstance(value, kind):
+                yield from self.unevaluated(schema, keyword, value, path, depth)
 
     def fits(self, schema: Any, value: Any, path: str, depth: int) -> bool:
         return not self.found(schema, value, path, depth)
@@ -173,6 +177,25 @@ class _Check:
         for index, entry in enumerate(value):
             own = first[index] if index < len(first) else items
             yield from self.node(own, entry, f"{path}[{index}]", depth + 1)
+
+    def unevaluated(
+        self, schema: Mapping[str, Any], keyword: str, value: Any, path: str, depth: int
+    ) -> Iterator[SchemaError]:
+        """Members and items that nothing else in the schema says anything about."""
+
+        def fits(one: Any, part: Any) -> bool:
+            return self.fits(one, part, path, depth)
+
+        known = Evaluated(value, fits, lambda reference: resolve(self.root, reference), _matches)
+        seen = known.by(schema, own=False)
+        for place, part in value.items() if isinstance(value, dict) else enumerate(value):
+            where = f"{path}[{place}]" if isinstance(place, int) else f"{path}.{place}" if path else place
+            if place in seen:
+                continue
+            if schema[keyword] is False:
+                yield SchemaError(where, keyword, f"nothing in the schema allows {_short(part)} here")
+            else:
+                yield from self.node(schema[keyword], part, where, depth + 1)
 
     def contained(self, schema: Mapping[str, Any], value: list[Any], path: str, depth: int) -> Iterator[SchemaError]:
         if "contains" not in schema:

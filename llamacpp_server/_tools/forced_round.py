@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from .._replies import (
     fallback_call_id,
 )
 from .._schemas import (
+    relocate_references,
     with_absolute_references,
 )
 from ..errors import LlamaServerError, MissingToolCallError, UnreadableOutputError
@@ -105,7 +106,7 @@ def _with_demand(messages: Sequence[MessageDict], said: str, words: str) -> list
 
 
 def _schema(tools: Sequence[ToolDict]) -> dict[str, Any]:
-    schemas = [tool["function"].get("parameters") or {"type": "object"} for tool in tools]
+    schemas: list[Mapping[str, Any]] = [tool["function"].get("parameters") or {"type": "object"} for tool in tools]
     if len(schemas) == 1:
         return dict(schemas[0])
     definitions: dict[str, Any] = {}
@@ -113,23 +114,11 @@ def _schema(tools: Sequence[ToolDict]) -> dict[str, Any]:
     for number, (tool, schema) in enumerate(zip(tools, schemas, strict=True)):
         place = f"tool{number}"
         if '"$ref"' in json.dumps(schema, default=str):  # references are paths from the root, which this is no more
-            definitions[place] = _relocate_references(with_absolute_references(schema), f"#/$defs/{place}")
+            definitions[place] = relocate_references(with_absolute_references(schema), f"#/$defs/{place}")
             schema = {"$ref": f"#/$defs/{place}"}
         named = {"name": {"const": tool["function"]["name"]}, "arguments": schema}
         calls.append({"type": "object", "properties": named, "required": ["name", "arguments"]})
     return {"anyOf": calls, **({"$defs": definitions} if definitions else {})}
-
-
-def _relocate_references(schema: Any, root: str) -> Any:
-    """A schema whose references into itself begin at another place."""
-    if isinstance(schema, list):
-        return [_relocate_references(entry, root) for entry in schema]
-    if not isinstance(schema, dict):
-        return schema
-    moved = {key: _relocate_references(value, root) for key, value in schema.items()}
-    if isinstance(target := schema.get("$ref"), str) and target.startswith("#"):
-        moved["$ref"] = root + target[1:]
-    return moved
 
 
 class AnswerAsToolCall(DeltaFilter[ChatDelta]):

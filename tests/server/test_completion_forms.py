@@ -50,12 +50,44 @@ def test_formats_and_what_stands_beside_an_unknown_keyword_are_held(chat_server,
         assert re.fullmatch(pattern, completed(chat_server, **said).text)
 
 
+INTEGER, NULL = {"type": "integer", "maximum": 9}, {"type": "null"}
+PAIR = {"type": "array", "prefixItems": [INTEGER, NULL]}
+CASES: list[dict[str, object]] = [{"kind": {"const": "a"}}, {"kind": {"const": "b"}, "n": INTEGER}]
+CLOSED = [{"type": "object", "properties": one, "required": list(one), "additionalProperties": False} for one in CASES]
+POSITIONS = {
+    "two": (PAIR, r"\[\s*-?\d,\s*null\s*\]"),
+    "closed": ({**PAIR, "items": False}, r"\[\s*-?\d,\s*null\s*\]"),
+    "cut": ({**PAIR, "maxItems": 1}, r"\[\s*-?\d\s*\]"),
+    "more": ({**PAIR, "items": NULL, "minItems": 3, "maxItems": 3}, r"\[\s*-?\d(,\s*null){2}\s*\]"),
+    "draft 7": ({"type": "array", "items": [INTEGER, NULL], "additionalItems": False}, r"\[\s*-?\d,\s*null\s*\]"),
+    "none": ({"type": "array", "items": False}, r"\[\s*\]"),
+    "cases": ({"oneOf": CLOSED}, r'\{\s*"kind":\s*("a"|"b",\s*"n":\s*-?\d)\s*\}'),
+}
+NAMED_LIKE_KEYWORDS = ("default", "enum", "const", "examples", "format", "$ref", "properties", "items", "required")
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_positions_of_arrays_and_cases_are_held(chat_server, name):
+    schema, pattern = POSITIONS[name]
+    for seed in range(3):
+        said = {"temperature": 1, "seed": seed, "max_tokens": 200, "json_schema": schema}
+        assert re.fullmatch(pattern, completed(chat_server, **said).text.strip())
+
+
+@pytest.mark.parametrize("name", NAMED_LIKE_KEYWORDS)
+def test_a_format_is_held_under_the_name_of_any_keyword(chat_server, name):
+    form = {"type": "object", "properties": {name: {"type": "string", "format": "date"}}, "required": [name]}
+    reply = completed(chat_server, json_schema={**form, "additionalProperties": False})
+    assert re.fullmatch(r"\d{4}-[01]\d-[0-3]\d", json.loads(reply.text)[name])
+    assert not reply.start.repairs
+
+
 def test_what_no_server_enforces_is_reported(chat_server):
     schema = {"type": "integer", "multipleOf": 7, "$comment": "seven"}
     for more in ({}, {"return_tokens": True}):
         (repair,) = completed(chat_server, json_schema=schema, **more).start.repairs
         assert repair.name == "unheld_schema"
-        assert repair.what.endswith("check it in the answer: multipleOf")
+        assert repair.what.endswith(": multipleOf")
     (repair,) = completed(chat_server, json_schema={"type": "string", "format": "hostname"}).start.repairs
     assert repair.what.endswith("format hostname")
     assert not completed(chat_server, json_schema=PLAIN).start.repairs

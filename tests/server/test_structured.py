@@ -50,6 +50,18 @@ SCHEMAS = {
         },
         "required": ["two", "few", "pair"],
     },
+    "tuples": {
+        "type": "object",
+        "properties": {
+            "open": {"type": "array", "prefixItems": [{"type": "null"}, TEXT], "items": {"type": "boolean"}},
+            "long": {"type": "array", "prefixItems": [{"type": "null"}], "items": {"type": "boolean"}, "minItems": 3},
+            "cut": {"type": "array", "prefixItems": [{"type": "null"}, TEXT], "maxItems": 1},
+            "shut": {"type": "array", "prefixItems": [{"type": "null"}, TEXT], "items": False},
+            "none": {"type": "array", "items": False},
+        },
+        "required": ["open", "long", "cut", "shut", "none"],
+        "additionalProperties": False,
+    },
     "empty": {"type": "object", "properties": {}, "additionalProperties": False},
 }
 

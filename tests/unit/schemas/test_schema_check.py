@@ -144,7 +144,8 @@ LEAVES = st.booleans() | st.fixed_dictionaries(
 def compound(inner):
     listed, named = st.lists(inner, min_size=1, max_size=3), st.dictionaries(st.sampled_from("abc"), inner, max_size=2)
     names = st.lists(st.sampled_from("abc"), unique=True, max_size=2)
-    single = ("not", "if", "then", "else", "contains", "items", "additionalProperties", "propertyNames")
+    single = ("not", "if", "then", "else", "contains", "items", "additionalProperties", "propertyNames",
+              "unevaluatedItems", "unevaluatedProperties")  # fmt: skip
     optional = dict.fromkeys(single, inner) | dict.fromkeys(["anyOf", "oneOf", "allOf", "prefixItems"], listed)
     optional |= dict.fromkeys(["properties", "dependentSchemas"], named) | {"required": names}
     optional |= {"dependentRequired": st.dictionaries(st.sampled_from("abc"), names, max_size=2)}
