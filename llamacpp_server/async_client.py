@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import copy
 import os
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ._batch import BatchSummary, arun_batch
 from ._clients import AsyncGeneration, AsyncInputs, AsyncManagement
 from ._frames import hides_arguments
-from .settings import ServerSettings
+from .settings import ServerSettings, SettingsChanges, SettingsFields
 from .transport import (
     AsyncTransport,
 )
@@ -58,7 +58,7 @@ class AsyncLlamaServerClient(AsyncGeneration, AsyncManagement, AsyncInputs):
         settings: ServerSettings | None = None,
         http_client: AsyncClient | None = None,
         transport: AsyncTransport | None = None,
-        **fields: Any,
+        **fields: Unpack[SettingsFields],
     ) -> None:
         if settings is None:
             settings = ServerSettings.from_env(base_url=base_url, **fields)
@@ -72,7 +72,7 @@ class AsyncLlamaServerClient(AsyncGeneration, AsyncManagement, AsyncInputs):
         return f"{type(self).__name__}({self.settings!r})"
 
     @hides_arguments
-    def with_settings(self, **changes: Any) -> Self:
+    def with_settings(self, **changes: Unpack[SettingsChanges]) -> Self:
         """Return a client with some settings changed that shares this one's connections."""
         other = copy.copy(self)
         other.settings = self.settings.replace(**changes)

@@ -9,7 +9,7 @@ import ssl
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypedDict, Unpack
 from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
 from pydantic import SecretStr
@@ -22,6 +22,8 @@ __all__ = [
     "DEFAULT_BASE_URL",
     "UNNAMED",
     "ServerSettings",
+    "SettingsChanges",
+    "SettingsFields",
     "UnnamedAddress",
     "WaitState",
     "is_loopback",
@@ -178,6 +180,35 @@ def redact_url(url: str) -> str:
     return (scheme[0] if scheme else "") + re.split("[?#]", shown)[0]
 
 
+class SettingsFields(TypedDict, total=False):
+    """The fields of `ServerSettings` other than the address, as keywords for type checkers and editors."""
+
+    api_key: SecretStr | str | None
+    model: str | None
+    connect_timeout: float | None
+    read_timeout: float | None
+    first_token_timeout: float | None
+    total_timeout: float | None
+    max_retries: int
+    retry_read_timeout: bool
+    load_timeout: float
+    wait_while_loading: bool
+    wait_while_refused: bool
+    max_concurrency: int | Literal["slots"] | None
+    priority: Literal["normal", "background"]
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    verify: bool | ssl.SSLContext
+    on_wait: Callable[[WaitState], None] | None
+    on_progress: Callable[[Progress], None] | None
+
+
+class SettingsChanges(SettingsFields, total=False):
+    """All fields of `ServerSettings`, as keywords for type checkers and editors."""
+
+    base_url: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """Connection settings: address, API key, timeouts (in seconds) and retries.
@@ -301,7 +332,7 @@ class ServerSettings:
         return cls(**given)
 
     @hides_arguments
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: Unpack[SettingsChanges]) -> Self:
         """Return a copy with some fields changed."""
         return replace(self, **changes)
 

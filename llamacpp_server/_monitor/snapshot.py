@@ -12,7 +12,7 @@ from ..errors import LlamaServerError, NotSupportedError
 from ..results import SlotState
 
 # Asked again and again: a server that does not answer is shown as such, not waited for.
-_IMPATIENT: Final = {
+_IMPATIENT: Final[dict[str, Any]] = {
     "connect_timeout": 2.0,
     "read_timeout": 5.0,
     "max_retries": 0,

@@ -10,7 +10,7 @@ _ABOVE: Final = "_span_above"
 
 
 class _Client(Protocol):
-    def with_settings(self, **changes: Any) -> Self:
+    def with_settings(self) -> Self:
         """As in the client."""
 
 

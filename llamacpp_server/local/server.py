@@ -29,7 +29,7 @@ from ..async_client import AsyncLlamaServerClient
 from ..client import LlamaServerClient
 from ..errors import LlamaServerError, NotSupportedError
 from ..progress import Progress
-from ..settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, WaitState, normalize_base_url
+from ..settings import DEFAULT_LOAD_TIMEOUT, ServerSettings, SettingsChanges, WaitState, normalize_base_url
 from ..transport import (
     Transport,
     note_context,
@@ -317,7 +317,7 @@ class LocalServer:
         return None if self.model is None else estimate_memory(self.model, self._options)
 
     @hides_arguments
-    def client(self, **settings: Any) -> LlamaServerClient:
+    def client(self, **settings: Unpack[SettingsChanges]) -> LlamaServerClient:
         """Create a client for it with its key. The client is closed by `stop` or when nothing refers to it.
 
         Args:
@@ -328,7 +328,7 @@ class LocalServer:
         return LlamaServerClient(settings=self._settings(settings), transport=transport)
 
     @hides_arguments
-    def async_client(self, **settings: Any) -> AsyncLlamaServerClient:
+    def async_client(self, **settings: Unpack[SettingsChanges]) -> AsyncLlamaServerClient:
         """Create an async client for it with its key.
 
         Args:

@@ -106,7 +106,7 @@ def _wrap(client: type, name: str, wrapper: Method) -> None:
 class _Client(Protocol):
     settings: Any
 
-    def with_settings(self, **changes: Any) -> Self: ...
+    def with_settings(self, *, on_wait: Any) -> Self: ...
 
 
 def _begin(

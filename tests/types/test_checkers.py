@@ -88,8 +88,10 @@ def test_the_programs_use_each_class_of_both_adapters_and_the_requests_of_the_cl
 
 def test_misspelt_arguments_and_wrong_types_are_complaints_still(tmp_path: Path) -> None:
     wrong = ["ChatLlamaServer(temprature=1)", "ChatLlamaServer(temperature='hot')", "LlamaServer(api_bass='a')"]
+    wrong += ["LlamaServerClient(read_timout=5)", "LlamaServerClient().with_settings(max_retries='two')"]
     lines = [
         "from langchain_llamacpp_server import ChatLlamaServer",
+        "from llamacpp_server import LlamaServerClient",
         "from llamaindex_llamacpp_server import LlamaServer",
     ]
     (tmp_path / "wrong.py").write_text("\n".join([*lines, *wrong]) + "\n")
