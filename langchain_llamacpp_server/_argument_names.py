@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     _ANY: Any = ...
 
     class OpenAINames(ConnectionNames):
-        """What programs read of OpenAI's classes."""
+        """Attributes of OpenAI's classes that programs read."""
 
         model_name: str | None = None
         """Another name of `model`; as the server said it in a reply, where none was given."""
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         """Another name of `timeout`; tells `read_timeout`."""
 
     class ChatNames(OpenAINames, RequestNames):
-        """What ChatOpenAI and ChatOllama take besides."""
+        """Further arguments of ChatOpenAI and ChatOllama."""
 
         root_client: InitVar[Any] = None
         """Accepted; `client` is ours."""
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
         """Accepted; belongs to the Responses API."""
 
     class EmbeddingNames(OpenAINames):
-        """What OpenAIEmbeddings and OllamaEmbeddings take besides."""
+        """Further arguments of OpenAIEmbeddings and OllamaEmbeddings."""
 
         chunk_size: InitVar[int | None] = None
         """Another name of `batch_size`."""
@@ -109,7 +109,7 @@ if TYPE_CHECKING:
         """Accepted; an embedder generates nothing."""
 
     class LLMNames(OpenAINames, RequestNames):
-        """What OpenAI and OllamaLLM take besides."""
+        """Further arguments of OpenAI and OllamaLLM."""
 
         model_kwargs: InitVar[Mapping[str, Any] | None] = None
         """Another name of `extra_body`."""
@@ -125,7 +125,7 @@ if TYPE_CHECKING:
 else:
 
     class OpenAINames(ConnectionNames):
-        """What programs read, and set, of OpenAI's classes."""
+        """Attributes of OpenAI's classes that programs read and set."""
 
         @property
         def model_name(self) -> str | None:
@@ -174,7 +174,7 @@ else:
             return None
 
     class ChatNames(OpenAINames, RequestNames):
-        """What ChatOpenAI and ChatOllama take besides."""
+        """Further arguments of ChatOpenAI and ChatOllama."""
 
         @property
         def root_client(self) -> Any:
@@ -187,7 +187,7 @@ else:
             raise AttributeError("the openai client is not used: see model.async_client")
 
     class EmbeddingNames(OpenAINames):
-        """What OpenAIEmbeddings and OllamaEmbeddings take besides."""
+        """Further arguments of OpenAIEmbeddings and OllamaEmbeddings."""
 
     class LLMNames(OpenAINames, RequestNames):
-        """What OpenAI and OllamaLLM take besides."""
+        """Further arguments of OpenAI and OllamaLLM."""

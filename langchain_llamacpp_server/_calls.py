@@ -39,7 +39,7 @@ _OF_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls", "functions", 
 
 @dataclass(frozen=True, slots=True)
 class ChatDefaults(ModelDefaults):
-    """What a model says of all its calls."""
+    """Settings of a model for all its calls."""
 
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
     disabled_params: Mapping[str, Any] = field(default_factory=dict)

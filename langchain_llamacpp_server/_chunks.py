@@ -248,7 +248,7 @@ def parsed_calls(calls: Sequence[ToolCall]) -> tuple[list[LangchainToolCall], li
 
 
 def start_metadata(start: ReplyStart) -> dict[str, Any]:
-    """What a reply says of itself once, under LangChain's names."""
+    """Metadata that a reply has once, under LangChain's names."""
     metadata: dict[str, Any] = {}
     if start.model:
         metadata["model_name"] = start.model

@@ -116,7 +116,7 @@ def _assistant(message: AIMessage) -> dict[str, Any]:
 
 
 def _assistant_content(message: AIMessage) -> str | list[Part]:
-    """What the model said. Its texts are pieces of one answer, so they are joined without a separator."""
+    """Text and reasoning of the model. Its texts are pieces of one answer, so they are joined without a separator."""
     if isinstance(message.content, str):
         return message.content
     parts = [p for block in message.content if (p := part(block)) is not None]

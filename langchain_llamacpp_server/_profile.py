@@ -1,4 +1,4 @@
-"""What the server says of its model -> LangChain's profile. Pure."""
+"""Convert the server's description of its model to LangChain's profile. Pure."""
 
 from __future__ import annotations
 

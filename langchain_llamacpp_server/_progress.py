@@ -56,7 +56,7 @@ def current_run(run: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | 
 
 
 def dispatching(report: Report | None, run: Run | None) -> Report | None:
-    """What is to be told of progress: `report`, and the callbacks of a run; None where nobody listens."""
+    """Receivers of progress: `report`, and the callbacks of a run; None if nothing listens."""
     if run is None or not (listeners := _listeners(run.handlers)):
         return report
     return partial(_dispatch, report, run, listeners)

@@ -1,4 +1,4 @@
-"""What the LangChain classes share: the check of the server at construction, token ids, and a key for the cache."""
+"""Shared parts of the LangChain classes: the server check at construction, token IDs, and a cache key."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def token_ids(model: Any, text: str) -> list[int]:
 
 
 def cache_identity(model: ConnectionFields, *more: str | None) -> dict[str, str]:
-    """What separates this model from others on its server in LangChain's cache: a gateway may choose by a header.
+    """Key of this model in LangChain's cache; includes headers, by which a gateway may choose a model.
 
     A digest, since a header may be secret, and caches and traces are stored.
     """

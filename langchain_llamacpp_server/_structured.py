@@ -79,7 +79,7 @@ def wire_format(given: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is asked of a model, by whichever way.
+    """A request for structured output, by any method.
 
     Attributes:
         model: The chat model.
@@ -155,7 +155,7 @@ class Goal:
         return cast(Runnable[Any, Any], self.model.bind(response_format=response_format, **kwargs))
 
     def reader(self, way: Way) -> Reader:
-        """What makes objects of a message that still grows."""
+        """Build partial objects from a growing message."""
         of_class = isinstance(self.given, type) and is_basemodel_subclass(self.given)
         return Reader(self._object if of_class else None, of_call=way == "tool")
 
@@ -189,7 +189,7 @@ class Reader:
 
 
 def goal(model: Any, schema: Schema | None, method: str, strict: bool | None, kwargs: Mapping[str, Any]) -> Goal:
-    """What `with_structured_output` asks for.
+    """Arguments of `with_structured_output`.
 
     Raises:
         ValueError: For an unknown method, or no schema where one is needed.

@@ -127,7 +127,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
 
     @property
     def config_specs(self) -> list[Any]:
-        """What of the model can be configured per call."""
+        """Configurable fields of the model."""
         return list(self._goal.bound(self._goal.ways[0]).config_specs)
 
     @hides_arguments
@@ -253,7 +253,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
         return [*asked, AIMessage(before), HumanMessage(words)]
 
     def _unfit(self, answer: _Answer, error: UnfitAnswerError) -> dict[str, Any]:
-        """What to return where there is no object; raises unless the error is to stand beside the message."""
+        """Value to return without an object; raises unless the error is returned next to the message."""
         message = answer.message
         own = unfit(error, message.response_metadata.get("finish_reason") if message is not None else None)
         if self.include_raw and message is not None:

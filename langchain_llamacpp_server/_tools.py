@@ -122,7 +122,7 @@ def _of_typed_dict(tool: Any) -> dict[str, Any]:
 
 
 def marks(calls: Mapping[int, str]) -> list[ToolCallChunk]:
-    """What makes streamed calls invalid whose arguments are no JSON object; put behind their last pieces.
+    """Suffix that invalidates streamed calls whose arguments are not a JSON object, appended to their last piece.
 
     LangChain reads the arguments of streamed calls as JSON that may be incomplete, at the end of the stream as well: a
     call that was cut off would be carried out with half of its arguments. Behind a brace that closes nothing it reads

@@ -284,7 +284,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         return prepare(messages, stop, call, defaults, info)
 
     def _info_for(self, messages: Sequence[BaseMessage], kwargs: Mapping[str, Any]) -> ServerInfo | None:
-        """What the server is; asked for where thinking is switched (by the template's means) or media are sent."""
+        """Server info, if needed: to switch reasoning as the template supports it, or to send media."""
         if self._needs_info(messages, kwargs):
             return self.server_info()
         self._fill_profile()

@@ -193,7 +193,7 @@ class _Thread:
         budget: ContextBudget,
         summarize: Callable[[Summarize, list[AnyMessage]], Generator[Any, Any, list[AnyMessage] | None]],
     ) -> Steps[AnyMessage, list[AnyMessage]]:
-        """What to count and summarize, and what to send in the end."""
+        """Program: count and summarize as needed, and return the messages to send."""
         roles = [_ROLES.get(message.type, "user") for message in self.messages]
         return compaction(roles, (self.form, self.summary), budget, self.formed, [_STAND_IN], summarize)
 
@@ -207,7 +207,7 @@ class _Thread:
         return [*summary, *kept] if form.start else kept
 
     def record(self, sent: Compacted[AnyMessage, list[AnyMessage]]) -> Record:
-        """What to remember of it."""
+        """State to remember."""
         covered = self.messages[sent.form.start - 1].id if sent.form.start else None
         trimmed = [str(self.messages[at].id) for at in sorted(sent.form.trimmed)]
         return Record(summary=sent.summary, covered=covered, trimmed=trimmed)
@@ -215,7 +215,7 @@ class _Thread:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What a summary is written of: the messages, each of at most `longest` characters, so that they fit."""
+    """Input of a summary: the messages, each truncated to `longest` characters so that they fit."""
 
     model: ChatLlamaServer
     messages: list[AnyMessage]
@@ -275,7 +275,7 @@ def _shortened(message: AnyMessage, most: int) -> AnyMessage:
 
 
 def _counted(request: ModelRequest[Any], step: Count[BaseMessage]) -> dict[str, Any]:
-    """What `fits` is given: for the prompt of a request, with its system message and tools.
+    """Arguments of `fits` for the prompt of a request, with its system message and tools.
 
     `create_agent` adds the tools of a structured answer only later.
     """
@@ -289,7 +289,7 @@ def _counted(request: ModelRequest[Any], step: Count[BaseMessage]) -> dict[str, 
 
 
 def _recalled(record: Record | None, thread: Sequence[AnyMessage]) -> tuple[Record, Compaction]:
-    """What a thread remembers, as positions in it; nothing, where the last message of the summary is gone."""
+    """State of a thread as positions in it; empty if the last summarized message is gone."""
     nothing = Record(summary=[], covered=None, trimmed=[])
     if record is None:
         return nothing, Compaction()

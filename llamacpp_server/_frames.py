@@ -1,4 +1,4 @@
-"""What debuggers and error trackers show with an error: the variables of the frames that it passed.
+"""Remove secrets from the frame variables that debuggers and error trackers show with an error.
 
 An argument may be a key or hold a password, also one whose name is misspelled. So public functions that take settings
 or request fields are decorated with `hides_arguments`, and the frames below them are emptied when an error passes. The

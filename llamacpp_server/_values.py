@@ -99,7 +99,7 @@ class KeyedList(list[Any]):
 
 
 def content_key(value: Any) -> bytes | None:
-    """What two values have in common that hold the same of JSON, types and order included.
+    """Key that is equal for two values with the same JSON, including types and order.
 
     It takes less time than writing JSON, so what depends on a value alone can be looked up by it.
 

@@ -136,7 +136,7 @@ class MessagesReply:
 
 
 def _message_fields(wire: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """What a `message_delta` says of the message: the fields of its `delta`, the counts, and what else is in it."""
+    """Fields of a `message_delta` about the message: those of its `delta`, the counts, and others."""
     rest = {name: value for name, value in wire.items() if name not in ("type", "delta", "usage")}
     return {**rest, **fields(wire.get("delta")), "usage": {**fields(known.get("usage")), **fields(wire.get("usage"))}}
 

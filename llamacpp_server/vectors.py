@@ -261,7 +261,7 @@ def image_input(image: str | bytes | PathLike[str], text: str = "") -> dict[str,
 
 
 def late_interaction(query: Sequence[Sequence[float]], document: Sequence[Sequence[float]]) -> float:
-    """How well a document answers a query, by the vectors of their tokens (ColBERT's MaxSim); higher is better.
+    """Score a document for a query by their token vectors (ColBERT's MaxSim); higher is better.
 
     For each token of the query, the cosine of the document's nearest token; their mean, from -1 to 1.
 

@@ -90,7 +90,7 @@ if TYPE_CHECKING:
     from llamacpp_server.integration import LlamaServerTokenizer, ReadAs, default_value
 
     class LLMNames(ConnectionNames, RequestNames):
-        """What OpenAILike and Ollama take besides."""
+        """Further arguments of OpenAILike and Ollama."""
 
         request_timeout: InitVar[float | None] = None
         """Another name of `timeout`."""
@@ -110,7 +110,7 @@ if TYPE_CHECKING:
         """Accepted; structured output is always constrained to its schema where possible."""
 
     class EmbeddingNames(ConnectionNames):
-        """What OpenAILikeEmbedding and OllamaEmbedding take besides."""
+        """Further arguments of OpenAILikeEmbedding and OllamaEmbedding."""
 
         request_timeout: InitVar[float | None] = None
         """Another name of `timeout`."""
@@ -122,7 +122,7 @@ if TYPE_CHECKING:
         """Accepted; see `preset`."""
 
     class RerankNames(ConnectionNames):
-        """What JinaRerank and CohereRerank take besides."""
+        """Further arguments of JinaRerank and CohereRerank."""
 
         request_timeout: InitVar[float | None] = None
         """Another name of `timeout`."""

@@ -17,7 +17,7 @@ dispatcher = get_dispatcher(__name__)
 
 
 class LlamaServerProgressEvent(BaseEvent):
-    """How far something is: a model that loads, a server that is waited for, a prompt that is read.
+    """Progress of a loading model, a wait for a server, or prompt processing.
 
     Attributes:
         progress: As `on_progress` is told it.

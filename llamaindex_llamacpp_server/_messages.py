@@ -107,7 +107,7 @@ _MIME_TYPES: Final = ("document_mimetype", "image_mimetype", "video_mimetype")
 
 @singledispatch
 def _parts(block: Any) -> list[ContentPartDict]:
-    """What a block is sent as, in the message's content."""
+    """Convert a block to a part of the message's content."""
     raise BadRequestError(f"a {type(block).__name__} can't be sent to llama-server")
 
 
@@ -185,7 +185,7 @@ def _text(text: str) -> ContentPartDict:
 
 
 def _source(block: Any) -> str:
-    """Where a block's data is; "" for nowhere."""
+    """Address of a block's data; "" if there is none."""
     if block.path is not None:
         return Path(block.path).absolute().as_uri()
     return str(block.url or "")
@@ -251,7 +251,7 @@ def _call(call_id: str | None, name: str, arguments: str | Mapping[str, Any], fa
 
 
 def _name_call(converted: MessageDict, details: Mapping[str, Any], unanswered: list[str]) -> None:
-    """Says which call a tool's message answers: the one it names, else the first that has no answer yet."""
+    """Name the call that a tool's message answers: the given one, else the first unanswered one."""
     call_id = details.get("tool_call_id")
     if call_id in unanswered:
         unanswered.remove(call_id)

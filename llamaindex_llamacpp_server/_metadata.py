@@ -37,7 +37,7 @@ _REST: Final = 100
 
 
 def info_at_once(llm: LlamaServer) -> ServerInfo | None:
-    """What is known of the server, or found out now; on an event loop, where nothing may wait, only what is known."""
+    """Return the server info, queried if unknown; on an event loop, which must not block, only if known."""
     if not on_event_loop():
         return probe(llm)
     known = llm.known_server_info()
@@ -72,7 +72,7 @@ def _most_output(llm: LlamaServer) -> int:
 
 
 def probe(llm: LlamaServer) -> ServerInfo | None:
-    """What is known of the server, or found out now; None when it does not answer."""
+    """Return the server info, queried if unknown; None if the server does not answer."""
     try:
         return llm.quick_server_info(rest=_REST, **_IMPATIENT)
     except Exception as error:  # noqa: BLE001 (metadata must never raise)

@@ -1,4 +1,4 @@
-"""What the server answers -> LlamaIndex responses. Streams keep the message so far; nothing is folded per chunk."""
+"""Convert the server's answers to LlamaIndex responses. Streams keep the message so far instead of folding it."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def _block(call: ToolCall) -> ToolCallBlock:
 
 
 def _details(reply: ChatReply | CompletionReply) -> dict[str, Any]:
-    """What goes beside the message: the flat names that LlamaIndex's own integrations use, and the server's."""
+    """Additional kwargs of a response: the flat names of LlamaIndex's own integrations, and the server's."""
     details: dict[str, Any] = {"finish_reason": reply.finish_reason, "model": reply.start.model, "id": reply.start.id}
     if reply.start.system_fingerprint:
         details["build"] = reply.start.system_fingerprint

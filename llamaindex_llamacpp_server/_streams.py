@@ -15,7 +15,7 @@ B = TypeVar("B")
 
 
 class State(Protocol[D, R]):
-    """What a stream has said so far."""
+    """State of a stream so far."""
 
     def add(self, delta: D) -> R | None:
         """The response with `delta` added; None for one that adds nothing to show."""

@@ -228,7 +228,7 @@ def _next_messages(messages: list[ChatMessage], ask: Ask) -> list[ChatMessage]:
 
 
 def _record_answer(attempts: StructuredAttempts[Model], response: ChatResponse, *, complete: bool = True) -> None:
-    """Tells how it went.
+    """Record the outcome.
 
     Raises:
         UnusableReplyError: When there is no object, and nothing left to try.

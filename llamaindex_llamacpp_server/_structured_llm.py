@@ -22,7 +22,7 @@ R = TypeVar("R")
 
 
 class StreamingStructuredLLM(StructuredLLM):
-    """What `as_structured_llm` gives.
+    """Result of `as_structured_llm`.
 
     Each item of a stream has the object so far in `raw`, and its JSON as text. One does not continue the other, so the
     JSON is the `delta` of a last item alone: what joins the deltas gets the JSON of the whole object.

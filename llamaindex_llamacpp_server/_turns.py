@@ -23,7 +23,7 @@ __all__ = ["ChatDefaults", "count_arguments", "user_message", "with_system_messa
 
 @dataclass(frozen=True, slots=True)
 class ChatDefaults(ModelDefaults):
-    """What the model's fields say, for calls that say nothing.
+    """Defaults of calls, from the model's fields.
 
     Attributes:
         replay_thinking: Send earlier thinking back.

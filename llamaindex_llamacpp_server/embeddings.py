@@ -143,7 +143,7 @@ class LlamaServerEmbedding(EmbeddingNames, EmbeddingFields, MultiModalEmbedding)
 
     @contextmanager
     def _announced(self, texts: list[str]) -> Iterator[list[Embedding]]:
-        """Tells events and callbacks of texts and of the vectors that are put into what it gives."""
+        """Report texts and their vectors to events and callbacks."""
         found: list[Embedding] = []
         model = self.to_payload()
         dispatcher.event(EmbeddingStartEvent(model_dict=model))

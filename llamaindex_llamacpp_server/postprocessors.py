@@ -50,7 +50,7 @@ class RerankRuns(BaseNodePostprocessor):
 
     @contextmanager
     def _announced(self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None) -> Iterator[_Run]:
-        """Tells events and callbacks of a run, as the other rerankers of LlamaIndex do."""
+        """Report a run to events and callbacks, as LlamaIndex's other rerankers do."""
         count = len(nodes) if self.top_n is None else self.top_n
         name = self.model or "unknown"
         dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=count, model_name=name))

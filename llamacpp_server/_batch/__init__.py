@@ -1,8 +1,8 @@
-"""Many requests from a file of JSON lines as one job, whose results come as they are ready and that can be resumed.
+"""Run many requests from a JSON Lines file as one resumable job.
 
-`lines` reads the input and says what a reply is as a line; `journal` owns the output file, which is all that a resumed
-job needs to know; `run` does the work, with threads or with tasks. The requests go through the client, so that waits,
-retries and the limit of the server's slots are its own.
+`lines` parses input lines and formats output lines; `journal` owns the output file, the only state that a resumed job
+needs; `run` does the work, with threads or with tasks. Requests go through the client, so its waits, retries and
+concurrency limit apply.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The output file of a batch job: one whole line for each answer, and nothing else that a resumed job would need.
+"""The output file of a batch job: one complete line for each answer, and no other state.
 
-A line is one `write` to a file that is opened for appending, so a killed process leaves whole lines and at most one
-that was cut. That one is removed when the job is resumed. A lock of the operating system, which ends with its process,
-keeps a second job from the same file.
+Each line is one `write` to a file opened for appending, so a killed process leaves complete lines and at most one
+truncated line, which is removed when the job is resumed. An operating-system lock, released when its process ends,
+keeps a second job from using the file.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Journal:
             os.close(file)
 
     def _open_locked(self) -> int:
-        """The file, locked. It is opened anew where another job has put a new file in its place meanwhile."""
+        """Return the file, locked; reopen it if another job has replaced it meanwhile."""
         while True:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _PLAIN, 0o644)
             try:
@@ -123,7 +123,7 @@ class Journal:
             warn_once(f"{self.path} can't be locked ({error.strerror}): run only one batch job with it")
 
     def _read(self, retry_errors: bool) -> None:
-        """What is done already. The file is changed only when all of it was found to be a job's."""
+        """Read the existing answers. The file is changed only if all of it is the output of a job."""
         failed, end = 0, 0
         for number, line, wire in self._lines():
             if not line.endswith(b"\n"):  # it was cut when its process was killed
@@ -156,7 +156,7 @@ class Journal:
                     yield number, line, None
 
     def _rewrite(self, keep: Callable[[Any], bool]) -> None:
-        """Leave out lines, in one step: a job that is killed meanwhile has the old file or the new one."""
+        """Remove lines in one step: a job killed meanwhile has the old file or the new one."""
         temporary = self.path.with_name(self.path.name + ".new")
         with temporary.open("wb") as file:
             for _, line, wire in self._lines():

@@ -1,4 +1,4 @@
-"""Lines of a batch file: OpenAI's form or a plain one -> requests; replies -> lines of OpenAI's form.
+"""Convert batch lines (OpenAI's format or plain objects) to requests, and replies to lines in OpenAI's format.
 
     {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [...]}}
     {"id": "b", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 50}
@@ -57,7 +57,7 @@ class BatchLine:
     body: Mapping[str, Any]
 
     def key(self) -> bytes:
-        """Sorts lines with a common beginning next to each other; a few bytes, as there is one for each line."""
+        """Sort key that groups lines with a common prefix; short, because there is one for each line."""
         beginning = self.body.get("messages") or self.body.get("prompt") or ""
         if self.kind == "embeddings":  # those that one request can ask
             beginning = sorted((name, str(value)) for name, value in self.body.items() if name != "input")
@@ -66,27 +66,27 @@ class BatchLine:
         return b"".join(_digest(text[:length]) for length in _BEGINNINGS)
 
     def mark(self) -> bytes:
-        """Tells whether it is the line that was checked when the job began."""
+        """Digest that shows whether the line has changed since the job began."""
         return _digest(self.id + self.digest())
 
     def digest(self) -> str:
-        """Tells whether a line is the one that was answered before."""
+        """Digest that shows whether a line is the one that was answered before."""
         return _digest(json.dumps([self.kind, self.body], sort_keys=True)).hex()
 
     def texts(self) -> Any:
-        """What is to be embedded: a list, unless the line is wrong."""
+        """Inputs to embed: a list, unless the line is invalid."""
         inputs = self.body["input"]
         return [inputs] if isinstance(inputs, str | Mapping) else inputs
 
     def joins(self, other: BatchLine) -> bool:
-        """Whether one request can ask both: for texts that are embedded in the same way."""
+        """Whether one request can embed the texts of both lines."""
         if not self.kind == other.kind == "embeddings":
             return False
         mine, others = ({**line.body, "input": None} for line in (self, other))
         return mine == others and all(_are_texts(line.texts()) for line in (self, other))
 
     def request(self) -> Request:
-        """The request as the client takes it; fields that it does not know are sent as they are."""
+        """Return the request for the client; unknown fields are sent unchanged."""
         body = {name: value for name, value in self.body.items() if name not in _LEFT_OUT}
         model = body.pop("model", None)
         if self.kind == "embeddings":
@@ -113,14 +113,14 @@ def _are_texts(inputs: Any) -> bool:
 
 
 def merged_request(lines: Sequence[BatchLine]) -> EmbedRequest:
-    """One request for lines that join."""
+    """Return one request for lines that can be combined."""
     request = lines[0].request()
     assert isinstance(request, EmbedRequest)  # noqa: S101 (for the type checker)
     return replace(request, inputs=[text for line in lines for text in line.texts()])
 
 
 def split_embeddings(lines: Sequence[BatchLine], found: Embeddings) -> list[Embeddings]:
-    """Each line's vectors of an answer to them all. The server counts the tokens of all; those of one are unknown."""
+    """Split the answer to combined lines into each line's vectors. The server counts only the tokens of all of them."""
     parts, first = list[Embeddings](), 0
     for line in lines:
         count = len(line.texts())
@@ -134,7 +134,7 @@ def _digest(text: str) -> bytes:
 
 
 def read_line(raw: bytes, number: int) -> BatchLine:
-    """A line of the input.
+    """Parse a line of the input.
 
     Raises:
         BadRequestError: For a line that is no request; names its number.
@@ -171,7 +171,7 @@ def _line_error(number: int, why: str) -> BadRequestError:
 
 
 def output_line(line: BatchLine, reply: ChatReply | CompletionReply | Embeddings) -> dict[str, Any]:
-    """The output line of a reply."""
+    """Return the output line for a reply."""
     body: dict[str, Any]
     if isinstance(reply, Embeddings):
         data = [{"object": "embedding", "index": n, "embedding": v} for n, v in enumerate(reply.vectors)]
@@ -186,7 +186,7 @@ def output_line(line: BatchLine, reply: ChatReply | CompletionReply | Embeddings
 
 
 def failed(line: BatchLine, error: LlamaServerError) -> dict[str, Any]:
-    """The output line of a request that failed for itself; the server's words are in its message."""
+    """Return the output line for a failed request, with the server's words in its message."""
     details = {"type": type(error).__name__, "message": str(error), "retryable": bool(error.retryable)}
     return _line_fields(line) | {"response": None, "error": details | ({"code": error.status} if error.status else {})}
 

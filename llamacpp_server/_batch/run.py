@@ -1,4 +1,4 @@
-"""A batch job: the lines without an answer, ordered by how they begin, as many at once as the server has slots."""
+"""Run a batch job: unanswered lines, ordered by prefix, with as many concurrent requests as the server has slots."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _ENDS_THE_JOB: Final = (ConnectionFailedError, ServerLoadingError, Authenticatio
 
 
 class _Client(Protocol):
-    """As much of a client as a job needs; the awaited one's methods have the same names."""
+    """The part of a client that a job needs; the async client's methods have the same names."""
 
     settings: ServerSettings
 
@@ -75,7 +75,7 @@ class _Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BatchProgress:
-    """How far a job is.
+    """Progress of a job.
 
     Attributes:
         done: Lines that have an answer.
@@ -111,7 +111,7 @@ class BatchSummary:
 
 @dataclass
 class _Job:
-    """What both ways of running share. Lines are read again when it is their turn: only their places are kept."""
+    """State shared by both ways of running. Lines are read again when it is their turn: only their places are kept."""
 
     source: Path
     journal: Journal
@@ -164,7 +164,7 @@ class _Job:
                 self.file.close()
 
     def share(self, workers: int) -> None:
-        """Have each of the workers get some of the texts, where there are few."""
+        """Spread the texts over the workers if there are few."""
         self.most_texts = min(_MOST_TEXTS, max(1, -(-len(self.places) // workers)))
 
     def next(self) -> list[BatchLine]:
@@ -199,7 +199,7 @@ class _Job:
                 self.on_progress(BatchProgress(done, self.total, errors, time.monotonic() - self.begun))
 
     def summary(self) -> BatchSummary:
-        """What was done so far."""
+        """Return the result so far."""
         seconds = time.monotonic() - self.begun
         return BatchSummary(self.total, self.answered, self.resumed, self.journal.errors, seconds)
 

@@ -1,6 +1,6 @@
-"""What a decision asks the model, and what is made of the probabilities of its labels; no I/O.
+"""Prompts of decisions, and answers from the probabilities of their labels; no I/O.
 
-In come questions and a state; out come prompts and, of the probabilities, answers. The requests are made in
+The input is questions and a state; the output is prompts and, from the probabilities, answers. Requests are made in
 `_endpoints`; the values that callers see are in `decisions` and `calibration`.
 """
 

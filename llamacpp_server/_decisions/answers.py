@@ -30,7 +30,7 @@ def answer_of(asked: Asked, probabilities: Sequence[float], mass: float | None) 
 
 
 def clamped(probabilities: Sequence[float]) -> list[float]:
-    """Probabilities that sum to 1 with none outside of 0 and 1; equal ones where all are 0."""
+    """Normalize probabilities to sum to 1; all zeros become equal probabilities."""
     kept = [max(p, 0.0) for p in probabilities]
     total = sum(kept)
     if not total > 0.0:

@@ -1,4 +1,4 @@
-"""The labels that a model answers with, one for each option, and the ways in which it may write them."""
+"""Labels that a model answers with, one for each option, and their possible spellings."""
 
 from __future__ import annotations
 

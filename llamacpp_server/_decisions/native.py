@@ -15,7 +15,7 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def native_limit(asked: Asked) -> str | None:
-    """Why the server would refuse a question; None where it takes it."""
+    """Why the server would refuse a question; None if it accepts it."""
     n = len(asked.options)
     if isinstance(asked.question, Score):
         if n > _MOST_LEVELS:
@@ -29,7 +29,7 @@ def native_limit(asked: Asked) -> str | None:
 
 
 def is_option_limit(error: Exception) -> bool:
-    """Whether the server refused a question because its type of decision model takes fewer options."""
+    """Whether the server refused a question because its decision model supports fewer options."""
     return "too many options" in str(error)
 
 

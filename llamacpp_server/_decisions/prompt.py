@@ -1,4 +1,4 @@
-"""What a chat model reads for a decision: the state first, so that its questions share it in the cache."""
+"""Prompt of a decision for a chat model: the state first, so that its questions share the cached prefix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HARMONY: Final = ("<|start|>assistant", "<|channel|>final<|message|>")
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """What has to be written behind a rendered prompt before the answer begins.
+    """Text to append to a rendered prompt before the answer begins.
 
     Attributes:
         text: It; "" where the template ends at the answer.
@@ -41,7 +41,7 @@ def messages_for(state: str, images: list[Mapping[str, Any]], asked: Asked, labe
 
 
 def tail_of(prompt: str) -> Tail:
-    """What closes reasoning that the template has opened at the end of a prompt.
+    """Text that closes a reasoning block opened by the template at the end of a prompt.
 
     A label that is read within open reasoning is another answer, and nothing tells it.
     """

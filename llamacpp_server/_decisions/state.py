@@ -42,7 +42,7 @@ def media_note(part: Mapping[str, Any], number: int) -> str:
 
 
 def in_messages(state: Any) -> int:
-    """How many images and sounds of a state `/v1/systemone` finds: those in the content of messages (b11549)."""
+    """Number of images and audio parts of a state that `/v1/systemone` finds: those in messages' content (b11549)."""
     messages = state.get("messages") if isinstance(state, Mapping) else state
     contents = [entry.get("content") for entry in messages if isinstance(entry, Mapping)] if _is_list(messages) else []
     return sum(_is_media(part) for content in contents if _is_list(content) for part in content)

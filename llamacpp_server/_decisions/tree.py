@@ -1,6 +1,6 @@
-"""Labels as paths of tokens -> one question to the model for each place where they part.
+"""Convert labels, as paths of tokens, to one question to the model for each branch.
 
-The probability of a label is the product of those at the places on its path. A place with one way on costs nothing.
+The probability of a label is the product of those at the branches on its path. A path without branches costs nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One program for each method of the client: which requests are sent, in which order.
+"""One program for each client method: the requests to send, and their order.
 
-Sending them, waiting and retrying is `transport`'s; what an answer means is read by `_replies`. In comes a value such
-as `ChatRequest` with the settings of the server; out comes a program that yields effects and returns a reply.
+`transport` sends them, waits and retries; `_replies` parses the answers. The input is a value such as `ChatRequest`
+with the server's settings; the result is a program that yields effects and returns a reply.
 """
 
 from __future__ import annotations

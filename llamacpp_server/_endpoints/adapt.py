@@ -1,7 +1,8 @@
-"""Makes a chat request one that this server takes: its schemas, and the conversation for its template.
+"""Adapt a chat request to this server: its schemas, and the conversation for its template.
 
-What every build and template refuses is rewritten before anything is sent. What only this server's template refuses is
-found out when it has refused, by asking it, and remembered for as long as that server runs (`server_memory.py`).
+Anything that every build and template refuses is rewritten before sending. Anything that only this server's template
+refuses is found after a refusal, by asking the server, and remembered for as long as that server runs
+(`server_memory.py`).
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def look_at_template(settings: ServerSettings, model: str | None) -> Program[Non
 
 
 def adapt_request(settings: ServerSettings, request: ChatRequest) -> tuple[ChatRequest, tuple[Repair, ...]]:
-    """The request as this server is known to take it, and what was rewritten; said once in the log.
+    """Return the request in a form that this server accepts, and its repairs; each is logged once.
 
     Raises:
         BadRequestError: For a name in `history_repair` that no repair has.
@@ -129,7 +130,7 @@ def adapt_request(settings: ServerSettings, request: ChatRequest) -> tuple[ChatR
 
 
 def _is_fit(request: ChatRequest) -> bool:
-    """Whether nothing in it could need a repair: texts that a user's turn ends, no tools, and no form of the answer."""
+    """Whether nothing in the request could need a repair: only text, a user's turn at the end, no tools, no schema."""
     if request.tools or request.repairs or request.history_repair is not True or not request.messages:
         return False
     if not _CONSTRAINTS.isdisjoint(request.params) or plain_text(request.messages) is None:
@@ -140,7 +141,7 @@ def _is_fit(request: ChatRequest) -> bool:
 def _without_blind(
     messages: list[MessageDict], kinds: Collection[str], wanted: bool | Collection[str]
 ) -> tuple[list[MessageDict], tuple[Repair, ...]]:
-    """Messages whose tool results hold no media that the model can't read."""
+    """Replace media in tool results that the model can't read."""
     if not kinds or "tool_results" not in enabled_repairs(REPAIRS, wanted):
         return messages, ()
     repairs = list[Repair]()
@@ -170,7 +171,7 @@ def _learn_of_media(
 
 
 def _clean_answer(params: dict[str, Any]) -> tuple[Repair, ...]:
-    """Cleans the schema that the answer has to follow, wherever it stands in the parameters."""
+    """Clean the schema of the answer, wherever it is in the parameters."""
     if isinstance(schema := params.get("json_schema"), Mapping) and schema:
         params["json_schema"], repairs = clean_schema(schema, name="json_schema")
         return repairs
@@ -185,7 +186,7 @@ def _clean_answer(params: dict[str, Any]) -> tuple[Repair, ...]:
 
 
 def with_known_blocks(request: ChatRequest) -> tuple[ChatRequest, tuple[Repair, ...]]:
-    """The request with the content blocks of other APIs in the server's form: its media are to be read like all."""
+    """Convert content blocks of other APIs to the server's format, so that their media are read like all others."""
     messages = messages_of(request)
     if not holds_foreign_blocks(messages) or "blocks" not in enabled_repairs(REPAIRS, request.history_repair):
         return request, ()
@@ -198,9 +199,9 @@ def with_known_blocks(request: ChatRequest) -> tuple[ChatRequest, tuple[Repair, 
 def diagnose_refusal(
     settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any], error: LlamaServerError
 ) -> Program[bool]:
-    """Whether something was found out after a refusal that makes it worth sending the request anew.
+    """Whether the reason for a refusal was found, so that the request is worth sending again.
 
-    Where tools are to blame and nothing helps, `error` is made to name them.
+    If tools are to blame and nothing helps, `error` names them.
 
     Args:
         settings: Where the request went.
@@ -229,7 +230,7 @@ def diagnose_refusal(
 
 
 def _learn_of_history(settings: ServerSettings, request: ChatRequest, body: Mapping[str, Any]) -> Program[bool]:
-    """Whether the template refuses these messages and takes others; what it needs is remembered then."""
+    """Whether the template refuses these messages but accepts others; if so, its needs are remembered."""
     if (yield from _is_accepted(settings, _rendering(body, body["messages"]))):
         return False
     known = recall(settings, request.model).needs
@@ -269,7 +270,7 @@ def template_needs(
     wanted: bool | Collection[str] = True,
     continues: bool = False,
 ) -> Program[frozenset[str]]:
-    """What the server's template needs, after it refused a chat request; `known` where that can't be found out.
+    """Repairs that the server's template needs after it refused a chat request; `known` if they can't be determined.
 
     Args:
         settings: Where the request went.
@@ -290,7 +291,7 @@ def template_needs(
 
 
 def tools_at_fault(settings: ServerSettings, body: Mapping[str, Any]) -> Program[list[str]]:
-    """The names of the tools for which the server refused a chat request; none where the tools are not why."""
+    """Names of the tools for which the server refused a chat request; empty if the tools are not the reason."""
     least = _minimal_request(body)
     if (yield from _is_accepted(settings, _chat({**least, "tools": body["tools"]}))):
         return []
@@ -306,7 +307,7 @@ def tools_at_fault(settings: ServerSettings, body: Mapping[str, Any]) -> Program
 
 
 def _minimal_request(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A request that differs from `body` in having no tools and next to no text."""
+    """Copy of `body` without tools and with almost no text."""
     least = {key: body[key] for key in _RENDERED if key in body and key != "tools"}
     return {**least, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
 

@@ -1,4 +1,4 @@
-"""Values -> request bodies. Every quirk of llama-server about a request lives here (b11434)."""
+"""Convert values to request bodies. Every quirk of llama-server about requests is handled here (b11434)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
     """The body of `/v1/chat/completions`.
 
     Raises:
-        BadRequestError: For what the server would refuse, or worse, take and ignore.
+        BadRequestError: For anything that the server would refuse or silently ignore.
     """
     body = parameters(request.params)
     if plain_text(request.messages) is None:
@@ -59,7 +59,7 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
 
 
 def with_cache_salt(request: ChatRequest) -> ChatRequest:
-    """The request with its salt where it belongs: as the first line of what the model reads."""
+    """Insert the cache salt as the first line of the prompt."""
     if not request.cache_salt:
         return request
     line, messages = f"[{request.cache_salt}]", list(request.messages)
@@ -88,7 +88,7 @@ def countable(request: ChatRequest) -> ChatRequest:
 
 
 def answer_room(params: Mapping[str, Any]) -> int:
-    """Tokens that an answer is allowed to have, by whichever name; one where there is no limit."""
+    """Maximum tokens of the answer, under any of its names; one if there is no limit."""
     for name in ("n_predict", "max_completion_tokens", "max_tokens"):
         if params.get(name) is not None:
             return max(int(params[name]), 1)
@@ -134,7 +134,7 @@ def _completion_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def answers_of(body: Mapping[str, Any]) -> int:
-    """How many answers a completion's body asks for: prompts times `n`. Numbers in a list are tokens of one prompt."""
+    """Number of answers that a completion's body requests: prompts times `n`. A list of numbers is one prompt."""
     prompt = body.get("prompt")
     batch = isinstance(prompt, list) and not any(isinstance(part, int) for part in prompt)
     return max(len(prompt) if batch and prompt else 1, 1) * (body.get("n") or body.get("n_cmpl") or 1)
@@ -170,7 +170,7 @@ def parameters(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def continues(request: ChatRequest) -> bool:
-    """Whether the request asks for its last answer to be continued."""
+    """Whether the request continues its last answer."""
     given = {**request.params, **request.extra_body}
     if _CONTINUING.isdisjoint(given):
         return False
@@ -181,7 +181,7 @@ def continues(request: ChatRequest) -> bool:
 
 
 def _continued(body: dict[str, Any]) -> None:
-    """Says what the server does with an answer at the end: builds differ where it is left to them.
+    """Set explicitly what the server does with a final answer, because the defaults of builds differ.
 
     The answer that was there is not a part of the reply, unless `echo` asks for it.
     """
@@ -206,7 +206,7 @@ def _clean_stop(body: dict[str, Any]) -> None:
 
 
 def _nested_format(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The one form of a schema that is enforced; the flat one is accepted and ignored by the server."""
+    """Convert a schema to the only enforced form; the server accepts the flat one but ignores it."""
     if given.get("type") == "json_schema" and "schema" in given and "json_schema" not in given:
         return {"type": "json_schema", "json_schema": {"schema": given["schema"]}}
     return dict(given)

@@ -1,8 +1,8 @@
-"""What is done for one chat, from top to bottom in `_program`.
+"""Program of a chat, from top to bottom in `_program`.
 
-The request gets its salt, its media, and the form that the server takes; its answer is relayed. A refusal may teach
-something about the server, and the request is sent once more. Where a required tool call is missing, a second round
-gets it alone. Programs as in `transport/exchange.py`; what they decide is in `adapt.py` and `_tools/`.
+The request gets its cache salt, its media and a form that the server accepts; its answer is relayed. If a refusal shows
+what the server needs, the request is adapted and sent again. If a required tool call is missing, a second request
+obtains it. Programs as in `transport/exchange.py`; what they decide is in `adapt.py` and `_tools/`.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ _NO_TOOLS: Final = "the model's chat template does not support tools, so the ser
 
 @dataclass(frozen=True, slots=True)
 class _Chat:
-    """What is asked for.
+    """A chat and its destination.
 
     Attributes:
         settings: Where it goes.
@@ -135,7 +135,7 @@ class _Round:
 
 
 def chat(settings: ServerSettings, request: ChatRequest) -> Program[ChatReply]:
-    """A whole reply of `stream_chat`."""
+    """Return the complete reply of `stream_chat`."""
     deltas: list[ChatDelta] = []
     yield from stream_chat(settings, request, deltas)
     return fold_chat(deltas)
@@ -172,7 +172,7 @@ def _stream_chat(
 
 
 def _program(wanted: _Chat, ready: _Round | None, collected: list[ChatDelta] | None) -> Program[None]:
-    """Everything that is done for a chat, in order."""
+    """Run all steps of a chat, in order."""
     delivery = yield from begin(wanted.settings, _PATH, collected)
     if ready is None:
         ready = _first_round((yield from _looked_up(wanted)))
@@ -191,14 +191,14 @@ def _program(wanted: _Chat, ready: _Round | None, collected: list[ChatDelta] | N
 
 
 def _asks_before(wanted: _Chat) -> bool:
-    """Whether the server or another has to be asked before the chat can be sent."""
+    """Whether another request has to be made before the chat can be sent."""
     request = wanted.request
     due = recall(wanted.settings, request.model).is_due(tools=bool(request.tools))
     return due or holds_media(messages_of(request)) or may_hold_tokens(request) or _asks_for_template(wanted)
 
 
 def _asks_for_template(wanted: _Chat) -> bool:
-    """Whether it is not known if the template supports tools."""
+    """Whether it is unknown if the template supports tools."""
     if wanted.choice is None or wanted.choice.word == "none":
         return False
     known = recall(wanted.settings, wanted.request.model)
@@ -222,7 +222,7 @@ def _looked_up(wanted: _Chat) -> Program[_Chat]:
 
 
 def _relay(delivery: Delivery, ready: _Round) -> Program[None]:
-    """Send a round and relay its answer; after a refusal that taught something, the round as it is made then."""
+    """Send a request and relay its answer; after a refusal with a known reason, send the adapted request."""
     settings = ready.chat.settings
     call = yield from _call_of(ready)
     while True:
@@ -251,7 +251,7 @@ def _call_of(ready: _Round) -> Program[Call]:
 
 
 def _teaches(ready: _Round, error: LlamaServerError) -> Program[bool]:
-    """Whether the round can be made anew after a refusal; not where the reason could not be found out."""
+    """Whether the request can be adapted after a refusal; false if the reason is unknown."""
     if is_too_many(error):
         return False  # more than one request gets them
     try:
@@ -261,7 +261,7 @@ def _teaches(ready: _Round, error: LlamaServerError) -> Program[bool]:
 
 
 def _first_round(wanted: _Chat) -> _Round:
-    """The round that a chat begins with: the forced one where the template has no tools."""
+    """The first request of a chat: the forced one if the template does not support tools."""
     settings, request, choice = wanted.settings, wanted.request, wanted.choice
     if choice is None or choice.word == "none" or recall(settings, request.model).tools is not False:
         return _round(wanted)
@@ -331,7 +331,7 @@ def _rules(request: ChatRequest, choice: ToolChoice, body: Mapping[str, Any], an
 
 
 def _decoder(settings: ServerSettings, body: dict[str, Any], repairs: tuple[Repair, ...], filters: Filters) -> Decoder:
-    """What reads the answer to a body; it is made to ask for progress where somebody listens."""
+    """Return the decoder for the answer; the body requests progress if something listens."""
     decoder = pipeline(partial(ChatStreamDecoder if body.get("stream") else ChatBodyDecoder, repairs), filters)
     if settings.on_progress is not None:
         decoder = with_progress(settings.on_progress, decoder, body)
@@ -339,7 +339,7 @@ def _decoder(settings: ServerSettings, body: dict[str, Any], repairs: tuple[Repa
 
 
 def _filters(fitted: ChatRequest, body: Mapping[str, Any], answers: int) -> Filters:
-    """What is done to any answer, in order."""
+    """Return the filters of every answer, in order."""
     filters: Filters = []
     if rules_thinking(body.get("grammar")):
         filters.append(ThinkingAsText)
@@ -367,7 +367,7 @@ def _watch(settings: ServerSettings, ready: _Round) -> ThinkingWatch | None:
 
 
 def _end_thinking(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:
-    """`end_reasoning` on behalf of a running stream, which goes on whatever comes of it."""
+    """Call `end_reasoning` for a running stream, which continues whatever the outcome."""
     patience = min(_CONTROL_PATIENCE, settings.read_timeout or _CONTROL_PATIENCE)
     once = without_waits(settings, patience)
     try:

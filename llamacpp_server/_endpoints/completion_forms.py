@@ -1,8 +1,8 @@
-"""The form of a completion's answer, in the one field in which every server holds an answer to it. Pure.
+"""Convert the schema of a completion to the one field that every server enforces. Pure.
 
-`/v1/completions` has no `response_format` and passes over it. It takes a `json_schema` as it is; the wheel's llguidance
-drops one that has a keyword it does not know, with status 200 (2026.10.11549). So a schema is sent with the keywords
-that every server holds an answer to. Common formats become patterns; what no server enforces is left out and reported.
+`/v1/completions` ignores `response_format`. It accepts any `json_schema`, but the wheel's llguidance drops one with an
+unknown keyword and returns status 200 (2026.10.11549). A schema is therefore sent only with the keywords that every
+server enforces. Common formats become patterns; keywords that no server enforces are removed and reported.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FORMATS: Final = {
 
 
 def with_held_form(params: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Repair, ...]]:
-    """Parameters of a completion whose schema is held, and what was rewritten for that.
+    """Return the parameters of a completion with an enforceable schema, and the repairs.
 
     Raises:
         BadRequestError: For a `response_format` of an unknown type.

@@ -1,9 +1,9 @@
-"""Questions about a state -> answers with probabilities: by `/v1/systemone`, or by a chat model's next token.
+"""Answer questions about a state with probabilities: by `/v1/systemone`, or by a chat model's next token.
 
-The second way renders the question with the server's template and asks for one token, with a bias on the tokens of the
-labels. The bias is the same for all, so it cancels among them and leaves nothing of any other token: the reply
-holds the model's own distribution over the labels (to 4e-7, b11549). Without it a label outside of the most likely
-tokens would be missing.
+The second method renders the question with the server's template and requests one token, with a bias on the tokens of
+the labels. The bias is the same for all labels, so it cancels out among them and suppresses every other token: the
+reply has the model's own distribution over the labels (to 4e-7, b11549). Without the bias, a label outside the most
+likely tokens would be missing.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _NO_THINKING: Final = {"chat_template_kwargs": {"enable_thinking": False}}
 
 @dataclass(slots=True)
 class _Run:
-    """One call: where it goes, what is known of the model, and what was used so far."""
+    """State of one call: destination, facts about the model, and usage so far."""
 
     settings: ServerSettings
     request: DecisionRequest
@@ -143,7 +143,7 @@ def _check_options(request: DecisionRequest) -> None:
 def calibrate(
     settings: ServerSettings, request: DecisionRequest, examples: Sequence[Example], offsets: bool
 ) -> Program[CalibrationReport]:
-    """Decides every example and fits what the answers lack."""
+    """Decide every example, and fit the corrections."""
     questions = check_questions(request.questions)
     for example in examples if isinstance(examples, list | tuple) else (examples,):
         if not isinstance(example, Example):
@@ -171,7 +171,7 @@ def shares_of(made: Decisions, name: str) -> list[float]:
 
 
 def choice_probabilities(settings: ServerSettings, request: ChatRequest) -> Program[dict[str, float]]:
-    """How likely each of a chat request's `choices` is as the answer."""
+    """Return the probability of each of a chat request's `choices` as the answer."""
     check_chat(request)
     choices = [str(choice) for choice in cast(Sequence[Any], request.params.get("choices") or ())]
     if not choices or len(set(choices)) < len(choices):
@@ -208,7 +208,7 @@ def _in_option_order(turned: Asked, shares: Sequence[float]) -> list[float]:
 
 
 def _card(settings: ServerSettings, model: str | None) -> Program[ModelCard]:
-    """The model's entry in `/v1/models`: asked for every time, as another model may run there since."""
+    """Return the model's entry in `/v1/models`; queried every time, because the server's model may have changed."""
     name = model or settings.model
     try:
         cards = yield from models(settings)
@@ -235,7 +235,7 @@ def _wants_native(request: DecisionRequest, questions: Mapping[str, Asked], card
 
 
 def _native(run: _Run, questions: Mapping[str, Asked]) -> Program[Decisions]:
-    """One request for all questions; each further order of the options is a question of its own."""
+    """One request for all questions; each further order of the options is a separate question."""
     request = run.request
     turned: dict[str, Asked] = {}
     orders: dict[str, list[str]] = {}
@@ -307,7 +307,7 @@ def _logits(run: _Run, asked: Asked, style: LabelStyle) -> Program[tuple[list[fl
 
 
 def _shares(run: _Run, read: Any, paths: Sequence[Sequence[Path]]) -> Program[list[float]]:
-    """The probability of each label, at one place of the tree after the other."""
+    """Return the probability of each label, one branch of the tree after another."""
     if len(paths) == 1:
         return [1.0]
     search = walk(paths, (yield from _end(run)) if _nested(paths) else None)
@@ -343,7 +343,7 @@ def _read(run: _Run, prompt: str, prefix: Path, tokens: tuple[int, ...], bias: f
 def _read_chat(
     run: _Run, messages: Sequence[Any], prefix: Path, tokens: tuple[int, ...], bias: float
 ) -> Program[dict[int, float]]:
-    """The same by the chat endpoint, which is the one that takes images."""
+    """The same with the chat endpoint, the only one that accepts images."""
     if prefix:
         text = yield from detokenize(run.settings, prefix, run.request.model)
         messages = [*messages, {"role": "assistant", "content": text}]
@@ -439,7 +439,7 @@ def _paths(run: _Run, prompt: str, labels: Labels, *, spaces: bool = True) -> Pr
 
 
 def _nested(paths: Sequence[Sequence[Path]]) -> bool:
-    """Whether a label is the beginning of another one."""
+    """Whether a label is a prefix of another one."""
     owners = {path: at for at, own in enumerate(paths) for path in own}
     return any(owners.get(path[:length], at) != at for path, at in owners.items() for length in range(1, len(path)))
 

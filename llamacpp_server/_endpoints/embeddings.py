@@ -1,4 +1,4 @@
-"""Any number of texts -> vectors: in batches side by side, cut or refused where too long, and checked."""
+"""Embed any number of texts in concurrent batches; overlong texts are truncated or rejected, vectors are checked."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _batch(settings: ServerSettings, request: EmbedRequest, first: int, texts: l
 def _without_oversize(
     settings: ServerSettings, request: EmbedRequest, first: int, texts: list[Any], error: ContextOverflowError
 ) -> Program[list[Any]]:
-    """The texts with those cut that don't fit; or the error, with the position of the first such text."""
+    """Truncate the texts that don't fit, or raise the error with the position of the first one."""
     lengths = yield from counts(settings, texts, request.model, special=True)
     longest = max(lengths)
     room = error.n_ctx or longest // 2
@@ -119,7 +119,7 @@ def _name_empty(
 
 
 def _same_width(found: Sequence[Embeddings]) -> None:
-    """Two batches may have been embedded by different models behind one address."""
+    """Check that all batches were embedded by the same model, since one address may have several."""
     width, first = len(found[0].vectors[0]), 0
     for part in found:
         check_vectors(part.vectors[:1], first, width)

@@ -1,6 +1,6 @@
-"""Checks of what a caller passes, before anything is built from it; each error names the place.
+"""Check the caller's values before use; each error names the place.
 
-Only the shape is checked that our own code relies on; what the server refuses is left to the server.
+Only the structure that this package relies on is checked; the rest is left to the server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DEEPEST: Final = 100
 
 
 def check_request(request: object, cls: type) -> None:
-    """Refuse what is no request of this class, or has a field of another kind than its annotation says.
+    """Reject values that are not a request of this class, or whose fields have the wrong type.
 
     Raises:
         BadRequestError: It names the field.
@@ -55,7 +55,7 @@ def _annotations(cls: type) -> tuple[tuple[str, tuple[str, ...], frozenset[type]
 
 
 def _settable(annotation: str) -> str:
-    """What a field may be set from: the second type of a `ReadAs`, which checkers see; any other annotation itself."""
+    """Types accepted for a field: the second type of a `ReadAs`, which checkers see, else the annotation itself."""
     inside = annotation.removeprefix("ReadAs[")
     return annotation if inside == annotation else _alternatives(inside[:-1], ",")[1]
 
@@ -149,7 +149,7 @@ def _check_items(values: list[Any], place: str, wanted: str) -> None:
 
 
 def check_mapping(value: object, place: str) -> None:
-    """Refuse anything but an object.
+    """Reject anything but an object.
 
     Raises:
         BadRequestError: It names `place`.
@@ -161,7 +161,7 @@ def check_chat(request: ChatRequest) -> ChatRequest:
     """The request, with tools that are known by their content; refuse one that can't be one.
 
     Raises:
-        BadRequestError: For the first place that holds something else than belongs there.
+        BadRequestError: For the first invalid place.
     """
     check_request(request, ChatRequest)
     if plain_text(request.messages) is None:
@@ -209,7 +209,7 @@ def _check_each_tool(tools: Any, place: str) -> None:
 
 
 def _is_text(message: Mapping[str, Any]) -> bool:
-    """Whether a message is nothing but a text, as most are; nothing can be wrong with one."""
+    """Whether a message contains only text, as most do; such a message is always valid."""
     if type(message) is not dict or message.get("tool_calls") is not None:
         return False
     texts = type(message.get("role", "")) is str and type(message.get("content", "")) is str
@@ -252,10 +252,10 @@ def check_completion(request: CompletionRequest | InfillRequest) -> None:
 
 
 def check_list(values: Any, what: str, kinds: tuple[type, ...]) -> None:
-    """Refuse anything but a list of values of these kinds.
+    """Reject anything but a list of values of these types.
 
     Raises:
-        BadRequestError: Also for a single text, whose letters would be taken as the list.
+        BadRequestError: Also for a single string, which would be read as a list of characters.
     """
     if isinstance(values, str):
         raise BadRequestError(f"{what} must be a list, not a single string")
@@ -276,7 +276,7 @@ _KINDS: Final[Mapping[type, str]] = {
 
 
 def check_text(value: object, what: str) -> None:
-    """Refuse anything but a text.
+    """Reject anything but a string.
 
     Raises:
         BadRequestError: It names `what`.
@@ -286,12 +286,12 @@ def check_text(value: object, what: str) -> None:
 
 
 def wrong_value(place: str, wanted: str, got: object) -> BadRequestError:
-    """The error for a value of another kind. It shows the type alone, as a value may be a secret."""
+    """Return the error for a value of the wrong type. It shows only the type, because the value may be a secret."""
     return BadRequestError(f"{place} must be {wanted}, not {type(got).__name__}")
 
 
 def check_depth(value: object, place: str) -> None:
-    """Refuse what is nested deeper than JSON parsers go, or holds itself.
+    """Reject values that are nested too deeply for JSON parsers or contain themselves.
 
     Raises:
         BadRequestError: It names `place`.

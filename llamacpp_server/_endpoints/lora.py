@@ -27,10 +27,10 @@ def lora_adapters(settings: ServerSettings, model: str | None) -> Program[list[L
 def scales_by_id(
     settings: ServerSettings, scales: Mapping[int | str, float], model: str | None
 ) -> Program[list[dict[str, Any]]]:
-    """Scales as the server takes them. It is asked for its adapters where one is named; numbers are sent as they are.
+    """Return scales in the server's format. Names are looked up on the server; numbers are sent unchanged.
 
     Raises:
-        BadRequestError: For a name that no adapter has, or several.
+        BadRequestError: For a name that matches no adapter, or several.
     """
     if not isinstance(scales, Mapping):
         raise wrong_value("scales", "an object", scales)
@@ -56,7 +56,7 @@ def _id_of(name: str, adapters: Sequence[LoraAdapter], settings: ServerSettings)
 
 
 def with_lora_ids(settings: ServerSettings, body: dict[str, Any]) -> Program[dict[str, Any]]:
-    """The body of a request as it is; where it names adapters, with the numbers that the server gives them."""
+    """Replace names of adapters in a request's body with the server's numbers."""
     if body.get("lora") is None or not isinstance(body["lora"], Mapping):
         return body
     return {**body, "lora": (yield from scales_by_id(settings, body["lora"], body.get("model")))}

@@ -1,4 +1,4 @@
-"""More answers (`n`) than the server has slots, which it refuses (b11434): several requests, read as one reply."""
+"""Split more answers (`n`) than the server has slots into several requests, read as one reply (b11434)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The answers that one of several requests gets.
+    """The part of the answers that one request gets.
 
     Attributes:
         before: How many others got.
@@ -57,13 +57,13 @@ class Part:
 
 
 class PartFilter(DeltaFilter[Any]):
-    """Numbers a part's answers as those of the whole, which begins once and counts its prompt once."""
+    """Renumber a part's answers within the complete reply, which starts once and counts its prompt once."""
 
     def __init__(self, part: Part) -> None:
         self._part = part
 
     def add(self, deltas: list[Any]) -> list[Any]:
-        """The deltas with their places in the whole reply."""
+        """Renumber deltas within the complete reply."""
         return [self._renumber(delta) for delta in deltas]
 
     def _renumber(self, delta: ChatDelta | CompletionDelta) -> ChatDelta | CompletionDelta:
@@ -79,7 +79,7 @@ class PartFilter(DeltaFilter[Any]):
 
 
 def part_filter(part: Part | None) -> list[Callable[[], DeltaFilter[Any]]]:
-    """The filter of a part; none for the whole."""
+    """Return the filter for a part; none for a complete reply."""
     return [] if part is None else [partial(PartFilter, part)]
 
 
@@ -95,7 +95,7 @@ def in_several_requests(
     collected: list[Any] | None,
     fold: Callable[[Sequence[Any]], Any],
 ) -> Program[None]:
-    """The program of a request, which becomes several where it asks for more answers than the server gives at once.
+    """Run a request as several, if it asks for more answers than the server allows per request.
 
     Args:
         stream: Makes the program of a request, as of settings, request, `collected` and a part.
@@ -160,7 +160,7 @@ def _count(request: ChatRequest | CompletionRequest | InfillRequest) -> int:
 def _most_at_once(
     settings: ServerSettings, model: str | None, error: BadRequestError, refused: int
 ) -> Program[int | None]:
-    """How many answers the server gives at once, where it refused a request for their number; else None."""
+    """Answers allowed per request, if the server refused one because of their number; else None."""
     if not 1 < refused <= _MOST or not is_too_many(error):
         return None
     slots: int | None

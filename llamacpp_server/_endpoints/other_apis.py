@@ -1,7 +1,7 @@
-"""The APIs of OpenAI and Anthropic that llama-server has beside chat completions: Responses, Messages, transcriptions.
+"""The server's other OpenAI and Anthropic APIs: Responses, Messages and transcriptions.
 
-It makes a chat of each of their requests, and ignores or refuses what does not fit (b11549). What it would ignore
-without a word is put right here, where that can be done.
+The server converts their requests to chats, and ignores or refuses anything else (b11549). Fields that it would
+silently ignore are corrected here where possible.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _ENDS_OF_RESPONSES: Final = ("response.completed", "response.incomplete", "respo
 
 @dataclass(frozen=True, slots=True)
 class _Form(Generic[E]):
-    """What one of the two APIs looks like.
+    """Description of one of the two APIs.
 
     Attributes:
         path: Its endpoint.
@@ -172,7 +172,7 @@ def _stream(
     form: _Form[E],
     watch: Callable[[Sequence[E]], None] | None = None,
 ) -> Program[None]:
-    """One of the two APIs: the request without forged turns, and its answer with what was broken up for that."""
+    """Run a request of one of the two APIs, with special tokens broken up, and report that in its answer."""
     delivery = yield from begin(settings, form.path)
     body, repairs = yield from _unforged(settings, request, body, form.items)
     call = Call(method="POST", path=form.path, body=body, takes_slot=True)
@@ -187,7 +187,7 @@ def _stream(
 def _unforged(
     settings: ServerSettings, request: ResponsesRequest | MessagesRequest, body: dict[str, Any], where: str
 ) -> Program[tuple[dict[str, Any], tuple[Repair, ...]]]:
-    """The body with the model's special tokens broken up in its items and tools, and what was."""
+    """Break up the model's special tokens in the body's items and tools; return the body and the repairs."""
     if not request.break_special_tokens:
         return body, ()
     # What `extra_body` puts in their place is sent as it is.
@@ -207,7 +207,7 @@ def _check_tools(tools: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _chosen(tools: Sequence[Mapping[str, Any]], choice: Any, body: dict[str, Any]) -> list[Mapping[str, Any]]:
-    """The tools to send; the word to send with them is put into the body. `none` sends no tools."""
+    """Return the tools to send, and put the tool choice into the body. `none` sends no tools."""
     wanted, word, _, _ = resolve_tool_choice([{"type": "function", "function": {**tool}} for tool in tools], choice)  # type: ignore[typeddict-item]
     if word == "none":
         return []
@@ -257,7 +257,7 @@ def _form_fields(fields: Mapping[str, object]) -> dict[str, str]:
 
 
 def multipart(boundary: str, fields: Mapping[str, str], file: bytes) -> bytes:
-    """A form with texts and one `file`. The server looks at the file's content, not at its name."""
+    """Build a form with text fields and one `file`. The server checks the file's content, not its name."""
     heads = [f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n' for name in fields]
     texts = b"".join(
         head.encode() + value.encode() + b"\r\n" for head, value in zip(heads, fields.values(), strict=True)

@@ -1,4 +1,4 @@
-"""Texts that are too long for the server: found and cut by its own tokenizer."""
+"""Find and truncate overlong texts with the server's own tokenizer."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def counts(settings: ServerSettings, texts: Sequence[Any], model: str | None, *,
 def truncate_to_tokens(
     settings: ServerSettings, text: str, room: int, model: str | None, *, special: bool
 ) -> Program[str]:
-    """As much of the beginning of a text as `room` tokens take; "" when not even one character does.
+    """Truncate a text to `room` tokens; "" if not even one character fits.
 
-    Cut between characters of the text itself: what tokens would be turned back into may differ from it.
+    The text is cut between its own characters, because detokenized text may differ from it.
 
     Args:
         settings: Of the server.

@@ -1,4 +1,4 @@
-"""Any number of documents -> ranks: in batches side by side, cut or refused where too long, and scaled."""
+"""Rank any number of documents in concurrent batches; overlong ones are truncated or rejected, scores are scaled."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _batch(settings: ServerSettings, request: RankRequest, first: int, texts: li
 def _without_oversize(
     settings: ServerSettings, request: RankRequest, first: int, texts: list[str], error: ContextOverflowError
 ) -> Program[list[str]]:
-    """The documents with those cut that don't fit beside the query; or the error, with the position of the longest."""
+    """Truncate documents that don't fit next to the query, or raise the error with the position of the longest."""
     lengths = yield from counts(settings, texts, request.model, special=False)
     longest = lengths.index(max(lengths))
     # What the server puts around a document (the query, a template) is known once a single one was refused.

@@ -1,4 +1,4 @@
-"""Streams that go on when nobody listens, and can be read again: `X-Conversation-Id` and `/v1/stream` (b11549)."""
+"""Resumable streams, which continue without a listener: `X-Conversation-Id` and `/v1/stream` (b11549)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HEADER: Final = "X-Conversation-Id"
 
 
 def stream_resumable_chat(settings: ServerSettings, request: ChatRequest, conversation_id: str) -> Program[None]:
-    """A chat whose bytes the server keeps. A new one with the same id ends the old one."""
+    """Stream a chat that the server also stores. A new one with the same ID ends the old one."""
     _check(conversation_id)
     return stream_chat(settings.replace(headers={**settings.headers, _HEADER: conversation_id}), request)
 
@@ -49,7 +49,7 @@ def find_streams(settings: ServerSettings, conversation_ids: Sequence[str]) -> P
 
 
 def stop_stream(settings: ServerSettings, conversation_id: str) -> Program[None]:
-    """`DELETE /v1/stream`, which succeeds where there is nothing to stop."""
+    """`DELETE /v1/stream`; also succeeds if there is nothing to stop."""
     _check(conversation_id)
     yield from ask_text(settings, Call(method="DELETE", path="/v1/stream", query={"conv_id": conversation_id}))
 

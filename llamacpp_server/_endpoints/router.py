@@ -1,4 +1,4 @@
-"""Servers with several models: llama-server's router mode (b11434), and llama-swap where it has the same thing."""
+"""Servers with several models: llama-server's router mode (b11434), and llama-swap where it has an equivalent."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _SWAP_STATES: Final = {"ready": "loaded", "starting": "loading", "stopped": "unl
 
 
 def running_models(settings: ServerSettings) -> Program[list[ModelCard]]:
-    """The models that are in memory, or on their way there."""
+    """List the loaded and loading models."""
     cards = yield from models(settings)
     if any(card.status is not None for card in cards):
         return [card for card in cards if card.status in ("loading", *LOADED)]
@@ -66,12 +66,12 @@ def _swapped_in(answer: Any) -> list[ModelCard]:
 
 
 def _swap_state(wire: object) -> str | None:
-    """A state in the words of a router."""
+    """Return a model's state in the terms of a router."""
     return _SWAP_STATES.get(text(wire), text(wire)) or None
 
 
 def load_model(settings: ServerSettings, model: str, timeout: float | None) -> Program[ModelCard]:
-    """Starts a load and waits for its end, with its progress reported; a load that fails is raised at once."""
+    """Load a model and wait, reporting progress; a failed load raises immediately."""
     if settings.on_progress is not None:
         card = yield from card_of(settings, model)
         if card.status is not None and card.status not in LOADED:
@@ -106,7 +106,7 @@ def _begin(settings: ServerSettings, model: str) -> Program[None]:
 
 
 def _swap_in(settings: ServerSettings, model: str, timeout: float | None) -> Program[ModelCard]:
-    """llama-swap starts a model when something is asked of it, and answers once it runs."""
+    """Load a model of llama-swap, which starts it on the first request and answers once it runs."""
     card = yield from card_of(settings, model)
     if card.status is not None:
         raise NotFoundError(f"the server can't load the model {model!r}", url=_shown_url(settings))
@@ -120,7 +120,7 @@ def _swap_in(settings: ServerSettings, model: str, timeout: float | None) -> Pro
 
 
 def unload_model(settings: ServerSettings, model: str) -> Program[None]:
-    """Returns once the model is unloaded."""
+    """Unload a model and wait until it is done."""
     try:
         yield from ask(settings, Call(method="POST", path="/models/unload", body={"model": model}), _ignore_body)
     except NotFoundError:
@@ -168,7 +168,7 @@ def watch_models(settings: ServerSettings) -> Program[None]:
 def _watched_load(
     settings: ServerSettings, report: Callable[[Progress], None], model: str, timeout: float | None
 ) -> Program[None]:
-    """Starts a load once the server listens for watchers, and reports its progress until it is over."""
+    """Load a model once its events are being received, and report its progress until the end."""
     patience = settings.load_timeout if timeout is None else timeout
     settings = settings.replace(read_timeout=patience, total_timeout=patience)
     delivery = yield from begin(settings, _EVENTS.path, [])
@@ -195,7 +195,7 @@ def _report_load(report: Callable[[Progress], None], model: str, events: Sequenc
 
 
 class ModelEventDecoder:
-    """Bytes of either server's events -> what they say of models. The end of the stream is the end of the server."""
+    """Decode model events of either server. The end of the stream is the end of the server."""
 
     is_done = False
     over: bool = False
@@ -217,7 +217,7 @@ class ModelEventDecoder:
 
 
 class _LoadDecoder(ModelEventDecoder):
-    """Events of a server until the load of a model is over, one way or the other."""
+    """Decode events of a server until a model is loaded or has failed."""
 
     def __init__(self, model: str) -> None:
         super().__init__()

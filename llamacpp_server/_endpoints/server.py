@@ -1,4 +1,4 @@
-"""One program or stream for each thing that can be asked of the server. The client's methods run them."""
+"""One program or stream for each endpoint of the server, run by the client's methods."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ D = TypeVar("D", ChatDelta, CompletionDelta)
 
 
 def complete(settings: ServerSettings, request: CompletionRequest | InfillRequest) -> Program[CompletionReply]:
-    """A whole reply of `stream_complete`."""
+    """Return the complete reply of `stream_complete`."""
     deltas: list[CompletionDelta] = []
     yield from stream_complete(settings, request, deltas)
     return fold_completion(deltas)
@@ -129,7 +129,7 @@ def _stream_complete(
 
 
 def infill(settings: ServerSettings, request: InfillRequest) -> Program[CompletionReply]:
-    """A whole reply of `stream_infill`."""
+    """Return the complete reply of `stream_infill`."""
     deltas: list[CompletionDelta] = []
     yield from stream_infill(settings, request, deltas)
     return fold_completion(deltas)
@@ -169,7 +169,7 @@ def _completion(
 def with_progress(
     report: Callable[[Progress], None], decoder: Callable[[], StreamDecoder[D]], body: dict[str, Any]
 ) -> Any:
-    """The decoder for a request that asks for progress on behalf of somebody who listens."""
+    """Return the decoder for a request that reports progress to a listener."""
     asked = bool(body.get("return_progress"))
     body["return_progress"] = bool(body.get("stream"))
     return pipeline(decoder, [partial(ProgressFilter[D], report, keep=asked)])
@@ -188,7 +188,7 @@ def _completion_decoder(
 
 
 def end_reasoning(settings: ServerSettings, reply_id: str, model: str | None) -> Program[None]:
-    """Raises BadRequestError with the server's words where there was nothing to end."""
+    """Raise BadRequestError with the server's words if there was nothing to end."""
     body = {**named(settings, model), "id": reply_id, "action": "reasoning_end"}
     call = Call(method="POST", path="/v1/chat/completions/control", body=body)
     ended, words = yield from ask(settings, call, lambda answer: (answer.get("success"), answer.get("message")))
@@ -203,7 +203,7 @@ def end_reasoning(settings: ServerSettings, reply_id: str, model: str | None) ->
 
 
 def health(settings: ServerSettings) -> Program[Health]:
-    """Does not wait. Builds and servers without `/health` are asked for their models."""
+    """Check the health without waiting; servers without `/health` are asked for their models."""
     settings = settings.replace(wait_while_loading=False)
     try:
         return (yield from _ready(settings))
@@ -212,7 +212,7 @@ def health(settings: ServerSettings) -> Program[Health]:
 
 
 def wait_until_ready(settings: ServerSettings, timeout: float | None) -> Program[Health]:
-    """Waits for a server that refuses or loads."""
+    """Wait for a server that refuses connections or is loading."""
     timeout = settings.load_timeout if timeout is None else timeout
     return _ready(settings.replace(wait_while_loading=True, wait_while_refused=True, load_timeout=timeout))
 
@@ -232,7 +232,7 @@ def models(settings: ServerSettings, reload: bool = False) -> Program[list[Model
 
 
 def model_name(settings: ServerSettings) -> Program[str]:
-    """The given name; else that of a loaded model, else of the first one."""
+    """Return the given name, else that of a loaded model, else of the first model."""
     if settings.model is not None:
         return settings.model
     cards = yield from models(settings)
@@ -362,7 +362,7 @@ def refuse_text(texts: Sequence[Any], what: str) -> None:
 
 
 def _by_index(entries: Any, where: str) -> list[Any]:
-    """The entries by their indices: sorted as texts, 10 would come before 2, and -1 before 0."""
+    """Sort the entries by index, as numbers."""
     indices = [int(at) if isinstance(at := entry["index"], str) and at.isdecimal() else at for entry in entries]
     for at in indices:
         if type(at) is not int or at < 0:
@@ -372,7 +372,7 @@ def _by_index(entries: Any, where: str) -> list[Any]:
 
 
 def _refuse_repeated(indices: Sequence[Any], where: str) -> None:
-    """Refuses an answer that says twice to what it belongs: one text would have no vector, or another one's."""
+    """Reject an answer with a repeated index: one text would have no vector, or another one's."""
     repeated = next((one for one, other in pairwise(sorted(indices)) if one == other), None)
     if repeated is not None:
         raise MalformedReplyError(f"{where} of the response contains the index {repeated} twice")
@@ -492,7 +492,7 @@ def count_tokens(settings: ServerSettings, request: ChatRequest) -> Program[int]
 
 
 def fits(settings: ServerSettings, request: ChatRequest) -> Program[Fit]:
-    """The server's count beside its context. A router may load the model to count, so it is asked for that first."""
+    """Compare the server's count with its context. A router may load the model to count, so it is counted first."""
     prompt = yield from count_tokens(settings, request)
     n_ctx = (yield from info(settings, request.model)).n_ctx
     if n_ctx is None:
@@ -503,7 +503,7 @@ def fits(settings: ServerSettings, request: ChatRequest) -> Program[Fit]:
 def ask_fitted(
     settings: ServerSettings, path: str, request: ChatRequest, read: Callable[[Any], T], *, takes_slot: bool = False
 ) -> Program[T]:
-    """Asks something about a chat request as it would be sent, or for its answer in one piece."""
+    """Send a chat request to an endpoint that describes it, or request its answer unstreamed."""
     check_chat(request)
     request = with_cache_salt(with_known_blocks(request)[0])
     if recall(settings, request.model).is_due(tools=bool(request.tools)):

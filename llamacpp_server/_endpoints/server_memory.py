@@ -1,7 +1,7 @@
-"""What was learned of each model of each server, for as long as that server runs.
+"""Facts about each model of each server, remembered for as long as that server runs.
 
-A server can be stopped and another one started at its address, with another template, model or build. What was
-learned of the old one is dropped
+A server can be replaced by another one at the same address, with another template, model or build. Facts about the old
+one are dropped
 
 - when a connection to the address was refused since,
 - when a reply names another model or build (`system_fingerprint`) than the replies before,
@@ -36,7 +36,7 @@ _TOOLS_FOR: Final = 60.0
 
 @dataclass(slots=True)
 class ServerMemory:
-    """What was learned of one model of one server.
+    """Facts about one model of one server.
 
     Attributes:
         needs: Repairs that its template needs.
@@ -94,7 +94,7 @@ _lock = threading.Lock()
 
 
 def memory_of(base_url: str, model: str | None) -> ServerMemory:
-    """The memory of a model, begun anew where the server went away since.
+    """Return the memory of a model, renewed if the server went away since.
 
     Args:
         base_url: As `ServerSettings` has it.
@@ -134,7 +134,7 @@ def recall_by_props(settings: ServerSettings, model: str | None, props: ServerPr
 
 
 class OriginCheck(DeltaFilter[ChatDelta]):
-    """Drops what was learned of a server when a reply comes from another one."""
+    """Drop the memory of a server when a reply comes from another one."""
 
     def __init__(self, settings: ServerSettings, model: str | None) -> None:
         self._settings, self._model = settings, model

@@ -1,4 +1,4 @@
-"""`/tools`: what the server itself runs, built in or by MCP (b11549)."""
+"""`/tools`: tools that the server runs, built in or through MCP (b11549)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def server_tools(settings: ServerSettings) -> Program[list[ServerTool]]:
 def call_server_tool(
     settings: ServerSettings, name: str, arguments: Mapping[str, Any], cwd: str | None
 ) -> Program[ServerToolOutput]:
-    """`POST /tools`. Without retries: a tool whose answer was lost may have done its work."""
+    """`POST /tools`, without retries: a tool whose answer was lost may have run."""
     once = settings.replace(max_retries=0)
     return (yield from ask(once, _call(name, arguments, cwd), _output))
 

@@ -1,4 +1,4 @@
-"""Reading a prompt ahead, and keeping what was read in a file: the programs that say how much of it was of use."""
+"""Programs that load prompts ahead of time or save them to a file, and report how much was reused."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _OPENER: Final[Any] = {"role": "user", "content": "hi"}
 
 
 def prewarm(settings: ServerSettings, request: ChatRequest) -> Program[PromptRead]:
-    """Has the prompt read and one token generated; `max_tokens: 0` would generate one too (b11434)."""
+    """Process the prompt and generate one token; `max_tokens: 0` would generate one too (b11434)."""
     check_chat(request)
     body = _once(request)
     return (yield from ask_fitted(settings, _CHAT, body, PromptRead.from_wire, takes_slot=True))
 
 
 def save_prompt(settings: ServerSettings, request: ChatRequest, filename: str, id_slot: int) -> Program[SlotPrompt]:
-    """Reads the prompt into a slot and saves the slot, with nobody else of this process in between."""
+    """Process the prompt in a slot and save the slot, with no other request of this process in between."""
     check_chat(request)
     ticket = Ticket()
     try:
@@ -50,7 +50,7 @@ def save_prompt(settings: ServerSettings, request: ChatRequest, filename: str, i
 
 
 def restore_prompt(settings: ServerSettings, request: ChatRequest, filename: str, id_slot: int) -> Program[SlotPrompt]:
-    """Restores a slot and looks how much of it the prompt can use, with nobody else of this process in between."""
+    """Restore a slot and check how much the prompt reuses, with no other request of this process in between."""
     check_chat(request)
     ticket = Ticket()
     try:

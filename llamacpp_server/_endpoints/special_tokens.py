@@ -1,7 +1,7 @@
-"""Which texts of a conversation are special to the model that reads it: asked of its tokenizer and of its template.
+"""Find the model's special tokens in a conversation, with its tokenizer and its chat template.
 
-What is found out is remembered with all else that is known of a model (`server_memory`), so that a conversation costs
-no request but for what is new in it.
+Results are remembered with the other facts about a model (`server_memory`), so only new texts of a conversation cost
+requests.
 """
 
 from __future__ import annotations

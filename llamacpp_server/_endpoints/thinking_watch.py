@@ -32,7 +32,7 @@ class ThinkingWatch:
         self._over = False
 
     def __call__(self, deltas: Sequence[ChatDelta]) -> Program[None] | None:
-        """What ends the thinking, once; None where nothing is to be done."""
+        """Callable that ends the reasoning once; None if nothing is to be done."""
         if self._over:
             return None
         for delta in deltas:

@@ -155,7 +155,7 @@ def _document(part: Part) -> dict[str, Any] | None:
 
 
 def _address(part: Part, inner: str, usual: str) -> str | None:
-    """Where a part's data is, or the data itself as such an address."""
+    """Address of a part's data, or the data itself as a data URL."""
     for place in (part.get("source"), part.get(inner), part):
         if isinstance(place, str) and place:
             return place

@@ -77,7 +77,7 @@ _SPEAKERS: Final = ("user", "assistant", "system", "developer")
 
 
 def candidates_of(text: str) -> set[str]:
-    """What of a text has the form of a special token."""
+    """Parts of a text that look like a special token."""
     found = {token for sign, form in _FORMS if sign in text for token in form.findall(text)}
     return found | _unfinished(text)
 
@@ -113,7 +113,7 @@ def holds_candidates(messages: Sequence[MessageDict], tools: Sequence[ToolDict] 
 
 
 def _plain_text(messages: Sequence[object]) -> str | None:
-    """All that stands in messages of texts and calls alone; None for others. On the path of each one of each request.
+    """All texts of messages with only text and calls; None for other messages. On the path of each one of each request.
 
     Arguments without a backslash say as JSON what they say as values, so that they need no decoding.
     """
@@ -163,7 +163,7 @@ def _is_complete_call(call: object) -> bool:
 
 
 def candidates_in(messages: Sequence[MessageDict], tools: Sequence[ToolDict] = ()) -> set[str]:
-    """All that has the form of a special token in what users, tools and earlier replies say."""
+    """Everything in user, tool and earlier assistant messages that looks like a special token."""
     found = set[str]()
     for text in _texts_of_others(messages, tools):
         found |= candidates_of(text)
@@ -394,7 +394,7 @@ def _decoded(call: Any) -> Any:
 
 
 def _hidden_in(arguments: Any) -> Any:
-    """What JSON text stands for; None for anything else."""
+    """Value of a JSON text; None for anything else."""
     if not isinstance(arguments, str):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What a file of media is, told by its first bytes, and how one that llama-server can't read becomes one that it can.
+"""Detect the format of media files from their first bytes, and convert formats that llama-server can't read.
 
 The server reads images with stb_image and sound with miniaudio, whatever type a request claims (b11434,
 `tools/mtmd/mtmd-helper.cpp`). Video goes to ffmpeg, which reads everything.

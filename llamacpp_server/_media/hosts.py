@@ -1,4 +1,4 @@
-"""Where a host of the web is, and whether it is anybody's or a private network's."""
+"""Resolve web hosts, and check whether their addresses are public or private."""
 
 from __future__ import annotations
 

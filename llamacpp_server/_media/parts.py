@@ -139,7 +139,7 @@ Made = tuple[Part, Repair | None]
 
 
 def _all(programs: Sequence[Program[Made]], *, far: bool) -> Program[list[Made]]:
-    """What the programs make, in order; side by side where they wait for the network."""
+    """Results of the programs, in order; run concurrently while they wait for the network."""
     if not far:
         made = []
         for program in programs:
@@ -238,7 +238,7 @@ def _is_media(part: object) -> bool:
 
 
 def _source(part: Part) -> tuple[str, Any]:
-    """How a part's data is given (`data`, `http`, `https`, `file`, "" for base64 or bytes), and the data or address."""
+    """Kind of a part's source (`data`, `http`, `https`, `file`, "" for base64 or bytes), and the data or address."""
     inner = part.get(part["type"])
     fields = inner if isinstance(inner, Mapping) else {"url": inner}
     data = fields.get("data")

@@ -1,4 +1,4 @@
-"""What a server does at the moment, for `llamacpp-server top`.
+"""Live state of a server, for `llamacpp-server top`.
 
 `snapshot` asks a server, and takes no slot for it; `table` makes a table of two snapshots, the rates from their
 difference. The table is drawn by rich (the extra `top`), which only `table` imports.

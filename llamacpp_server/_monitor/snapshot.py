@@ -68,7 +68,7 @@ class ModelView:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was found.
+    """State of a server at one time.
 
     Attributes:
         taken: When, on the monotonic clock.

@@ -24,7 +24,7 @@ _tuple: Final = tuple.__new__
 
 
 def reader_like(payload: bytes, delta: ChatDelta) -> Reader | None:
-    """What reads the events that are like this one, and gives None for others; None when this is no model for any.
+    """Return a fast parser for events like this one, which returns None for others; None if there is none.
 
     Args:
         payload: A whole event.

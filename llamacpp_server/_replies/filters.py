@@ -1,4 +1,4 @@
-"""What is done to the deltas of a reply, one filter after another.
+"""Filters for the deltas of a reply, applied one after another.
 
 A decoder makes deltas of bytes. A `Pipeline` is a decoder too: it passes each batch of them through a list of filters,
 in order. So what happens to a reply, and in which order, is one list.
@@ -190,7 +190,7 @@ class WithoutPrefill(DeltaFilter[ChatDelta]):
 
 
 class ProgressFilter(DeltaFilter[OfText]):
-    """Tells the progress, and keeps it out of the deltas where it was asked for on that account only.
+    """Report progress, and remove it from the deltas if it was requested only for the report.
 
     Args:
         report: Called for each step.

@@ -175,7 +175,7 @@ def progress_from_wire(wire: Mapping[str, Any] | None) -> PromptProgress | None:
 
 
 def start_from_wire(wire: Mapping[str, Any], repairs: tuple[Repair, ...] = ()) -> ReplyStart:
-    """What a chunk or a reply says of the whole reply."""
+    """Fields of a chunk or reply about the complete reply."""
     return ReplyStart(
         text_of(wire.get("id")),
         text_of(wire.get("model")),

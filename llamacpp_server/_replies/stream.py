@@ -146,7 +146,7 @@ def _unlike(payload: bytes) -> None:
 
 
 class StreamDecoder(Protocol[S]):
-    """What the transport needs of a decoder."""
+    """Interface of a decoder for the transport."""
 
     @property
     def is_done(self) -> bool:

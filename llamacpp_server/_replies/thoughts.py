@@ -1,4 +1,4 @@
-"""Tells thinking from the answer where a server leaves it in the text, between `<think>` tags.
+"""Separate reasoning from the answer if a server leaves it in the text, between `<think>` tags.
 
 Older builds do so in streams, servers started with `--reasoning-format none` always, and so does any server whose
 template says nothing of thinking. Only a thought that opens the answer is one: later tags are text.
@@ -84,7 +84,7 @@ class ThinkTagFilter(DeltaFilter[ChatDelta]):
         return deltas if self._settled >= self._answers else self._split(deltas)
 
     def end(self) -> list[ChatDelta]:
-        """What was held back."""
+        """Return the deltas that were held back."""
         return [
             piece
             for choice, splitter in self._splitters.items()

@@ -1,4 +1,4 @@
-"""What each type of JSON schema may say to llama-server. See `_schemas` for why."""
+"""Clean the keywords of each type of JSON schema for llama-server. See `_schemas` for why."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CLASS_MARKS: Final = frozenset(']^\\-"')
 
 
 class Walk(Protocol):
-    """What the walk over a whole schema gives to the cleaning of one node."""
+    """Context of the walk over a schema, passed to the cleaning of each node."""
 
     keeps_tuples: bool
     """Whether tuples stay as they are, because who reads them knows them all."""

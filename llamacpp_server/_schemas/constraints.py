@@ -1,4 +1,4 @@
-"""What an answer is held to: the parameters that say so, one to a request, and what they do to thinking."""
+"""Constraints on an answer: one per request, and their effect on reasoning."""
 
 from __future__ import annotations
 

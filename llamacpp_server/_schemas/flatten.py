@@ -55,7 +55,7 @@ class Flattener:
         return self._flat(schema, "", frozenset())
 
     def expand(self, reference: str) -> Node:
-        """What a reference means, flat."""
+        """Resolve a reference and flatten the result."""
         return self._flat({"$ref": reference}, "", frozenset())
 
     def _flat(self, schema: Mapping[str, Any], path: str, seen: frozenset[str]) -> Node:

@@ -131,7 +131,7 @@ class PatternParser:
         return ranges if letter.islower() else complement(ranges)
 
     def bracketed(self, text: str) -> str:
-        """What a quantifier may stand behind."""
+        """Return an expression that a quantifier may follow."""
         return _bracketed(text)
 
     def repetition(self, least: int, most: int | None) -> str:
@@ -242,7 +242,7 @@ class PatternParser:
         return int(least), int(most) if most else None
 
     def escape(self) -> str | Ranges:
-        """What stands behind a backslash: a character, or a class."""
+        """Parse the part after a backslash: a character or a class."""
         char = self.next()
         if char.lower() in CLASSES:
             return self.escaped_class(char)
@@ -368,7 +368,7 @@ def _literal(char: str) -> str:
 
 
 def _bracketed(text: str) -> str:
-    """What a quantifier may stand behind: a class or brackets, and nothing else."""
+    """Return an expression that a quantifier may follow: a class, or text in brackets."""
     is_class = text.startswith("[") and text.endswith("]") and "]" not in text[1:-1].replace("\\]", "")
     is_group = text.startswith("(") and text.endswith(")") and _closes_at_end(text)
     return text if is_class or is_group else f"({text})"

@@ -27,7 +27,7 @@ _KINDS: Final[Mapping[str, tuple[type, ...]]] = {
 
 
 class SchemaError(NamedTuple):
-    """Where a value does not fit.
+    """A mismatch between a value and its schema.
 
     Attributes:
         path: Of the value, such as `items[0].price`; "" is the whole.
@@ -44,7 +44,7 @@ class SchemaError(NamedTuple):
 
 
 def validation_errors(schema: Any, value: Any) -> list[SchemaError]:
-    """Where `value` does not fit `schema`; empty when it does."""
+    """Return the mismatches between `value` and `schema`; empty if it matches."""
     check = _Check(schema)
     return list(check.node(check.root, value, "", 0))
 
@@ -129,7 +129,7 @@ class _Check:
                 yield SchemaError(path, keyword, f"matches more than one alternative (numbers {_listed(fitting)})")
 
     def conditions(self, schema: Mapping[str, Any], value: Any, path: str, depth: int) -> Iterator[SchemaError]:
-        """What holds depending on what else does."""
+        """Check the conditional keywords."""
         if "not" in schema and self.fits(schema["not"], value, path, depth):
             yield SchemaError(path, "not", f"{_short(value)} is excluded")
         if "if" in schema:
@@ -209,7 +209,7 @@ class _Check:
 
 
 def _plain(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[SchemaError]:
-    """What can be told without looking inside."""
+    """Check the keywords that do not depend on items or properties."""
     kinds = schema.get("type")
     kinds = [kinds] if isinstance(kinds, str) else kinds or []
     nullable = schema.get("nullable") and value is None

@@ -26,7 +26,7 @@ _TEXT_SHOWN: Final = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRules:
-    """What a reply's calls are held to.
+    """Requirements on a reply's tool calls.
 
     Attributes:
         names: Names of the tools that were sent.
@@ -113,7 +113,7 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
         return self._checked(deltas if self._texts is None else self._texts.add(deltas))
 
     def end(self) -> list[ChatDelta]:
-        """What was held back.
+        """Return the deltas that were held back.
 
         Raises:
             MissingToolCallError: When a demanded call did not come.
@@ -200,7 +200,7 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
                 yield from self._decided(choice, call)
 
     def _decided(self, choice: int, call: _Call) -> Iterable[ToolCallFragment]:
-        """What was held back of a call, once its name is known; nothing for a call that is left out."""
+        """Return the held-back deltas of a call once its name is known; none for a dropped call."""
         call.known = True
         held, rules = call.held, self._rules
         name = self._name_of(held)

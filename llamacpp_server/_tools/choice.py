@@ -49,7 +49,7 @@ class ToolChoice(NamedTuple):
 
     @property
     def forced(self) -> str | None:
-        """What has to be called: a tool's name, or `required` for any of `tools`; None when nothing has to be."""
+        """The required call: a tool's name, or `required` for any of `tools`; None if no call is required."""
         if self.word != "required":
             return None
         names = {tool["function"]["name"] for tool in self.tools}
@@ -206,7 +206,7 @@ class AnswerFilter(DeltaFilter[ChatDelta]):
         return [made for delta in deltas if (made := self._convert(delta)) != ChatDelta(choice=delta.choice)]
 
     def end(self) -> list[ChatDelta]:
-        """What was said instead of an answer, where no finish reason came."""
+        """Return text that was generated instead of an answer, without a finish reason."""
         return [ChatDelta(said, choice=at) for at, said in self._said.items() if said and at not in self._with_answer]
 
     def with_partial(self, error: LlamaServerError) -> LlamaServerError:

@@ -15,7 +15,7 @@ _PLACES: Final = (
     re.compile(r"<\|python_tag\|>(.*?)(?:<\|eom_id\|>|<\|eot_id\|>|\Z)", re.DOTALL),
     re.compile(r"\A(\s*\[\s*[A-Za-z_][\w.]*\(.*\)\s*\]\s*)\Z", re.DOTALL),
 )
-"""Where Python is a call and not an example: behind a mark, or a list as the whole text."""
+"""Where Python code is a call and not an example: after a marker, or as a list that is the entire text."""
 _MOST: Final = 20_000
 
 

@@ -358,7 +358,7 @@ class TextCallFilter(DeltaFilter[ChatDelta]):
 
 
 class _Text:
-    """What one answer has said."""
+    """State of one answer."""
 
     __slots__ = ("called", "held", "holding", "said", "thinking")
 
@@ -385,7 +385,7 @@ class _Text:
 
 
 def _overlap(text: str) -> int:
-    """How many characters at the end may be the beginning of a mark."""
+    """Number of characters at the end that may start a marker."""
     return max((n for opening in _OPENINGS for n in range(1, len(opening)) if text.endswith(opening[:n])), default=0)
 
 

@@ -62,7 +62,7 @@ def _readable(source: str) -> Iterator[str]:
 
 
 class _Bar:
-    """How far a job is, on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
+    """Progress of a job on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
 
     def __init__(self) -> None:
         self._is_tty = sys.stderr.isatty()

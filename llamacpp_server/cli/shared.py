@@ -1,4 +1,4 @@
-"""What several commands use: the connection options, progress on stderr, wrong command lines."""
+"""Shared parts of commands: connection options, progress on stderr, invalid command lines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOAD_TIMEOUT_HELP: Final = "seconds to wait for a loading model (default: %(defa
 
 
 class WrongCommandLine(ValueError):
-    """What argparse can't see by itself."""
+    """Error in a command line that argparse does not detect."""
 
 
 class Progress:

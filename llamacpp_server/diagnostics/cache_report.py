@@ -1,4 +1,4 @@
-"""How much each turn reused of the server's prompt cache, and which change prevented it.
+"""Report how much of the prompt cache each turn reused, and which change prevented reuse.
 
 Each adapter has a `CacheReport` that fills this one from the events of its framework. Adding a turn compares counts and
 messages. The changes are determined when the report is read: by comparing the requests, and if these are equal, their

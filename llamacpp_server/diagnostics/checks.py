@@ -174,7 +174,7 @@ def _abilities(client: LlamaServerClient) -> list[Finding]:
 
 
 def _exposure(client: LlamaServerClient) -> Finding:
-    """What `--tools`, `--agent` and the proxy of the web page open to whoever reaches the port."""
+    """Check what `--tools`, `--agent` and the web UI's proxy expose to everyone who reaches the port."""
     opened, once = list[str](), client.settings.replace(max_retries=0)
     for path in ("/tools", "/cors-proxy"):
         try:

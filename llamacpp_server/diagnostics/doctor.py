@@ -122,7 +122,7 @@ def _needed(calls: Sequence[Recorded]) -> int:
 
 
 def _context(server: Mapping[str, Any], calls: Sequence[Recorded], *, in_batch: bool) -> Cost:
-    """What did not fit into the context of a slot.
+    """Requests that did not fit into the context of a slot.
 
     Args:
         server: Of these calls.
@@ -324,7 +324,7 @@ def _lanes(chats: Sequence[Recorded]) -> list[list[Recorded]]:
 
 
 def _common_messages(one: Recorded, other: Recorded) -> int:
-    """How many messages two chats begin with in common."""
+    """Number of messages at the start that two chats share."""
     pair = (one.request.messages if one.request else (), other.request.messages if other.request else ())
     return next((n for n, (left, right) in enumerate(zip(*pair, strict=False)) if left != right), min(map(len, pair)))
 

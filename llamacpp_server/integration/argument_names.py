@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     class ConnectionNames(BaseModel):
-        """What each class takes: where the server is, and how its model runs."""
+        """Arguments of every class: the server's address, and how its model runs."""
 
         api_base: InitVar[str | None] = None
         """Another name of `base_url`."""
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
         """Accepted; the server's `--sleep-idle-seconds` sets it."""
 
     class RequestNames(BaseModel):
-        """What each language model takes besides."""
+        """Further arguments of every language model."""
 
         max_completion_tokens: InitVar[int | None] = None
         """Another name of `max_tokens`."""
@@ -99,7 +99,7 @@ if TYPE_CHECKING:
 else:
 
     class ConnectionNames:
-        """What each class takes: where the server is, and how its model runs."""
+        """Arguments of every class: the server's address, and how its model runs."""
 
     class RequestNames:
-        """What each language model takes besides."""
+        """Further arguments of every language model."""

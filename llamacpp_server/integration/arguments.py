@@ -74,7 +74,7 @@ class ArgumentTable:
         )
 
     def names(self) -> set[str]:
-        """All that it knows."""
+        """All known arguments."""
         return {*self.renamed, *self.converted, *self.meaningless}
 
     def our_names(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class ArgumentTable:
         return values
 
     def ignore(self, name: str, value: Any) -> None:
-        """Says once that an argument has no meaning here, unless it asks for nothing."""
+        """Log once that an argument has no effect, unless its value requests nothing."""
         if value is not None and value is not False:
             warn_once(f"ignoring {name!r}: {self.meaningless[name]}")
 
@@ -131,7 +131,7 @@ class ArgumentTable:
         return f"unknown argument {name!r}: {hint.lstrip()}"
 
     def becomes(self, name: str, fields: Collection[str]) -> str:
-        """What becomes of an argument, for the docs."""
+        """Effect of an argument, for the docs."""
         if name in self.renamed:
             return f"another name of `{self.renamed[name]}`"
         if name in self.converted:

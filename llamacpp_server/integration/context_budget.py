@@ -122,7 +122,7 @@ class Count(Generic[M]):
 
 @dataclass(frozen=True, slots=True)
 class Summarize:
-    """What a summary of at most `tokens` tokens is of: the last one and the messages from `start` up to `end`."""
+    """Input of a summary of at most `tokens` tokens: the last summary and the messages from `start` up to `end`."""
 
     start: int
     end: int
@@ -284,7 +284,7 @@ def _old_results(roles: Sequence[str], now: Compaction, keep: int) -> frozenset[
 
 
 def _starts(roles: Sequence[str], now: Compaction) -> list[int]:
-    """Where the part that stays may begin: at no tool result, which would lose its call."""
+    """Positions where the kept part may begin: not at a tool result, which would lose its call."""
     head = next((i for i, role in enumerate(roles) if role != "system"), len(roles))
     return [i for i in range(max(head, now.start) + 1, len(roles)) if roles[i] not in ("tool", "system")]
 

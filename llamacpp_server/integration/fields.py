@@ -108,7 +108,7 @@ class _State:
 
 
 def settings_key(fields: Mapping[str, Any]) -> object:
-    """What a model's settings depend on, as its fields are now; headers and queries may be changed in place.
+    """Current values that a model's settings depend on; headers and queries may be changed in place.
 
     Args:
         fields: The model's `__dict__`.
@@ -290,7 +290,7 @@ class ConnectionFields(BaseModel):
         )
 
     def _settings_key(self) -> object:
-        """What `server_settings` depends on; a class whose settings depend on more than its fields adds that."""
+        """Values that `server_settings` depends on; a class with further dependencies adds them."""
         return settings_key(self.__dict__)
 
     @property

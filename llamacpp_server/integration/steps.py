@@ -64,7 +64,7 @@ class StreamedAnswer(Protocol[C, P]):
     """An answer that is read while it comes, and made into parts for whoever reads it."""
 
     def begin(self) -> Any:
-        """What to ask for, each time that a stream is opened."""
+        """Request for each stream that is opened."""
 
     def add(self, chunk: C) -> Iterable[P]:
         """The parts that a chunk completes."""

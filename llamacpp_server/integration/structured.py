@@ -74,7 +74,7 @@ _REQUIRE: Final = "make a field required, or use strict=True, which requires all
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What to ask.
+    """The request.
 
     Attributes:
         way: How to hold the answer to its schema.
@@ -441,7 +441,7 @@ _WORDS: Final = {"json_schema": "a JSON schema", "json_object": "JSON", "grammar
 
 
 def _problem_text(problem: ValueError) -> str:
-    """What is wrong, without pydantic's address of a page about it."""
+    """Error text without pydantic's link to its documentation."""
     return re.sub(r"\n\s*For further information visit \S+", "", str(problem))
 
 

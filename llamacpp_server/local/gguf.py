@@ -47,7 +47,7 @@ class ArrayAt:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What stands before the weights of a GGUF file.
+    """Header of a GGUF file, before the weights.
 
     Attributes:
         version: Of the format.
@@ -69,7 +69,7 @@ class Head:
 
     @property
     def data_at(self) -> int:
-        """Where the weights begin."""
+        """Offset of the weights."""
         return self.infos_end + -self.infos_end % self.alignment
 
 

@@ -466,7 +466,7 @@ def known_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hint(name: str) -> str:
-    """What somebody who gave an unknown option should do."""
+    """Remedy for an unknown option."""
     flag = "--" + name.replace("_", "-")
     if flag in EXCLUDED:
         return f"{flag} {EXCLUDED[flag]}"

@@ -343,7 +343,7 @@ class LocalServer:
     # -- its parts
 
     def _defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """What both backends have in common, and names that are no file names."""
+        """Common preparation of both backends, and of names that are not files."""
         name = self._hub.partition(":")[0] if self._hub else self.model and full_name(self.model)
         alias = {"alias": name} if name else {}
         # With an automatic number of slots the server shares the context, whatever it was asked for.

@@ -105,7 +105,7 @@ def _of_other_reply(reply: object) -> Attributes:
 
 
 def seconds_waited(timings: Timings | None) -> float | None:
-    """How long a request waited before the server read its prompt: for a slot, for loading, and between retries.
+    """Time that a request waited before prompt processing: for a slot, for loading, and between retries.
 
     It is what is left of the time to the first token when the server's reading is taken away. None where one is not
     known.

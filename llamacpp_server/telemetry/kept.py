@@ -1,4 +1,4 @@
-"""What is kept of a stream for its span: counts, ids and reasons, and no text."""
+"""Data of a stream kept for its span: counts, IDs and reasons, but no text."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Instruments:
         self.lost: deque[tuple[Operation, object, int]] = deque()
 
     def cache_loss(self, request: ChatRequest, reply: ChatReply) -> Attributes:
-        """What a turn read again of its session's prompt, and why; empty where it is nothing."""
+        """Reprocessed tokens of a turn, and the reason; empty if there are none."""
         with self._lock:
             turn = self._sessions.add(request, reply.usage, reply.timings)
         if turn.before is None:
@@ -96,7 +96,7 @@ class Instruments:
 
 
 class Caller:
-    """Where a call is made, taken at once: the span of a stream's caller may be over when the stream is read.
+    """Context of a call, captured immediately: its span may be over when the stream is read.
 
     Args:
         client: It may have a span that is not the current one.
@@ -222,7 +222,7 @@ class Operation:
         self._instruments.lost.append((self, reply, time.time_ns()))
 
     def _own_attributes(self, attributes: Attributes) -> Attributes:
-        """What the span gets: under a span that says it already, only what is our own."""
+        """Attributes for the span: only our own if the parent span already has the others."""
         if not self._covered:
             return attributes
         own = ("llamacpp.", "server.", "error.", "gen_ai.response.id", "gen_ai.response.time_to_first_chunk")

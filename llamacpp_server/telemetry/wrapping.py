@@ -175,7 +175,7 @@ def _async_stream(instruments: Instruments, kind: str, original: Method) -> Meth
 
 
 class _Seen:
-    """What the deltas of a stream say beside their text, which is not kept."""
+    """Data of a stream's deltas other than their text, which is not kept."""
 
     def __init__(self, begin: Callable[[], tuple[Operation, Any]]) -> None:
         self._begin = begin

@@ -25,7 +25,7 @@ from .effects import Read
 from .httpx_setup import asked_url
 
 ACCEPTED: Final = "gzip, deflate"
-"""What requests say that they accept; nothing else is decoded."""
+"""Content codings that requests accept; no others are decoded."""
 
 _PIECE: Final = 256 * 1024
 _GZIP, _ZLIB, _DEFLATE = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS

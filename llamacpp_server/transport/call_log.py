@@ -210,7 +210,7 @@ class CallNote:
 
 
 class NotedDeltas(DeltaFilter[D]):
-    """Has a note read the deltas of a reply; changes none.
+    """Pass the deltas of a reply to a note, unchanged.
 
     Args:
         note: Reads them.
@@ -283,7 +283,7 @@ def _absolute(path: str) -> str:
 
 @lru_cache(maxsize=256)
 def _server_id(base_url: str) -> str:
-    """Tells servers apart without naming them."""
+    """Digest that distinguishes servers without naming them."""
     return sha256(redact_url(base_url).encode()).hexdigest()[:8]
 
 

@@ -147,7 +147,7 @@ def just_after(deadline: float | None) -> float | None:
 
 
 def pieces_until(pieces: Iterator[T], deadline: float | None, first: FirstToken | None = None) -> Iterator[T]:
-    """What `pieces` gives, with a deadline for each wait, but none for whoever reads them."""
+    """Yield from `pieces` with a deadline for each wait, but not for the reader."""
     return pieces if deadline is None and first is None else _pieces_until(pieces, deadline, first)
 
 

@@ -1,4 +1,4 @@
-"""What a program asks its shell to do. Values only: the shells in `shells.py` carry them out."""
+"""Effects: requests of a program to its shell. Values only: the shells in `shells.py` carry them out."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ class Running(Generic[T]):
         self.bound = Bound(None)
 
     def next(self) -> Effect | None:
-        """What has to be carried out now; None when the program has returned."""
+        """The effect to carry out next; None if the program has returned."""
         while True:
             result, error = self.result, self.error
             self.result = self.error = None

@@ -1,4 +1,4 @@
-"""What is done for a request, as generators that do no I/O themselves.
+"""Programs for a request: generators that do no I/O themselves.
 
 A program yields effects (`Send`, `Read`, `Sleep`, `Work` …), is sent their results, and returns the answer. The two
 shells in `shells.py` carry the effects out, one with blocking calls and one with awaits, so that retries, waiting
@@ -251,7 +251,7 @@ def _send(send: Send, settings: ServerSettings, call: Call) -> Program[OpenReply
 def ask(
     settings: ServerSettings, call: Call, read: Callable[[Any], T], parse: Callable[[bytes], Any] = from_json
 ) -> Program[T]:
-    """What `read` makes of the JSON that answers `call`, as `parse` reads it.
+    """Send `call`, parse its JSON answer with `parse`, and return the result of `read`.
 
     Raises:
         MalformedReplyError: When it is no JSON, or of a shape that `read` does not know.
@@ -297,7 +297,7 @@ def note_of(settings: ServerSettings, call: Call, begun: float | None = None) ->
 
 
 def _described(settings: ServerSettings, model: str) -> Program[dict[str, Any]]:
-    """What a recording says of a server."""
+    """Data about a server for a recording."""
     size, context = yield from _slots_and_context(settings, None)
     is_router = size == _ROUTER
     if is_router:

@@ -1,4 +1,4 @@
-"""What a forked child has to forget of its parent."""
+"""State that a forked child must drop."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _State:
-    """All that a gate knows, at one time.
+    """Snapshot of a gate's state.
 
     Attributes:
         held: The places that run.
@@ -177,7 +177,7 @@ class Gate:
         return state
 
     def running(self) -> int:
-        """How many requests of this process run on the server now."""
+        """Number of this process's requests that run on the server now."""
         return sum(not place.is_gone() for place in self.state().held)
 
     def enter(self, place: Place) -> None:
@@ -347,7 +347,7 @@ def _settled(state: _State) -> _State:
 
 
 def _kept_after(state: _State) -> tuple[tuple[int, float], ...]:
-    """What slots are kept for, when places that ran have been left."""
+    """Reservations of slots after requests have finished."""
     now = time.monotonic()
     until = dict(entry for entry in state.kept if entry[1] > now)
     for place in state.held:
@@ -553,7 +553,7 @@ def _forget_unused() -> None:
 
 
 def running_requests(base_url: str, model: str | None = None) -> int:
-    """How many requests of this process run in slots of a server; those without a limit are not known."""
+    """Number of this process's requests in a server's slots; requests without a limit are not counted."""
     gate = gate_for(base_url)
     return gate_for(base_url, model or "").running() if gate.is_router else gate.running()
 

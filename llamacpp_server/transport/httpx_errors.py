@@ -1,4 +1,4 @@
-"""What httpx raises -> the errors of this package. The words and the causes decide what was wrong with a connection."""
+"""Convert exceptions of httpx to the errors of this package, by their texts and causes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FAILURES: Final = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, ssl.SS
 
 
 def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """What a request may end in, with a client of httpx2 as well, and `more`.
+    """Exceptions that a request may raise, including those of httpx2 and `more`.
 
     An alert of TLS 1.3 comes with the first read, where httpx lets it through as it is.
     """
@@ -40,7 +40,7 @@ def failures(*more: type[Exception]) -> tuple[type[Exception], ...]:
 
 
 def _not_recorded() -> tuple[type[Exception], ...]:
-    """What vcrpy raises for a request that a cassette lacks; it stands between httpx and the network."""
+    """Exception of vcrpy for a request that is not in the cassette; vcrpy sits between httpx and the network."""
     errors = sys.modules.get("vcr.errors")
     return () if errors is None else (errors.CannotOverwriteExistingCassetteException,)
 
@@ -121,7 +121,7 @@ def _proxy_error(failed: Exception) -> LlamaServerError | None:
 
 
 def _start_at(url: str | None) -> str:
-    """How to start a server where none listens. Builds since autumn 2026 listen on another port when none is named."""
+    """Command that starts a server when none is listening; newer builds have another default port."""
     port = httpx.URL(url).port if url else None
     start = START_HINT if port is None else f"{START_HINT.rpartition(' ')[0]} {port}"
     return start if port == NEW_PORT else f"{start}, or try port {NEW_PORT}, the default of newer builds"
@@ -153,7 +153,7 @@ def _alert(failed: Exception) -> bool:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """What lies under an exception; async connects put one error for each address into a group."""
+    """Exceptions beneath an exception; async connects group one error per address."""
     while error is not None:
         yield error
         if isinstance(error, BaseExceptionGroup):

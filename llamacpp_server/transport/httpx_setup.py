@@ -1,4 +1,4 @@
-"""How httpx is set up and asked: connections, certificates, proxies, unix sockets, and what its log may show.
+"""Set up httpx: connections, certificates, proxies, unix sockets, and what its log may show.
 
 A client of our own has no hooks, no authentication, no cookies and follows no redirects. To find that out again for
 each request, httpx spends as much time as its transport needs for sending it. So requests are built from parts that are
@@ -44,7 +44,7 @@ _WITH_LENGTH: Final = ("POST", "PUT", "PATCH")
 
 
 class _Parts(NamedTuple):
-    """What requests to one address have in common.
+    """State shared by requests to one address.
 
     Attributes:
         given: The headers that the caller gave.
@@ -275,7 +275,7 @@ def proxy_of(failed: Exception) -> str | None:
 
 
 def connection_kind(send: Send) -> str:
-    """What tells the connections that a request may take from others: `near` or `far`, and whether it is `foreign`."""
+    """Key of the connections that a request may use: `near` or `far`, and whether it is `foreign`."""
     near = host_distance(send.foreign or _host(send.url.partition("?")[0]))
     return f"{near} foreign" if send.foreign else near
 
@@ -356,7 +356,7 @@ class SeparateCookies:
 
 
 class _Quiet:
-    """What shows no query: error trackers show requests as variables of httpx's frames, and httpx logs addresses."""
+    """URL that shows no query: error trackers show requests in httpx's frames, and httpx logs addresses."""
 
     def __repr__(self) -> str:
         if hasattr(self, "method"):
@@ -377,7 +377,7 @@ def _default_context() -> ssl.SSLContext:
 
 
 def context(verify: bool | ssl.SSLContext) -> bool | ssl.SSLContext:
-    """What httpx takes as `verify`; the default context is made once."""
+    """Value for httpx's `verify`; the default context is created once."""
     return _default_context() if verify is True else verify
 
 

@@ -44,7 +44,7 @@ def guard(pool: Any) -> None:
 
 
 class _Guarded:
-    """What tells a guarded pool."""
+    """Marker class of guarded pools."""
 
 
 @lru_cache(maxsize=8)

@@ -251,7 +251,7 @@ _REST: Final = 2
 
 
 class _Watched:
-    """How long a stream may pause, in seconds, until it is looked at."""
+    """Seconds that a stream may pause before it is checked."""
 
     __slots__ = ("patience",)
 

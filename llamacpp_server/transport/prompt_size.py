@@ -1,4 +1,4 @@
-"""How many tokens of a context a request needs: a bound from its bytes, and the server's own count once it was asked.
+"""Tokens of a context that a request needs: a bound from its bytes, or the server's own count once known.
 
 Where slots share one context (`--kv-unified`, the default with automatic `-np`), the gate lets requests run at once
 only while they fit into it together.
@@ -42,7 +42,7 @@ class PromptSize:
         self.asked = False
 
     def text(self) -> str:
-        """All that the server tokenizes, without what its template adds."""
+        """All texts that the server tokenizes, without those that its template adds."""
         return "".join(piece for piece in self._pieces() if isinstance(piece, str))
 
     def count(self, text_tokens: int | None) -> None:

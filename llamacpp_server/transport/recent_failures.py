@@ -1,4 +1,4 @@
-"""What is remembered of earlier requests: which ones a layer above repeats, which servers went away, and which port."""
+"""Memory of earlier requests: repetitions by a layer above, servers that went away, and the port in use."""
 
 from __future__ import annotations
 

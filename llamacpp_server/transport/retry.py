@@ -23,7 +23,7 @@ MAX_RETRY_AFTER = 60.0
 
 @dataclass(slots=True)
 class RetryState:
-    """What was tried so far for one request."""
+    """Attempts so far for one request."""
 
     polls: int = 0
     retries: int = 0
@@ -50,7 +50,7 @@ class Wait:
 def next_wait(
     error: LlamaServerError, tried: RetryState, elapsed: float, settings: ServerSettings, jitter: float
 ) -> Wait | None:
-    """How to go on after `error`; None raises it. Counts the decision in `tried`.
+    """Decide how to continue after `error`; None raises it. Counts the decision in `tried`.
 
     Args:
         error: What the last attempt ended in. Nothing of a reply was passed on yet.

@@ -115,7 +115,7 @@ class Transport:
             program.close()
 
     def stream(self, program: Program[object], scope: Scope | None = None) -> Iterator[Any]:  # noqa: C901, PLR0912 (as below)
-        """What a program relays, as it comes. Closing it closes the connection, which stops the server's work."""
+        """Yield what a program relays, as it arrives. Closing it closes the connection, which stops the server."""
         scope, running = Scope() if scope is None else scope, Running(program)
         try:
             while (effect := running.next()) is not None:
@@ -276,7 +276,7 @@ class AsyncTransport:
             program.close()
 
     async def stream(self, program: Program[object]) -> AsyncIterator[Any]:  # noqa: C901, PLR0912 (one flow)
-        """What a program relays, as it comes. Closing it closes the connection, which stops the server's work."""
+        """Yield what a program relays, as it arrives. Closing it closes the connection, which stops the server."""
         running = Running(program)
         try:
             while (effect := running.next()) is not None:
