@@ -1,19 +1,33 @@
-"""Progress of the server as events of LlamaIndex's instrumentation."""
+"""Events of LlamaIndex's instrumentation: those of each call, and the progress of the server.
+
+LlamaIndex makes and checks its events, span ids and payloads also when nothing receives them, which is a third of the
+CPU of a stream. Calls skip that work then.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, Final, TypeVar, cast
 
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.llms.callbacks import dispatcher as _of_callbacks
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.base import BaseEvent
 from llama_index_instrumentation.event_handlers import NullEventHandler
+from llama_index_instrumentation.span_handlers import NullSpanHandler
 
 from llamacpp_server import Progress
+from llamacpp_server.integration import hides_arguments
 
-__all__ = ["LlamaServerProgressEvent", "announcing"]
+__all__ = ["LlamaServerProgressEvent", "announcing", "has_listeners", "with_events"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 dispatcher = get_dispatcher(__name__)
+# What does nothing with an event or a span; the core's root has one of each.
+_NULL: Final = (NullEventHandler, NullSpanHandler)
 
 
 class LlamaServerProgressEvent(BaseEvent):
@@ -45,11 +59,52 @@ def announcing(report: Callable[[Progress], None] | None) -> Callable[[Progress]
 
 
 def has_listeners() -> bool:
-    """Whether some handler is there to get events."""
-    at: Any = dispatcher
+    """Whether some handler is there to get events of this module."""
+    return _is_heard(dispatcher, spans=False)
+
+
+def with_events(callbacks: Callable[[F], F]) -> Callable[[F], F]:
+    """Decorate a method of an LLM with LlamaIndex's callbacks, span and events, for as long as something receives them.
+
+    Handlers that are added during a call get the events of the next one. Arguments are kept out of frames, as by
+    `hides_arguments`.
+
+    Args:
+        callbacks: LlamaIndex's decorator. It skips what another one has wrapped, so it stands inside.
+    """
+
+    def decorate(method: F) -> F:
+        own = get_dispatcher(method.__module__)
+        observed = own.span(hides_arguments(callbacks(method)))
+
+        @wraps(observed)  # which marks it as one with a span, so that LlamaIndex adds no other
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            # Bound, because the span belongs to an object.
+            return (observed if _is_observed(self, own) else method).__get__(self)(*args, **kwargs)
+
+        @wraps(observed)
+        async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return await (observed if _is_observed(self, own) else method).__get__(self)(*args, **kwargs)
+
+        return cast(F, hides_arguments(acall if iscoroutinefunction(method) else call))
+
+    return decorate
+
+
+def _is_observed(llm: Any, own: Any) -> bool:
+    """Whether a call has to go through LlamaIndex's decorators, which also wait for a rate limiter."""
+    manager = llm.callback_manager
+    if type(manager) is not CallbackManager or manager.handlers or llm.rate_limiter is not None:
+        return True
+    return _is_heard(own) or _is_heard(_of_callbacks) or _is_heard(dispatcher)
+
+
+def _is_heard(first: Any, *, spans: bool = True) -> bool:
+    """Whether a dispatcher, or one that it passes events and spans on to, has a handler that does something."""
+    at = first
     while at is not None:
-        # The core's root has one that does nothing.
-        if [handler for handler in at.event_handlers if not isinstance(handler, NullEventHandler)]:
-            return True
+        for handler in (*at.event_handlers, *at.span_handlers) if spans else at.event_handlers:
+            if type(handler) not in _NULL:
+                return True
         at = at.parent if at.propagate and at.parent_name else None
     return False

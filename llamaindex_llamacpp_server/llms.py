@@ -38,7 +38,7 @@ from llamacpp_server.integration import (
 
 from ._arguments import LLM, LLMNames, constructor_arguments
 from ._context import Transcripts
-from ._events import announcing, has_listeners
+from ._events import announcing, has_listeners, with_events
 from ._metadata import aprobe, described, facts, info_at_once, probe
 from ._responses import (
     ChatState,
@@ -157,10 +157,9 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         named = {"model": metadata["model_name"], "temperature": None}
         return {"class_name": self.class_name(), **metadata, **named, **self.given()}
 
-    # -- chat: LlamaIndex's decorators skip what another one has wrapped, so they stand inside
+    # -- chat
 
-    @hides_arguments
-    @llm_chat_callback()
+    @with_events(llm_chat_callback())
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation.
 
@@ -170,28 +169,24 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         """
         return self._chat(messages, kwargs)
 
-    @hides_arguments
-    @llm_chat_callback()
+    @with_events(llm_chat_callback())
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Async version of `chat`."""
         return await self._achat(messages, kwargs)
 
-    @hides_arguments
-    @llm_chat_callback()
+    @with_events(llm_chat_callback())
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Stream the answer: each item holds the message so far, the last one also usage and timings."""
         return self._stream_chat(messages, kwargs)
 
-    @hides_arguments
-    @llm_chat_callback()
+    @with_events(llm_chat_callback())
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
         """Async version of `stream_chat`; returns an async generator."""
         return await self._astream_chat(messages, kwargs)
 
     # -- completion
 
-    @hides_arguments
-    @llm_completion_callback()
+    @with_events(llm_completion_callback())
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt; with `formatted=True`, continue the text without the chat template.
 
@@ -204,8 +199,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         client = self._raw_client()
         return completion_response(client.complete(self._defaults().completion(text, kwargs)))
 
-    @hides_arguments
-    @llm_completion_callback()
+    @with_events(llm_completion_callback())
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Async version of `complete`."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
@@ -214,8 +208,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         client = await self._araw_client()
         return completion_response(await client.complete(self._defaults().completion(text, kwargs)))
 
-    @hides_arguments
-    @llm_completion_callback()
+    @with_events(llm_completion_callback())
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Stream `complete`: each item holds the text so far, the last one also usage and timings."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)
@@ -225,8 +218,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         client = self._raw_client()
         return responses(client.stream_complete(request), CompletionState())
 
-    @hides_arguments
-    @llm_completion_callback()
+    @with_events(llm_completion_callback())
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """Async version of `stream_complete`; returns an async generator."""
         text = self._raw_prompt(prompt, formatted or kwargs.get("suffix") is not None)

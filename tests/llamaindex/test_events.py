@@ -1,15 +1,21 @@
 """What callbacks and traces see: one pair of events for each call, whole, and without secrets."""
 
 import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
 from llama_index.core.llms import ChatMessage
+from llama_index.core.llms import callbacks as of_llamaindex
 from llama_index.core.rate_limiter import TokenBucketRateLimiter
+from llama_index_instrumentation import get_dispatcher
+from llama_index_instrumentation.span_handlers import SimpleSpanHandler
 
-from llamacpp_server import BadRequestError
+from llamacpp_server import BadRequestError, LocalServer
 from llamaindex_llamacpp_server import LlamaServer, LlamaServerProgressEvent
-from tests.llamaindex.tools import TOOLS, heard_events
+from tests.llamaindex.tools import TOOLS, Listener, heard_events
 
 HELLO = [ChatMessage(content="Hello")]
 
@@ -129,3 +135,92 @@ async def test_a_rate_limiter_is_asked_once_for_each_call(make_llm, thinker):
     list(llm.stream_chat(HELLO))
     assert asked == ["sync", "async", "sync"]
     await llm.aclose()
+
+
+def _make_events_impossible(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> None:
+        raise AssertionError("an event was made")
+
+    for name in ("LLMChatStartEvent", "LLMChatInProgressEvent", "LLMCompletionStartEvent"):
+        monkeypatch.setattr(of_llamaindex, name, refuse)
+
+
+@pytest.mark.parametrize("method", ["achat", "stream_chat", "astream_chat", "complete", "acomplete"])
+async def test_a_call_that_nothing_observes_makes_no_events(
+    make_llm: Callable[..., LlamaServer], thinker: LocalServer, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    _make_events_impossible(monkeypatch)
+    await _call(make_llm(thinker), method)
+
+
+@contextmanager
+def _event_handler(name: str) -> Iterator[None]:
+    listener = Listener()
+    get_dispatcher(name).add_event_handler(listener)
+    try:
+        yield
+    finally:
+        get_dispatcher(name).event_handlers.remove(listener)
+
+
+@contextmanager
+def _span_handler(name: str) -> Iterator[SimpleSpanHandler]:
+    handler = SimpleSpanHandler()
+    get_dispatcher(name).add_span_handler(handler)
+    try:
+        yield handler
+    finally:
+        get_dispatcher(name).span_handlers.remove(handler)
+
+
+@pytest.mark.parametrize("handler", [_event_handler, _span_handler])
+@pytest.mark.parametrize("at", ["root", "llama_index.core.llms.callbacks", LlamaServer.__module__])
+def test_any_handler_makes_the_next_call_observed(
+    make_llm: Callable[..., LlamaServer], thinker: LocalServer, monkeypatch: pytest.MonkeyPatch, handler: Any, at: str
+) -> None:
+    llm = make_llm(thinker)
+    _make_events_impossible(monkeypatch)
+    assert llm.chat(HELLO).message.content == "The answer is 42."
+    with handler(at), pytest.raises(AssertionError, match="an event was made"):
+        llm.chat(HELLO)
+    assert llm.chat(HELLO).message.content == "The answer is 42."
+
+
+def test_a_callback_handler_that_is_added_later_gets_the_next_call(
+    make_llm: Callable[..., LlamaServer], thinker: LocalServer, debug: LlamaDebugHandler
+) -> None:
+    llm = make_llm(thinker)
+    llm.chat(HELLO)
+    llm.callback_manager.add_handler(debug)
+    llm.chat(HELLO)
+    llm.callback_manager.remove_handler(debug)
+    llm.chat(HELLO)
+    assert len(debug.get_event_pairs(CBEventType.LLM)) == 1
+
+
+def test_a_callback_manager_of_ones_own_class_gets_every_call(
+    make_llm: Callable[..., LlamaServer], thinker: LocalServer
+) -> None:
+    class Counting(CallbackManager):
+        started = 0
+
+        def on_event_start(self, *args: Any, **kwargs: Any) -> str:
+            self.started += 1
+            return super().on_event_start(*args, **kwargs)
+
+    llm = make_llm(thinker, callback_manager=(manager := Counting()))
+    llm.chat(HELLO)
+    assert manager.started == 1
+
+
+@pytest.mark.parametrize("method", ["chat", "achat", "stream_chat", "complete", "acomplete"])
+async def test_each_call_has_one_span_also_in_a_subclass(thinker: LocalServer, method: str) -> None:
+    class Own(LlamaServer):
+        """Inherits its methods."""
+
+    for model in (LlamaServer, Own):
+        llm = model(base_url=thinker.base_url)
+        with _span_handler("root") as handler:
+            await _call(llm, method)
+        (span,) = handler.completed_spans
+        assert span.id_.startswith(f"{model.__name__}.{method}-")

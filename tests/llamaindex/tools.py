@@ -23,7 +23,9 @@ def weather(city: str) -> str:
 TOOLS = [FunctionTool.from_defaults(add), FunctionTool.from_defaults(weather)]
 
 
-class _Events(BaseEventHandler):
+class Listener(BaseEventHandler):
+    """Keeps the events that it gets."""
+
     seen: list[Any] = Field(default_factory=list)
 
     def handle(self, event: Any, **kwargs: Any) -> None:
@@ -33,7 +35,7 @@ class _Events(BaseEventHandler):
 @contextmanager
 def heard_events() -> Iterator[list[Any]]:
     """The events that LlamaIndex dispatches meanwhile."""
-    handler, root = _Events(), get_dispatcher()
+    handler, root = Listener(), get_dispatcher()
     root.add_event_handler(handler)
     yield handler.seen
     root.event_handlers.remove(handler)

@@ -1,8 +1,8 @@
 """How many Python functions a request and a chunk take: the cost, counted, since times are noise on shared machines.
 
-Functions of this package, of httpx and of the writer of JSON count; those of the frameworks, and how they are built,
-are not ours. The bounds are what was measured and ten percent: whoever adds a call for each chunk, or for each message,
-sees it here.
+Functions of this package, of httpx and of the writer of JSON count, and those of LlamaIndex, which makes events whether
+or not anything gets them; LangChain's, and how the frameworks are built, are not ours. The bounds are what was measured
+and ten percent: whoever adds a call for each chunk, or for each message, sees it here.
 """
 
 import asyncio
@@ -24,7 +24,10 @@ from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClie
 from llamacpp_server.transport import Gate, Place, Ticket
 from llamaindex_llamacpp_server import LlamaServer
 
-COUNTED = ("llamacpp_server/", "langchain_llamacpp_server/", "llamaindex_llamacpp_server/", "httpx/", "json/")
+COUNTED = (
+    *("llamacpp_server/", "langchain_llamacpp_server/", "llamaindex_llamacpp_server/", "httpx/", "json/"),
+    *("llama_index", "wrapt/"),
+)
 FEW, MANY = 20, 120
 MOST_MODULES, MOST_FUNCTIONS = 55, 265
 
@@ -143,7 +146,7 @@ def of_all_chunks(stream):
 
 @pytest.mark.parametrize(
     ("way", "most"),
-    [(core, 267), (langchain, 334), (langchain_tools, 425), (langchain_history, 353), (llamaindex, 353)],
+    [(core, 267), (langchain, 334), (langchain_tools, 425), (langchain_history, 353), (llamaindex, 366)],
 )
 def test_a_request_takes_few_functions_up_to_its_first_chunk(servers, way, most):
     assert to_the_first_chunk(way(servers[FEW])) <= most * 1.1
@@ -164,7 +167,7 @@ def test_one_chat_with_a_tool_passes_few_functions_in_few_modules(servers: dict[
     assert len(named) <= MOST_FUNCTIONS
 
 
-@pytest.mark.parametrize(("way", "most"), [(core, 19), (langchain, 23), (llamaindex, 28)])
+@pytest.mark.parametrize(("way", "most"), [(core, 19), (langchain, 23), (llamaindex, 27)])
 def test_a_chunk_takes_few_functions(servers, way, most):
     counts = {number: of_all_chunks(way(url)) for number, url in servers.items()}
     assert (counts[MANY] - counts[FEW]) / (MANY - FEW) <= most * 1.1
