@@ -20,8 +20,11 @@ all tests of a run, so a test must not stop, kill or reconfigure one; for that, 
   cls), `ranker` and `other-ranker`.
 - `lora_server`: `random.gguf` with the adapters `poet` (0) and `pirate` (1), both with scale 0.
 - `pondering_server`: thinks without end, until the server is told to end it, and answers.
-- `slow_server`: says "word " without end, so that a test can leave, cancel or cut a stream.
-- `idle(server)`: waits until no slot is busy; AssertionError after 3 s. Call it after what should free one.
+- `slow_server`: says "word " without end, so that a test can leave, cancel or cut a stream. It shifts its context, so
+  no stream of it ends by itself, however long a busy machine keeps a test from its next line.
+- `idle(server)`: waits until no slot is busy; AssertionError after 30 s. Call it after what should free one.
+- `patient`: a stream keeps its place in the gate however long its reader pauses; otherwise others are let in after a
+  second, which is soon over on a busy machine.
 - `fresh_notices`: the warnings logged once, empty, so that a test sees its own. `fresh_memory`: what is known of
   servers, empty, since an earlier test's server may have had the same port.
 - `binary_path`: the llama-server program, for tests marked `binary`, which are skipped where there is none.
@@ -30,7 +33,6 @@ Environment variables that configure clients (`LLAMACPP_*`) and proxies are take
 """
 
 import os
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -52,6 +54,7 @@ from tests.models import (
     build_random_encoder,
     build_scripted,
 )
+from tests.waiting import wait_until
 from tests.wiretap import Wiretap
 
 ScriptLike = str | Script | Mapping[str, str | Script]
@@ -64,7 +67,7 @@ if "TEST_BACKEND" in os.environ:  # `binary`: what tests/builds.py asks it for
 
 
 _ENDLESS = 65536
-"""Tokens of a slot of `slow_server`: more than ten seconds of generating."""
+"""Tokens of a slot of `slow_server`, so that long prompts fit."""
 
 
 class Serve(Protocol):
@@ -183,10 +186,10 @@ def scripted_server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> S
 
 @pytest.fixture(scope="session")
 def slow_server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> LocalServer:
-    # Its slots must take far longer to fill than `idle` waits, or a request that goes on would pass for a freed one.
+    # Without the shift, a request that goes on would end when its context is full, and pass for a slot that was freed.
     path = tmp_path_factory.mktemp("slow") / "slow.gguf"
     build_scripted(path, Script(says=["word "], endless=True), context_length=_ENDLESS)
-    return serve(path, parallel=2, ctx_size=2 * _ENDLESS)
+    return serve(path, parallel=2, ctx_size=2 * _ENDLESS, context_shift=True)
 
 
 @pytest.fixture(scope="session")
@@ -199,7 +202,7 @@ def lora_server(serve: Serve, models_dir: Path) -> LocalServer:
 def pondering_server(scripted_server: ServeScript) -> LocalServer:
     """Thinks without end, and answers "The answer is 42." once the server ends the thinking."""
     says = "The answer is 42."
-    return scripted_server(Script(thinks="Hmm ...", says=says, ponders=True), ctx_size=2 * _ENDLESS)
+    return scripted_server(Script(thinks="Hmm ...", says=says, ponders=True), ctx_size=2 * _ENDLESS, context_shift=True)
 
 
 @pytest.fixture(scope="session")
@@ -223,14 +226,16 @@ def family_router(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def idle() -> Callable[..., None]:
-    def wait(server: LocalServer, seconds: float = 3) -> None:
-        deadline = time.monotonic() + seconds
+    def wait(server: LocalServer) -> None:
         with server.client() as client:
-            while any(slot.is_processing for slot in client.slots()):
-                assert time.monotonic() < deadline, f"a slot is still busy:\n{server.log_tail()}"
-                time.sleep(0.02)
+            wait_until(lambda: not any(slot.is_processing for slot in client.slots()), "a server with idle slots")
 
     return wait
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(behind_doors.PATIENCE, float("inf"))
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from llamacpp_server import (
 )
 from llamaindex_llamacpp_server import LlamaServer
 from tests.models import Script, build_scripted
+from tests.waiting import wait_until_busy
 from tests.wire.scripted_server import free_port
 
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
@@ -35,7 +36,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(model: Path) -> Iterator[LocalServer]:
-    with LocalServer(model, port=free_port(), parallel=1, ctx_size=65536, threads=1, warmup=False) as server:
+    options: Any = {"ctx_size": 65536, "context_shift": True, "parallel": 1, "threads": 1, "warmup": False}
+    with LocalServer(model, port=free_port(), **options) as server:
         yield server
 
 
@@ -76,8 +78,7 @@ def test_an_awaited_unstreamed_answer(server: LocalServer) -> None:
     async def main() -> str:
         async with AsyncLlamaServerClient(server.base_url) as client:
             task = asyncio.create_task(client.chat(CHAT))
-            while not (await client.slots())[0].is_processing:  # noqa: ASYNC110 (the server tells nobody)
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(wait_until_busy, server)
             kill(server)
             with pytest.raises(StreamCutOffError) as caught:
                 await task

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import pickle
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ import llamacpp_server
 from langchain_llamacpp_server import LlamaServerLLM
 from llamacpp_server import LocalServer
 from tests.models import Script
+from tests.waiting import wait_until_busy
 from tests.wiretap import Wiretap
 
 PATH = "/v1/completions"
@@ -162,11 +162,7 @@ class TestLeavingEarly:
     async def test_cancelling_frees_the_slot(self, slow_server: LocalServer, idle: Any) -> None:
         llm = LlamaServerLLM(base_url=slow_server.base_url)
         task = asyncio.create_task(llm.ainvoke("go"))
-        with slow_server.client() as client:
-            deadline = time.monotonic() + 5
-            while not any(slot.is_processing for slot in client.slots()):
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.02)
+        await asyncio.to_thread(wait_until_busy, slow_server)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

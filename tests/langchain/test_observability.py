@@ -140,7 +140,7 @@ def test_the_first_token_counts_from_the_request(slow_server: LocalServer) -> No
 
 def test_a_first_token_that_is_late_is_an_error_of_its_own(slow_server: LocalServer) -> None:
     """Both slots are taken and nothing limits this process, so the server itself queues the third request."""
-    llm = ChatLlamaServer(base_url=slow_server.base_url, max_tokens=20_000, max_concurrency=None)
+    llm = ChatLlamaServer(base_url=slow_server.base_url, max_concurrency=None)
     running = [llm.stream("Hello"), llm.stream("Hello")]
     for stream in running:
         next(stream)

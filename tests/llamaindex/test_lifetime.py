@@ -14,6 +14,7 @@ from llama_index.core.workflow import StartEvent, StopEvent, Workflow, step
 from workflows.errors import WorkflowCancelledByUser
 
 from llamaindex_llamacpp_server import LlamaServer
+from tests.waiting import wait_until_busy
 
 HELLO = [ChatMessage(content="Hello")]
 
@@ -114,9 +115,7 @@ async def test_cancelling_frees_the_slot(slow_llm, slow_server, idle, method):
     """Also of calls that give the whole answer, because they stream underneath."""
     given = HELLO if method == "achat" else "Hello"
     task = asyncio.create_task(getattr(slow_llm, method)(given))
-    async with slow_server.async_client() as client:
-        while not any(slot.is_processing for slot in await client.slots()):  # noqa: ASYNC110 (the server tells nobody)
-            await asyncio.sleep(0.01)
+    await asyncio.to_thread(wait_until_busy, slow_server)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -139,9 +138,7 @@ async def test_a_cancelled_workflow_frees_the_slot(slow_llm, slow_server, idle, 
         handler = FunctionAgent(llm=slow_llm, tools=[]).run(user_msg="Hello")
     else:
         handler = Asking(timeout=60).run(llm=slow_llm)
-    async with slow_server.async_client() as client:
-        while not any(slot.is_processing for slot in await client.slots()):  # noqa: ASYNC110 (the server tells nobody)
-            await asyncio.sleep(0.01)
+    await asyncio.to_thread(wait_until_busy, slow_server)
     await handler.cancel_run()
     with pytest.raises(WorkflowCancelledByUser):
         await handler

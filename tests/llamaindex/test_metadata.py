@@ -11,6 +11,7 @@ from llama_index.core.llms import ChatMessage
 
 from llamacpp_server import LocalServer
 from llamaindex_llamacpp_server import LlamaServer
+from tests.waiting import wait_until
 from tests.wire.scripted_server import free_port
 
 
@@ -60,10 +61,7 @@ def test_a_server_that_is_not_there_raises_nothing_and_is_found_later(make_llm, 
     assert llm.metadata.is_function_calling_model
     assert "using context_window=3900" in caplog.text
     with LocalServer(models_dir / "random.gguf", port=port, ctx_size=512, parallel=1, threads=1, warmup=False):
-        deadline = time.monotonic() + 5
-        while llm.metadata.context_window != 512:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: llm.metadata.context_window == 512, "the context of the server")
         assert llm.metadata.model_name == "random"
 
 

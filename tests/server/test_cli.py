@@ -25,7 +25,8 @@ from llamacpp_server.diagnostics import (
 )
 from tests.conftest import ServeScript
 from tests.models import Script
-from tests.server.test_local import is_gone, wait_until
+from tests.server.test_local import is_gone
+from tests.waiting import LONG, wait_until
 
 # As `llamacpp-server` does it; a shell's background jobs ignore SIGINT, and so would what they start.
 COMMAND = [
@@ -157,7 +158,7 @@ def test_a_configured_model_must_be_listed(run: Run, chat_server: LocalServer) -
 def test_check_of_a_server_that_is_down(run: Run) -> None:
     started = time.monotonic()
     code, out, err = run("check", "--base-url", DOWN)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < LONG
     assert code == 1
     assert out.startswith("FAILED   reachable")
     assert "connection refused" in out
@@ -302,7 +303,7 @@ def test_an_interrupt_frees_the_slot(slow_server: LocalServer, idle: Callable[[L
         assert process.stdout.read(10) == "word word "
         assert any(slot.is_processing for slot in slow_server.client().slots())
         process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 130
+        assert process.wait(LONG) == 130
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
     idle(slow_server)
@@ -315,7 +316,7 @@ def test_a_closed_pipe_ends_a_check_quietly(output: list[str], chat_server: Loca
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(10) == 1
+        assert process.wait(LONG) == 1
 
 
 def test_a_closed_pipe_ends_a_chat_quietly(slow_server: LocalServer, idle: Callable[[LocalServer], None]) -> None:
@@ -325,7 +326,7 @@ def test_a_closed_pipe_ends_a_chat_quietly(slow_server: LocalServer, idle: Calla
         process.stdout.read(10)
         process.stdout.close()
         assert process.stderr.read() == ""
-        assert process.wait(5) == 1
+        assert process.wait(LONG) == 1
     idle(slow_server)
 
 
@@ -334,7 +335,7 @@ def _on_terminal(line: list[str], *typed: str, until: str) -> str:
     pid, terminal = pty.fork()
     if pid == 0:
         os.execv(line[0], line)
-    shown, waiting, deadline = "", list(typed), time.monotonic() + 30
+    shown, waiting, deadline = "", list(typed), time.monotonic() + LONG
     try:
         while until not in shown or waiting:
             assert time.monotonic() < deadline, shown
@@ -386,7 +387,7 @@ def test_an_interrupt_ends_an_answer_and_not_the_conversation(
 
 
 def _expect(terminal: int, pattern: str) -> None:
-    shown, deadline = "", time.monotonic() + 20
+    shown, deadline = "", time.monotonic() + LONG
     while not re.search(pattern, shown):
         assert time.monotonic() < deadline, shown
         if select.select([terminal], [], [], 0.1)[0]:
@@ -412,7 +413,7 @@ def test_serve_until_interrupted(models_dir: Path, what: list[str], run: Run) ->
         assert findings(out)["context"]["detail"].startswith("512 tokens in each of 2 slots")
         assert run("check", "--base-url", base_url)[0] == 1, "the key is wanted"
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(LONG) == 0
         assert "secret" not in process.stdout.read() + process.stderr.read()
     assert "refused" in run("check", "--base-url", base_url)[1]
 
@@ -425,7 +426,7 @@ def test_a_crash_ends_serve_with_the_log(models_dir: Path) -> None:
         child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
         server = int(Path(f"/proc/{child}/task/{child}/children").read_text().split()[0])
         os.kill(server, signal.SIGKILL)
-        assert process.wait(5) == 1
+        assert process.wait(LONG) == 1
         said = process.stderr.read()
         assert "error: the server ended with exit code 137" in said
         assert "listening on" in said
@@ -437,8 +438,8 @@ def test_a_killed_serve_leaves_nothing(models_dir: Path) -> None:
         process.stdout.readline()
         child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
         process.terminate()
-        process.wait(5)
-        wait_until(lambda: is_gone(child))
+        process.wait(LONG)
+        wait_until(lambda: is_gone(child), "the end of the server")
 
 
 def test_a_serve_that_can_not_be(run: Run, models_dir: Path, tmp_path: Path) -> None:

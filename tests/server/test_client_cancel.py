@@ -5,10 +5,10 @@ import gc
 import signal
 import subprocess
 import sys
-import time
 from contextlib import aclosing, suppress
 
 import anyio
+import httpx
 import pytest
 import trio
 
@@ -20,10 +20,10 @@ from llamacpp_server import (
     RequestTimeoutError,
 )
 from llamacpp_server.vectors import EmbedRequest, RankRequest
+from tests.waiting import wait_until, wait_until_queued
 
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
 COMPLETION = CompletionRequest(prompt="Hello")
-FREE_WITHIN = 0.5
 
 
 class Watch:
@@ -35,25 +35,21 @@ class Watch:
     def busy(self):
         return sum(slot.is_processing for slot in self.client.slots())
 
-    def until(self, busy, seconds):
-        """Seconds until as many slots are busy; fails after a time."""
-        began = time.monotonic()
-        while self.busy() != busy:
-            assert time.monotonic() - began < seconds, f"{self.busy()} slots are busy, not {busy}"
-            time.sleep(0.005)
-        return time.monotonic() - began
+    def until(self, busy):
+        wait_until(lambda: self.busy() == busy, f"{busy} busy slots")
 
     def freed(self):
-        self.until(0, FREE_WITHIN)
+        """What was left would keep its slot for ever: the server never stops by itself."""
+        self.until(0)
 
 
 @pytest.fixture
 def watch(slow_server):
     """A watch on a server that never stops by itself; all its slots are free before and after."""
     watch = Watch(slow_server)
-    watch.until(0, 5)
+    watch.until(0)
     yield watch
-    watch.until(0, 5)
+    watch.until(0)
     watch.client.close()
 
 
@@ -131,7 +127,7 @@ async def test_cancelling_a_task_that_waits_for_an_unstreamed_chat(slow_server, 
     async with AsyncLlamaServerClient(slow_server.base_url) as client:
         for request, ask in [(CHAT, client.chat), (COMPLETION, client.complete)]:
             task = asyncio.create_task(ask(request))
-            await asyncio.to_thread(watch.until, 1, 2)
+            await asyncio.to_thread(watch.until, 1)
             await cancelled(task)
             await asyncio.to_thread(watch.freed)
         assert (await client.health()).ready
@@ -145,7 +141,7 @@ async def test_cancelling_a_task_that_reads_a_stream(slow_server, watch):
                 pass
 
         task = asyncio.create_task(read())
-        await asyncio.to_thread(watch.until, 1, 2)
+        await asyncio.to_thread(watch.until, 1)
         await cancelled(task)
         await asyncio.to_thread(watch.freed)
 
@@ -182,7 +178,7 @@ async def test_a_task_group_of_which_one_fails(slow_server, watch):
     async with AsyncLlamaServerClient(slow_server.base_url) as client:
 
         async def fail():
-            await asyncio.to_thread(watch.until, 2, 2)
+            await asyncio.to_thread(watch.until, 2)
             raise RuntimeError("one failed")
 
         with pytest.raises(ExceptionGroup, match="TaskGroup"):
@@ -213,9 +209,9 @@ def test_a_cancelled_request_in_the_queue_is_never_sent(slow_server, watch):
     async def main():
         async with AsyncLlamaServerClient(slow_server.base_url) as client:
             running = [asyncio.create_task(client.chat(CHAT)) for _ in range(2)]
-            await asyncio.to_thread(watch.until, 2, 2)
+            await asyncio.to_thread(watch.until, 2)
             queued = asyncio.create_task(client.chat(CHAT))
-            await asyncio.sleep(0.1)
+            await asyncio.to_thread(wait_until_queued, slow_server)
             await cancelled(queued)
             for task in running:
                 await cancelled(task)
@@ -273,7 +269,7 @@ except KeyboardInterrupt:
 def test_an_interrupted_program_that_lives_on(slow_server, watch, way):
     command = [sys.executable, "-W", "error", "-c", INTERRUPTED, slow_server.base_url, way]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        watch.until(1, 30)
+        watch.until(1)
         child.send_signal(signal.SIGINT)
         assert child.stdout.readline() == "interrupted True\n"
         watch.freed()
@@ -294,14 +290,21 @@ async def test_cancelling_a_thousand_texts_leaves_only_what_was_sent(request, ki
         else RankRequest(query="word", documents=texts, batch_size=4)
     )
     server = request.getfixturevalue(server)
-    watch = Watch(server)
-    async with AsyncLlamaServerClient(server.base_url) as client:
+    watch, sent = Watch(server), list[httpx.Request]()
+
+    async def note(sending):
+        sent.append(sending)
+
+    async with (
+        httpx.AsyncClient(event_hooks={"request": [note]}) as given,
+        AsyncLlamaServerClient(server.base_url, http_client=given) as client,
+    ):
         task = asyncio.create_task(client.embed_texts(request_) if kind == "embed" else client.rank(request_))
-        await asyncio.to_thread(watch.until, 2, 10)
+        await asyncio.to_thread(watch.until, 2)
         await cancelled(task)
-        began = time.monotonic()
-        calm = 0
-        while calm < 10:  # between two texts a slot is idle
-            calm = 0 if await asyncio.to_thread(watch.busy) else calm + 1
-        assert time.monotonic() - began < 2, "all of the thousand would take several times as long"
+        before = len(sent)
+        for _ in range(10):  # between two texts a slot is idle
+            await asyncio.to_thread(watch.freed)
+        assert len(sent) == before
+    assert before < 250, "all of the thousand were sent"
     watch.client.close()

@@ -21,6 +21,7 @@ from llamacpp_server.transport import (
     Ticket,
     gate_for,
 )
+from tests.waiting import LONG, wait_until_busy, wait_until_queued
 
 REQUEST = ChatRequest(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 8, "temperature": 0})
 ENDLESS = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
@@ -100,7 +101,7 @@ def test_a_wait_for_a_place_ends_at_the_total_timeout(slow_server: LocalServer, 
         async with AsyncLlamaServerClient(slow_server.base_url, max_concurrency=1) as client:
             stream = client.stream_chat(ENDLESS)
             reading = asyncio.create_task(_read(stream))
-            await asyncio.sleep(0.1)
+            await asyncio.to_thread(wait_until_busy, slow_server)
             with pytest.raises(RequestTimeoutError):
                 await client.with_settings(total_timeout=0.2).chat(REQUEST)
             reading.cancel()
@@ -117,19 +118,17 @@ async def _read(stream: object) -> None:
 
 
 def test_a_cancelled_waiter_leaves_the_queue(slow_server: LocalServer, idle: Callable[..., None]) -> None:
-    async def cancelled() -> int:
+    async def cancelled() -> None:
         async with AsyncLlamaServerClient(slow_server.base_url, max_concurrency=1) as client:
             first = asyncio.create_task(_read(client.stream_chat(ENDLESS)))
-            await asyncio.sleep(0.1)
+            await asyncio.to_thread(wait_until_busy, slow_server)
             second = asyncio.create_task(client.chat(REQUEST))
-            await asyncio.sleep(0.1)
-            waiting = len(gate_for(slow_server.base_url).state().queue)
+            await asyncio.to_thread(wait_until_queued, slow_server)
             for task in (second, first):
                 task.cancel()
             await asyncio.gather(first, second, return_exceptions=True)
-            return waiting
 
-    assert asyncio.run(cancelled()) == 1
+    asyncio.run(cancelled())
     idle(slow_server)
     gate = gate_for(slow_server.base_url)
     assert not gate.state().held
@@ -151,9 +150,8 @@ def test_a_background_request_is_answered_after_those_that_came_later(scripted_s
     for number, (text, priority) in enumerate({"title": "background", "a": "normal", "b": "normal"}.items(), 1):
         threads.append(threading.Thread(target=ask, args=(text, priority)))
         threads[-1].start()
-        while len(gate.state().queue) < number:
-            time.sleep(0.001)
+        wait_until_queued(server, number)
     ticket.leave()
     for thread in threads:
-        thread.join()
+        thread.join(LONG)
     assert answered == ["a", "b", "title"]

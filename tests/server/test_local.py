@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -39,18 +39,12 @@ from llamacpp_server.local import (
 )
 from tests.conftest import ServeScript
 from tests.models import Script, build_random, build_scripted
+from tests.waiting import LONG, wait_until
 
 QUICK: dict[str, Any] = {"threads": 1, "threads_http": 2, "warmup": False, "parallel": 1}
 HELLO = ChatRequest(messages=[{"role": "user", "content": "Hello"}], params={"max_tokens": 4})
 
 BACKENDS = ["embedded", pytest.param("binary", marks=pytest.mark.binary)]
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def is_gone(pid: int) -> bool:
@@ -200,7 +194,7 @@ def test_a_crash_is_noticed_and_a_new_start_works(models_dir: Path) -> None:
     try:
         assert server.pid is not None
         os.kill(server.pid, signal.SIGSEGV)
-        wait_until(lambda: not server.is_running)
+        wait_until(lambda: not server.is_running, "the end of the server")
         assert server.exit_code == 128 + signal.SIGSEGV
         with pytest.raises(ConnectionFailedError):
             server.client().health()
@@ -236,7 +230,7 @@ def test_a_broken_model_is_an_error_with_the_log(models_dir: Path, backend: Any)
     started = time.monotonic()
     with pytest.raises(LocalServerError) as caught:
         LocalServer(models_dir / "broken.gguf", backend=backend, **QUICK).start()
-    assert time.monotonic() - started < 10  # it takes 0.1 s, and 600 when the end of the process is not noticed
+    assert time.monotonic() - started < LONG  # it takes 0.1 s, and 600 when the end of the process is not noticed
     assert caught.value.exit_code == 1
     assert "failed to load model" in caught.value.log
     assert "failed to load model" in str(caught.value)
@@ -309,8 +303,8 @@ def test_the_log_can_not_fill_the_disk(tmp_path: Path, chat_server: LocalServer)
     program.write_text(f"#!{sys.executable}\n{CHATTY}")
     program.chmod(0o755)
     with LocalServer(chat_server.model, binary=program) as server:
-        wait_until(lambda: "was dropped" in server.log_tail())
-        wait_until(lambda: "and so on" in server.log_tail(2))
+        wait_until(lambda: "was dropped" in server.log_tail(), "a log that is cut")
+        wait_until(lambda: "and so on" in server.log_tail(2), "a log that goes on")
         assert "\0" not in server.log_tail()
 
 
@@ -376,7 +370,7 @@ def test_a_killed_parent_takes_its_server_along(models_dir: Path, backend: str, 
         assert pid in below
         parent.send_signal(number)
         parent.wait()
-        wait_until(lambda: all(map(is_gone, below)))
+        wait_until(lambda: all(map(is_gone, below)), "the end of all processes")
 
 
 def test_a_parent_that_just_ends_takes_its_server_along(models_dir: Path) -> None:
@@ -384,7 +378,7 @@ def test_a_parent_that_just_ends_takes_its_server_along(models_dir: Path) -> Non
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.wait()
-        wait_until(lambda: is_gone(pid))
+        wait_until(lambda: is_gone(pid), "the end of the server")
 
 
 def test_a_parent_killed_while_its_server_loads_takes_it_along(models_dir: Path) -> None:
@@ -399,11 +393,11 @@ def test_a_parent_killed_while_its_server_loads_takes_it_along(models_dir: Path)
     with script(program, models_dir / "random.gguf") as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "loading\n"
-        wait_until(lambda: len(children(parent.pid)) == 2)
+        wait_until(lambda: len(children(parent.pid)) == 2, "a guard and its server")
         below = children(parent.pid)
         parent.kill()
         parent.wait()
-        wait_until(lambda: all(map(is_gone, below)))
+        wait_until(lambda: all(map(is_gone, below)), "the end of all processes")
 
 
 def test_a_fork_of_a_killed_parent_does_not_keep_its_server(models_dir: Path) -> None:
@@ -423,7 +417,7 @@ def test_a_fork_of_a_killed_parent_does_not_keep_its_server(models_dir: Path) ->
         try:
             parent.kill()
             parent.wait()
-            wait_until(lambda: is_gone(pid))
+            wait_until(lambda: is_gone(pid), "the end of the server")
             assert not is_gone(fork)
         finally:
             os.kill(fork, signal.SIGKILL)
@@ -477,8 +471,8 @@ def test_a_killed_guard_takes_the_server_along(models_dir: Path, backend: Any) -
         assert server.pid is not None
         guard = int(Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(guard, signal.SIGKILL)
-        wait_until(lambda: is_gone(server.pid or 0))
-        wait_until(lambda: not server.is_running)
+        wait_until(lambda: is_gone(server.pid or 0), "the end of the server")
+        wait_until(lambda: not server.is_running, "the end of the server")
 
 
 def test_an_interrupt_in_a_terminal_is_for_the_parent_alone(models_dir: Path) -> None:
@@ -732,7 +726,7 @@ def test_router(models_dir: Path, tmp_path: Path) -> None:
         assert below
         request = ChatRequest(messages=HELLO.messages, model="one", params={"max_tokens": 2})
         assert client.chat(request).usage
-    wait_until(lambda: all(map(is_gone, below)))
+    wait_until(lambda: all(map(is_gone, below)), "the end of all processes")
 
 
 @pytest.mark.binary

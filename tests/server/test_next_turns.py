@@ -3,7 +3,6 @@
 import asyncio
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +10,8 @@ import pytest
 
 from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient, LocalServer
 from llamacpp_server.transport import Gate, Transport, gate_for
+from tests.waiting import LONG, wait_until_queued
 
-LONG = 5.0
 shells = sys.modules[Transport.__module__]
 
 
@@ -48,11 +47,7 @@ class Conversation:
         return int(reply.timings.prompt_n)
 
 
-def until_it_waits(server: LocalServer) -> None:
-    while not gate_for(server.base_url).state().queue:
-        time.sleep(0.001)
-
-
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("comes_back", [True, False])
 def test_the_next_turn_goes_before_another_conversation(
     one_slot: LocalServer, keep: Callable[[float], None], comes_back: bool
@@ -70,7 +65,7 @@ def test_the_next_turn_goes_before_another_conversation(
         next(stream)
         thread = threading.Thread(target=ask_other)
         thread.start()
-        until_it_waits(one_slot)
+        wait_until_queued(one_slot)
         list(stream)
         if comes_back:
             keep(0)
@@ -78,7 +73,7 @@ def test_the_next_turn_goes_before_another_conversation(
             read = ours.hears(client.chat(ours.asks()))
             order.append("ours")
             assert read < first / 4, "its prompt is still in the slot"
-        thread.join(20)
+        thread.join(LONG)
     assert order == (["ours", "other"] if comes_back else ["other"])
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from llamacpp_server import ChatRequest, LlamaServerClient, LocalServer
-from llamacpp_server.transport import gate_for
 from tests.models import Script, build_scripted
+from tests.waiting import wait_until_queued
 
 pytestmark = pytest.mark.binary
 
@@ -26,14 +26,11 @@ def chat(model: str, text: str, most: int) -> ChatRequest:
     return ChatRequest(messages=[{"role": "user", "content": text}], model=model, params={"max_tokens": most})
 
 
-def waiting(server: LocalServer, model: str) -> int:
-    return len(gate_for(server.base_url, model).state().queue)
-
-
 def loaded(client: LlamaServerClient) -> list[str]:
     return [card.id for card in client.models() if card.status == "loaded"]
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_title_waits_until_nobody_needs_the_model_that_is_loaded(router: LocalServer) -> None:
     ended, found = list[str](), dict[str, list[str]]()
 
@@ -52,23 +49,14 @@ def test_a_title_waits_until_nobody_needs_the_model_that_is_loaded(router: Local
             threading.Thread(target=ask, args=(client, "second", chat("main", "Hi", 4))),
         ]
         jobs[0].start()
-        wait_until(lambda: waiting(router, "main") == 1)
+        wait_until_queued(router, 1, "main")
         jobs[1].start()
-        wait_until(lambda: waiting(router, "titles") == 1)
+        wait_until_queued(router, 1, "titles")
         jobs[2].start()
-        wait_until(lambda: waiting(router, "main") == 2)
+        wait_until_queued(router, 2, "main")
         assert loaded(client) == ["main"]
         list(stream)
         for job in jobs:
             job.join(60)
     assert ended == ["first", "second", "title"]
     assert (found["first"], found["title"]) == (["main"], ["titles"])
-
-
-def wait_until(holds: Any) -> None:
-    pause = threading.Event()
-    for _ in range(3000):
-        if holds():
-            return
-        pause.wait(0.01)
-    pytest.fail("it did not come about")

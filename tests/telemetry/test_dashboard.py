@@ -13,7 +13,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from llamacpp_server import ChatRequest, ContextOverflowError, LocalServer
 from llamacpp_server.telemetry import instrument, uninstrument
-from llamacpp_server.transport import gate_for
+from tests.waiting import LONG, wait_until_queued
 
 DASHBOARD = Path(__file__).parents[2] / "docs/assets/grafana-llamacpp-server.json"
 PANELS = json.loads(DASHBOARD.read_text())["panels"]
@@ -78,6 +78,7 @@ def recorded_labels(reader: InMemoryMetricReader) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.usefixtures("patient")
 def test_the_labels_by_which_the_dashboard_sums_are_those_that_we_record(scripted_server: Any) -> None:
     server, reader = scripted_server({"user": "Yes."}, parallel=1, ctx_size=2048), InMemoryMetricReader()
     broken: Any = [
@@ -93,10 +94,10 @@ def test_the_labels_by_which_the_dashboard_sums_are_those_that_we_record(scripte
             request = ChatRequest(messages=broken, params={"max_tokens": 3})
             waiting = threading.Thread(target=client.chat, args=[request])
             waiting.start()
-            while not gate_for(server.base_url).state().queue:
-                waiting.join(0.01)
+            wait_until_queued(server)
             list(running)
-            waiting.join()
+            waiting.join(LONG)
+            assert not waiting.is_alive()
             with pytest.raises(ContextOverflowError):
                 client.chat(ChatRequest(messages=[{"role": "user", "content": "Hi " * 5000}]))
     finally:

@@ -183,6 +183,7 @@ def test_responses_messages_transcriptions_and_decisions_are_spans(
     assert (found["gen_ai.operation.name"], found["gen_ai.usage.output_tokens"]) == ("transcription", 3)
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_wait_for_a_slot_is_timed(seen: Seen, serve: Any) -> None:
     waits = Event()
     with serve("random.gguf", parallel=1, ctx_size=2048).client() as client:
