@@ -11,7 +11,7 @@ from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, Final
 
-from .._history import TOOL_ROLES, is_plain_answer, plain_text
+from .._history import TOOL_ROLES, PlainMessages, is_plain_answer, plain_text
 from .._values import KeyedList, content_key, of_key
 from ..errors import BadRequestError
 from ..replies import Repair
@@ -90,6 +90,8 @@ _CONTAINERS: Final = frozenset({dict, list, tuple})
 _ONLY_DICTS: Final = frozenset({dict})
 # Values that hold no others.
 _LEAVES: Final = frozenset({type(None), str, bool, int, float})
+# Messages that are looked through again in less time than a request is copied.
+_FEW: Final = 4
 # Bytes of tools beyond which they are checked for each request.
 _LONGEST_KEPT: Final = 200_000
 _LISTS: Final = frozenset({list, KeyedList})
@@ -158,29 +160,32 @@ def check_mapping(value: object, place: str) -> None:
 
 
 def check_chat(request: ChatRequest) -> ChatRequest:
-    """The request, with tools that are known by their content; refuse one that can't be one.
+    """The request with its tools known by their content, and complete messages by their text; refuse what is none.
 
     Raises:
         BadRequestError: For the first invalid place.
     """
     check_request(request, ChatRequest)
-    if plain_text(request.messages) is None:
+    text, tools = plain_text(request.messages), request.tools
+    if text is None:
         _list_of_objects(request.messages, "messages")
         for at, said in enumerate(request.messages):
             if not _is_text(said) and not is_plain_answer(said):
                 _check_message(said, f"messages[{at}]")
-    if request.tools:
-        key = _check_tools(request.tools, "tools")
-        request = replace(request, tools=KeyedList(request.tools, key))
+    if tools:
+        tools = KeyedList(tools, _check_tools(tools, "tools"))
     # Sent as they are, over those of the request, and read by our own code as those are.
     if "messages" in request.extra_body:
-        messages: Any = request.extra_body["messages"]
-        _list_of_objects(messages, "extra_body.messages")
-        for number, message in enumerate(messages):
+        given: Any = request.extra_body["messages"]
+        _list_of_objects(given, "extra_body.messages")
+        for number, message in enumerate(given):
             _check_message(message, f"extra_body.messages[{number}]")
     if request.extra_body.get("tools"):
         _check_tools(request.extra_body["tools"], "extra_body.tools")
-    return request
+    if not tools and len(request.messages) <= _FEW:
+        return request
+    messages = request.messages if text is None else PlainMessages(request.messages, text)
+    return replace(request, messages=messages, tools=tools)
 
 
 def _check_tools(tools: Any, place: str) -> bytes | None:

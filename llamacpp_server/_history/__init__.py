@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .blocks import holds_foreign_blocks as holds_foreign_blocks
     from .blocks import known_blocks as known_blocks
     from .blocks import unread_block as unread_block
+    from .plain import PlainMessages as PlainMessages
+    from .plain import is_plain_answer as is_plain_answer
+    from .plain import plain_text as plain_text
     from .special_tokens import JOINER as JOINER
     from .special_tokens import break_items as break_items
     from .special_tokens import break_tokens as break_tokens
@@ -31,11 +34,9 @@ if TYPE_CHECKING:
     from .special_tokens import holds_broken as holds_broken
     from .special_tokens import holds_candidates as holds_candidates
     from .special_tokens import holds_joiners as holds_joiners
-    from .special_tokens import is_plain_answer as is_plain_answer
     from .special_tokens import is_tag as is_tag
     from .special_tokens import is_usual as is_usual
     from .special_tokens import joined_again as joined_again
-    from .special_tokens import plain_text as plain_text
     from .special_tokens import special_among as special_among
     from .special_tokens import template_tags as template_tags
     from .templates import MEDIA_PARTS as MEDIA_PARTS
@@ -56,6 +57,7 @@ __getattr__, __dir__ = lazy(
             "without_media",
         ),
         "blocks": ("holds_foreign_blocks", "known_blocks", "unread_block"),
+        "plain": ("PlainMessages", "is_plain_answer", "plain_text"),
         "special_tokens": (
             "JOINER",
             "break_items",
@@ -66,11 +68,9 @@ __getattr__, __dir__ = lazy(
             "holds_broken",
             "holds_candidates",
             "holds_joiners",
-            "is_plain_answer",
             "is_tag",
             "is_usual",
             "joined_again",
-            "plain_text",
             "special_among",
             "template_tags",
         ),

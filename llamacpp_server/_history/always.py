@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
-from typing import Any, Final, NoReturn, cast
+from functools import partial
+from typing import Any, Final, cast
 
 from .._values import short_id
 from ..errors import BadRequestError
@@ -26,7 +26,7 @@ from ..replies import Repair
 from ..requests import enabled_repairs
 from ..wire import MessageDict
 from .blocks import READ_PARTS, known_blocks
-from .special_tokens import is_plain_answer
+from .plain import PlainMessages, is_plain_answer, text_of_object
 from .templates import MEDIA_PARTS, TEMPLATE_REPAIRS, answered_calls, joined
 
 Message = dict[str, Any]
@@ -171,7 +171,6 @@ Step = Callable[[list[Message], Note], list[Message]]
 YOUR_TURN: Final = "It is your turn now."
 STAND_IN: Final = "..."
 _ONLY_DICTS: Final = frozenset({dict})
-_LONGEST_KEPT: Final = 1024  # characters of arguments that are remembered
 RAW_ARGUMENTS: Final = "invalid_arguments"
 """The key under which the model sees what it wrote as arguments that were no JSON object."""
 
@@ -191,6 +190,8 @@ def repair_history(
         wanted: Which repairs may be done at all; see `enabled`.
         continues: Whether an answer at the end is to be continued.
     """
+    if type(messages) is PlainMessages and wanted is True and not needs and _ends_in_a_turn(messages):
+        return messages, ()
     allowed = enabled_repairs(REPAIRS, wanted) - ({"own_turn"} if continues else set())
     steps = {**ALWAYS, **{name: step for name, step in TEMPLATE_REPAIRS.items() if name in needs}}
     repairs = list[Repair]()
@@ -199,6 +200,11 @@ def repair_history(
         if name in allowed:
             current = step(current, lambda where, what, name=name: repairs.append(Repair(name, where, what)))  # type: ignore[misc]  # mypy can't type a lambda's default
     return cast(list[MessageDict], current), tuple(repairs)
+
+
+def _ends_in_a_turn(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a model is to answer what the messages end with, and not to continue an answer."""
+    return bool(messages) and messages[-1]["role"] != "assistant"
 
 
 def find_needs(
@@ -333,38 +339,14 @@ def _object_text(given: Any) -> Any:
         return given
     if isinstance(given, str) and not given.strip():
         return "{}"
-    if isinstance(given, str) and _is_object(given):
+    if isinstance(given, str) and text_of_object(given) is not None:
         return given
     raw = given if isinstance(given, str) else json.dumps(given, default=str)
     return json.dumps({RAW_ARGUMENTS: raw.encode("utf-8", "replace").decode()}, ensure_ascii=False)
 
 
 def _has_object(call: Mapping[str, Any]) -> bool:
-    return _is_object(call["function"]["arguments"])
-
-
-def _is_object(text: str) -> bool:
-    """Whether the server's parser reads an object; an agent sends the same arguments again with each of its turns."""
-    return _is_short_object(text) if len(text) <= _LONGEST_KEPT else _is_read_as_object(text)
-
-
-@lru_cache(maxsize=1024)
-def _is_short_object(text: str) -> bool:
-    return _is_read_as_object(text)
-
-
-def _is_read_as_object(text: str) -> bool:
-    """The same for arguments of any length: no NaN, and no half of a surrogate pair."""
-    try:
-        value = json.loads(text, parse_constant=_refuse)
-        json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict)
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(constant)
+    return text_of_object(call["function"]["arguments"]) is not None
 
 
 def _missing_ids(messages: list[Message], note: Note) -> list[Message]:

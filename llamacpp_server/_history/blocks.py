@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from .plain import PlainMessages
+
 Message = dict[str, Any]
 Part = Mapping[str, Any]
 Note = Callable[[str, str], None]
@@ -42,7 +44,7 @@ def known_blocks(messages: Sequence[Mapping[str, Any]], note: Note) -> list[Mess
 
 def holds_foreign_blocks(messages: Sequence[Mapping[str, Any]]) -> bool:
     """Whether there is anything that `known_blocks` may change."""
-    return any(
+    return type(messages) is not PlainMessages and any(
         isinstance(part, Mapping) and part.get("type") not in READ_PARTS
         for message in messages
         if isinstance(parts := message.get("content"), list | tuple)

@@ -26,6 +26,7 @@ from typing import Any, Final
 from .._values import content_key, of_key
 from ..replies import Repair
 from ..wire import MessageDict, ToolDict
+from .plain import PlainMessages
 
 Message = dict[str, Any]
 
@@ -48,14 +49,9 @@ _UNFINISHED: Final = (
 )
 # Each with a sign without which a text need not be searched.
 _FORMS: Final = (("<", _ANGLED), ("[", _SQUARE), *_ODD)
-# Without any of their signs a text holds no candidate, finished or not.
-_SIGNS: Final = re.compile(r"[<\[~]|>>|\|\|\|")
 # Of a call of a tool and of its function, whose keys are no words of others.
 _CALL: Final = frozenset({"id", "type", "index", "function"})
 _FUNCTION: Final = frozenset({"name", "arguments"})
-_COMPLETE_CALL: Final = frozenset({"id", "type", "function"})
-_SAID: Final = frozenset({"role", "content"})
-_ANSWER: Final = frozenset({"role", "content", "reasoning_content", "name", "tool_calls"})
 # In a template square brackets are mostly Jinja's.
 _SQUARE_TAG: Final = re.compile(r"\[(?:/?[A-Z_]{3,}|\|[^\s\[\]|]+\|)\]")
 _OPEN_TAG: Final = re.compile(r"<[A-Za-z_]{2,40}=")
@@ -71,9 +67,11 @@ _MOST_TAGS: Final = 512
 # Bytes of tools beyond which they are searched for each request, rather than remembered.
 _LONGEST_KEPT: Final = 200_000
 _PROGRAMS_OWN: Final = frozenset({"system", "developer"})
-# What a message of nothing but a text has: a role, which is one of these, and a content.
-_PARTS_OF_TEXT: Final = 2
-_SPEAKERS: Final = ("user", "assistant", "system", "developer")
+
+
+def _has_sign(text: str) -> bool:
+    """Whether a text may hold a candidate, finished or not. Each look takes a tenth of a pattern's time."""
+    return "<" in text or "[" in text or "~" in text or ">>" in text or "|||" in text
 
 
 def candidates_of(text: str) -> set[str]:
@@ -88,21 +86,9 @@ def _unfinished(text: str) -> set[str]:
     return {begun[0] + closing for sign, form, closing in _UNFINISHED if sign in end and (begun := form.search(end))}
 
 
-def plain_text(messages: Sequence[Mapping[str, Any]]) -> str | None:
-    """All texts of a conversation in which each message is a role and a text, as most are; None for others."""
-    texts = []
-    for message in messages:
-        if type(message) is not dict or len(message) != _PARTS_OF_TEXT or message.get("role") not in _SPEAKERS:
-            return None
-        if type(text := message.get("content")) is not str:
-            return None
-        texts.append(text)
-    return "\n".join(texts)
-
-
 def holds_candidates(messages: Sequence[MessageDict], tools: Sequence[ToolDict] = ()) -> bool:
     """Whether anything in what users, tools and earlier replies say has the form of a special token."""
-    if (written := _plain_text(messages)) is not None and _SIGNS.search(written) is None:
+    if (written := _plain_text(messages)) is not None and not _has_sign(written):
         messages = ()
         if not tools:
             return False
@@ -117,6 +103,8 @@ def _plain_text(messages: Sequence[object]) -> str | None:
 
     Arguments without a backslash say as JSON what they say as values, so that they need no decoding.
     """
+    if type(messages) is PlainMessages:
+        return messages.text
     texts = []
     for message in messages:
         if type(message) is not dict:
@@ -143,25 +131,6 @@ def _written_calls(calls: list[object]) -> list[str] | None:
     return texts
 
 
-def is_plain_answer(message: Mapping[str, Any]) -> bool:
-    """Whether a message is an answer with complete calls, as an agent sends it again: texts, and no nulls."""
-    if type(message) is not dict or not _SAID <= message.keys() <= _ANSWER:
-        return False
-    if [name for name, value in message.items() if type(value) is not str and name != "tool_calls"]:
-        return False
-    calls = message.get("tool_calls")
-    return type(calls) is list and bool(calls) and all(map(_is_complete_call, calls))
-
-
-def _is_complete_call(call: object) -> bool:
-    if type(call) is not dict or call.keys() != _COMPLETE_CALL or type(call["id"]) is not str:
-        return False
-    function = call["function"]
-    if call["type"] != "function" or type(function) is not dict or function.keys() != _FUNCTION:
-        return False
-    return type(function["name"]) is str and type(function["arguments"]) is str
-
-
 def candidates_in(messages: Sequence[MessageDict], tools: Sequence[ToolDict] = ()) -> set[str]:
     """Everything in user, tool and earlier assistant messages that looks like a special token."""
     found = set[str]()
@@ -184,7 +153,7 @@ def candidates_in_items(items: Sequence[Mapping[str, Any]], tools: Sequence[Mapp
 
 def _texts_of_others(messages: Sequence[MessageDict], tools: Sequence[ToolDict]) -> Iterator[str]:
     for at, message in enumerate(messages):
-        plain = (text := _plain_text((message,))) is not None and _SIGNS.search(text) is None
+        plain = (text := _plain_text((message,))) is not None and not _has_sign(text)
         if not plain and not _is_own(messages, at):
             yield from _texts(message)
     yield from _texts_to_search(tools)
@@ -205,7 +174,7 @@ def _kept_texts(key: bytes) -> tuple[str, ...]:
 
 def _texts_of_tools(tools: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     texts = (text for tool in tools for text in _strings(_without_name(tool)))
-    return tuple(text for text in texts if JOINER in text or _SIGNS.search(text))
+    return tuple(text for text in texts if JOINER in text or _has_sign(text))
 
 
 def _without_name(tool: Any) -> Any:

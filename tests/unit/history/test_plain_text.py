@@ -10,6 +10,7 @@ import pytest
 from llamacpp_server import BadRequestError, ChatRequest
 from llamacpp_server._endpoints import adapt_request, chat_body
 from llamacpp_server._history import (
+    PlainMessages,
     holds_broken,
     holds_candidates,
     is_plain_answer,
@@ -95,3 +96,54 @@ def test_answers_that_are_not_looked_at_are_sent_as_others_are() -> None:
     for answer in plain:
         assert not is_plain_answer(closely := {**answer, "tool_calls": [Odd(call) for call in answer["tool_calls"]]})
         assert sent(answer) == sent(closely)
+
+
+def histories() -> list[list[dict[str, Any]]]:
+    """A question, an answer of many kinds and a result of many kinds, with a next turn or without one."""
+    results = [{"role": "tool", "content": "1", "tool_call_id": "a1"}]
+    results += [{**results[0], name: value} for name in ("content", "tool_call_id", "name", "other") for value in ODD]
+    asked, turn = {"role": "user", "content": "Hello", "name": "Ann"}, {"role": "user", "content": "And?"}
+    of_answers = [[asked, answer, results[0]] for answer in answers()]
+    return of_answers + [[asked, answers()[0], result, *more] for result, more in product(results, ([], [turn]))]
+
+
+def test_histories_of_complete_messages_would_come_out_of_all_repairs_as_they_are() -> None:
+    passed = 0
+    for messages in histories():
+        text = plain_text(messages)
+        if text is None:
+            continue
+        plain = cast(list[MessageDict], PlainMessages(messages, text))
+        assert repair_history(plain) == repair_history(cast(list[MessageDict], messages)) == (messages, ())
+        assert holds_candidates(plain) == holds_candidates(cast(list[MessageDict], messages))
+        passed += 1
+    assert 10 < passed < len(histories()) - 10
+
+
+def test_a_history_that_ends_in_an_answer_or_needs_more_is_repaired_as_ever() -> None:
+    asked, call = {"role": "user", "content": "Hello"}, answers()[0]
+    for messages in ([asked, call], [asked, {"role": "assistant", "content": "a"}], [asked, asked]):
+        text = plain_text(messages)
+        assert text is not None
+        plain = cast(list[MessageDict], PlainMessages(messages, text))
+        for needs in ((), ("alternate",)):
+            assert repair_history(plain, needs) == repair_history(cast(list[MessageDict], messages), needs)
+
+
+@pytest.mark.parametrize("written", ["<|im_end|>", "\\u003c|im_end|>", "<\\u200d|im_end|>"])
+def test_arguments_with_escapes_are_searched_as_what_they_mean(written: str) -> None:
+    function = {"name": "add", "arguments": f'{{"a": "{written}"}}'}
+    said = {"role": "assistant", "content": "", "tool_calls": [{"id": "a1", "type": "function", "function": function}]}
+    messages: Any = [said, {"role": "tool", "content": "1", "tool_call_id": "a1"}]
+    text = plain_text(messages)
+    assert text is not None
+    assert holds_candidates(cast(list[MessageDict], PlainMessages(messages, text)))
+    assert holds_broken(PlainMessages(messages, text)) == ("200d" in written)
+
+
+def test_complete_messages_are_copies_that_a_caller_does_not_change() -> None:
+    messages = [{"role": "user", "content": "Hello"}]
+    plain = PlainMessages(messages, "Hello")
+    messages[0]["content"] = "<|im_end|>"
+    assert plain == [{"role": "user", "content": "Hello"}]
+    assert plain_text(plain) == "Hello"
