@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
@@ -12,6 +13,8 @@ __all__ = ["Calibration", "CalibrationReport", "Example", "Quality", "fit_calibr
 
 _BINS: Final = 10
 _FLOOR: Final = 1e-9
+_LOG_FLOOR: Final = math.log(_FLOOR)
+_PRECISION: Final = 1e-7
 _RANGE: Final = (math.log(0.05), math.log(50.0))
 _STEPS: Final = 60
 _ROUNDS: Final = 3
@@ -156,14 +159,20 @@ def fit_calibration(judged: Sequence[Judged], *, offsets: bool = False) -> Calib
 
 def _fit(judged: Sequence[Judged], *, offsets: bool) -> Calibration:
     """Temperatures and offsets, each fitted with the other as it is, in a few rounds."""
+    # Each pass reads every answer a hundred times: logarithms are computed once, equal answers counted.
+    answers = Counter((kind, name, tuple(_logs(p)), right) for kind, name, p, right in judged)
     temperatures: dict[str, float] = {}
     shifts: dict[str, list[float]] = {}
     for _ in range(_ROUNDS if offsets else 1):
-        for kind, name in dict.fromkeys((kind, name) for kind, name, _, _ in judged) if offsets else ():
-            own = [(p, right) for _, other, p, right in judged if other == name]
+        for kind, name in dict.fromkeys((kind, name) for kind, name, _, _ in answers) if offsets else ():
+            own = [(logs, right, n) for (_, other, logs, right), n in answers.items() if other == name]
             shifts[name] = _fit_offsets(own, temperatures.get(kind, 1.0))
-        for kind in dict.fromkeys(kind for kind, _, _, _ in judged):
-            rows = [(p, right, shifts.get(name)) for other, name, p, right in judged if other == kind]
+        for kind in dict.fromkeys(kind for kind, _, _, _ in answers):
+            rows = [
+                (_shifted(logs, shifts.get(name)), right, n)
+                for (other, name, logs, right), n in answers.items()
+                if other == kind
+            ]
             temperatures[kind] = _fit_temperature(rows)
     return Calibration(temperatures, shifts)
 
@@ -177,42 +186,62 @@ def _held_out(judged: Sequence[Judged], *, offsets: bool) -> Quality:
     return measure(made)
 
 
-def _fit_temperature(judged: Sequence[tuple[Sequence[float], int, Sequence[float] | None]]) -> float:
+def _fit_temperature(answers: Sequence[tuple[Sequence[float], int, int]]) -> float:
     """The temperature that makes the right options most likely, by golden section: it has one minimum.
 
     A temperature near 1 is the more likely one (its logarithm has a variance of 1), so that few examples, or
     examples that say nothing, do not make all options equal.
+
+    Args:
+        answers: Logarithms of the probabilities, position of the right one, and how often the answer occurs.
     """
 
     def loss(log_temperature: float) -> float:
-        temperature = math.exp(log_temperature)
-        return log_temperature**2 / 2 - sum(
-            math.log(max(_scaled(p, temperature, shift or [0.0] * len(p))[right], _FLOOR)) for p, right, shift in judged
-        )
+        likelihoods = _log_likelihoods(answers, math.exp(log_temperature))
+        return log_temperature**2 / 2 - sum(max(one, _LOG_FLOOR) * n for one, n in likelihoods)
 
     low, high = _RANGE
     ratio = (math.sqrt(5) - 1) / 2
-    for _ in range(_STEPS):
-        one, two = high - ratio * (high - low), low + ratio * (high - low)
-        if loss(one) <= loss(two):
-            high = two
+    one, two = high - ratio * (high - low), low + ratio * (high - low)
+    at_one, at_two = loss(one), loss(two)
+    while high - low > _PRECISION:
+        if at_one <= at_two:
+            high, two, at_two = two, one, at_one
+            one = high - ratio * (high - low)
+            at_one = loss(one)
         else:
-            low = one
+            low, one, at_one = one, two, at_two
+            two = low + ratio * (high - low)
+            at_two = loss(two)
     return math.exp((low + high) / 2)
 
 
-def _fit_offsets(judged: Sequence[tuple[Sequence[float], int]], temperature: float) -> list[float]:
+def _log_likelihoods(
+    answers: Sequence[tuple[Sequence[float], int, int]], temperature: float
+) -> Iterator[tuple[float, int]]:
+    """The logarithm of the right option's probability, and how often the answer occurs."""
+    for logs, right, n in answers:
+        top = max(logs)
+        total = sum(math.exp((one - top) / temperature) for one in logs)
+        yield (logs[right] - top) / temperature - math.log(total), n
+
+
+def _fit_offsets(answers: Sequence[tuple[Sequence[float], int, int]], temperature: float) -> list[float]:
     """Offsets with which the mean probability of each option is how often it is right, by iterated scaling."""
-    n = len(judged[0][0])
+    options = range(len(answers[0][0]))
+    count = sum(n for _, _, n in answers)
     # One imaginary example, divided between the options: an option without examples is not ruled out.
-    wanted = [(sum(right == at for _, right in judged) + 1 / n) / (len(judged) + 1) for at in range(n)]
-    shift = [0.0] * n
+    rights = [sum(n for _, right, n in answers if right == at) for at in options]
+    wanted = [(hits + 1 / len(options)) / (count + 1) for hits in rights]
+    shift = [0.0] * len(options)
     for _ in range(_STEPS):
-        scaled = [_scaled(p, temperature, shift) for p, _ in judged]
-        for at in range(n):
-            mean = sum(p[at] for p in scaled) / len(scaled)
-            shift[at] += temperature * (math.log(wanted[at]) - math.log(max(mean, _FLOOR)))
-    middle = sum(shift) / n
+        scaled = [(_softmax(_shifted(logs, shift), temperature), n) for logs, _, n in answers]
+        means = [sum(p[at] * n for p, n in scaled) / count for at in options]
+        steps = [temperature * (math.log(wanted[at]) - math.log(max(means[at], _FLOOR))) for at in options]
+        shift = _shifted(shift, steps)
+        if max(map(abs, steps)) < _PRECISION:
+            break
+    middle = sum(shift) / len(options)
     return [one - middle for one in shift]
 
 
@@ -221,8 +250,19 @@ def _is_finite(value: object) -> bool:
 
 
 def _scaled(probabilities: Sequence[float], temperature: float, shift: Sequence[float]) -> list[float]:
-    logs = [(math.log(max(p, _FLOOR)) + s) / temperature for p, s in zip(probabilities, shift, strict=True)]
+    return _softmax(_shifted(_logs(probabilities), shift), temperature)
+
+
+def _logs(probabilities: Sequence[float]) -> list[float]:
+    return [math.log(max(p, _FLOOR)) for p in probabilities]
+
+
+def _shifted(logs: Sequence[float], shift: Sequence[float] | None) -> list[float]:
+    return list(logs) if shift is None else [one + more for one, more in zip(logs, shift, strict=True)]
+
+
+def _softmax(logs: Sequence[float], temperature: float) -> list[float]:
     top = max(logs)
-    raised = [math.exp(one - top) for one in logs]
+    raised = [math.exp((one - top) / temperature) for one in logs]
     total = sum(raised)
     return [one / total for one in raised]
