@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Versions to install for development; `make LOCK= ...` takes the newest instead.
 LOCK ?= dev.lock
 PIP := $(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK))
+# Interpreters that tests start compile nothing twice, and test modules are rewritten once; containers often set this.
+export PYTHONDONTWRITEBYTECODE :=
 DAILY := not (binary or notebook or scaling or site or long or ecosystem)
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 # What the unit and wire tests need, the newest; it must not raise the oldest versions of what users install.

@@ -98,16 +98,6 @@ def test_an_interrupt_at_any_line_leaves_no_place_behind(waiting):
     assert number > 50
 
 
-@pytest.fixture
-def small_heap():
-    """Collections look at what the test makes only."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("small_heap")
 def test_a_collection_at_any_line_lets_the_next_one_in():
     """A finaliser gives its place back in the middle of a change that the same thread makes."""
     number, came = 0, True
