@@ -29,10 +29,13 @@ all tests of a run, so a test must not stop, kill or reconfigure one; for that, 
   servers, empty, since an earlier test's server may have had the same port.
 - `binary_path`: the llama-server program, for tests marked `binary`, which are skipped where there is none.
 
-Environment variables that configure clients (`LLAMACPP_*`) and proxies are taken out for the whole session.
+Environment variables that configure clients (`LLAMACPP_*`) and proxies are taken out for the whole session, and the
+threads of servers wait without spinning.
 """
 
+import contextlib
 import gc
+import importlib
 import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
@@ -103,6 +106,8 @@ def pytest_collection() -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
+        with contextlib.suppress(ImportError):  # it searches for referrers, and finds none among frozen objects
+            importlib.import_module("hypothesis")
         gc.collect()
         gc.freeze()
         gc.enable()
@@ -115,6 +120,8 @@ def _environment() -> Iterator[None]:
             configures = name.startswith("LLAMACPP_") and name != "LLAMACPP_SERVER_BINARY"
             if configures or name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
                 patch.delenv(name)
+        # A server's threads sleep while they wait for each other: spinning on a busy machine takes minutes of CPU.
+        patch.setenv("OMP_WAIT_POLICY", "passive")
         yield
 
 
