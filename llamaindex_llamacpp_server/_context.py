@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    ChatMessage,
+    DocumentBlock,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+    ToolCallBlock,
+    VideoBlock,
+)
 
 from llamacpp_server import ChatReply
 from llamacpp_server.integration import (
@@ -35,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["Transcripts"]
 
 _MOST_CONVERSATIONS: Final = 256
+# What a summary names, as its model reads text alone.
+_MEDIA: Final = (ImageBlock, AudioBlock, VideoBlock, DocumentBlock)
 _STAND_IN: Final = "Summary of the conversation so far:"
 _INSTRUCTION: Final = (
     "The following is a conversation between a user, an assistant and its tools. Summarize it: what the user wants, "
@@ -65,13 +76,15 @@ class Transcripts:
         self._records: OrderedDict[str, _Record] = OrderedDict()
 
     def within(
-        self, llm: LlamaServer, messages: Sequence[ChatMessage], budget: ContextBudget, kwargs: Mapping[str, Any]
-    ) -> list[ChatMessage]:
-        """The messages to send.
+        self, llm: LlamaServer, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]
+    ) -> tuple[Sequence[ChatMessage], dict[str, Any] | None]:
+        """The messages to send, and how they were compacted; None where they were not, or are as they were last sent.
 
         Raises:
             ContextOverflowError: If no compaction helps.
         """
+        if (budget := llm.context_budget) is None:
+            return messages, None
 
         def carry_out(step: Count[ChatMessage] | _Ask) -> Any:
             if isinstance(step, Count):
@@ -81,9 +94,11 @@ class Transcripts:
         return run_steps(self._program(messages, budget), carry_out)
 
     async def awithin(
-        self, llm: LlamaServer, messages: Sequence[ChatMessage], budget: ContextBudget, kwargs: Mapping[str, Any]
-    ) -> list[ChatMessage]:
+        self, llm: LlamaServer, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]
+    ) -> tuple[Sequence[ChatMessage], dict[str, Any] | None]:
         """Async version of `within`."""
+        if (budget := llm.context_budget) is None:
+            return messages, None
 
         async def carry_out(step: Count[ChatMessage] | _Ask) -> Any:
             if isinstance(step, Count):
@@ -94,7 +109,7 @@ class Transcripts:
 
     def _program(
         self, messages: Sequence[ChatMessage], budget: ContextBudget
-    ) -> Generator[Count[ChatMessage] | _Ask, Any, list[ChatMessage]]:
+    ) -> Generator[Count[ChatMessage] | _Ask, Any, tuple[list[ChatMessage], dict[str, Any] | None]]:
         digests = _digests(messages)
         record = self._recalled(digests)
 
@@ -112,7 +127,8 @@ class Transcripts:
         roles = [_ROLES.get(message.role, "user") for message in messages]
         now = record.form, record.summary
         sent = yield from compaction(roles, now, budget, partial(_compacted, messages), _STAND_IN, summarize)
-        return self._remembered(digests, sent)
+        self._remember(digests, sent)
+        return sent.messages, sent.report
 
     def _recalled(self, digests: Sequence[str]) -> _Record:
         """The newest form of the longest beginning that is known."""
@@ -122,13 +138,12 @@ class Transcripts:
                 return self._records[digest]
         return _Record(Compaction())
 
-    def _remembered(self, digests: Sequence[str], sent: Compacted[ChatMessage, str]) -> list[ChatMessage]:
+    def _remember(self, digests: Sequence[str], sent: Compacted[ChatMessage, str]) -> None:
         if sent.report is not None:
             last = max([sent.form.start - 1, *sent.form.trimmed])
             self._records[digests[last]] = _Record(sent.form, sent.summary)
             while len(self._records) > _MOST_CONVERSATIONS:
                 self._records.popitem(last=False)
-        return sent.messages
 
 
 def _digests(messages: Sequence[ChatMessage]) -> list[str]:
@@ -167,4 +182,5 @@ def _prompts(messages: Sequence[ChatMessage], summary: str, step: Summarize) -> 
 
 def _line(message: ChatMessage) -> str:
     calls = [f"calls {b.tool_name}({b.tool_kwargs})" for b in message.blocks if isinstance(b, ToolCallBlock)]
-    return f"{message.role.value}: {' '.join([message.content or '', *calls]).strip()}"
+    media = [f"[{b.block_type}]" for b in message.blocks if isinstance(b, _MEDIA)]
+    return f"{message.role.value}: {' '.join([message.content or '', *media, *calls]).strip()}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,10 +48,17 @@ __all__ = [
 ]
 
 
-def chat_response(reply: ChatReply) -> ChatResponse:
-    """The whole answer."""
+def chat_response(reply: ChatReply, context: Mapping[str, Any] | None = None) -> ChatResponse:
+    """The whole answer.
+
+    Args:
+        reply: Of the server.
+        context: How the conversation was compacted for it; None where it was not.
+    """
     calls = reply.tool_calls
     details = _details(reply)
+    if context is not None:
+        details["context"] = dict(context)
     if invalid := invalid_calls(calls):
         details["invalid_tool_calls"] = invalid
     return ChatResponse(
@@ -68,9 +75,14 @@ def chat_response(reply: ChatReply) -> ChatResponse:
 
 
 class ChatState:
-    """The message so far, and one response for each delta that adds something to it."""
+    """The message so far, and one response for each delta that adds something to it.
 
-    def __init__(self) -> None:
+    Args:
+        context: As for `chat_response`.
+    """
+
+    def __init__(self, context: Mapping[str, Any] | None = None) -> None:
+        self._context = context
         self._text = ""
         self._thinking = ""
         self._thought: tuple[ContentBlock, ...] = ()
@@ -112,7 +124,7 @@ class ChatState:
         calls = tuple(ToolCall(*parts) for _, parts in sorted(self._calls.items()))
         said = replace(aside.choices[0], content=self._text, reasoning_content=self._thinking, tool_calls=calls)
         reply = replace(aside, choices=(said, *aside.choices[1:]))
-        response = chat_response(reply)
+        response = chat_response(reply, self._context)
         response.delta = ""
         response.logprobs = None
         return response

@@ -504,46 +504,32 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
             request = self._defaults().completion(self._text_of(messages), kwargs)
             client = self._raw_client()
             return completion_to_chat(completion_response(client.complete(request)))
-        messages = self._within_budget(messages, kwargs)
-        return chat_response(self.client.chat(self._request(messages, kwargs)))
+        messages, context = self._transcripts.within(self, messages, kwargs)
+        return chat_response(self.client.chat(self._request(messages, kwargs)), context)
 
     async def _achat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponse:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
             client = await self._araw_client()
             return completion_to_chat(completion_response(await client.complete(request)))
-        messages = await self._awithin_budget(messages, kwargs)
-        return chat_response(await self.async_client.chat(await self._arequest(messages, kwargs)))
+        messages, context = await self._transcripts.awithin(self, messages, kwargs)
+        return chat_response(await self.async_client.chat(await self._arequest(messages, kwargs)), context)
 
     def _stream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponseGen:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
             client = self._raw_client()
             return mapped(responses(client.stream_complete(request), CompletionState()), completion_to_chat)
-        messages = self._within_budget(messages, kwargs)
-        return responses(self.client.stream_chat(self._request(messages, kwargs)), ChatState())
+        messages, context = self._transcripts.within(self, messages, kwargs)
+        return responses(self.client.stream_chat(self._request(messages, kwargs)), ChatState(context))
 
     async def _astream_chat(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponseAsyncGen:
         if not self.is_chat_model:
             request = self._defaults().completion(self._text_of(messages), kwargs)
             client = await self._araw_client()
             return amapped(aresponses(client.stream_complete(request), CompletionState()), completion_to_chat)
-        messages = await self._awithin_budget(messages, kwargs)
-        return aresponses(self.async_client.stream_chat(await self._arequest(messages, kwargs)), ChatState())
-
-    # -- the context budget
-
-    def _within_budget(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> Sequence[ChatMessage]:
-        if self.context_budget is None:
-            return messages
-        return self._transcripts.within(self, messages, self.context_budget, kwargs)
-
-    async def _awithin_budget(
-        self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]
-    ) -> Sequence[ChatMessage]:
-        if self.context_budget is None:
-            return messages
-        return await self._transcripts.awithin(self, messages, self.context_budget, kwargs)
+        messages, context = await self._transcripts.awithin(self, messages, kwargs)
+        return aresponses(self.async_client.stream_chat(await self._arequest(messages, kwargs)), ChatState(context))
 
     # -- requests
 

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 from llama_index.core.agent.workflow import FunctionAgent
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.tools import FunctionTool
 
 from llamacpp_server import ContextOverflowError, LocalServer
 from llamaindex_llamacpp_server import ContextBudget, LlamaServer
 from tests.llamaindex.test_long_run import called, result
+from tests.media import picture
 from tests.readers import page_reader
 from tests.wiretap import Wiretap
 
@@ -73,11 +74,22 @@ def test_the_same_summary_begins_every_later_prompt(llm: LlamaServer) -> None:
     assert later < prompt + 200
 
 
+def test_a_summary_names_the_media_that_it_leaves_out(vision_server: Any, wire: Wiretap) -> None:
+    llm = LlamaServer(
+        base_url=vision_server.base_url, thinking=False, max_tokens=5, context_budget=ContextBudget(), **wire.clients
+    )
+    seen = ChatMessage(role=MessageRole.USER, blocks=[TextBlock(text="y" * 300), ImageBlock(image=picture())])
+    llm.chat([*[seen, ChatMessage(role=MessageRole.ASSISTANT, content="I see.")] * 8, user("And?")])
+    summary, *_ = wire.bodies("/v1/chat/completions")
+    assert "yyy [image]" in summary["messages"][0]["content"]
+
+
 @pytest.mark.parametrize("awaited", [False, True])
 async def test_streams_keep_the_budget_too(llm: LlamaServer, awaited: bool) -> None:
     messages = conversation(*["x" * 500] * 8)
     parts = [part async for part in await llm.astream_chat(messages)] if awaited else list(llm.stream_chat(messages))
     assert parts[-1].message.content == "Pages about llamas were read."
+    assert parts[-1].additional_kwargs["context"]["summarized_messages"] > 0
 
 
 def test_old_tool_results_are_removed_first(llm: LlamaServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -99,7 +111,10 @@ def test_a_message_that_is_too_long_alone_is_an_error(llm: LlamaServer) -> None:
 def test_a_conversation_of_many_short_messages_is_summarized_in_parts(small: Any, wire: Wiretap) -> None:
     llm = LlamaServer(base_url=small.base_url, thinking=False, context_budget=ContextBudget(), **wire.clients)
     messages = conversation(*[f"Line {number}. " + "x" * 80 for number in range(150)])
-    counts(llm.chat(messages))
+    response = llm.chat(messages)
+    report = response.additional_kwargs["context"]
+    assert report["summarized_messages"] > 100
+    assert counts(response)[0] == report["prompt_tokens"][1]
     *summaries, sent = [body["messages"] for body in wire.bodies("/v1/chat/completions")]
     assert len(summaries) > 1
     text = "".join(str(prompt) for prompt in [*summaries, sent])
