@@ -11,18 +11,23 @@ from typing import Any
 __all__ = ["lazy", "require_extra"]
 
 
-def lazy(package: str, names: Mapping[str, Iterable[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy(
+    package: str, names: Mapping[str, Iterable[str]], needs: tuple[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return a package's `__getattr__` and `__dir__`.
 
     Args:
         package: Its name.
         names: The names that it offers, by the module that has them.
+        needs: A module that all of them need, and the extra that installs it.
     """
     homes = {name: module for module, offered in names.items() for name in offered}
 
     def load(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if needs is not None:
+            require_extra(*needs)
         value = getattr(import_module(f".{homes[name]}", package), name)
         setattr(sys.modules[package], name, value)
         return value

@@ -107,6 +107,8 @@ _RULES: Final = (
     _rule(r"pooling type 'none'", NotSupportedError, "start the server with --pooling mean, cls or last"),
     _rule(r"does not support reranking|--reranking", NotSupportedError,
           "start the server with --reranking and a reranking model"),
+    _rule(r"does not support logits", NotSupportedError,
+          "this server runs an embedding or reranking model; start one with a chat model, without --embeddings"),
     _rule(r"infill is not supported", NotSupportedError, "use a code model with fill-in-the-middle tokens"),
     _rule(r"--slot-save-path", NotSupportedError, "start the server with --slot-save-path DIRECTORY"),
     _rule(r"this feature is disabled", NotSupportedError,

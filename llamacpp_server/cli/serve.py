@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .._printable import printable
-from ..local import LocalServer, LocalServerOptions, ServerFlags, enter
+from ..local import SHORT_FLAGS, LocalServer, LocalServerOptions, ServerFlags, enter
 from ..settings import DEFAULT_LOAD_TIMEOUT
 from .shared import LOAD_TIMEOUT_HELP, Progress, WrongCommandLine, add_command
 
@@ -101,7 +101,8 @@ def _add_serve_options(serve: argparse.ArgumentParser) -> None:
             serve.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
             metavar = "N" if int in kinds else "VALUE"
-            serve.add_argument(flag, type=_value_type(name, kinds), metavar=metavar, help=text)
+            flags = [SHORT_FLAGS[name], flag] if name in SHORT_FLAGS else [flag]
+            serve.add_argument(*flags, type=_value_type(name, kinds), metavar=metavar, help=text)
 
 
 def _value_type(name: str, kinds: tuple[Any, ...]) -> Any:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .flags import ServerFlags as ServerFlags
     from .memory import MemoryEstimate, estimate_memory
     from .options import EXCLUDED, OPTIONS
+    from .options import SHORT_FLAGS as SHORT_FLAGS
     from .options import argv_for as argv_for
     from .running import RunningServer, running_servers
     from .running import enter as enter
@@ -51,7 +52,7 @@ __getattr__, __dir__ = lazy(
         "decisions_copy": ("write_decisions_copy",),
         "flags": ("FLAGS", "ServerFlags"),
         "memory": ("MemoryEstimate", "estimate_memory"),
-        "options": ("EXCLUDED", "OPTIONS", "argv_for"),
+        "options": ("EXCLUDED", "OPTIONS", "SHORT_FLAGS", "argv_for"),
         "running": ("RunningServer", "enter", "leave", "running_servers"),
         "server": ("LocalModel", "LocalServer", "LocalServerError", "LocalServerOptions", "find_binary", "find_models"),
     },

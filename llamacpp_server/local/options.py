@@ -444,6 +444,26 @@ OPTIONS: Final[Mapping[str, Option]] = {**_BY_HAND, **{name: _generated(name) fo
 OTHER_NAMES: Final[Mapping[str, str]] = {other: name for name, row in FLAGS.items() for other in row[2]}
 """Further long names of the binary's flags, such as `n_predict` for `predict`."""
 
+SHORT_FLAGS: Final[Mapping[str, str]] = {
+    "ctx_size": "-c",
+    "parallel": "-np",
+    "n_gpu_layers": "-ngl",
+    "threads": "-t",
+    "batch_size": "-b",
+    "ubatch_size": "-ub",
+}
+"""The binary's short flags that `llamacpp-server serve` accepts too."""
+
+# The binary's short flags, and the names in llama-cpp-python.
+_NAMES_ELSEWHERE: Final = {short.lstrip("-"): name for name, short in SHORT_FLAGS.items()} | {
+    "ctx": "ctx_size",
+    "n_ctx": "ctx_size",
+    "n_parallel": "parallel",
+    "n_threads": "threads",
+    "n_batch": "batch_size",
+    "n_ubatch": "ubatch_size",
+}
+
 
 def known_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options by their first names.
@@ -470,6 +490,8 @@ def _hint(name: str) -> str:
     flag = "--" + name.replace("_", "-")
     if flag in EXCLUDED:
         return f"{flag} {EXCLUDED[flag]}"
+    if name in _NAMES_ELSEWHERE:
+        return f"did you mean {_NAMES_ELSEWHERE[name]!r}?"
     return did_you_mean(name, [*OPTIONS, *OTHER_NAMES]) or "see LocalServerOptions for the list"
 
 

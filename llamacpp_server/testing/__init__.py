@@ -46,4 +46,5 @@ __getattr__, __dir__ = lazy(
         "scripted_server": ("Failure", "ScriptedServer"),
         "scripts": ("NextTokens", "Script", "build_scripted", "tool_call"),
     },
+    needs=("gguf", "testing"),
 )

@@ -244,10 +244,11 @@ def test_the_four_classes_for_langchain_import_no_tracer():
         ("langchain_llamacpp_server", "langchain_core", "langchain"),
         ("llamaindex_llamacpp_server", "llama_index", "llamaindex"),
         ("llamaindex_llamacpp_server", "llama_index.core", "llamaindex"),
+        ("llamacpp_server.testing", "gguf", "testing"),
     ],
 )
-def test_an_adapter_without_its_framework_names_the_extra(package, framework, extra):
-    code = f"import sys; sys.modules[{framework!r}] = None; import llamacpp_server, {package}"
+def test_a_package_without_its_dependency_names_the_extra(package, framework, extra):
+    code = f"import sys; sys.modules[{framework!r}] = None; import llamacpp_server; from {package} import *"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1].startswith("ModuleNotFoundError: ")

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from llamacpp_server import LocalServer
-from llamacpp_server.cli import main
+from llamacpp_server.cli import main, parser
 from llamacpp_server.diagnostics import (
     CAPABILITIES,
 )
@@ -523,3 +523,9 @@ def test_help_and_version(run: Run) -> None:
 
 def test_a_file_that_is_missing_is_named_without_a_number(run: Any) -> None:
     assert run("doctor", "missing.jsonl") == (1, "", "error: missing.jsonl: No such file or directory\n")
+
+
+def test_serve_accepts_the_short_flags_of_the_binary() -> None:
+    given = parser().parse_args(["serve", "m.gguf", "-c", "8192", "-np", "2", "-ngl", "99", "-t", "4", "-ub", "512"])
+    numbers = given.ctx_size, given.parallel, given.n_gpu_layers, given.threads, given.ubatch_size
+    assert numbers == (8192, 2, 99, 4, 512)

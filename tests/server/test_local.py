@@ -627,6 +627,9 @@ def test_unknown_options_and_backends_are_refused(models_dir: Path) -> None:
     options: dict[str, Any] = {"ctxsize": 4096}
     with pytest.raises(TypeError, match=r"unknown LocalServer option ctxsize; did you mean 'ctx_size'\?"):
         LocalServer(models_dir / "random.gguf", **options)
+    for elsewhere, name in (("n_ctx", "ctx_size"), ("np", "parallel"), ("ngl", "n_gpu_layers")):
+        with pytest.raises(TypeError, match=f"unknown LocalServer option {elsewhere}; did you mean '{name}'"):
+            LocalServer(models_dir / "random.gguf", **{elsewhere: 4})
     options = {"xyz": 1}
     with pytest.raises(TypeError, match="unknown LocalServer option xyz; see LocalServerOptions"):
         LocalServer(models_dir / "random.gguf", **options)

@@ -78,6 +78,7 @@ ROWS = [
      "--embeddings"),
     (501, NOT_SUPPORTED, "This server does not support reranking. Start it with `--reranking`", NotSupportedError,
      "--reranking"),
+    (500, SERVER, "the current context does not support logits computation. skipping", NotSupportedError, "chat model"),
     (501, NOT_SUPPORTED, "This server does not support metrics endpoint. Start it with `--metrics`", NotSupportedError,
      "--metrics"),
     (501, NOT_SUPPORTED, "This server does not support slots action. Start it with `--slot-save-path`",
