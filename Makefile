@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip install --quiet $(if $(LOCK),--constraint $(LOCK))
 # Interpreters that tests start compile nothing twice, and test modules are rewritten once; containers often set this.
 export PYTHONDONTWRITEBYTECODE :=
 DAILY := not (binary or notebook or scaling or site or long or ecosystem)
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile
+# In the order of the directories: many short files come last, so that no worker ends with a long one.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # What the unit and wire tests need, the newest; it must not raise the oldest versions of what users install.
 OLDEST_TOOLS := pytest pytest-asyncio pytest-timeout pytest-xdist hypothesis jsonschema trio uvloop trustme tenacity \
 	nest-asyncio blockbuster opentelemetry-sdk pillow langchain langgraph \

@@ -53,12 +53,12 @@ class TestTexts:
         assert sorted(len(body["input"]) for body in wire.bodies(PATH)) == [1] + [3] * 13
 
     def test_batches_run_at_once_up_to_the_slots(self, make: Any, wire: Wiretap) -> None:
-        make(batch_size=4).embed_documents(["some words " * 30] * 80)
+        make(batch_size=4).embed_documents(["some words " * 30] * 40)
         assert wire.most_at_once[PATH] == 2
 
     async def test_awaited_batches_run_at_once_up_to_the_slots(self, make: Any, wire: Wiretap) -> None:
         embeddings = make(batch_size=4)
-        texts = [f"{i} some words " * 30 for i in range(80)]
+        texts = [f"{i} some words " * 30 for i in range(40)]
         vectors = await embeddings.aembed_documents(texts)
         assert wire.most_at_once[PATH] == 2
         assert same(vectors, embeddings.embed_documents(texts))

@@ -42,7 +42,7 @@ def test_the_client_pulls_in_no_framework_and_nothing_heavy():
     ("package", "own", "other"),
     [
         ("langchain_llamacpp_server", "langchain_core", "llama_index"),
-        ("llamaindex_llamacpp_server", "llama_index", "langchain_core"),
+        pytest.param("llamaindex_llamacpp_server", "llama_index", "langchain_core", marks=pytest.mark.long),
     ],
 )
 def test_an_adapter_pulls_in_its_own_framework_only(package, own, other):
@@ -51,7 +51,9 @@ def test_an_adapter_pulls_in_its_own_framework_only(package, own, other):
     assert not [name for name in loaded if name.partition(".")[0] in (other, "xllamacpp")]
 
 
-@pytest.mark.parametrize("package", ["langchain_llamacpp_server", "llamaindex_llamacpp_server"])
+@pytest.mark.parametrize(
+    "package", ["langchain_llamacpp_server", pytest.param("llamaindex_llamacpp_server", marks=pytest.mark.long)]
+)
 def test_what_only_a_call_needs_is_not_imported_with_the_classes(package):
     code = f"import json, sys; from {package} import *; print(json.dumps(sorted(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

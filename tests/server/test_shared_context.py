@@ -38,7 +38,7 @@ def texts(shared: LlamaServerClient) -> list[str]:
     return [f"{number} " + "the quiet river " * (400 // each) for number in range(6)]
 
 
-@pytest.fixture(params=["known", "unknown"])
+@pytest.fixture(params=[pytest.param("known", marks=pytest.mark.long), "unknown"])
 def is_known(shared: LlamaServerClient, request: pytest.FixtureRequest) -> bool:
     """Whether the client knows that the slots share a context, as it does of a LocalServer, before it is full."""
     note_context(shared.settings.base_url, shared=True if request.param == "known" else None)

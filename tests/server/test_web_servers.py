@@ -83,10 +83,11 @@ def live_through(url: str, program: dict[str, Any], server: LocalServer, number:
     assert len(program["llm"].bind(max_tokens=3).invoke("Hi").text) > 0
 
 
+@pytest.mark.parametrize("number", [16, pytest.param(40, marks=pytest.mark.long)])
 def test_an_app_lives_through_many_clients_that_leave(
-    url: str, program: dict[str, Any], slow_server: LocalServer
+    url: str, program: dict[str, Any], slow_server: LocalServer, number: int
 ) -> None:
-    live_through(url, program, slow_server, 40)
+    live_through(url, program, slow_server, number)
 
 
 # The app in a process of its own, as people run it: the collector is quick there.
