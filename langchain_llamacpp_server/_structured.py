@@ -87,7 +87,7 @@ class Goal:
         ways: How the answer may be held to it, in order.
         strict: Whether every property is required; None as in the schema.
         kwargs: Parameters of every call.
-        repair_rounds: How often an answer that does not fit is asked for again.
+        repair_rounds: Maximum retries for an answer that does not match.
         schema_in_prompt: Whether the model is shown the schema.
     """
 

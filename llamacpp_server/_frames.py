@@ -47,7 +47,7 @@ def clear_frames(error: BaseException) -> None:
 
 
 def hides_arguments(function: Callable[P, T]) -> Callable[P, T]:
-    """Keep a function's arguments out of the frames of what it raises; also of a generator or a coroutine function."""
+    """Remove a function's arguments from the frames of its exceptions; also for generators and coroutine functions."""
     for is_one, wrap in _WRAPPERS:
         if is_one(function):
             return cast(Callable[P, T], wrap(function))

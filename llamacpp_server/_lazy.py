@@ -39,7 +39,7 @@ def lazy(
 
 
 def require_extra(module: str, extra: str) -> None:
-    """Raise for a package whose framework is not installed, with the extra that brings it; imports only its parents.
+    """Raise an error that names the extra if a module is not installed; imports only the module's parents.
 
     Args:
         module: A module of the framework.

@@ -21,7 +21,7 @@ _said: set[str] = set()
 
 
 def warn_once(message: str) -> None:
-    """Log a warning unless these very words were logged before in this process, as one of about a thousand."""
+    """Log a warning, unless the process has logged the same text before (it remembers about a thousand)."""
     message = one_line(message)
     if message in _said:
         return
@@ -32,6 +32,6 @@ def warn_once(message: str) -> None:
 
 
 def log_repairs(repairs: Iterable[Repair]) -> None:
-    """Log each repair, the same one only once in a process."""
+    """Log each repair, once per process."""
     for repair in repairs:
         warn_once(str(repair))

@@ -1,4 +1,4 @@
-"""Text of servers, models and files made fit for messages, logs and terminals."""
+"""Make text from servers, models and files safe for messages, logs and terminals."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """As `one_line`, with line feeds and tabs left as they are: for text of several lines."""
+    """Escape text of several lines: like `one_line`, but keep line feeds and tabs."""
     return _IN_TEXT.sub(_escaped, text) if not _is_plain(text) else text
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """The question for the known name that an unknown one is most like; "" where it is like none."""
+    """Ask for the known name closest to an unknown one; "" if none is close."""
     near = difflib.get_close_matches(str(name), list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else ""
 

@@ -1,4 +1,4 @@
-"""Field types for what is read as one type and set from others. Checkers see both; at run time it is the first one."""
+"""Field types that are read as one type and set from others. Type checkers see both; at run time it is the first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ G = TypeVar("G", contravariant=True)
 
 
 def default_value(value: Any) -> Any:
-    """The default of such a field. Checkers would refuse the plain value, which is not a descriptor."""
+    """The default of such a field. Type checkers would reject the plain value, which is not a descriptor."""
     return value
 
 

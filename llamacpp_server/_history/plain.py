@@ -84,7 +84,7 @@ def _texts_of_calls(calls: Sequence[Mapping[str, Any]]) -> list[str] | None:
 
 
 def is_plain_answer(message: Mapping[str, Any]) -> bool:
-    """Whether a message is an answer with complete calls, as an agent sends it again: texts, and no nulls."""
+    """Whether a message is an answer with complete calls, as agents send it back: texts, and no nulls."""
     if type(message) is not dict or not _SAID <= message.keys() <= _ANSWER:
         return False
     if [name for name, value in message.items() if type(value) is not str and name != "tool_calls"]:

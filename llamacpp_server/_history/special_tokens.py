@@ -6,8 +6,8 @@ the first character of each such token in what users, tools and earlier replies 
 tokenized as text. System messages, and an answer that the server is to continue, are the program's own.
 
 Candidates are found by their form, since no endpoint lists a vocabulary; which of them are special is asked of the
-server. Tags that only the template writes (`<tool_call>`) count too. Tags of thinking in the text of an earlier reply
-are left alone: a framework may keep its thoughts there, and they end no turn.
+server. Tags that only the template writes (`<tool_call>`) count too. Reasoning tags in the text of an earlier reply are
+kept: a framework may store its reasoning there, and they end no turn.
 
 Items are the messages of the Responses and Messages APIs, of which the server makes those of a chat (b11549). All of
 their texts are searched, since each may end up in the prompt.
@@ -81,13 +81,13 @@ def candidates_of(text: str) -> set[str]:
 
 
 def _unfinished(text: str) -> set[str]:
-    """The candidate that a text ends within, as one more character would complete it."""
+    """The incomplete candidate at the end of a text, which more text could complete."""
     end = text[-80:]
     return {begun[0] + closing for sign, form, closing in _UNFINISHED if sign in end and (begun := form.search(end))}
 
 
 def holds_candidates(messages: Sequence[MessageDict], tools: Sequence[ToolDict] = ()) -> bool:
-    """Whether anything in what users, tools and earlier replies say has the form of a special token."""
+    """Whether anything in user, tool and earlier assistant messages looks like a special token."""
     if (written := _plain_text(messages)) is not None and not _has_sign(written):
         messages = ()
         if not tools:
@@ -178,7 +178,7 @@ def _texts_of_tools(tools: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def _without_name(tool: Any) -> Any:
-    """A tool without its name, which stays as it is."""
+    """A tool without its name, which is never changed."""
     if not isinstance(tool, Mapping):
         return tool
     if isinstance(function := tool.get("function"), Mapping):
@@ -220,7 +220,7 @@ def special_among(candidates: Iterable[str], parsed: Iterable[str], unparsed: It
 def break_tokens(
     messages: Sequence[MessageDict], special: Collection[str], tags: Collection[str]
 ) -> tuple[list[Any], tuple[Repair, ...]]:
-    """The messages with their special tokens broken up, and what was done; the same for the same message on each turn.
+    """Return the messages with their special tokens broken up, and the repairs; the same on every turn.
 
     Args:
         messages: The conversation; not changed.
@@ -272,12 +272,12 @@ def break_tools(
 
 
 def joined_again(text: str, before: str = "") -> str:
-    """A text in which broken tokens are whole again; `before` is what came before it."""
+    """Restore broken tokens in a text; `before` is the text before it."""
     return _BROKEN.sub("", before[-1:] + text)[len(before[-1:]) :] if JOINER in text else text
 
 
 def holds_broken(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> bool:
-    """Whether any message or tool has broken tokens in it, which the model may repeat."""
+    """Whether any message or tool contains broken tokens, which the model may repeat."""
     if (written := _plain_text(messages)) is not None and JOINER not in written:
         messages = ()
         if not tools:
@@ -293,12 +293,12 @@ def holds_broken(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[
 
 
 def holds_joiners(value: Any) -> bool:
-    """Whether any text of a JSON value has broken tokens in it: `holds_broken` for the Responses and Messages APIs."""
+    """Whether any text of a JSON value contains broken tokens: `holds_broken` for the Responses and Messages APIs."""
     return any(JOINER in text and _BROKEN.search(text) for text in _strings(value))
 
 
 def _is_own(messages: Sequence[Any], at: int) -> bool:
-    """Whether a message is the program's own: a system message, or an answer that the server is to continue."""
+    """Whether a message is trusted: a system message, or an answer that the server is to continue."""
     message = messages[at]
     role = message.get("role") if isinstance(message, Mapping) else "system"
     if isinstance(role, str) and role in _PROGRAMS_OWN:
@@ -428,7 +428,7 @@ def _broken(text: str, tokens: Collection[str]) -> str:
 
 
 def _places(text: str, tokens: Collection[str]) -> list[int]:
-    """Behind the first character of each token: looked for as the server does it, wherever it stands."""
+    """Insert the break after the first character of each token, found as the server finds it."""
     places = set[int]()
     for token in tokens:
         at = text.find(token)
@@ -447,7 +447,7 @@ def _with_joiners(text: str, places: Sequence[int]) -> str:
 
 
 def _parts(parts: list[Any], tokens: Collection[str]) -> list[Any]:
-    """Parts of a message: templates write texts right behind each other, so a token may be spread over several."""
+    """Break up tokens in a message's parts: templates join their texts, so a token may span several parts."""
     places = _places("".join(part["text"] for part in parts if _is_text(part)), tokens)
     if not places:
         return parts

@@ -1,7 +1,6 @@
-"""Repairs of a conversation that only some chat templates need, in the order in which they are tried and done.
+"""Repairs that only some chat templates need, in the order in which they are tried and applied.
 
-Each takes the messages and a function that notes what was done. The templates named are those that travel with
-llama.cpp b11434.
+Each takes the messages and a function that notes the repair. The templates named are those of llama.cpp b11434.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def answered_calls(messages: list[Message], note: Note) -> list[Message]:
 
 
 def _roles(messages: list[Message], note: Note) -> list[Message]:
-    """`developer` and whatever else is none of the four roles (Granite, Phi, Apertus refuse it)."""
+    """Convert `developer` and other roles than the usual four (refused by Granite, Phi, Apertus)."""
     for at, message in enumerate(messages):
         role = message.get("role")
         if not isinstance(role, str) or role not in _KNOWN_ROLES:
@@ -59,7 +58,7 @@ def _roles(messages: list[Message], note: Note) -> list[Message]:
 
 
 def _late_system(messages: list[Message], note: Note) -> list[Message]:
-    """Leading system messages become one, later ones notes of the user: the start of the prompt stays as it was."""
+    """Merge leading system messages; convert later ones to user messages, so that the prompt's start stays the same."""
     kept: list[Message] = []
     for at, message in enumerate(messages):
         if message.get("role") != "system" or not kept:
@@ -94,7 +93,7 @@ def _nine(given: object) -> str:
 
 
 def _thinking_with_calls(messages: list[Message], note: Note) -> list[Message]:
-    """Text beside thinking and calls goes to the thinking (gpt-oss takes only one of them)."""
+    """Move text next to reasoning and calls into the reasoning (gpt-oss accepts only one of them)."""
     for at, message in enumerate(messages):
         text = message.get("content")
         if message.get("tool_calls") and message.get("reasoning_content") and isinstance(text, str) and text:
@@ -115,7 +114,7 @@ def _channel_tags(messages: list[Message], note: Note) -> list[Message]:
 
 
 def _orphan_results(messages: list[Message], note: Note) -> list[Message]:
-    """Results of calls that aren't there become messages of the user, behind the results that belong there.
+    """Convert results without a call to user messages, after the results that have one.
 
     Mistral's, MiniMax's, Kimi's and gpt-oss's templates refuse them.
     """
@@ -137,7 +136,7 @@ def _orphan_results(messages: list[Message], note: Note) -> list[Message]:
 
 
 def _single_calls(messages: list[Message], note: Note) -> list[Message]:
-    """Several calls of one message become several messages, each with its result (Llama 3)."""
+    """Split parallel calls into several messages, each with its result (Llama 3)."""
     split: list[Message] = []
     results: dict[str, Message] = {}
     for at, message in enumerate(messages):
@@ -164,7 +163,7 @@ def _without_results(message: Message) -> Message:
 
 
 def _empty_content(messages: list[Message], note: Note) -> list[Message]:
-    """Messages that say nothing at all (Mistral's templates)."""
+    """Fill empty messages (Mistral's templates)."""
     for at, message in enumerate(messages):
         if not message.get("content") and not message.get("tool_calls"):
             note(f"messages[{at}]", "added a placeholder to an empty message")
@@ -182,7 +181,7 @@ def _system_to_user(messages: list[Message], note: Note) -> list[Message]:
 
 
 def _tools_to_text(messages: list[Message], note: Note) -> list[Message]:
-    """Calls and results as text, for a template that knows neither."""
+    """Convert calls and results to text, for a template that supports neither."""
     for at, message in enumerate(messages):
         if message.get("role") == "tool":
             note(f"messages[{at}]", "converted a tool result to a user message")
@@ -199,7 +198,7 @@ def _tools_to_text(messages: list[Message], note: Note) -> list[Message]:
 
 
 def _first_user(messages: list[Message], note: Note) -> list[Message]:
-    """A conversation in which the user comes first, after the system (Llama 3, Mistral, Gemma)."""
+    """Make the user speak first, after the system message (Llama 3, Mistral, Gemma)."""
     speakers = [at for at, message in enumerate(messages) if message.get("role") in ("user", "assistant", "tool")]
     start = speakers[0] if speakers else len(messages)
     if speakers and messages[start]["role"] == "user":
@@ -209,7 +208,7 @@ def _first_user(messages: list[Message], note: Note) -> list[Message]:
 
 
 def _same_role(messages: list[Message], note: Note) -> list[Message]:
-    """Neighbours of one role become one message (Gemma, Mistral, Phi and others want roles to alternate)."""
+    """Merge consecutive messages of one role (Gemma, Mistral, Phi and others require roles to alternate)."""
     merged: list[Message] = []
     for at, message in enumerate(messages):
         before = merged[-1] if merged else {}
@@ -238,7 +237,7 @@ def _alternate(messages: list[Message], note: Note) -> list[Message]:
 
 
 def _trailing_assistant(messages: list[Message], note: Note) -> list[Message]:
-    """An end that the server would continue, where thinking and prefill exclude each other."""
+    """Add a user message after a final answer, for templates in which reasoning and prefill exclude each other."""
     if not messages or messages[-1].get("role") != "assistant":
         return messages
     note(f"messages[{len(messages)}]", "added a user message, because this template can't continue an answer")
@@ -246,9 +245,9 @@ def _trailing_assistant(messages: list[Message], note: Note) -> list[Message]:
 
 
 def _result_media(messages: list[Message], note: Note) -> list[Message]:
-    """Images and sounds of results, for a template that renders no result or rewrites it, and so loses their place.
+    """Move images and audio out of results, for a template that drops or rewrites results and loses their place.
 
-    They follow in a message of the user behind the results.
+    They follow in a user message after the results.
     """
     moved: list[Message] = []
     waiting: list[Any] = []

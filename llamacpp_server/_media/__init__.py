@@ -1,7 +1,7 @@
-"""Images, sound and video of messages: read, checked and converted to what the server takes.
+"""Images, audio and video of messages: read, checked and converted to formats that the server supports.
 
-What the model can read is known to `info`. In come messages with addresses, paths and data; out come messages with data
-that the server reads, and a `Repair` for each conversion. Addresses are fetched through `transport`.
+`info` knows which media the model supports. The input is messages with URLs, paths and data; the result is messages
+with data that the server reads, and a `Repair` for each conversion. URLs are fetched through `transport`.
 """
 
 from __future__ import annotations

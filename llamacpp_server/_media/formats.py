@@ -70,7 +70,7 @@ _OTHER_BRAND: Final = Format("video", "video/mp4")
 
 
 def format_of(head: bytes) -> Format | None:
-    """The format of a file that begins with these bytes; None for one that none is known of."""
+    """The format of a file that starts with these bytes; None if unknown."""
     for magic, found in _PLAIN:
         if head.startswith(magic):
             return found

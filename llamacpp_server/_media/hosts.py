@@ -36,7 +36,7 @@ _LOCAL_NAMES: Final = (".localhost", ".local", ".internal", ".home.arpa", ".loca
 
 
 def addresses_of(host: str, port: int, scheme: str) -> list[str]:
-    """The host's addresses; none where a proxy of the environment is the one to look its name up.
+    """The host's addresses; none if a proxy from the environment resolves its name.
 
     Raises:
         OSError: When the name is unknown.
@@ -51,7 +51,7 @@ def addresses_of(host: str, port: int, scheme: str) -> list[str]:
 
 
 def is_local_name(host: str) -> bool:
-    """Whether a name belongs to a private network by itself: no public resolver answers for it."""
+    """Whether a name belongs to a private network: no public resolver answers for it."""
     host = host.rstrip(".").lower()
     return "." not in host or f".{host}".endswith(_LOCAL_NAMES)
 
@@ -69,7 +69,7 @@ def _literal(host: str) -> str | None:
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is anybody's: not this machine's, and no private network's, nor a way to one."""
+    """Whether an address is public: not of this machine, not of a private network, and not a way into one."""
     parsed: Address = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
         within = parsed.ipv4_mapped or parsed.sixtofour

@@ -1,8 +1,8 @@
-"""Local files that a message names, opened first and judged by what was opened.
+"""Local files named by a message: opened first, and checked after opening.
 
-A path that is checked and then opened may lead elsewhere by then: whoever may write into an allowed directory swaps a
-link in between. So each directory on the way is opened from the one before it, no link is followed, and kind and size
-are asked of the open file.
+A path checked before it is opened may lead elsewhere when it is opened: anyone who can write to an allowed directory
+could swap a link. Each directory on the way is therefore opened from its parent without following links, and kind and
+size are those of the open file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OPENS_FROM_FOLDERS: Final = os.open in os.supports_dir_fd and bool(_NO_LINK)
 
 
 def read_file(path: Path, roots: list[Path] | None, most: int, where: str) -> bytes:
-    """The bytes of a regular file that lies within one of the directories, whatever links lead to it.
+    """Read a regular file within one of the directories, whatever links lead to it.
 
     Args:
         path: The file.

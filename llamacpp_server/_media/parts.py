@@ -1,8 +1,8 @@
-"""Images, sound, video and files within messages -> parts that the server reads.
+"""Convert images, audio, video and files within messages to parts that the server reads.
 
-Data is sent as it is, or converted where the server can't read its format. Local files are read, and addresses are
-fetched, only where the request says so (`read_files`, `fetch_urls`): messages are often written by others than the
-program that sends them. What is fetched is asked for without key, cookies or headers of the server's.
+Data is sent unchanged, or converted if the server does not support its format. Local files and URLs are read only if
+the request allows it (`read_files`, `fetch_urls`), because the program that sends a message often did not write it.
+URLs are fetched without the server's key, cookies or headers.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def holds_media(messages: Iterable[MessageDict]) -> bool:
 
 
 def with_media(request: ChatRequest) -> Program[tuple[ChatRequest, tuple[Repair, ...]]]:
-    """The request with everything in it that the server has to see, and what was converted for that.
+    """Return the request with its media read and converted, and the repairs.
 
     Raises:
         BadRequestError: For what may not be read or fetched, or can't be, or the server could not read.
@@ -182,7 +182,7 @@ def _user_part(part: Part, where: str, policy: MediaPolicy, *, mends: bool) -> P
 
 
 def _result_or_note(part: Part, where: str, policy: MediaPolicy) -> Program[Made]:
-    """A tool's part, or a note where it can't be read: one bad result would be sent again with every later turn."""
+    """Convert a tool's part, or replace it with a note if unreadable, because every later turn would send it again."""
     if _is_empty(part):
         return {}, Repair("tool_results", where, "removed an image without data")
     try:
@@ -211,7 +211,7 @@ def _ready(part: Part, where: str, policy: MediaPolicy) -> Program[Made]:
 
 
 def _readable_part(medium: Medium, data: bytes, claimed: str, found: Format | None, where: str) -> Program[Made]:
-    """The part for data of a format that the server reads, or is converted, or is refused here."""
+    """Return the part for data: unchanged, converted, or rejected."""
     if found is None:
         return _embedded(medium, data, claimed), None  # perhaps TGA, which has no mark; the server will say
     if found.family != medium:
@@ -251,7 +251,7 @@ def _source(part: Part) -> tuple[str, Any]:
 
 
 def _linked(medium: Medium, url: str, where: str) -> Part:
-    """A part with an address that the server itself looks up."""
+    """A part with a URL that the server itself fetches."""
     if medium == "file":
         raise BadRequestError(f"llama-server does not support this type of file ({where})", remedy="fetch_urls=True")
     name = {"image": "image_url", "audio": "input_audio", "video": "input_video"}[medium]
@@ -302,7 +302,7 @@ def _scheme(source: Any) -> str:
 
 
 def _looks_like_base64(source: str) -> bool:
-    """A path may consist of letters and slashes, so what the letters stand for has to be a known file's beginning."""
+    """Whether a text is base64: a path may look like it, so the decoded bytes must start like a known format."""
     head = source[: HEAD // 3 * 4]
     try:
         return format_of(b64decode(head[: len(head) // 4 * 4], validate=True)) is not None or len(source) > 1024
@@ -311,7 +311,7 @@ def _looks_like_base64(source: str) -> bool:
 
 
 def _load(source: Any, scheme: str, medium: Medium, where: str, policy: MediaPolicy) -> Program[tuple[bytes, str]]:
-    """The bytes of a source, and the type that is claimed for them ("" for none)."""
+    """Return the bytes of a source, and their claimed type ("" for none)."""
     if isinstance(source, bytes):
         return source, ""
     if scheme == "data":
@@ -410,10 +410,10 @@ def _why(error: LlamaServerError) -> str:
 
 
 def _addressed(url: str, hosts: Sequence[str] | None) -> Program[Send]:
-    """The request for a URL, bound to an address that was looked at.
+    """Request a URL, bound to an address that was checked.
 
-    A name is looked up once, and the connection goes to what was found: a name that points elsewhere a moment later
-    gains nothing.
+    A name is resolved once, and the connection goes to the address found: changing the name's record afterwards has no
+    effect.
 
     Raises:
         BadRequestError: For hosts that may not be asked.

@@ -1,7 +1,7 @@
 """Live state of a server, for `llamacpp-server top`.
 
-`snapshot` asks a server, and takes no slot for it; `table` makes a table of two snapshots, the rates from their
-difference. The table is drawn by rich (the extra `top`), which only `table` imports.
+`snapshot` queries a server without using a slot; `table` renders a snapshot, with rates from the difference to the one
+before. Only `table` imports rich (the extra `top`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A server's slots, counters and models at one moment."""
+"""A server's slots, counters and models at one time."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Snapshot:
 
 
 def take_snapshot(client: LlamaServerClient) -> Snapshot:
-    """Ask a server what it does; never raises for a server that does not answer. A sleeping model is not woken."""
+    """Query a server; never raises if it does not answer, and never wakes a sleeping model."""
     client, taken = client.with_settings(**_IMPATIENT), time.monotonic()
     notes = dict[str, None]()
     try:
@@ -145,7 +145,7 @@ def _count(raw: Mapping[str, Any], name: str) -> int:
 
 
 def rates(now: ModelView, before: ModelView | None, seconds: float) -> dict[str, float] | None:
-    """Tokens a second that were `read`, `cached` and `written` between two snapshots; None where that is not known."""
+    """Tokens per second `read`, `cached` and `written` between two snapshots; None if unknown."""
     if now.counters is None or before is None or before.counters is None or seconds <= 0:
         return None
     found = {

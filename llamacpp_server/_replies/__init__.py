@@ -1,4 +1,4 @@
-"""Bytes and bodies of the server, decoded into replies, deltas and errors; no I/O.
+"""Decode the server's bytes and bodies into replies, deltas and errors; no I/O.
 
 Bytes become events and events deltas (`stream`), which pass through filters (`filters`). Tool calls are checked in
 `_tools`; when to send again is decided in `transport`.

@@ -1,7 +1,7 @@
-"""Status, headers and body of an answer -> the error that it means. No HTTP library appears here.
+"""Convert status, headers and body of an answer to an error, without any HTTP library.
 
-llama-server reports many mistakes of the caller as 500 `server_error` (b11434), so the server's words decide before
-its status does. Wording of older builds is matched as well.
+llama-server reports many mistakes of the caller as 500 `server_error` (b11434), so its words take precedence over its
+status. The words of older builds are matched as well.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _UNREACHED_REMEDY: Final = "a gateway or router can't reach the server: check th
 
 
 class _Rule(NamedTuple):
-    """Words of the server, the error they mean, and what helps."""
+    """Words of the server, the matching error, and the remedy."""
 
     words: re.Pattern[str]
     error: type[LlamaServerError]
@@ -155,7 +155,7 @@ _NO_STREAM: Final = (
 
 
 def failure(status: int, headers: Mapping[str, str], body: bytes, url: str) -> LlamaServerError:
-    """The error that an answer other than 2xx means.
+    """Return the error for an answer other than 2xx.
 
     Args:
         status: HTTP status.
@@ -181,7 +181,7 @@ def failure(status: int, headers: Mapping[str, str], body: bytes, url: str) -> L
 
 
 def event_failure(details: Any) -> LlamaServerError:
-    """The error that an `error` event in a stream means; `details` is its value."""
+    """Return the error for an `error` event in a stream; `details` is its value."""
     details = _with_message(details) if isinstance(details, dict) else {"message": str(details)}
     code = details.get("code")
     status = code if type(code) is int and 400 <= code < 600 else 500
@@ -190,7 +190,7 @@ def event_failure(details: Any) -> LlamaServerError:
 
 
 def not_a_stream(body: bytes) -> LlamaServerError:
-    """The error for a 2xx answer that should be a stream of events and is not; some report errors so."""
+    """Return the error for a 2xx answer that should be a stream of events but is not; some servers report errors so."""
     try:
         wire = from_json(body)
     except ValueError:
@@ -216,7 +216,7 @@ def not_this_api(body: bytes, content_type: str, url: str, status: int = 200) ->
 
 
 def is_web_page(body: bytes, content_type: str) -> bool:
-    """Whether this is for people to look at: the address of a web UI, or of something else altogether."""
+    """Whether the answer is a web page: that of a web UI, or of something else."""
     return "html" in content_type or body.lstrip()[:15].lower().startswith((b"<!doctype", b"<html"))
 
 
@@ -360,7 +360,7 @@ def _overflow_numbers(words: str, details: Mapping[str, Any]) -> tuple[int | Non
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait, in any of the forms in use; None when it does not say.
+    """Seconds that a server asks to wait, in any common format; None if it does not.
 
     `retry-after-ms` (Azure and OpenAI) comes first, then seconds, then a date, which is taken against the reply's own
     `Date` where there is one, as clocks differ.

@@ -1,7 +1,7 @@
-"""Events of a chat that are alike but for one text, as nearly all of a stream are: only the text is parsed again.
+"""Fast path for events that differ only in one text, as most of a stream do: only that text is parsed.
 
-A text in JSON can be put in the place of another without a change to anything around it. So an event that starts and
-ends with the bytes of one that was read, and has a JSON string between, says what that one said, with another text.
+A JSON string can replace another without affecting anything around it. An event that starts and ends with the bytes of
+a parsed event, with a JSON string in between, is therefore that event with another text.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def reader_like(payload: bytes, delta: ChatDelta) -> Reader | None:
 
 
 def _probed(chunk: dict[str, Any]) -> dict[str, Any] | None:
-    """The event with the probe in the place of its text."""
+    """Return the event with the probe instead of its text."""
     if len(chunk["choices"]) != 1:
         return None
     holder = chunk["choices"][0]["delta"]
@@ -68,7 +68,7 @@ def _probed(chunk: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _maker(delta: ChatDelta) -> Callable[[str], ChatDelta] | None:
-    """Makes the same delta with another text; None for one that is more than one piece of text."""
+    """Return a maker of the same delta with another text; None for a delta with more than one piece of text."""
     content, thinking, fragments, finish, choice, *others = delta
     if finish or tuple(others) != _NOTHING_ELSE or bool(content) + bool(thinking) + len(fragments) != 1:
         return None

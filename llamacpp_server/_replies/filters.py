@@ -1,7 +1,7 @@
 """Filters for the deltas of a reply, applied one after another.
 
-A decoder makes deltas of bytes. A `Pipeline` is a decoder too: it passes each batch of them through a list of filters,
-in order. So what happens to a reply, and in which order, is one list.
+A decoder converts bytes to deltas. A `Pipeline` is a decoder that passes each batch of deltas through a list of
+filters, so one list shows what happens to a reply, in order.
 
 The filters that look at one delta at a time are here. Those with rules of their own (reasoning, tool calls, special
 tokens) have modules of their own.
@@ -25,21 +25,21 @@ OfText = TypeVar("OfText", ChatDelta, CompletionDelta)
 
 
 class DeltaFilter(Generic[D]):
-    """One thing that is done to the deltas of one reply."""
+    """One step in processing the deltas of a reply."""
 
     over: bool = False
-    """Whether the reply is complete and nothing more of it is wanted."""
+    """Whether the reply is complete and no more of it is needed."""
 
     @abstractmethod
     def add(self, deltas: list[D]) -> list[D]:
-        """The next deltas, filtered. May hold some back, and raise what makes the reply unusable."""
+        """Filter the next deltas; may hold some back, and raises an error for an unusable reply."""
 
     def end(self) -> list[D]:
-        """The deltas that were held back, at the end of the reply; raises what makes the whole reply unusable."""
+        """Return the held-back deltas at the end of the reply; raises an error for an unusable reply."""
         return []
 
     def with_partial(self, error: LlamaServerError) -> LlamaServerError:
-        """`error`, with its partial reply filtered as the deltas were."""
+        """Return `error` with its partial reply filtered like the deltas."""
         return error
 
 
@@ -64,7 +64,7 @@ class Pipeline(Generic[D]):
 
     @property
     def over(self) -> bool:
-        """Whether nothing more of the reply is wanted."""
+        """Whether no more of the reply is needed."""
         return self._decoder.over or any(one.over for one in self._filters)
 
     def feed(self, data: bytes) -> list[D]:
@@ -92,7 +92,7 @@ class Pipeline(Generic[D]):
 def pipeline(
     decoder: Callable[[], StreamDecoder[D]], filters: Sequence[Callable[[], DeltaFilter[D]]]
 ) -> Callable[[], StreamDecoder[D]]:
-    """Makes decoders, each with filters of its own: a request that is sent again starts afresh.
+    """Create decoders, each with its own filters, so that a repeated request starts afresh.
 
     Args:
         decoder: Makes the decoder of what the server sends.
@@ -102,7 +102,7 @@ def pipeline(
 
 
 class FirstTokenTimer(DeltaFilter[D]):
-    """Adds `first_token_ms` to the timings: as the caller saw it, since the server knows of no wait and no queue.
+    """Add `first_token_ms` to the timings, as seen by the caller: the server does not know its waits and queues.
 
     Args:
         elapsed: Gives the seconds since the request was made.
@@ -142,7 +142,7 @@ _SPOKEN_ELSEWHERE: Final = ("text", "tokens", "reasoning", "thinking", "argument
 
 
 def has_token(delta: object) -> bool:
-    """Whether a delta holds something that the model wrote."""
+    """Whether a delta contains model output."""
     if isinstance(delta, ChatDelta):
         return any(_SPOKEN(delta))
     return any(getattr(delta, name, None) for name in _SPOKEN_ELSEWHERE)
@@ -151,7 +151,7 @@ def has_token(delta: object) -> bool:
 class WithoutTopLogprobs(DeltaFilter[ChatDelta]):
     """Keeps the log probabilities of the reply's own tokens only.
 
-    The server gives none at all for `top_logprobs: 0` (b11434), so it was asked for one.
+    The server returns none for `top_logprobs: 0` (b11434), so one was requested.
     """
 
     def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
@@ -166,7 +166,7 @@ def _own_token(delta: ChatDelta) -> ChatDelta:
 
 
 class WithoutPrefill(DeltaFilter[ChatDelta]):
-    """Removes the text that was to be continued from the head of each answer of a whole reply.
+    """Remove the continued text from the start of each answer of a complete reply.
 
     A stream leaves it out where `echo` is false; a whole reply can't.
 
@@ -202,7 +202,7 @@ class ProgressFilter(DeltaFilter[OfText]):
         self._keep = keep
 
     def add(self, deltas: list[OfText]) -> list[OfText]:
-        """The deltas, whose progress is told."""
+        """Report the progress of the deltas."""
         if not any(delta.progress for delta in deltas):
             return deltas
         kept: list[OfText] = []
@@ -227,7 +227,7 @@ Piece = tuple[Hashable, str]
 
 
 class LoopFilter(DeltaFilter[OfText]):
-    """Raises when the last tokens of an answer's text, or of a call's arguments, are one unit, again and again.
+    """Raise an error if an answer's text or a call's arguments end in many repetitions of one unit.
 
     A grammar keeps a model from ending an answer before its last brace. A small model then writes the same entry, digit
     or white space over and over, and without `max_tokens` the server lets it, to the end of the context.
@@ -289,7 +289,7 @@ def argument_pieces(delta: ChatDelta) -> Iterable[Piece]:
 
 
 def repeated_unit(text: str) -> str:
-    """The unit that a text consists of, again and again; "" where it is no such text."""
+    """The unit that a text repeats; "" if it does not repeat."""
     end = text[-_LONGEST_UNIT:]
     for size in range(1, min(_LONGEST_UNIT, len(text) // _LEAST_TIMES) + 1):
         if end[-size:] * 2 != text[-2 * size :]:

@@ -1,4 +1,4 @@
-"""Deltas -> a whole reply."""
+"""Fold deltas into a complete reply."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..replies import (
 
 
 class _Choice:
-    """A choice while it is put together."""
+    """A choice being assembled."""
 
     __slots__ = ("calls", "finish_reason", "logprobs", "raw", "text", "thinking", "tokens")
 
@@ -56,7 +56,7 @@ class _Choice:
 
 
 def fold_chat(deltas: Iterable[ChatDelta]) -> ChatReply:
-    """The whole reply that a stream of deltas adds up to."""
+    """Fold a stream of deltas into the complete reply."""
     choices, start, usages, timings = _fold(deltas)
     usage = None
     if usages:
@@ -83,7 +83,7 @@ def fold_chat(deltas: Iterable[ChatDelta]) -> ChatReply:
 
 
 def fold_completion(deltas: Iterable[CompletionDelta]) -> CompletionReply:
-    """The whole completion that a stream of deltas adds up to."""
+    """Fold a stream of deltas into the complete completion."""
     choices, start, usages, timings = _fold(deltas)
     usage = None
     if usages:

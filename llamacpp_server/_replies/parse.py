@@ -1,4 +1,4 @@
-"""Wire objects -> values: the parts that whole replies and streamed chunks share."""
+"""Convert wire objects to values: the parts common to complete replies and streamed chunks."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def parse_embeddings(body: bytes) -> Any:
 
 
 def text_of(wire: Any) -> str:
-    """A text, of which null is an empty one.
+    """Return a text; null becomes an empty one.
 
     Raises:
-        TypeError: For anything else. A reply that is half right is refused whole, before it is shown.
+        TypeError: For anything else: a partly valid reply is rejected entirely, before it is shown.
     """
     if wire is not None and type(wire) is not str:
         raise TypeError("expected a string")
@@ -71,7 +71,7 @@ def text_of(wire: Any) -> str:
 
 
 def content_of(wire: Any) -> str:
-    """The text of a message: a text, or the texts of a list of parts, as some servers send it."""
+    """Return the text of a message: a text, or the texts of a list of parts, as some servers send."""
     if type(wire) is not list:
         return text_of(wire)
     return "".join(text_of(part if type(part) is str else part.get("text")) for part in wire)
@@ -83,7 +83,7 @@ def arguments_of(wire: Any) -> str:
 
 
 def number_of(wire: Any) -> int:
-    """A count or an index, of which null is 0.
+    """Return a count or an index; null becomes 0.
 
     Raises:
         TypeError: For anything else.
@@ -136,7 +136,7 @@ _KNOWN_MESSAGE = {"role", "content", "reasoning_content", "reasoning", "tool_cal
 
 
 def says_more(wire: Mapping[str, Any]) -> bool:
-    """Whether a reply or an event has a field that no attribute of ours holds."""
+    """Whether a reply or an event has a field without an attribute."""
     choices = wire.get("choices")
     if choices is None:
         return not wire.keys() <= _KNOWN_NATIVE
@@ -152,7 +152,7 @@ def says_more(wire: Mapping[str, Any]) -> bool:
 
 
 def usage_or_none(wire: Any) -> Usage | None:
-    """The usage of a reply that is whole without one: None for what has no counts."""
+    """Return the usage of a reply that is valid without one: None without counts."""
     try:
         return usage_from_wire(wire)
     except (AttributeError, TypeError):
@@ -199,12 +199,12 @@ def native_usage(wire: Mapping[str, Any]) -> Usage:
 
 
 def fallback_call_id(start: ReplyStart, choice: int, index: int) -> str:
-    """An id for a tool call that the server gave none (older builds): unique, as the reply's id is."""
+    """Create an ID for a tool call without one (older builds): unique, like the reply's ID."""
     return short_id(f"{start.id or start.created} {choice} {index}")
 
 
 def chat_reply(wire: Mapping[str, Any]) -> ChatReply:
-    """A whole chat reply, as a request with `stream: false` gets it."""
+    """Parse a complete chat reply, the answer to a request with `stream: false`."""
     start = start_from_wire(wire)
     choices = sorted(wire["choices"], key=lambda choice: choice.get("index") or 0)
     return ChatReply(
@@ -233,7 +233,7 @@ def _chat_choice(choice: Mapping[str, Any], start: ReplyStart) -> ChatChoice:
 
 
 def completion_reply(wire: Any) -> CompletionReply:
-    """A whole text completion: `/v1/completions`, the native object, or an array of those."""
+    """Parse a complete text completion: `/v1/completions`, the native object, or an array of those."""
     if isinstance(wire, list) or "choices" not in wire:
         return _native_reply(wire if isinstance(wire, list) else [wire])
     choices = sorted(wire["choices"], key=lambda choice: choice.get("index") or 0)

@@ -1,4 +1,4 @@
-"""Replies that were asked for in one piece -> the deltas that a stream of them would have had."""
+"""Convert unstreamed replies to the deltas that a stream would have had."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ S = TypeVar("S")
 
 
 class _BodyDecoder(Generic[D]):
-    """Keeps the bytes until the end, and then gives one delta for each choice."""
+    """Keep the bytes until the end, then return one delta for each choice."""
 
     is_done = False
     over: bool = False
@@ -29,7 +29,7 @@ class _BodyDecoder(Generic[D]):
         self._repairs = repairs
 
     def feed(self, data: bytes) -> list[D]:
-        """Nothing yet: the reply is not whole.
+        """Return nothing: the reply is not complete yet.
 
         Raises:
             MalformedReplyError: When it is absurdly long; an endless one would fill the memory.
@@ -112,7 +112,7 @@ class BodyAsStream(Generic[S]):
 
     @property
     def over(self) -> bool:
-        """Whether nothing more of the reply is wanted."""
+        """Whether no more of the reply is needed."""
         return self._decoder.over
 
     def feed(self, data: bytes) -> list[S]:

@@ -46,7 +46,7 @@ def rules_thinking(grammar: Any) -> bool:
 
 
 def says_thinking(params: Mapping[str, Any]) -> bool:
-    """Whether parameters say something about thinking. Whoever gives one has chosen."""
+    """Whether parameters contain a reasoning option."""
     kwargs = params.get("chat_template_kwargs") or {}
     return "enable_thinking" in kwargs or any(params.get(name) is not None for name in _THINKING)
 

@@ -12,14 +12,14 @@ _SINGLE: Final = ("items", "additionalProperties")
 
 
 def require_all(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a schema, with every property of every object required. One that may be null still may."""
+    """Copy a schema, with every property of every object required; nullable properties stay nullable."""
     strict = {key: _inner(key, value) for key, value in schema.items()}
     properties = schema.get("properties")
     return {**strict, "required": list(properties)} if isinstance(properties, Mapping) and properties else strict
 
 
 def strict_tool(tool: Mapping[str, Any], strict: bool) -> dict[str, Any]:
-    """A tool that says whether it is strict; where it is, with every property of its arguments required."""
+    """Set `strict` on a tool; if true, every property of its arguments is required."""
     function = dict(tool["function"]) | {"strict": strict}
     if strict and isinstance(function.get("parameters"), Mapping):
         function["parameters"] = require_all(function["parameters"])

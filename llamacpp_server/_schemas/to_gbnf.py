@@ -31,7 +31,7 @@ _TYPES: Final = ("string", "integer", "number", "boolean", "null", "object", "ar
 
 
 def schema_grammar(schema: Mapping[str, Any]) -> str:
-    """A grammar that lets through objects of the schema only, apart from what is checked on our side."""
+    """Return a grammar for objects of the schema, except for keywords that only the client validates."""
     cleaned, _ = clean_schema(schema, keeps_tuples=True)
     writer = _Writer(cleaned)
     root = writer.node(cleaned)

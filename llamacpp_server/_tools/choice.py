@@ -57,17 +57,16 @@ class ToolChoice(NamedTuple):
 
 
 def resolve_tool_choice(tools: Sequence[ToolDict], choice: Any) -> ToolChoice:
-    """The tools to send and the `tool_choice` to send with them.
+    """Return the tools and the `tool_choice` to send.
 
     Args:
         tools: The tools to choose from.
-        choice: A word, a tool's name, True (any tool), False or None (no choice), or an object of OpenAI
-            (`{"type": "function", "function": {"name": ...}}`, `allowed_tools`) or Anthropic (`{"type": "tool",
-            "name": ...}`, `{"type": "any"}`). A tool that is called like a word wins over the word.
+        choice: A word, a tool's name, True (any tool), False or None (no choice), or an object of OpenAI (`{"type":
+            "function", "function": {"name": ...}}`, `allowed_tools`) or Anthropic (`{"type": "tool", "name": ...}`,
+            `{"type": "any"}`). A tool with the name of a keyword takes precedence.
 
     Raises:
-        BadRequestError: For a name that no tool has, a choice that demands a call without tools, and for what is none
-            of these.
+        BadRequestError: For an unknown tool name, a required call without tools, or an invalid value.
     """
     if choice is None:
         return ToolChoice(_listed(tools), None, False)

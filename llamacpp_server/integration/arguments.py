@@ -39,11 +39,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """An argument of another class that works here without a field of its own.
+    """An argument of another class that works without having its own field.
 
     Attributes:
-        becomes: What it becomes, for the docs.
-        fields: Our fields for a value; the second argument is what else was given, by our names.
+        becomes: Its effect, for the docs.
+        fields: Our fields for a value; the second argument has the other given arguments, by our names.
     """
 
     becomes: str
@@ -55,9 +55,9 @@ class ArgumentTable:
     """Arguments of other classes.
 
     Attributes:
-        renamed: Other names of our fields, or of a converted argument.
+        renamed: Other names of fields of this package, or of a converted argument.
         converted: Works, by other means.
-        meaningless: Accepted; the log says once why nothing comes of it.
+        meaningless: Arguments that are accepted without effect; the reason is logged once.
     """
 
     renamed: Mapping[str, str] = field(default_factory=dict)
@@ -86,10 +86,10 @@ class ArgumentTable:
         return values
 
     def constructor(self, given: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
-        """A constructor's arguments as fields of `model`; None is left out where it is no value of its field.
+        """A constructor's arguments as fields of `model`; None is left out if the field does not allow it.
 
         Raises:
-            ValueError: For a name that nobody knows, with the one that is probably meant.
+            ValueError: For an unknown name; the message has the name that was probably meant.
         """
         fields = model.model_fields
         values = self.our_names(given)
@@ -102,10 +102,10 @@ class ArgumentTable:
         return {name: value for name, value in values.items() if value is not None or name in takes_none}
 
     def call(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """A call's arguments by our names, without those that have no meaning here; unknown ones are left as they are.
+        """A call's arguments by our names, without those that have no effect; unknown ones are kept.
 
         Raises:
-            BadRequestError: For a value that can't be meant.
+            BadRequestError: For an invalid value.
         """
         if not given:
             return {}
@@ -126,7 +126,7 @@ class ArgumentTable:
             warn_once(f"ignoring {name!r}: {self.meaningless[name]}")
 
     def unknown(self, name: str, fields: Iterable[str]) -> str:
-        """The message for a name that nobody knows, with the one that is probably meant."""
+        """The error message for an unknown name, with the name that was probably meant."""
         hint = f"{did_you_mean(name, [*fields, *self.names()])} Request fields of a newer server go into extra_body."
         return f"unknown argument {name!r}: {hint.lstrip()}"
 
@@ -169,7 +169,7 @@ def _fields_with_none(model: type[BaseModel]) -> frozenset[str]:
 
 
 def read_timeouts(timeout: Any) -> dict[str, float | None]:
-    """`connect_timeout` and `read_timeout` for the forms of OpenAI's `timeout`: a number, a tuple, `httpx.Timeout`."""
+    """Convert OpenAI's `timeout` (a number, a tuple, `httpx.Timeout`) to `connect_timeout` and `read_timeout`."""
     if hasattr(timeout, "connect") and hasattr(timeout, "read"):
         return {"connect_timeout": timeout.connect, "read_timeout": timeout.read}
     if isinstance(timeout, tuple | list):
@@ -370,10 +370,10 @@ def list_of(value: Any, place: str, kind: type | tuple[type, ...] = object) -> l
     Args:
         value: The list.
         place: Its name in errors.
-        kind: What its items have to be.
+        kind: Required types of its items.
 
     Raises:
-        BadRequestError: For anything else, also for a single text.
+        BadRequestError: For anything else, including a single string.
     """
     if type(value) is not list and (isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)):
         raise _wrong_value(place, "a list", value)
@@ -386,7 +386,7 @@ def list_of(value: Any, place: str, kind: type | tuple[type, ...] = object) -> l
 
 
 def object_of(value: Any, place: str) -> Mapping[str, Any]:
-    """The fields of an object; none for None.
+    """Return the fields of an object; none for None.
 
     Raises:
         BadRequestError: For anything else.
@@ -400,7 +400,7 @@ def object_of(value: Any, place: str) -> Mapping[str, Any]:
 
 
 def stop_texts(value: Any) -> list[str]:
-    """The texts that end an answer: a list of them, or one.
+    """Return the stop texts as a list.
 
     Raises:
         BadRequestError: For anything else.
@@ -415,7 +415,7 @@ def as_json(value: Any, place: str) -> str:
     """A value as JSON.
 
     Raises:
-        BadRequestError: For what JSON can't hold, such as a set, or what holds itself.
+        BadRequestError: For values that JSON can't represent, such as a set, or that contain themselves.
     """
     try:
         return _WRITE(value)

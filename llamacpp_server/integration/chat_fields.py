@@ -193,7 +193,7 @@ class ModelDefaults:
 
 
 def supported_effort(params: Mapping[str, Any], info: ServerInfo) -> tuple[dict[str, Any], tuple[Repair, ...]]:
-    """Parameters without a `reasoning_effort` that the template would ignore, and the repair that lists it.
+    """Return parameters without a `reasoning_effort` that the template would ignore, and the repair.
 
     A `ChatRequest` takes the repair. "none" is the server's own word, and an unknown template may have levels.
     """
@@ -205,7 +205,7 @@ def supported_effort(params: Mapping[str, Any], info: ServerInfo) -> tuple[dict[
 
 
 def thinking_params(thinking: Thinking | None, info: ServerInfo, params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params` with thinking switched as asked, by the means that this model's template has.
+    """Return `params` with reasoning set as requested, in the way that this model's template supports.
 
     A template has a variable `enable_thinking` (Qwen3 and many others), a variable `reasoning_effort` (gpt-oss), opens
     a thought by itself (DeepSeek R1), or does not support reasoning. The server keeps the budget for every template
@@ -213,12 +213,12 @@ def thinking_params(thinking: Thinking | None, info: ServerInfo, params: Mapping
     has a token that holds more than the tag, such as its line's end too, the budget is without effect.
 
     Args:
-        thinking: None leaves it to the server. True and False are not the numbers 1 and 0.
-        info: The model's server; with an unknown template the request is trusted to it.
-        params: Request parameters so far; what they say of thinking themselves wins.
+        thinking: None uses the server default. True and False are not the numbers 1 and 0.
+        info: The model's server; with an unknown template, the request is sent as it is.
+        params: Request parameters so far; their own reasoning options take precedence.
 
     Raises:
-        NotSupportedError: When the template can't do it; asking in vain would only be noticed by its effect.
+        NotSupportedError: If the template does not support it; otherwise the setting would be silently ignored.
         BadRequestError: For a negative budget.
     """
     if thinking is None:

@@ -109,7 +109,7 @@ class Compaction:
 
 @dataclass(frozen=True, slots=True)
 class Count(Generic[M]):
-    """Asks for the `Fit` of a prompt.
+    """Step that requests the `Fit` of a prompt.
 
     Attributes:
         messages: The conversation.
@@ -141,7 +141,7 @@ class Compacted(Generic[M, S]):
     Attributes:
         messages: The conversation, in its form.
         form: That form.
-        summary: What stands for the messages before `form.start`.
+        summary: Summary of the messages before `form.start`.
         report: Messages summarized, tool results removed, and the prompt's tokens before and after; None where the
             form is the one in which the conversation was last sent.
     """
@@ -164,7 +164,7 @@ def compaction(
     stand_in: S,
     summarize: Callable[[Summarize, S], Generator[Any, Any, S | None]],
 ) -> Steps[M, S]:
-    """Bring a conversation into a form that keeps its budget.
+    """Compact a conversation to fit its budget.
 
     Args:
         roles: The role of each message: `system`, `user`, `assistant`, `tool`.
@@ -221,7 +221,7 @@ def _summarized(
 
 
 def shortened(text: str, most: int) -> str:
-    """A text with its middle left out, where it has more than `most` characters."""
+    """Shorten a text with more than `most` characters by omitting its middle."""
     return text if len(text) <= most else f"{text[: most // 2]}\n[...]\n{text[len(text) - most // 2 :]}"
 
 

@@ -18,11 +18,11 @@ C = TypeVar("C", bound=_Client)
 
 
 def under_span(client: C, span: object) -> C:
-    """A client whose calls another tracer writes: spans of `telemetry` go under its span and leave the tokens to it.
+    """Return a client whose calls another tracer records: spans of `telemetry` go under its span, without token counts.
 
     Args:
-        client: Shares its connections with the one that is returned.
-        span: Of OpenTelemetry; None gives the client itself.
+        client: Shares its connections with the returned client.
+        span: Span of OpenTelemetry; None returns the client itself.
     """
     if span is None:
         return client
@@ -32,5 +32,5 @@ def under_span(client: C, span: object) -> C:
 
 
 def span_above(client: object) -> Any:
-    """The span that `under_span` has given to a client; None where it has none."""
+    """Return the span set on a client by `under_span`; None if there is none."""
     return getattr(client, _ABOVE, None)

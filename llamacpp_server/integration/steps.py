@@ -29,7 +29,7 @@ Q = TypeVar("Q")
 
 
 def run_steps(program: Generator[S, Any, R], carry_out: Callable[[S], Any]) -> R:
-    """Carry out a program's steps, and return what it returns."""
+    """Run a program's steps and return its result."""
     try:
         step = next(program)
         while True:
@@ -61,19 +61,19 @@ async def arun_steps(program: Generator[S, Any, R], carry_out: Callable[[S], Awa
 
 
 class StreamedAnswer(Protocol[C, P]):
-    """An answer that is read while it comes, and made into parts for whoever reads it."""
+    """Parser of a streamed answer into parts for its reader."""
 
     def begin(self) -> Any:
         """Request for each stream that is opened."""
 
     def add(self, chunk: C) -> Iterable[P]:
-        """The parts that a chunk completes."""
+        """Return the parts that a chunk completes."""
 
     def failed(self, error: LlamaServerError) -> None:
-        """Prepare to ask anew after an error; raises where nothing is left to try."""
+        """Prepare another request after an error; raises if nothing is left to try."""
 
     def end(self) -> Iterable[P]:
-        """The last parts; raises where the answer is of no use."""
+        """Return the last parts; raises for an unusable answer."""
 
 
 def read_answer(
@@ -83,7 +83,7 @@ def read_answer(
 
     Args:
         answer: What makes them.
-        opened: Opens a stream for what `begin` gave; it is closed when the parts are left.
+        opened: Opens a stream for the result of `begin`; it is closed when the reader stops.
     """
     while True:
         try:

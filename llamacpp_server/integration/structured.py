@@ -77,9 +77,9 @@ class Ask:
     """The request.
 
     Attributes:
-        way: How to hold the answer to its schema.
-        correction: The answer before, and what to say about it; None where there was none.
-        thinking: False asks without thinking; None leaves it as it is.
+        way: How to enforce the answer's schema.
+        correction: The previous answer and a message about it; None for the first request.
+        thinking: False turns reasoning off; None leaves it unchanged.
         schema_in_prompt: Whether the model is shown the schema (`with_schema`).
     """
 
@@ -94,7 +94,7 @@ def _memory(key: tuple[str, str | None, str]) -> ServerMemory:
 
 
 def json_checker(schema: Any) -> Callable[[str], Any]:
-    """A check of a JSON text: gives what it says, and raises a ValueError where that does not fit `schema`."""
+    """Return a parser of JSON texts that raises a ValueError if the value does not match `schema`."""
 
     def check(text: str) -> Any:
         value = from_json(text)
@@ -106,10 +106,10 @@ def json_checker(schema: Any) -> Callable[[str], Any]:
 
 
 def with_schema(messages: Sequence[MessageDict], schema: Mapping[str, Any] | None) -> list[MessageDict]:
-    """The conversation with the schema of its answer in the system message.
+    """Add the schema of the answer to the system message of a conversation.
 
-    A grammar forces the form of an answer, and the model never sees the schema: neither descriptions nor what is next.
-    Small models answer worse with it (SmolLM2-135M: 0 of 10 valid, 9 without), so it is off unless it is asked for.
+    A grammar enforces the format of an answer, but the model does not see the schema. Small models answer worse with it
+    (SmolLM2-135M: 0 of 10 valid, 9 without), so it is off by default.
     """
     if not schema:
         return list(messages)
@@ -157,12 +157,12 @@ def object_steps(
     record: Callable[[A], None],
     refused: Callable[[LlamaServerError], None] | None = None,
 ) -> Generator[Ask, A, A | None]:
-    """Ask until the object is there, as a program (`steps.py`) that yields what to ask; returns the last answer.
+    """Program (`steps.py`) that yields requests until it has the object; returns the last answer.
 
     Args:
-        attempts: What to ask, and what to make of it.
-        record: Gives an answer to `attempts`.
-        refused: Gives it an error; None is `attempts.refused`.
+        attempts: State of the answer.
+        record: Passes an answer to `attempts`.
+        refused: Passes an error to it; None uses `attempts.refused`.
     """
     answer: A | None = None
     while not attempts.done:
@@ -176,10 +176,10 @@ def object_steps(
 
 
 class PartialReader(Generic[T]):
-    """JSON as far as it has come -> an object, whenever it is another one than before.
+    """Parse incomplete JSON into an object whenever it has changed.
 
     Args:
-        make: Makes the object of the data, and raises a ValueError where they are not enough yet.
+        make: Creates the object from the data; raises ValueError if they are not sufficient yet.
     """
 
     def __init__(self, make: Callable[[Any], T]) -> None:
@@ -187,7 +187,7 @@ class PartialReader(Generic[T]):
         self._last: T | None = None
 
     def read(self, text: str) -> T | None:
-        """The object in the JSON that has come so far; None where it is as before, or none yet."""
+        """Return the object in the JSON so far; None if it is unchanged, or there is none yet."""
         try:
             found = self._make(from_json(text, allow_partial="trailing-strings"))
         except ValueError:
@@ -198,7 +198,7 @@ class PartialReader(Generic[T]):
         return found
 
     def gave(self, found: T) -> bool:
-        """Whether this was the last that was given."""
+        """Whether this object was the last one returned."""
         return bool(self._last == found)
 
 
@@ -221,26 +221,25 @@ class SchemaMismatchError(ValueError):
 
 
 class StructuredAttempts(Generic[T]):
-    """One answer, asked for as often as it takes: do what `ask` says, tell how it went, until `done`.
+    """State of one answer over all its requests: send `ask`, report the outcome, repeat until `done`.
 
     Attributes:
         ask: What to ask next.
         done: Whether `value` is there.
         value: The object.
         text: Its JSON.
-        repairs: What had to be done for it.
+        repairs: Repairs that were needed.
 
     Args:
         name: Of what is asked for.
         ways: What to try, in order.
-        check: Gives the object of a JSON text, or raises a ValueError that says what is wrong.
-        schema: For which the server was asked, to tell whether it kept to it; None where there is none.
-        repair_rounds: How often an answer that does not fit is asked for again.
-        thinking_is_given: Whether the caller has said something about thinking, which is then kept to.
-        key: Address and model that are asked, and what stands for the schema, to remember the way that worked; None
-            remembers nothing.
-        schema_in_prompt: Whether the model is shown the schema. An answer that was cut off with it is asked for once
-            more without it.
+        check: Creates the object from a JSON text, or raises a ValueError that describes the problem.
+        schema: Schema that was requested, to detect whether the server enforced it; None if there is none.
+        repair_rounds: Maximum retries for an answer that does not match.
+        thinking_is_given: Whether the caller has set a reasoning option, which is then not changed.
+        key: Address, model and a key of the schema, to remember the method that worked; None remembers nothing.
+        schema_in_prompt: Whether the schema is in the prompt. An answer that was cut off with it is retried once
+            without it.
     """
 
     value: T
@@ -273,8 +272,8 @@ class StructuredAttempts(Generic[T]):
         """The server gave an error.
 
         Raises:
-            UnfitAnswerError: The answer before, where this was about another one.
-            LlamaServerError: The first refusal, where no other way is left to try.
+            UnfitAnswerError: The previous answer, if the error was about another one.
+            LlamaServerError: The first refusal, if no other method is left.
         """
         if self._unfit_answer is not None and not isinstance(error, UnfitAnswerError):
             raise self._unfit_answer from error
@@ -290,12 +289,12 @@ class StructuredAttempts(Generic[T]):
 
         Args:
             choice: The answer.
-            complete: False for one that was streamed: it was shown already, so it is not asked for anew, and JSON among
-                words is not looked for.
-            tokens: How many it took, where that is known.
+            complete: False for a streamed answer: it was already shown, so it is not retried, and JSON within text is
+                not extracted.
+            tokens: Tokens of the answer, if known.
 
         Raises:
-            UnfitAnswerError: When it holds no such object, and there is nothing left to try.
+            UnfitAnswerError: If it contains no such object and nothing is left to try.
         """
         text, place = self._json_of(choice, complete=complete)
         shown = text if text is not None else choice.content
