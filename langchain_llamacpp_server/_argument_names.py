@@ -1,4 +1,4 @@
-"""Names that ChatOpenAI and its kin have besides ours: arguments for type checkers, and attributes that can be read."""
+"""Further names of ChatOpenAI and similar classes: arguments for type checkers, and readable attributes."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
         """Attributes of OpenAI's classes that programs read."""
 
         model_name: str | None = None
-        """Another name of `model`; as the server said it in a reply, where none was given."""
+        """Another name of `model`; if none was given, the name from a reply."""
         openai_api_base: str | None = None
         """Another name of `base_url`."""
         openai_api_key: Key = _ANY
         """Another name of `api_key`."""
         openai_organization: str | None = None
-        """Accepted; llama-server knows no organizations."""
+        """Accepted; llama-server has no organizations."""
         request_timeout: float | tuple[float | None, ...] | httpx.Timeout | None = None
-        """Another name of `timeout`; tells `read_timeout`."""
+        """Another name of `timeout`; returns `read_timeout`."""
 
     class ChatNames(OpenAINames, RequestNames):
         """Further arguments of ChatOpenAI and ChatOllama."""
 
         root_client: InitVar[Any] = None
-        """Accepted; `client` is ours."""
+        """Accepted; `client` is this package's own."""
         root_async_client: InitVar[Any] = None
-        """Accepted; `async_client` is ours."""
+        """Accepted; `async_client` is this package's own."""
         include_response_headers: InitVar[Any] = None
-        """Accepted; the server says in its replies what others say in headers."""
+        """Accepted; see `response_metadata`."""
         context_management: InitVar[Any] = None
         """Accepted; an OpenAI service."""
         include: InitVar[Any] = None
@@ -78,35 +78,35 @@ if TYPE_CHECKING:
         disallowed_special: InitVar[Any] = None
         """Accepted; texts are always sent as texts."""
         show_progress_bar: InitVar[Any] = None
-        """Accepted; there is none."""
+        """Accepted; there is no progress bar."""
         skip_empty: InitVar[Any] = None
-        """Accepted; empty texts are embedded, where the model can."""
+        """Accepted; empty texts are embedded if the model supports it."""
         retry_min_seconds: InitVar[Any] = None
         """Accepted; see `max_retries` and `total_timeout`."""
         retry_max_seconds: InitVar[Any] = None
         """Accepted; see `max_retries` and `total_timeout`."""
         temperature: InitVar[Any] = None
-        """Accepted; an embedder generates nothing."""
+        """Accepted; an embedding model generates no text."""
         top_k: InitVar[Any] = None
-        """Accepted; an embedder generates nothing."""
+        """Accepted; an embedding model generates no text."""
         top_p: InitVar[Any] = None
-        """Accepted; an embedder generates nothing."""
+        """Accepted; an embedding model generates no text."""
         mirostat: InitVar[Any] = None
-        """Accepted; an embedder generates nothing."""
+        """Accepted; an embedding model generates no text."""
         mirostat_eta: InitVar[Any] = None
-        """Accepted; an embedder generates nothing."""
+        """Accepted; an embedding model generates no text."""
         mirostat_tau: InitVar[Any] = None
-        """Accepted; an embedder generates nothing."""
+        """Accepted; an embedding model generates no text."""
         repeat_last_n: InitVar[Any] = None
-        """Accepted; an embedder generates nothing."""
+        """Accepted; an embedding model generates no text."""
         repeat_penalty: InitVar[Any] = None
-        """Accepted; an embedder generates nothing."""
+        """Accepted; an embedding model generates no text."""
         seed: InitVar[Any] = None
-        """Accepted; an embedder generates nothing."""
+        """Accepted; an embedding model generates no text."""
         stop: InitVar[Any] = None
-        """Accepted; an embedder generates nothing."""
+        """Accepted; an embedding model generates no text."""
         tfs_z: InitVar[Any] = None
-        """Accepted; an embedder generates nothing."""
+        """Accepted; an embedding model generates no text."""
 
     class LLMNames(OpenAINames, RequestNames):
         """Further arguments of OpenAI and OllamaLLM."""
@@ -129,7 +129,7 @@ else:
 
         @property
         def model_name(self) -> str | None:
-            """The model's name: as given, else as the server said it in a reply; None before that."""
+            """The model's name: as given, else from the first reply; None before that."""
             return self.model if self.model is not None else self._reported_name()
 
         @model_name.setter

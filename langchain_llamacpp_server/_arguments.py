@@ -1,7 +1,6 @@
-"""Arguments of LangChain's classes for OpenAI and Ollama, and what becomes of each in ours.
+"""Arguments of LangChain's classes for OpenAI and Ollama, and their effect here.
 
-The tables drive the constructors, single calls, and the pages of the docs; a test holds them to the other classes' own
-fields.
+The tables drive the constructors, single calls and the docs; a test compares them with the other classes' own fields.
 """
 
 from __future__ import annotations

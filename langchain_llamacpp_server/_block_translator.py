@@ -1,7 +1,7 @@
-"""Messages of this provider -> LangChain's standard content blocks. Runs for each chunk of a v1 or v3 stream: cheap.
+"""Convert messages of this provider to LangChain's standard content blocks.
 
-Blocks of tool calls get indexes that are strings: integers would be taken for those of text and thinking, and calls
-would be merged into them.
+This runs for each chunk of a v1 or v3 stream, so it is cheap. Blocks of tool calls get strings as indexes: integers
+would be read as those of text and reasoning, and calls would be merged into them.
 """
 
 from __future__ import annotations

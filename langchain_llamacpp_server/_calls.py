@@ -1,4 +1,4 @@
-"""One call's arguments -> the request, and how it is to be carried out. Pure."""
+"""Convert one call's arguments to a request and its options. Pure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ChatDefaults(ModelDefaults):
     stream_usage: bool = True
 
     def with_model_kwargs(self) -> ChatDefaults:
-        """The same with `model_kwargs` where they belong: parameters win over fields, and the rest does not."""
+        """Return the settings with `model_kwargs` merged: parameters override fields, the rest does not."""
         if not self.model_kwargs:
             return self
         params = {name: value for name, value in self.model_kwargs.items() if name in SAMPLING_FIELDS}
@@ -75,7 +75,7 @@ class ChatDefaults(ModelDefaults):
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A request and what else a call asks for.
+    """A request and the other options of a call.
 
     Attributes:
         request: What is sent.

@@ -1,4 +1,4 @@
-"""Deltas and replies of the server -> LangChain's chunks and results. Pure.
+"""Convert the server's deltas and replies to LangChain's chunks and results. Pure.
 
 Chunks are added up by LangChain, and adding concatenates strings and lists and sums numbers. So what a reply says once
 is on one chunk only: the first (`model_name`, `id`, …) or the last (`finish_reason`, `timings`, usage); and what comes
@@ -73,7 +73,7 @@ def _chunk(text: str, thinking: str, metadata: dict[str, Any]) -> ChatGeneration
 
 
 class StreamConverter:
-    """Deltas of one reply -> chunks: `add` for each delta, `last` at the end.
+    """Convert the deltas of one reply to chunks: `add` for each delta, `last` at the end.
 
     The end of a reply comes in two or three deltas (last text, finish reason, usage). They become one chunk, so that
     `chunk_position="last"` is on the true last one.
@@ -82,7 +82,7 @@ class StreamConverter:
         usage: Whether the last chunk tells the token counts.
 
     Attributes:
-        start: What the reply said of itself; None before its first delta.
+        start: Metadata of the reply; None before its first delta.
         finish_reason: Why it ended; None before its end.
     """
 
@@ -120,7 +120,7 @@ class StreamConverter:
         return _chunk(delta.content, delta.reasoning_content, metadata)
 
     def _note(self, delta: ChatDelta) -> None:
-        """Keeps what is told with the last chunk."""
+        """Keep data for the last chunk."""
         self.start = delta.start or self.start
         self.finish_reason = delta.finish_reason or self.finish_reason
         self._usage = delta.usage or self._usage

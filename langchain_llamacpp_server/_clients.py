@@ -1,4 +1,4 @@
-"""The client of one call: the model's, with what the call asks for."""
+"""The client of one call: the model's, with the call's settings."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _changes(
     report: Report | None,
     run: Run | None,
 ) -> dict[str, Any]:
-    """A call's headers and query come on top of the model's, and its tags may say that it can wait."""
+    """A call's headers and query are added to the model's, and its tags may give it low priority."""
     changes = dict(call.settings)
     for name in changes.keys() & {"headers", "query"}:
         changes[name] = {**getattr(client.settings, name), **changes[name]}

@@ -1,4 +1,4 @@
-"""A call's arguments -> a text completion's request, and what comes back -> LangChain's generations. Pure."""
+"""Convert a call's arguments to a completion request, and replies to LangChain's generations. Pure."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _usage(replies: Sequence[CompletionReply]) -> dict[str, int]:
 
 
 class ChunkConverter:
-    """Deltas -> chunks. What is said once (name, usage, timings, the end) is on the last one, so that chunks add up."""
+    """Convert deltas to chunks. Name, usage, timings and the end are on the last one only, so that chunks add up."""
 
     def __init__(self) -> None:
         self.model = self.id = ""

@@ -1,4 +1,4 @@
-"""Content blocks of every shape that LangChain users write -> parts of the server's messages. Pure.
+"""Convert content blocks in every format of LangChain to parts of the server's messages. Pure.
 
 Shapes: LangChain's standard blocks (v1), those before (v0, with `source_type`), OpenAI's and Anthropic's.
 """
@@ -49,7 +49,7 @@ def part(block: str | Block) -> Part | None:
 
 
 def result_part(block: str | Block) -> Part | None:
-    """The part for a block of a tool's result; as it is where it can't be read, and the client makes a note of it."""
+    """The part for a block of a tool's result; unreadable ones are kept, and the client replaces them with a note."""
     try:
         return part(block)
     except BadRequestError:
@@ -76,7 +76,7 @@ def _plain_text(block: Block) -> Part | None:
 
 
 def _named_file(block: Block) -> Part:
-    """A file that is somewhere else; the client gets it, where it may."""
+    """A file at another address, which the client reads if allowed."""
     name = block.get("filename") or block.get("title")
     file = {"file_data": _address(block, ""), **({"filename": name} if name else {})}
     return {"type": "file", "file": file}
@@ -118,7 +118,7 @@ _FORMATS: Final = {"audio/mpeg": "mp3", "audio/x-wav": "wav", "audio/wave": "wav
 
 
 def _file(block: Block) -> Part | None:
-    """A file: text, image, sound or video go as what they are; anything else can't be sent."""
+    """A text, image, audio or video file; others can't be sent."""
     inner = block.get("file")
     if isinstance(inner, Mapping):  # OpenAI's shape
         block = {"url": inner.get("file_data"), "filename": inner.get("filename"), "file_id": inner.get("file_id")}
@@ -173,7 +173,7 @@ def _base64(block: Block) -> tuple[str | None, str | None]:
 
 
 def _address(block: Block, default_type: str) -> str:
-    """A data URL of the block's data, or its address, which the client looks up, where it may."""
+    """A data URL of the block's data, or its address, which the client fetches if allowed."""
     data, mime_type = _base64(block)
     if data is not None:
         return f"data:{mime_type or default_type};base64,{data}"

@@ -1,4 +1,4 @@
-"""The server's errors as LangChain's: every error that leaves this package is ours and LangChain's at once.
+"""Errors of this package that are also LangChain's.
 
     except langchain_core.exceptions.ContextOverflowError    # what middleware catches
     except llamacpp_server.ContextOverflowError as error     # the same object; it has n_prompt_tokens and n_ctx
@@ -50,11 +50,11 @@ class ServerError(server.LlamaServerError, core.ModelError):
 
 
 class ConnectionFailedError(server.ConnectionFailedError, core.ModelConnectionError):
-    """Nothing usable answered at the address."""
+    """No usable response came from the address."""
 
 
 class RequestTimeoutError(server.RequestTimeoutError, core.ModelTimeoutError):
-    """Silence, or the deadline."""
+    """A time limit was exceeded."""
 
     is_retryable = server.RequestTimeoutError.retryable
 
@@ -68,51 +68,51 @@ class ServerBusyError(server.ServerBusyError, core.ModelRateLimitError):
 
 
 class AuthenticationFailedError(server.AuthenticationFailedError, core.ModelAuthenticationError):
-    """The server wants a key, or another one (401)."""
+    """The API key is missing or was rejected (401)."""
 
 
 class PermissionDeniedError(server.AuthenticationFailedError, core.ModelPermissionDeniedError):
-    """The key is known and may not do this (403; something in front of the server says so)."""
+    """The key does not permit this (403, from a gateway in front of the server)."""
 
 
 class BadRequestError(server.BadRequestError, core.ModelInvalidRequestError):
-    """The request is wrong."""
+    """The request is invalid."""
 
 
 class ContextOverflowError(server.ContextOverflowError, BadRequestError, core.ContextOverflowError):
-    """The request does not fit into the context of a slot; `n_prompt_tokens` and `n_ctx` say by how much."""
+    """The request does not fit into the context of a slot; see `n_prompt_tokens` and `n_ctx`."""
 
 
 class NotFoundError(server.NotFoundError, core.ModelNotFoundError):
-    """No such endpoint."""
+    """The endpoint does not exist."""
 
 
 class NotSupportedError(server.NotSupportedError, core.ModelInvalidRequestError):
-    """The server was started without what this needs, or its model can't do it."""
+    """The server lacks a flag that this needs, or the model does not support it."""
 
 
 class ServerFaultError(server.ServerFaultError, core.ModelAPIError):
-    """The server failed in a way that would repeat itself."""
+    """The server failed, and would fail again on a retry."""
 
     is_retryable = server.ServerFaultError.retryable
 
 
 class StreamCutOffError(server.StreamCutOffError, core.ModelConnectionError):
-    """A stream ended before its end mark."""
+    """A stream ended early."""
 
 
 class MalformedReplyError(server.MalformedReplyError, core.ModelAPIError):
-    """An answer that is not this API's."""
+    """The response is not llama-server's."""
 
     is_retryable = server.MalformedReplyError.retryable
 
 
 class BadVectorError(server.BadVectorError, MalformedReplyError):
-    """An embedding with NaN, null, zeros only, or of another length; `index` says of which text."""
+    """An embedding is unusable: NaN, null, all zeros or another length; `index` is the position of its text."""
 
 
 class UnfitAnswerError(server.UnfitAnswerError, core.ModelError, core.OutputParserException):
-    """A structured answer does not fit its schema. `text` is what came."""
+    """The answer does not match the requested schema; it is in `text`."""
 
     observation: str | None = None
     llm_output: str | None = None
@@ -120,15 +120,15 @@ class UnfitAnswerError(server.UnfitAnswerError, core.ModelError, core.OutputPars
 
 
 class TruncatedOutputError(server.UnfitAnswerError, core.ModelError):
-    """A structured answer was cut off before it was whole: by `max_tokens`, or by the end of the context."""
+    """A structured answer was cut off by `max_tokens` or the end of the context."""
 
 
 class MissingToolCallError(server.MissingToolCallError, core.ModelError):
-    """The model made no tool call although one was required; `finish_reason` says why, `partial` has the reply."""
+    """The model did not make a required tool call; see `finish_reason`, and `partial` for the reply."""
 
 
 class UnreadableOutputError(server.UnreadableOutputError, ServerFaultError):
-    """The model wrote what its template's parser on the server can't read; `raw` holds it where the server tells."""
+    """The server could not parse the model's output, which is in `raw` if the server returns it."""
 
 
 # The first that fits is taken, so subclasses come before their bases.
@@ -154,7 +154,7 @@ _TWINS: Final[tuple[tuple[type[server.LlamaServerError], type[server.LlamaServer
 
 
 def as_langchain(error: server.LlamaServerError) -> server.LlamaServerError:
-    """The same error as an instance of a class that LangChain knows as well."""
+    """Return the same error as an instance of a class that is also LangChain's."""
     if isinstance(error, core.ModelError):
         return error
     if isinstance(error, server.AuthenticationFailedError) and error.status == 403:
@@ -174,7 +174,7 @@ def unfit(error: server.UnfitAnswerError, finish_reason: str | None) -> server.L
 
 
 def missing_call(finish_reason: str | None) -> MissingToolCallError:
-    """The error for a forced call that did not come."""
+    """Return the error for a missing required call."""
     error = MissingToolCallError(
         f"a tool call was required, but the model made none (finish_reason={finish_reason!r})",
         finish_reason=finish_reason,

@@ -1,4 +1,4 @@
-"""LangChain's messages -> the server's. Pure."""
+"""Convert LangChain's messages to the server's. Pure."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def to_wire(messages: Sequence[BaseMessage]) -> list[MessageDict]:
 
 
 def holds_media(messages: Sequence[BaseMessage]) -> bool:
-    """Whether any message holds what may be no text; cheap, and rather once too often."""
+    """Whether any message may contain more than text; cheap, and may be true too often."""
     return any(
         isinstance(block, dict) and block.get("type") not in _NO_MEDIA
         for message in messages
@@ -126,7 +126,7 @@ def _assistant_content(message: AIMessage) -> str | list[Part]:
 
 
 def reasoning(message: AIMessage) -> str:
-    """The thinking of a message, from either place that LangChain keeps it in."""
+    """The reasoning of a message, from either of LangChain's places for it."""
     thinking = message.additional_kwargs.get("reasoning_content")
     if isinstance(thinking, str) and thinking:
         return thinking
@@ -173,7 +173,7 @@ def _invalid_calls(message: AIMessage) -> Iterator[dict[str, Any]]:
 
 
 def _split_results(content: list[Any]) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Anthropic's tool results, which stand in a user's message, as messages of their own; and what is left."""
+    """Split Anthropic's tool results from a user's message; return them as messages, and the rest."""
     results, rest = [], []
     for block in content:
         if isinstance(block, dict) and block.get("type") == "tool_result":

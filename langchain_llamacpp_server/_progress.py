@@ -1,4 +1,4 @@
-"""Progress of the server -> LangChain's custom events, for callbacks that listen to them."""
+"""Convert the server's progress to LangChain's custom events, for callbacks that listen to them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROGRESS_EVENT = "llamacpp_progress"
 """The name of the events."""
 
 BACKGROUND: Final = "background"
-"""The tag of a run whose requests go behind all others."""
+"""The tag of a run whose requests have low priority."""
 _OPENINFERENCE: Final = "openinference.instrumentation.langchain"
 
 Report = Callable[[Progress], None]

@@ -39,7 +39,7 @@ def _make(cls: Callable[..., Any], **kwargs: Any) -> Any:
 
 
 def let_load_find(model: type[Serializable]) -> None:
-    """Puts a class among those that `langchain_core.load.load(..., allowed_objects="all")` may make.
+    """Allow `langchain_core.load.load(..., allowed_objects="all")` to create a class.
 
     LangChain lists its own partners there. A program that imports this module has chosen to have this one, and
     `valid_namespaces` still has to name the package.

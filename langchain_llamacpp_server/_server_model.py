@@ -36,7 +36,7 @@ class ServerModel(ConnectionFields):
         return self
 
     def _find_model(self) -> None:
-        """Raises for a model that a router lacks. A server with one model answers by any name."""
+        """Raise an error for a model that a router does not have. A server with one model accepts any name."""
         cards = self.client.models() if self.model is not None else []
         known = {name for card in cards for name in (card.id, *card.aliases)}
         if any(card.status is not None for card in cards) and self.model not in known:

@@ -1,4 +1,4 @@
-"""Structured output: schemas in all their forms -> what the model is bound to, way by way. Pure."""
+"""Convert schemas in all their forms to the model's parameters, for each method. Pure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WAYS: Final[Mapping[str, tuple[Way, ...]]] = {
 
 
 def json_schema(schema: Schema, strict: bool | None = None) -> dict[str, Any]:
-    """The value of `response_format` that makes the server hold an answer to a schema.
+    """The `response_format` with which the server enforces a schema.
 
     Args:
         schema: A pydantic class (v1 or v2), a TypedDict, a JSON schema, an OpenAI function, tool or response format.
@@ -69,7 +69,7 @@ def _is_function(schema: Mapping[str, Any]) -> bool:
 
 
 def wire_format(given: Any) -> Any:
-    """A `response_format`; a class or a bare schema in its place stands for itself, as with ChatOpenAI."""
+    """Convert a class or a bare schema to a `response_format`, as ChatOpenAI does."""
     if isinstance(given, type):
         return json_schema(given)
     if isinstance(given, dict) and given.get("type") not in ("text", "json_object", "json_schema"):
@@ -107,7 +107,7 @@ class Goal:
         object.__setattr__(self, "name", inner.get("name") or ("answer" if self.given is not None else "JSON"))
 
     def attempts(self, *, repair_rounds: int | None = None) -> StructuredAttempts[Any]:
-        """A fresh answer to be asked for."""
+        """A new answer to request."""
         info = self.model.known_server_info()  # never asked for: a server that drops tools is noticed by its answer
         ways = [way for way in self.ways if way != "tool" or info is None or info.tools is not False]
         return attempts_of(
@@ -129,7 +129,7 @@ class Goal:
         return json_checker(self.schema if self.schema is not None else True)
 
     def bound(self, way: Way, *, schema_in_prompt: bool = False) -> Runnable[Any, Any]:
-        """The model, held to the schema in one of the ways."""
+        """The model with the schema enforced by one of the methods."""
         kwargs = dict(self.kwargs)
         if schema_in_prompt and way != "tool":  # which the model sees
             kwargs["schema_in_prompt"] = self.schema
@@ -165,7 +165,7 @@ class Goal:
 
 
 class Reader:
-    """A message that still grows -> an object, whenever it is another one than before.
+    """Convert a growing message to an object whenever it has changed.
 
     Args:
         make: Makes the object of the data, and raises a ValueError where they are not enough yet; None gives the data.
@@ -179,7 +179,7 @@ class Reader:
         self.gave = self._reader.gave
 
     def read(self, chunk: AIMessage) -> Any:
-        """The object after one more chunk; None where it is as before, or none yet."""
+        """Return the object after one more chunk; None if it is unchanged, or there is none yet."""
         pieces = getattr(chunk, "tool_call_chunks", ()) if self._of_call else ()
         more = "".join(piece["args"] or "" for piece in pieces if not piece["index"]) if self._of_call else chunk.text
         if not more:

@@ -1,4 +1,4 @@
-"""The runnable behind `with_structured_output`: asks, checks, and asks again where that helps."""
+"""The runnable behind `with_structured_output`: requests, validates, and retries if that helps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ._structured import Goal, goal
 
 
 class _Part(AddableDict):
-    """A part of a streamed answer: messages add up, and of objects the newest counts. LangChain's own refuses those."""
+    """A part of a streamed answer: messages are added, objects replace each other (unlike in LangChain's class)."""
 
     def __add__(self, other: Mapping[str, Any]) -> _Part:
         return _sum(self, other)
@@ -132,7 +132,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
 
     @hides_arguments
     def invoke(self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """The object, or with `include_raw` the message beside it."""
+        """Return the object, with `include_raw` together with the message."""
         return self._call_with_config(self._ask, input, config, **kwargs)
 
     @hides_arguments
@@ -268,7 +268,7 @@ class StructuredChain(RunnableSerializable[LanguageModelInput, Any]):
 
 
 class _Answer:
-    """A whole answer that is asked for until it is an object.
+    """A complete answer, requested until it is an object.
 
     Attributes:
         attempts: What to ask.
@@ -286,7 +286,7 @@ class _Answer:
 
 
 class _StreamedObject:
-    """An object that is read while it comes, as a `StreamedAnswer`."""
+    """A streamed object, as a `StreamedAnswer`."""
 
     def __init__(self, chain: StructuredChain) -> None:
         self._goal, self._with_raw = chain._goal, chain.include_raw
@@ -310,7 +310,7 @@ class _StreamedObject:
         self._attempts.refused(error)
 
     def end(self) -> Iterator[Any]:
-        """The object as it was checked, where it is not what was given before."""
+        """Return the validated object if it differs from the last one returned."""
         try:
             _record_answer(self._attempts, self._seen, complete=False)
         except UnfitAnswerError as error:
@@ -358,7 +358,7 @@ def _record_answer(
 
 
 def _with_repairs(message: AIMessage, attempts: StructuredAttempts[Any]) -> AIMessage:
-    """The message, with what was done for the object among its repairs."""
+    """Return the message, with the repairs of the object added to its own."""
     if not attempts.repairs:
         return message
     of_server = message.response_metadata.get("llamacpp") or {}

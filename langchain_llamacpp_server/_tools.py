@@ -1,4 +1,4 @@
-"""Tools in all the forms that LangChain's users write, and the mark on streamed calls that are not whole. Pure."""
+"""Convert tools in all of LangChain's formats, and mark incomplete streamed calls. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def wire_tools(tools: Sequence[ToolLike], strict: bool | None = None) -> list[To
         strict: True requires every property; passed on.
 
     Raises:
-        BadRequestError: For a tool that only another provider's servers have.
+        BadRequestError: For a built-in tool of another provider.
     """
     return [_wire_tool(tool, strict) for tool in list_of(tools, "tools")]
 
@@ -124,9 +124,9 @@ def _of_typed_dict(tool: Any) -> dict[str, Any]:
 def marks(calls: Mapping[int, str]) -> list[ToolCallChunk]:
     """Suffix that invalidates streamed calls whose arguments are not a JSON object, appended to their last piece.
 
-    LangChain reads the arguments of streamed calls as JSON that may be incomplete, at the end of the stream as well: a
-    call that was cut off would be carried out with half of its arguments. Behind a brace that closes nothing it reads
-    no more, so the call is among the `invalid_tool_calls`, as it is with `invoke`.
+    LangChain parses the arguments of streamed calls as incomplete JSON, even at the end of the stream, so a truncated
+    call would run with half of its arguments. It stops parsing at an unmatched brace, so the call becomes one of the
+    `invalid_tool_calls`, as with `invoke`.
 
     Args:
         calls: The arguments of each call, by its index.
@@ -151,7 +151,7 @@ def _is_object(text: str) -> bool:
 
 
 def _mark(arguments: str) -> str:
-    """The first mark with which LangChain makes no object of the arguments."""
+    """The first mark with which LangChain does not parse the arguments into an object."""
     for mark in _MARKS:
         try:
             if not isinstance(parse_partial_json(arguments + mark), dict):

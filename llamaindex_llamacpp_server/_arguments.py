@@ -97,9 +97,9 @@ if TYPE_CHECKING:
         additional_kwargs: InitVar[Mapping[str, Any] | None] = None
         """Fields where a name is one; the rest goes into `extra_body`."""
         openai_client: InitVar[Any] = None
-        """Accepted; `client` is ours."""
+        """Accepted; `client` is this package's own."""
         async_openai_client: InitVar[Any] = None
-        """Accepted; `async_client` is ours."""
+        """Accepted; `async_client` is this package's own."""
         audio_config: InitVar[Any] = None
         """Accepted; llama-server returns text only."""
         prompt_key: InitVar[Any] = None

@@ -264,7 +264,7 @@ def _arguments(given: Any) -> str:
 
 
 class _StreamedObject:
-    """An object that is read while it comes, as a `StreamedAnswer`."""
+    """A streamed object, as a `StreamedAnswer`."""
 
     def __init__(self, output_cls: type[Model], attempts: StructuredAttempts[Model]) -> None:
         self._output_cls, self._attempts = output_cls, attempts
