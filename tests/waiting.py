@@ -14,6 +14,9 @@ from llamacpp_server.transport import gate_for
 LONG: Final = 30.0
 """Seconds: far more than anything takes that tests wait for, also on a machine with many times the load."""
 
+TIMEOUTS: Final = (0.3, 3.0, LONG)
+"""Seconds, to be tried one after the other where a part of the answer must come within a timeout that then ends it."""
+
 
 def wait_until(true: Callable[[], object], what: str, seconds: float = LONG) -> None:
     """Wait until something holds.

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from llamacpp_server._batch import Journal
 from llamacpp_server.cli import main
 from llamacpp_server.diagnostics import read_recording
 from tests import behind_doors
-from tests.batch_files import read_answers, write_lines
+from tests.batch_files import held_after, read_answers, write_lines, written
 from tests.models import Script
 from tests.rules.packages import ROOT
+from tests.waiting import wait_until
 
 TOO_LONG = "word " * 300  # 512 tokens fit into a slot of the embedding server
 
@@ -159,14 +159,13 @@ def test_a_killed_job_of_embeddings_is_resumed_without_a_line_lost_or_doubled(
     count = 3000
     write_lines(source, [{"id": f"{n}", "input": f"This is text {n}."} for n in range(count)])
     command = [sys.executable, "-m", "llamacpp_server.cli", "batch", str(source), str(output)]
-    environment = {**os.environ, "LLAMACPP_BASE_URL": embedding_server.base_url}
-    killed = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while not output.exists() or output.read_bytes().count(b"\n") < count // 10:
-        time.sleep(0.005)
-        assert killed.poll() is None
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    done = output.read_bytes().count(b"\n")
+    with held_after(embedding_server, count // 5) as base_url:
+        environment = {**os.environ, "LLAMACPP_BASE_URL": base_url}
+        killed = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_until(lambda: written(output) >= count // 10, "a tenth of the vectors", 100)
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+    done = written(output)
     assert count // 10 <= done < count
     summary = job(embedding_server, source, output)
     assert (summary.resumed, summary.answered, summary.errors) == (done, count - done, 0)

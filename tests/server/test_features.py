@@ -7,7 +7,6 @@ build lacks the feature. Nothing else may come out of it.
 import json
 import os
 import re
-import time
 from base64 import b64encode
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +28,7 @@ from llamacpp_server import (
 )
 from tests.media import picture, sound
 from tests.models import Script, tool_call
+from tests.waiting import wait_until
 
 Get = Callable[[str], Any]
 BINARY = os.environ.get("TEST_BACKEND") == "binary"
@@ -230,10 +230,7 @@ def a_saved_slot(get: Get) -> None:
 
 def sleeping(get: Get) -> None:
     server = get("serve")("random.gguf", sleep_idle_seconds=1, parallel=1, ctx_size=1024)
-    deadline = time.monotonic() + 20
-    while not server.client().props().is_sleeping:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until(lambda: server.client().props().is_sleeping, "a server that sleeps")
     assert server.client().chat(ask("hi", max_tokens=2, **LETTERS)).content in ("x", "xx")
 
 

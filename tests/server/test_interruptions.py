@@ -180,7 +180,7 @@ DAILY = (SIGNAL_HANDLER, EMBEDDING, INTERRUPTS)
     ],
 )
 def test_an_interrupted_program_goes_on(slow_server: LocalServer, program: str) -> None:
-    run(slow_server, program, 20, 45)
+    run(slow_server, program, 20, 100)
 
 
 # Ten times as many with LONG_RUN_SCALE=10, which takes most of an hour.

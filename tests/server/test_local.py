@@ -139,14 +139,23 @@ async def test_async_block(models_dir: Path) -> None:
 
 
 async def test_a_cancelled_start_leaves_nothing(models_dir: Path) -> None:
+    loop, cancelled = asyncio.get_running_loop(), threading.Event()
+
+    def cancel() -> None:
+        task.cancel()
+        cancelled.set()
+
+    def loads(_: WaitState) -> None:
+        if not cancelled.is_set():
+            loop.call_soon_threadsafe(cancel)
+            assert cancelled.wait(LONG)
+
     async def use() -> None:
-        async with LocalServer(models_dir / "random.gguf", **QUICK):
+        async with LocalServer(models_dir / "random.gguf", on_wait=loads, **QUICK):
             raise AssertionError("it was cancelled before")
 
     before = children(os.getpid())
     task = asyncio.create_task(use())
-    await asyncio.sleep(0.05)
-    task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert set(children(os.getpid())) <= set(before)

@@ -30,7 +30,7 @@ from tests.models import Script, build_scripted
 
 ALICE = [{"role": "user", "content": "Who is she? " * 20 + "Alice"}]
 BOB = [{"role": "user", "content": "What is his name? " * 20 + "Bob"}]
-SHORT, LONG = 4, 1000
+SHORT, LONG, ENDLESS = 4, 1000, 10**8
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def twofaced(tmp_path_factory: pytest.TempPathFactory, serve: Any) -> LocalServe
     path = tmp_path_factory.mktemp("twofaced") / "twofaced.gguf"
     faces = {name: Script(says=[f"{name.lower()} "], endless=True, looks_back=True) for name in ("Alice", "Bob")}
     build_scripted(path, {**faces, "user": "nobody"}, context_length=65536)
-    return serve(path, parallel=2, ctx_size=131072)
+    return serve(path, parallel=2, ctx_size=131072, context_shift=True)
 
 
 def request(messages: Any, tokens: int, **params: Any) -> ChatRequest:
@@ -145,7 +145,7 @@ async def test_event_loops_and_threads_never_overlap_in_a_slot(twofaced: LocalSe
 
 def test_requests_that_name_different_slots_run_together(twofaced: LocalServer) -> None:
     with LlamaServerClient(twofaced.base_url) as client:
-        stream = client.stream_chat(request(ALICE, LONG, id_slot=0))
+        stream = client.stream_chat(request(ALICE, ENDLESS, id_slot=0))
         next(stream)
         assert names_in(client.chat(request(BOB, SHORT, id_slot=1)).content) == {"bob"}
         assert gate_for(twofaced.base_url).state().held, "the first one still runs"
@@ -154,7 +154,7 @@ def test_requests_that_name_different_slots_run_together(twofaced: LocalServer) 
 
 def test_a_text_completion_waits_too(twofaced: LocalServer) -> None:
     with LlamaServerClient(twofaced.base_url) as client:
-        stream = client.stream_chat(request(ALICE, LONG, id_slot=0))
+        stream = client.stream_chat(request(ALICE, ENDLESS, id_slot=0))
         next(stream)
         asked = CompletionRequest(prompt="Bob", params={"max_tokens": 1, "id_slot": 0})
         with pytest.raises(RequestTimeoutError):

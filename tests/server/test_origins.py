@@ -325,7 +325,7 @@ class TestGoMigrationPlan:
             opened = client.start("stream_chat", CHAT)
             assert client.next(opened).content == "one"
             client.leave(opened)
-            assert server.wait_until_left(0.5)
+            assert server.wait_until_left()
 
     def test_a_timeout_is_the_languages_own_error(self, connect):
         with ScriptedServer(Answer(then="hang")) as server, pytest.raises(TimeoutError):

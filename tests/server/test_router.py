@@ -23,6 +23,7 @@ from llamacpp_server import (
     ServerFaultError,
 )
 from tests.unit.events import event
+from tests.waiting import LONG, wait_until
 from tests.wire.scripted_server import MISSING, ScriptedServer, reply, stream
 
 
@@ -83,12 +84,18 @@ def test_events_are_watched(router: LocalServer) -> None:
                 if seen.model == "two" and seen.status == "loaded":
                     break
 
+        def moved() -> bool:
+            """Something happens again and again until it is seen, since nothing says when the server listens."""
+            client.unload_model("one")
+            client.load_model("one")
+            return bool(events)
+
         thread = threading.Thread(target=watch)
         thread.start()
-        time.sleep(0.3)  # until it listens
         client.load_model("one")
+        wait_until(moved, "a first event")
         client.load_model("two")
-        thread.join(30)
+        thread.join(LONG)
         assert not thread.is_alive()
     seen = [(event.model, event.status) for event in events]
     assert [pair for pair, _ in itertools.groupby(pair for pair in seen if pair[0] == "two")] == [
@@ -111,10 +118,14 @@ async def test_events_are_watched_in_an_event_loop(router: LocalServer) -> None:
                     return seen
             raise AssertionError
 
-        watching = asyncio.create_task(first())
-        await asyncio.sleep(0.3)
-        await client.load_model("one")
-        assert (await asyncio.wait_for(watching, 30)).raw["data"]["info"]["id"] == "one"
+        watching, deadline = asyncio.create_task(first()), time.monotonic() + LONG
+        while not watching.done():  # a load before it listens is not seen
+            assert time.monotonic() < deadline
+            await client.load_model("one")
+            await asyncio.wait([watching], timeout=0.3)
+            if not watching.done():
+                await client.unload_model("one")
+        assert watching.result().raw["data"]["info"]["id"] == "one"
 
 
 @pytest.mark.binary

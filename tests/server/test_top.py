@@ -27,7 +27,7 @@ def server(serve: Any, tmp_path_factory: pytest.TempPathFactory) -> LocalServer:
     script = {"Hello": Script(says=["Well, ", "so "], endless=True), "user": "Yes."}
     path = tmp_path_factory.mktemp("top") / "scripted.gguf"
     build_scripted(path, script, context_length=65536)
-    found: LocalServer = serve(path, parallel=2, ctx_size=131072, metrics=True)
+    found: LocalServer = serve(path, parallel=2, ctx_size=131072, context_shift=True, metrics=True)
     return found
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
+from tests.waiting import LONG, wait_until
+
 CRLF = b"\r\n"
 RECORD = 16 * 1024  # bytes, of TLS
 
@@ -22,11 +24,11 @@ class Answer:
     """What happens to one request.
 
     Attributes:
-        parts: Bytes are sent, numbers are seconds of silence.
+        parts: Bytes are sent, numbers are seconds of silence, events are waited for.
         then: What happens to the connection afterwards: it is kept, closed, reset (RST), or left without a word.
     """
 
-    parts: tuple[bytes | float, ...] = ()
+    parts: tuple[bytes | float | threading.Event, ...] = ()
     then: Literal["keep", "close", "reset", "hang"] = "keep"
 
 
@@ -183,12 +185,14 @@ class ScriptedServer:
         """How many connections brought requests."""
         return len({request.connection for request in self.requests})
 
-    def wait_until_left(self, seconds=2.0):
-        """Whether the client gave a connection up within a time."""
-        deadline = time.monotonic() + seconds
-        while not self.left and time.monotonic() < deadline:
-            time.sleep(0.005)
-        return bool(self.left)
+    def wait_until_left(self):
+        """Wait until the client gives a connection up."""
+        wait_until(lambda: self.left, "a connection that the client closes")
+        return True
+
+    def wait_until_closed(self):
+        """Wait until all connections are closed on this side."""
+        wait_until(lambda: not self._open, "connections that the server closes")
 
     def _start(self, run, *args):
         thread = threading.Thread(target=run, args=args, daemon=True)
@@ -273,6 +277,8 @@ class ScriptedServer:
                 note()
             if isinstance(part, bytes):
                 connection.sendall(part)
+            elif isinstance(part, threading.Event):
+                part.wait(LONG)
             elif not self._silence(connection, part, number):
                 if at < last:
                     note()

@@ -10,6 +10,7 @@ from llamacpp_server import ChatRequest, LlamaServerClient, RequestTimeoutError
 from llamacpp_server.requests import MediaPolicy
 from tests import behind_doors
 from tests.unit.events import text
+from tests.waiting import LONG
 from tests.wire.scripted_server import Answer, ScriptedServer, head
 from tests.wire.scripted_server import chunk as piece
 
@@ -64,10 +65,10 @@ def test_a_client_of_the_callers_own_keeps_the_total_timeout_as_well():
 
 def test_a_reader_who_pauses_has_no_deadline_for_its_own_requests():
     """The bound is that of the stream's reads; between them the thread is the caller's."""
-    slow = Answer((0.3, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+    slow = Answer((1.8, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
     events = Answer((head(), piece(text("one")), piece(text("two")), 30.0))
     with ScriptedServer(events) as server, ScriptedServer(slow) as other, httpx.Client() as given:
-        client = LlamaServerClient(server.url, http_client=given, total_timeout=0.2)
+        client = LlamaServerClient(server.url, http_client=given, total_timeout=1.5)
         stream = client.stream_chat(CHAT)
         next(stream)
         assert given.get(other.url).text == "ok"
@@ -108,5 +109,5 @@ def test_the_deadline_of_one_thread_is_not_anothers(connect):
         thread.start()
         with pytest.raises(RequestTimeoutError):
             connect(server.url, total_timeout=0.1).tokenize("x")
-        thread.join(20)
+        thread.join(LONG)
     assert results == [[1]]

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from llamacpp_server.transport import bound, guard
+from tests.waiting import LONG
 from tests.wire.scripted_server import Answer, ScriptedServer, reply
 
 LIBRARIES = [(httpx, "httpcore"), (httpx2, "httpcore2")]
@@ -79,21 +80,23 @@ def test_a_request_that_begins_while_the_pool_looks_whether_the_connection_has_e
         expired = kept.connection.has_expired()
         if expired:
             kept.connection.close()
-        assert asked[0].result(5) == (None if expired else b'{"fine": true}')
+        assert asked[0].result(LONG) == (None if expired else b'{"fine": true}')
         assert not expired
 
 
 def test_a_connection_that_the_pool_finds_one_too_many_when_a_request_has_begun_on_it_goes_back_to_the_pool(library):
     module, core = library
-    slow = Answer((0.3, *ANSWER.parts))
+    may_answer = threading.Event()
+    slow = Answer((may_answer, *ANSWER.parts))
     with Reporting(ANSWER, slow) as server, module.Client() as client, ThreadPoolExecutor(1) as threads:
         bound(client)
         kept = Kept(client, server.url, core)
         asked = threads.submit(kept.ask)
-        assert server.asked_again.wait(5)
+        assert server.asked_again.wait(LONG)
         kept.pool._connections.remove(kept.connection)  # as the pool does before it closes one
         kept.connection.close()
-        assert asked.result(5) == b'{"fine": true}'
+        may_answer.set()
+        assert asked.result(LONG) == b'{"fine": true}'
         assert kept.pool.connections == [kept.connection]
         assert client.get(server.url).status_code == 200
         assert server.connections == 1
@@ -102,16 +105,16 @@ def test_a_connection_that_the_pool_finds_one_too_many_when_a_request_has_begun_
 def test_the_end_of_a_client_ends_the_requests_of_other_threads(library):
     module, core = library
     with (
-        Reporting(ANSWER, Answer((20.0,))) as server,
+        Reporting(ANSWER, Answer((2 * LONG,))) as server,
         module.Client(timeout=60) as client,
         ThreadPoolExecutor(1) as threads,
     ):
         bound(client)
         kept = Kept(client, server.url, core)
         asked = threads.submit(kept.ask)
-        assert server.asked_again.wait(5)
+        assert server.asked_again.wait(LONG)
         kept.pool.close()
-        assert isinstance(asked.exception(5), kept.core.ReadError | kept.core.RemoteProtocolError)
+        assert isinstance(asked.exception(LONG), kept.core.ReadError | kept.core.RemoteProtocolError)
         assert kept.connection.is_closed()
 
 

@@ -13,6 +13,7 @@ from llamacpp_server.transport import (
 )
 from llamaindex_llamacpp_server import LlamaServer
 from tests.unit.events import DONE, chunk, text
+from tests.waiting import LONG
 from tests.wire.scripted_server import Answer, ScriptedServer, error, reply, stream
 
 SLOW = stream(text("Hello"), 0.05, chunk(finish="stop"), DONE)
@@ -129,6 +130,6 @@ def test_threads_and_event_loops_share_one_limit():
         for thread in loops + threads:
             thread.start()
         for thread in loops + threads:
-            thread.join(20)
+            thread.join(LONG)
         assert server.most_at_once(asks_for("a")) <= 2
         assert len([request for request, *_ in server.spans if asks_for("a")(request)]) == 16

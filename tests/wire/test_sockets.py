@@ -4,7 +4,6 @@ import logging
 import pickle
 import socket
 import threading
-import time
 import traceback
 
 import httpx
@@ -19,6 +18,7 @@ from llamacpp_server import (
     MalformedReplyError,
 )
 from tests.unit.events import DONE, chunk, text
+from tests.waiting import LONG
 from tests.wire.scripted_server import Answer, ScriptedServer, error, head, reply, stream
 from tests.wire.shells import ask
 
@@ -78,7 +78,7 @@ def test_a_connection_that_was_closed_while_idle_is_replaced_without_a_resend(co
     with ScriptedServer(Answer(TOKENS.parts, "close"), TOKENS) as server:
         client = connect(server.url)
         client.tokenize("x")
-        time.sleep(0.1)
+        server.wait_until_closed()
         client.tokenize("x")
         assert [request.connection for request in server.requests] == [0, 1]
 
@@ -110,7 +110,7 @@ def test_many_requests_at_once_each_get_their_own_answer():
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join(10)
+                thread.join(LONG)
         assert found == ["Hello"] * 16
         assert len(server.requests) == 16
 

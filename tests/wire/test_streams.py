@@ -17,6 +17,7 @@ from llamacpp_server import (
     ToolCall,
 )
 from tests.unit.events import DONE, TOP, call, chunk, event, role, text, usage
+from tests.waiting import LONG, TIMEOUTS
 from tests.wire.scripted_server import Answer, ScriptedServer, cut_stream, head, reply, stream
 from tests.wire.scripted_server import chunk as piece
 
@@ -138,37 +139,41 @@ def test_one_bad_event_is_an_error_that_says_so_and_not_a_gap(connect):
 
 
 def test_silence_in_the_middle_is_a_timeout_with_what_came(connect):
-    began = time.monotonic()
-    with ScriptedServer(Answer((head(), piece(text("so far"))), "hang")) as server:
-        deltas, error = read_all(connect(server.url, read_timeout=0.6, max_retries=5))
-        assert server.wait_until_left(), "the connection was not closed"
-        assert len(server.requests) == 1
-    assert time.monotonic() - began < 15
-    assert isinstance(error, RequestTimeoutError)
+    for seconds in TIMEOUTS:
+        with ScriptedServer(Answer((head(), piece(text("so far"))), "hang")) as server:
+            deltas, error = read_all(connect(server.url, read_timeout=seconds, max_retries=5))
+            assert server.wait_until_left(), "the connection was not closed"
+            assert len(server.requests) == 1
+        assert isinstance(error, RequestTimeoutError)
+        if deltas:
+            break
     assert [delta.content for delta in deltas] == ["so far"]
     assert error.partial is not None
 
 
 def test_signs_of_life_keep_a_slow_stream_alive(connect):
-    slow = [part for _ in range(6) for part in (b":\n\n", 0.2)]
+    slow = [part for _ in range(12) for part in (b":\n\n", 0.2)]
     with ScriptedServer(stream(*slow, text("late"), chunk(finish="stop"), DONE)) as server:
-        assert connect(server.url, read_timeout=1).chat(CHAT).content == "late"
+        assert connect(server.url, read_timeout=2).chat(CHAT).content == "late"
 
 
 @pytest.mark.parametrize("call_name", ["chat", "tokenize"])
 def test_a_slow_drip_ends_with_total_timeout(connect, call_name):
     body = json.dumps({"tokens": list(range(200))}).encode()
-    drip = stream(*[part for _ in range(60) for part in (text("x"), 0.05)], chunk(finish="stop"), DONE)
+    drip = stream(*[part for _ in range(60) for part in (text("x"), 0.05)], 2 * LONG, chunk(finish="stop"), DONE)
     if call_name == "tokenize":
         top = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nContent-Type: application/json\r\n\r\n".encode()
         drip = Answer((top, *[part for byte in body for part in (bytes([byte]), 0.05)]))
-    began = time.monotonic()
-    with ScriptedServer(drip) as server:
-        client = connect(server.url, total_timeout=0.25, read_timeout=5)
-        with pytest.raises(RequestTimeoutError, match="total_timeout") as caught:
-            client.chat(CHAT) if call_name == "chat" else client.tokenize("x")
-        assert 0.2 <= time.monotonic() - began < 15
-        assert server.wait_until_left(), "the connection was not closed"
+    for seconds in TIMEOUTS:
+        began = time.monotonic()
+        with ScriptedServer(drip) as server:
+            client = connect(server.url, total_timeout=seconds, read_timeout=60)
+            with pytest.raises(RequestTimeoutError, match="total_timeout") as caught:
+                client.chat(CHAT) if call_name == "chat" else client.tokenize("x")
+            assert seconds - 0.05 <= time.monotonic() - began < seconds + LONG
+            assert server.wait_until_left(), "the connection was not closed"
+        if call_name == "tokenize" or caught.value.partial is not None:
+            break
     if call_name == "chat":
         assert caught.value.partial is not None
 
@@ -260,7 +265,7 @@ def test_a_connection_that_breaks_after_the_end_mark_ends_a_complete_reply(conne
 def test_silence_after_the_end_mark_ends_a_complete_reply(connect):
     ended = Answer((head(), piece(text("Hello")), piece(chunk(finish="stop") + DONE)), "hang")
     with ScriptedServer(ended) as server:
-        assert connect(server.url, total_timeout=0.5).chat(CHAT).content == "Hello"
+        assert connect(server.url, total_timeout=1.5).chat(CHAT).content == "Hello"
 
 
 def test_a_native_stream_needs_no_end_mark_and_a_cut_one_is_noticed(connect):
@@ -282,4 +287,4 @@ def test_leaving_a_stream_closes_the_connection_at_once(connect):
         stream_ = client.start("stream_chat", CHAT)
         assert client.next(stream_).content == "one"
         client.leave(stream_)
-        assert server.wait_until_left(0.5), "the server was left to go on"
+        assert server.wait_until_left(), "the server was left to go on"

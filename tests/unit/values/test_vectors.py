@@ -3,7 +3,6 @@
 import asyncio
 import math
 import threading
-import time
 
 import pytest
 from hypothesis import given
@@ -18,6 +17,7 @@ from llamacpp_server.transport import (
     run_all,
 )
 from llamacpp_server.vectors import ScoreScale, batches, check_vectors, image_input, media_input, shorten, sigmoid
+from tests.waiting import LONG
 
 pytestmark = pytest.mark.usefixtures("fresh_notices")
 
@@ -243,7 +243,7 @@ class TestTogether:
             run_all(self.run, Together([fails(ZeroDivisionError()), gives(1)], 2), lambda scope: None)
 
     def test_no_more_run_at_once_than_allowed(self):
-        lock, now, most = threading.Lock(), 0, 0
+        lock, now, most, together = threading.Lock(), 0, 0, threading.Barrier(3)
 
         def program():
             yield Sleep(0.02)
@@ -253,7 +253,7 @@ class TestTogether:
             with lock:
                 now += 1
                 most = max(most, now)
-            time.sleep(next(program).seconds)
+            together.wait(LONG)
             with lock:
                 now -= 1
 
@@ -261,16 +261,18 @@ class TestTogether:
         assert most == 3
 
     async def test_cancelling_cancels_all(self):
-        ended = []
+        began, ended = asyncio.Semaphore(0), []
 
         async def arun(program):
+            began.release()
             try:
                 await asyncio.sleep(30)
             finally:
                 ended.append(program)
 
         task = asyncio.create_task(arun_all(arun, Together([gives(1), gives(2), gives(3)], 2)))
-        await asyncio.sleep(0.01)
+        for _ in range(2):
+            await began.acquire()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
