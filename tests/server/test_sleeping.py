@@ -1,6 +1,5 @@
 """A model that was put to sleep: seen without waking it, and woken by a request as if nothing had been."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 from langchain_llamacpp_server import ChatLlamaServer
 from llamacpp_server import ChatRequest, LocalServer
 from llamaindex_llamacpp_server import LlamaServer
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.binary
 
@@ -24,10 +24,7 @@ def sleeper(models_dir: Path) -> Iterator[LocalServer]:
 @pytest.fixture
 def asleep(sleeper: LocalServer) -> LocalServer:
     with sleeper.client() as client:
-        deadline = time.monotonic() + 20
-        while not client.props().is_sleeping:
-            assert time.monotonic() < deadline, "it stays awake"
-            time.sleep(0.1)
+        wait_until(lambda: client.props().is_sleeping, "a server that sleeps")
     return sleeper
 
 
