@@ -41,7 +41,8 @@ def test_a_chat_ends_after_its_total_timeout(connect, parts):
         with pytest.raises(RequestTimeoutError, match="total_timeout") as caught:
             connect(server.url, total_timeout=SECONDS).chat(CHAT)
         assert time.monotonic() - started < 15  # what drips takes 20 s and more, what stalls 30
-        assert server.wait_until_left(), "the connection was not closed"
+        # On a busy machine the client may be gone before the server has read a thing.
+        assert not server.requests or server.wait_until_left(), "the connection was not closed"
     assert caught.value.url == f"{server.url}/v1/chat/completions"
 
 

@@ -9,7 +9,7 @@ from tests.wire.scripted_server import Answer, ScriptedServer, head, reply, stre
 from tests.wire.scripted_server import chunk as piece
 
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
-SHORT, SILENCE, NEVER = 0.5, 1.2, 30.0
+SHORT, SILENCE, NEVER = 0.5, 1.2, 60.0
 READING = b'data: {"choices":[],"prompt_progress":{"total":9,"cache":0,"processed":3,"time_ms":5}}\n\n'
 REST = [text("Hi"), chunk(finish="stop"), DONE]
 SLOW = {

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -171,9 +172,11 @@ def test_a_slow_drip_ends_with_total_timeout(connect, call_name):
             with pytest.raises(RequestTimeoutError, match="total_timeout") as caught:
                 client.chat(CHAT) if call_name == "chat" else client.tokenize("x")
             assert seconds - 0.05 <= time.monotonic() - began < seconds + LONG
+            if not server.requests or (call_name == "chat" and caught.value.partial is None):
+                continue
             assert server.wait_until_left(), "the connection was not closed"
-        if call_name == "tokenize" or caught.value.partial is not None:
             break
+    assert server.requests
     if call_name == "chat":
         assert caught.value.partial is not None
 
@@ -264,8 +267,12 @@ def test_a_connection_that_breaks_after_the_end_mark_ends_a_complete_reply(conne
 
 def test_silence_after_the_end_mark_ends_a_complete_reply(connect):
     ended = Answer((head(), piece(text("Hello")), piece(chunk(finish="stop") + DONE)), "hang")
-    with ScriptedServer(ended) as server:
-        assert connect(server.url, total_timeout=1.5).chat(CHAT).content == "Hello"
+    for seconds in TIMEOUTS:
+        with ScriptedServer(ended) as server, suppress(RequestTimeoutError):
+            assert connect(server.url, total_timeout=seconds).chat(CHAT).content == "Hello"
+            break
+    else:
+        pytest.fail("the complete reply is lost")
 
 
 def test_a_native_stream_needs_no_end_mark_and_a_cut_one_is_noticed(connect):

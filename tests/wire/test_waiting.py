@@ -232,8 +232,8 @@ def test_silence_is_a_timeout_and_never_repeated(connect, call):
         with pytest.raises(RequestTimeoutError, match="read_timeout") as caught:
             client.chat(CHAT) if call == "chat" else client.tokenize("x")
         assert time.monotonic() - began < 15
-        assert len(server.requests) == 1
         assert server.wait_until_left(), "the connection was not closed"
+        assert len(server.requests) == 1
     assert isinstance(caught.value, TimeoutError)
     assert caught.value.url is not None
 
