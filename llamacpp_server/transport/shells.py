@@ -339,8 +339,11 @@ class AsyncTransport:
         self._keepers: WeakKeyDictionary[Any, AsyncGenerator[None]] = WeakKeyDictionary()
 
     async def _carry_out(self, effect: Effect, running: Running[Any]) -> None:
+        # A reply ends at its own deadline, with what had come. A busy event loop would find both deadlines passed at
+        # once, and cancel all of it.
+        deadline = None if isinstance(effect, Relay) and effect.deadline is not None else running.bound.deadline
         try:
-            async with auntil(running.bound.deadline, running.bound.url):
+            async with auntil(deadline, running.bound.url):
                 running.result = await self._perform(effect)
         except failures(LlamaServerError) as failed:
             running.error = error_for(failed, effect)

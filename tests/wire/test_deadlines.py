@@ -1,12 +1,13 @@
 """`total_timeout` ends a request whatever the server does to stretch it, one byte at a time."""
 
+import asyncio
 import threading
 import time
 
 import httpx
 import pytest
 
-from llamacpp_server import ChatRequest, LlamaServerClient, RequestTimeoutError
+from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient, RequestTimeoutError
 from llamacpp_server.requests import MediaPolicy
 from tests import behind_doors
 from tests.unit.events import text
@@ -112,3 +113,17 @@ def test_the_deadline_of_one_thread_is_not_anothers(connect):
             connect(server.url, total_timeout=0.1).tokenize("x")
         thread.join(LONG)
     assert results == [[1]]
+
+
+async def test_what_came_is_kept_when_the_event_loop_is_busy_at_the_deadline():
+    loop, came = asyncio.get_running_loop(), None
+    for seconds in (1.5, LONG):
+        with ScriptedServer(Answer((head(), piece(text("so far")), 2 * LONG))) as server:
+            async with AsyncLlamaServerClient(server.url, total_timeout=seconds) as client:
+                loop.call_later(seconds - 0.3, time.sleep, 1)
+                with pytest.raises(RequestTimeoutError, match="total_timeout") as caught:
+                    await client.chat(CHAT)
+        if (came := caught.value.partial) is not None:
+            break
+    assert came is not None
+    assert came.content == "so far"
