@@ -20,7 +20,7 @@ from llamacpp_server import (
     RequestTimeoutError,
 )
 from llamacpp_server.vectors import EmbedRequest, RankRequest
-from tests.waiting import wait_until, wait_until_queued
+from tests.waiting import LONG, wait_until, wait_until_queued
 
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
 COMPLETION = CompletionRequest(prompt="Hello")
@@ -269,12 +269,14 @@ except KeyboardInterrupt:
 def test_an_interrupted_program_that_lives_on(slow_server, watch, way):
     command = [sys.executable, "-W", "error", "-c", INTERRUPTED, slow_server.base_url, way]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        watch.until(1)
-        child.send_signal(signal.SIGINT)
-        assert child.stdout.readline() == "interrupted True\n"
-        watch.freed()
-        assert child.poll() is None
-        child.kill()
+        try:
+            wait_until(lambda: watch.busy() == 1, "the request of a program that has to start", 3 * LONG)
+            child.send_signal(signal.SIGINT)
+            assert child.stdout.readline() == "interrupted True\n"
+            watch.freed()
+            assert child.poll() is None
+        finally:
+            child.kill()
 
 
 # -- vectors: the server looks whether the client is there once a second in which no result comes (b11549), so a request
