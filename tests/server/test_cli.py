@@ -296,6 +296,7 @@ def test_a_chat_that_can_not_be(run: Run, thinker: LocalServer) -> None:
     assert (code, err) == (2, "error: no prompt: pass it as an argument or on stdin\n")
 
 
+@pytest.mark.long
 def test_an_interrupt_frees_the_slot(slow_server: LocalServer, idle: Callable[[LocalServer], None]) -> None:
     idle(slow_server)
     with command("chat", "--base-url", slow_server.base_url, "go on") as process:
@@ -309,7 +310,8 @@ def test_an_interrupt_frees_the_slot(slow_server: LocalServer, idle: Callable[[L
     idle(slow_server)
 
 
-@pytest.mark.parametrize("output", [[], pytest.param(["--json"], marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("output", [[], ["--json"]])
 def test_a_closed_pipe_ends_a_check_quietly(output: list[str], chat_server: LocalServer) -> None:
     with command("check", *output, "--base-url", chat_server.base_url) as process:
         assert process.stdout is not None
@@ -432,6 +434,7 @@ def test_a_crash_ends_serve_with_the_log(models_dir: Path) -> None:
         assert "listening on" in said
 
 
+@pytest.mark.long
 def test_a_killed_serve_leaves_nothing(models_dir: Path) -> None:
     with command("serve", models_dir / "random.gguf", "--no-warmup") as process:
         assert process.stdout is not None

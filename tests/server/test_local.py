@@ -385,6 +385,7 @@ def test_a_killed_parent_takes_its_server_along(models_dir: Path, backend: str, 
         wait_until(lambda: all(map(is_gone, below)), "the end of all processes")
 
 
+@pytest.mark.long
 def test_a_parent_that_just_ends_takes_its_server_along(models_dir: Path) -> None:
     with script(PARENT, models_dir / "random.gguf", "embedded") as parent:
         assert parent.stdout is not None
@@ -393,6 +394,7 @@ def test_a_parent_that_just_ends_takes_its_server_along(models_dir: Path) -> Non
         wait_until(lambda: is_gone(pid), "the end of the server")
 
 
+@pytest.mark.long
 def test_a_parent_killed_while_its_server_loads_takes_it_along(models_dir: Path) -> None:
     program = """
         import sys
@@ -412,6 +414,7 @@ def test_a_parent_killed_while_its_server_loads_takes_it_along(models_dir: Path)
         wait_until(lambda: all(map(is_gone, below)), "the end of all processes")
 
 
+@pytest.mark.long
 def test_a_fork_of_a_killed_parent_does_not_keep_its_server(models_dir: Path) -> None:
     """A worker made by fork holds a copy of the guard's pipe."""
     program = (
@@ -452,6 +455,7 @@ def test_a_fork_can_not_stop_its_parents_server(models_dir: Path) -> None:
         assert parent.stdout.readline() == "True\n"
 
 
+@pytest.mark.long
 def test_a_fork_does_not_delay_the_stop(models_dir: Path) -> None:
     program = (
         PARENT

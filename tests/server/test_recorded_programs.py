@@ -164,6 +164,7 @@ def test_the_clock_of_a_langchain_program_is_found(
     assert "1. about" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_thinking_of_a_llamaindex_program_is_found(server: LocalServer, path: Path) -> None:
     out = finish(run(THINKING_IN_LLAMAINDEX, server.base_url))
     assert out.split() == ["Yes."] * 4, "the program shows nothing of what was thought"
@@ -260,6 +261,7 @@ def test_two_servers_in_one_recording_are_judged_apart(
     assert [cost.kind for cost in causes(path)] == ["batch_size"]
 
 
+@pytest.mark.long
 def test_forks_and_programs_share_one_file(server: LocalServer, path: Path) -> None:
     for process in [run(FORKS, server.base_url), run(FORKS, server.base_url)]:
         finish(process)

@@ -201,7 +201,7 @@ def in_a_crowd(way, url, streams):
     return asyncio.run(main())
 
 
-@pytest.mark.parametrize("way", [acore, alangchain])
+@pytest.mark.parametrize("way", [acore, pytest.param(alangchain, marks=pytest.mark.long)])
 def test_a_chunk_takes_as_many_functions_in_a_crowd_as_alone(servers, way):
     alone, crowd = in_a_crowd(way, servers[MANY], 1), in_a_crowd(way, servers[MANY], 48)
     assert crowd <= alone * 1.15
