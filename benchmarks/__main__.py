@@ -19,6 +19,8 @@ MEASUREMENTS = (
     "agents",
     "stream_cpu",
     "concurrency",
+    "threads",
+    "batch",
     "embedding_cpu",
     "rerank_cpu",
     "import_time",

@@ -54,7 +54,9 @@ def attribute(module: str, name: str) -> Any:
 
 
 def _raw(base_url: str) -> Client:
-    client, aclient = httpx.Client(), httpx.AsyncClient(timeout=60)
+    # With httpx's own limits, no more than 100 streams would run at once.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    client, aclient = httpx.Client(timeout=60, limits=limits), httpx.AsyncClient(timeout=60, limits=limits)
     request = {"json": {"messages": [{"role": "user", "content": QUESTION}], "stream": True}}
 
     def stream() -> Iterator[Any]:

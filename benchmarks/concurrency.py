@@ -1,14 +1,22 @@
 """CPU time for each chunk when many streams run concurrently in one event loop, with the same replayed bytes; includes
 connections, requests and setup.
+
+`LangChain around the raw read` is what its `astream` costs around a model that makes a chunk of each event. LangChain
+keeps all chunks of a stream until its end, so with many streams Python's garbage collector goes through all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
+
 from .clients import Client, chat_clients
+from .floors import LangChainFloor
 from .replay import replaying, text_events
 
 TITLE = "CPU for each chunk of 1 to 256 streams at once"
@@ -24,11 +32,12 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
 
 async def _measured(base_url: str, sizes: tuple[int, ...], streams: int) -> list[dict[str, Any]]:
     clients = chat_clients(base_url)
+    clients.insert(1, _langchain_alone(clients[0]))
     best = {client.name: dict.fromkeys(sizes, float("inf")) for client in clients}
     for client in clients:
         await _drain(client)
     for size in sizes:
-        for _ in range(min(max(streams // size, 2), 12)):
+        for _ in range(min(max(streams // size, 4), 12)):
             for client in clients:
                 started = time.process_time()
                 await asyncio.gather(*(_drain(client) for _ in range(size)))
@@ -38,6 +47,18 @@ async def _measured(base_url: str, sizes: tuple[int, ...], streams: int) -> list
         {"client": name, **{f"{size} at once": round(micros, 1) for size, micros in by_size.items()}}
         for name, by_size in best.items()
     ]
+
+
+def _langchain_alone(raw: Client) -> Client:
+    class Floor(LangChainFloor):
+        async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+            async for event in raw.astream():
+                for choice in event["choices"]:
+                    text = choice["delta"].get("content") or ""
+                    yield ChatGenerationChunk(message=AIMessageChunk(content=text))
+
+    model = Floor(kind="text", count=CHUNKS)
+    return Client("LangChain around the raw read", "", raw.stream, lambda: model.astream("Hello"))
 
 
 async def _drain(client: Client) -> None:
@@ -50,7 +71,7 @@ def draw(rows: list[dict[str, Any]], figure: Any) -> None:
     ax = figure.subplots()
     for row in rows:
         sizes = [name for name in row if name != "client"]
-        style = {"color": "grey", "linestyle": ":"} if row["client"].startswith("raw") else {}
+        style = {"color": "grey", "linestyle": ":"} if "raw read" in row["client"] else {}
         ax.plot(
             [int(size.split()[0]) for size in sizes], [row[s] for s in sizes], marker="o", label=row["client"], **style
         )

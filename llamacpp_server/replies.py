@@ -7,7 +7,7 @@ Concatenating a stream's deltas, choice by choice, gives the whole reply (`llama
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from .wire import LogprobsDict
@@ -101,7 +101,7 @@ class Timings:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the reported values under the server's names."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class PromptProgress:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values under the server's names."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ class Repair:
 
     def as_dict(self) -> dict[str, str]:
         """Return the repair as a dict for JSON."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ from .inputs import check_chat
 from .lora import with_lora_ids
 from .many_answers import Part, in_several_requests, is_too_many, part_filter
 from .server import end_reasoning, with_progress
-from .server_memory import OriginCheck, recall
+from .server_memory import OriginCheck, ServerMemory, recall
 from .special_tokens import break_special_tokens, may_hold_tokens
 from .thinking_watch import ThinkingWatch
 
@@ -193,15 +193,16 @@ def _program(wanted: _Chat, ready: _Round | None, collected: list[ChatDelta] | N
 def _asks_before(wanted: _Chat) -> bool:
     """Whether another request has to be made before the chat can be sent."""
     request = wanted.request
-    due = recall(wanted.settings, request.model).is_due(tools=bool(request.tools))
-    return due or holds_media(messages_of(request)) or may_hold_tokens(request) or _asks_for_template(wanted)
+    known = recall(wanted.settings, request.model)
+    if known.is_due(tools=bool(request.tools)) or holds_media(messages_of(request)) or may_hold_tokens(request):
+        return True
+    return _asks_for_template(wanted, known)
 
 
-def _asks_for_template(wanted: _Chat) -> bool:
+def _asks_for_template(wanted: _Chat, known: ServerMemory) -> bool:
     """Whether it is unknown if the template supports tools."""
     if wanted.choice is None or wanted.choice.word == "none":
         return False
-    known = recall(wanted.settings, wanted.request.model)
     return known.tools is None and not known.looked
 
 
@@ -216,7 +217,7 @@ def _looked_up(wanted: _Chat) -> Program[_Chat]:
     if choice is not None:
         sent = {tool["function"]["name"]: tool for tool in request.tools}
         choice = choice._replace(tools=[sent[tool["function"]["name"]] for tool in choice.tools])
-    if _asks_for_template(wanted):
+    if _asks_for_template(wanted, recall(settings, request.model)):
         yield from look_at_template(settings, request.model)
     return replace(wanted, request=request, choice=choice, repairs=(*converted, *broken, *wanted.repairs))
 

@@ -16,6 +16,8 @@ OURS = {
     "first_chunk": ("llamacpp_server", "ChatLlamaServer", "LlamaServer"),
     "agents": ("raw", "ChatLlamaServer"),
     "concurrency": ("llamacpp_server", "ChatLlamaServer", "LlamaServer"),
+    "threads": ("llamacpp_server", "ChatLlamaServer", "LlamaServer"),
+    "batch": ("ChatLlamaServer",),
     "embedding_cpu": ("bare decode", "LlamaServerEmbeddings (LangChain)", "LlamaServerEmbedding (LlamaIndex)"),
     "rerank_cpu": ("bare request", "LlamaServerReranker (LangChain)", "LlamaServerRerank (LlamaIndex)"),
     "import_time": ("langchain_llamacpp_server",),
