@@ -73,6 +73,8 @@ _MOST_WARM: Final = 64
 # Seconds for which a slot is kept for the next turn of the conversation that leaves it, and the most as a share of the
 # time that it ran. An agent calls again after 1 to 5 ms; reading 2,000 tokens anew takes a hundred times that.
 _KEPT: Final = 0.005
+# Seconds after which a request that waits for a place looks whether those in front can't go on.
+LOOK: Final = 0.25
 _KEPT_SHARE: Final = 0.1
 
 
@@ -168,6 +170,7 @@ class Gate:
         self.router = router
         self.shares_context: bool | None = None
         self._state = _State()
+        self._looked = 0.0
 
     def state(self) -> _State:
         """The latest state."""
@@ -187,6 +190,17 @@ class Gate:
     def settle(self) -> None:
         """Drop the places that were left, and grant what can be granted: time may have made some idle."""
         self._change(_settled)
+
+    def look(self, place: Place) -> None:
+        """Settle on behalf of a place that has waited for a while, unless another one did so just now.
+
+        Each look takes time for all that wait, so of a thousand only the first in the queue looks at its own pace.
+        """
+        now = time.monotonic()
+        first = next((other for other in self.state().queue if other.slot is None), place)
+        if place is first or place.slot is not None or now - self._looked >= LOOK:
+            self._looked = now
+            self.settle()
 
     def crowd(self, most: int) -> list[PromptSize]:
         """Prompts that may have to wait for each other; empty where as many as there are slots fit together.

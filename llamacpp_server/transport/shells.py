@@ -33,7 +33,7 @@ from .effects import Admit, Effect, Enter, Program, Read, Relay, Running, Send, 
 from .event_loops import current_loop
 from .exchange import deadline_in
 from .forks import in_forked_child
-from .gate import Ticket
+from .gate import LOOK, Ticket
 from .httpx_errors import error_for, failures, stream_error
 from .httpx_setup import (
     SCOPE,
@@ -470,10 +470,6 @@ def _keeper(clients: _Clients, transport: weakref.ref[AsyncTransport]) -> AsyncG
     return started
 
 
-# Seconds after which a request that waits for a place looks whether those in front can't go on.
-_LOOK: Final = 0.25
-
-
 def admit(effect: Enter | Admit, scope: Scope) -> None:
     """Enters a gate; or waits for a place, and looks now and then whether those in front can't go on."""
     if isinstance(effect, Enter):
@@ -487,7 +483,7 @@ def admit(effect: Enter | Admit, scope: Scope) -> None:
             bell.get(timeout=_next_look(ticket, deadline))
         except Empty:
             scope.check()
-            ticket.gate.settle()
+            ticket.gate.look(ticket.place)
             if not ticket.granted:
                 _check_wait(deadline)
                 if ticket.place.slot is not None:
@@ -510,7 +506,7 @@ async def aadmit(effect: Enter | Admit) -> None:
         with anyio.move_on_after(_next_look(ticket, deadline)) as scope:
             await event.wait()
         if scope.cancelled_caught:
-            ticket.gate.settle()
+            ticket.gate.look(ticket.place)
             if not ticket.granted:
                 _check_wait(deadline)
                 if ticket.place.slot is not None:
@@ -525,7 +521,8 @@ def _check_wait(deadline: float | None) -> None:
 
 def _next_look(ticket: Ticket, deadline: float | None) -> float:
     """Seconds until a waiting request looks again. For one that names a slot, that asks the server."""
-    seconds = _LOOK if ticket.place.slot is None else PATIENCE
+    # Of many that wait, each looks more seldom: a thousand together still do so all the time.
+    seconds = LOOK * (1 + len(ticket.gate.state().queue) / 250) if ticket.place.slot is None else PATIENCE
     if ticket.place.slot is None and (kept := ticket.gate.look_in()) is not None:
         seconds = min(seconds, kept)
     return seconds if deadline is None else max(min(seconds, deadline - time.monotonic()), 0.0)
