@@ -7,8 +7,9 @@ from typing import Any, Final, cast
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
 from llama_index.core.llms.llm import ToolSelection
-from llama_index.core.tools.types import BaseTool
-from pydantic_core import from_json
+from llama_index.core.tools.types import BaseTool, ToolMetadata
+from pydantic import BaseModel
+from pydantic_core import from_json, to_json
 
 from llamacpp_server import BadRequestError, ToolCall
 from llamacpp_server.integration import list_of, strict_tool
@@ -27,6 +28,12 @@ __all__ = [
 # Two names, because the core passes a single argument by position to a tool with a single parameter.
 INVALID_ARGUMENTS: Final = ("invalid_json_arguments", "parse_error")
 
+# What these classes of arguments say in JSON, beside the core schema that it was made from.
+_schemas: Final[dict[type[BaseModel], tuple[object, bytes]]] = {}
+_MOST_SCHEMAS: Final = 512
+_MODEL_JSON_SCHEMA: Final = cast(Any, BaseModel.model_json_schema).__func__
+_GET_JSON_SCHEMA: Final = cast(Any, BaseModel.__get_pydantic_json_schema__).__func__
+
 
 def tool_dict(tool: BaseTool | Mapping[str, Any], *, strict: bool = False) -> ToolDict:
     """A tool as the server takes it. The name stays as it is: `tool_by_name` lookups of the core use that one.
@@ -38,11 +45,53 @@ def tool_dict(tool: BaseTool | Mapping[str, Any], *, strict: bool = False) -> To
     if isinstance(tool, Mapping):
         wire = dict(tool)
     elif isinstance(tool, BaseTool):
-        wire = tool.metadata.to_openai_tool(skip_length_check=True)
-        wire["function"]["name"] = tool.metadata.get_name()
+        wire = _described(tool.metadata)
     else:
         raise BadRequestError(f"a tool must be a BaseTool or an object, not {type(tool).__name__}")
     return cast(ToolDict, strict_tool(wire, strict) if strict and isinstance(wire.get("function"), Mapping) else wire)
+
+
+def _described(metadata: ToolMetadata) -> dict[str, Any]:
+    """What `to_openai_tool` gives, with the name as it is. Pydantic's part of that is 90 % of an agent's request."""
+    if type(metadata) is not ToolMetadata:
+        wire = metadata.to_openai_tool(skip_length_check=True)
+        wire["function"]["name"] = metadata.get_name()
+        return wire
+    function = {"name": metadata.get_name(), "description": metadata.description, "parameters": _parameters(metadata)}
+    return {"type": "function", "function": function}
+
+
+def _parameters(metadata: ToolMetadata) -> dict[str, Any]:
+    """The schema of a tool's arguments, a new object each time; made once for each class as it is now."""
+    cls = metadata.fn_schema
+    core = getattr(cls, "__pydantic_core_schema__", None)
+    if cls is not None and core is not None and (kept := _schemas.get(cls)) is not None and kept[0] is core:
+        return cast(dict[str, Any], from_json(kept[1]))
+    parameters = metadata.get_parameters_dict()
+    if cls is not None and _is_lasting(cls):
+        _keep(cls, parameters)
+    return parameters
+
+
+def _keep(cls: type[BaseModel], parameters: dict[str, Any]) -> None:
+    """Keep a schema that JSON can hold, for as long as there are not too many."""
+    try:
+        text = to_json(parameters)
+    except ValueError:
+        return
+    if from_json(text) == parameters:
+        if len(_schemas) >= _MOST_SCHEMAS:
+            _schemas.clear()
+        _schemas[cls] = cls.__pydantic_core_schema__, text
+
+
+def _is_lasting(cls: type[BaseModel]) -> bool:
+    """Whether the class's JSON schema depends on nothing but its core schema, which `model_rebuild` replaces."""
+    return (
+        getattr(cls.model_json_schema, "__func__", None) is _MODEL_JSON_SCHEMA
+        and getattr(cls.__get_pydantic_json_schema__, "__func__", None) is _GET_JSON_SCHEMA
+        and "json_schema_extra" not in cls.model_config
+    )
 
 
 def with_user_message(

@@ -17,6 +17,7 @@ from types import FrameType
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from llama_index.core.llms import ChatMessage
+from llama_index.core.tools import FunctionTool
 
 from benchmarks.replay import replaying, text_events
 from langchain_llamacpp_server import ChatLlamaServer
@@ -126,6 +127,18 @@ def llamaindex(url):
     return lambda: model.stream_chat(messages)
 
 
+def search(text: str, most: int = 3) -> str:
+    """Searches a catalogue."""
+    return text + str(most)
+
+
+def llamaindex_tools(url):
+    model = LlamaServer(base_url=url, context_window=4096)
+    model._rests = model._info_key(), float("inf")
+    tools = [FunctionTool.from_defaults(search, name=f"search_{number}") for number in range(10)]
+    return lambda: model.stream_chat_with_tools(tools, "Hello")
+
+
 def to_the_first_chunk(stream):
     for _ in range(3):  # connections, caches and what is imported late
         deque(stream(), maxlen=0)
@@ -146,7 +159,13 @@ def of_all_chunks(stream):
 
 @pytest.mark.parametrize(
     ("way", "most"),
-    [(core, 267), (langchain, 334), (langchain_tools, 413), (langchain_history, 353), (llamaindex, 366)],
+    [
+        (core, 267),
+        (langchain, 334),
+        (langchain_tools, 413),
+        (langchain_history, 353),
+        *[(llamaindex, 366), (llamaindex_tools, 529)],
+    ],
 )
 def test_a_request_takes_few_functions_up_to_its_first_chunk(servers, way, most):
     assert to_the_first_chunk(way(servers[FEW])) <= most * 1.1
