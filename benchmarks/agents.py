@@ -16,12 +16,13 @@ from typing import Any
 
 import httpx
 from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
+from llama_index.core.llms import ChatMessage
 from pydantic_core import from_json
 
 from llamacpp_server import LocalServer
 from tests.models import Script, build_scripted, tool_call
 
-from .clients import PATH, TOOLS, langchain_models
+from .clients import PATH, TOOLS, langchain_models, llamaindex_models, llamaindex_tools
 
 TITLE = "CPU for each turn of an agent with 10 tools"
 TURNS = 12
@@ -61,7 +62,11 @@ def _used(agent: Callable[[int], None], turns: int) -> float:
 
 def _agents(url: str) -> dict[str, Callable[[int], None]]:
     models = langchain_models(url, max_tokens=40)
-    return {"raw": _raw(url), **{name: _langchain(model) for name, model in models.items()}}
+    return {
+        "raw": _raw(url),
+        **{name: _langchain(model) for name, model in models.items()},
+        **{name: _llamaindex(model) for name, model in llamaindex_models(url, max_tokens=40).items()},
+    }
 
 
 def _langchain(model: Any) -> Callable[[int], None]:
@@ -77,6 +82,27 @@ def _langchain(model: Any) -> Callable[[int], None]:
                 if not reply.tool_calls:
                     break
                 history += [ToolMessage("shelf 3", tool_call_id=call["id"]) for call in reply.tool_calls]
+
+    return agent
+
+
+def _llamaindex(model: Any) -> Callable[[int], None]:
+    tools = llamaindex_tools()
+
+    def agent(turns: int) -> None:
+        history = [ChatMessage(role="system", content=SYSTEM)]
+        for turn in range(turns):
+            history.append(ChatMessage(role="user", content=f"Where is book number {turn}?"))
+            while True:
+                *_, reply = model.stream_chat_with_tools(tools, chat_history=history)
+                history.append(reply.message)
+                calls = model.get_tool_calls_from_response(reply, error_on_no_tool_call=False)
+                if not calls:
+                    break
+                history += [
+                    ChatMessage(role="tool", content="shelf 3", additional_kwargs={"tool_call_id": call.tool_id})
+                    for call in calls
+                ]
 
     return agent
 

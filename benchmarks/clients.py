@@ -108,14 +108,32 @@ def _langchain(base_url: str) -> list[Client]:
     return [client(name, model) for name, model in models.items()]
 
 
+def llamaindex_models(base_url: str, **options: Any) -> dict[str, Any]:
+    """LlamaIndex's LLMs by name, ours first, with options that all of them know."""
+    from llamaindex_llamacpp_server import LlamaServer
+
+    models: dict[str, Any] = {"LlamaServer": LlamaServer(base_url=base_url, context_window=4096, **options)}
+    if peer := attribute("llama_index.llms.openai_like", "OpenAILike"):
+        named = {"api_base": base_url + "/v1", "api_key": "none", "model": "m"}
+        models["OpenAILike"] = peer(**named, is_chat_model=True, is_function_calling_model=True, **options)
+    return models
+
+
+def llamaindex_tools() -> list[Any]:
+    """Ten tools as LlamaIndex has them, like `TOOLS`."""
+    from llama_index.core.tools import FunctionTool
+
+    def search(text: str, most: int | None = None) -> str:
+        return "shelf 3"
+
+    functions = [tool["function"] for tool in TOOLS]
+    return [FunctionTool.from_defaults(search, name=f["name"], description=f["description"]) for f in functions]
+
+
 def _llamaindex(base_url: str) -> list[Client]:
     from llama_index.core.llms import ChatMessage
 
-    from llamaindex_llamacpp_server import LlamaServer
-
-    models: dict[str, Any] = {"LlamaServer": LlamaServer(base_url=base_url, context_window=4096)}
-    if peer := attribute("llama_index.llms.openai_like", "OpenAILike"):
-        models["OpenAILike"] = peer(api_base=base_url + "/v1", api_key="none", model="m", is_chat_model=True)
+    models = llamaindex_models(base_url)
     messages = [ChatMessage(role="user", content=QUESTION)]
 
     def client(name: str, model: Any) -> Client:

@@ -14,8 +14,9 @@ from statistics import median
 from typing import Any
 
 from langchain_core.messages import AIMessage, HumanMessage
+from llama_index.core.llms import ChatMessage
 
-from .clients import QUESTION, RAW, TOOLS, Client, chat_clients, langchain_models
+from .clients import QUESTION, RAW, TOOLS, Client, chat_clients, langchain_models, llamaindex_models, llamaindex_tools
 from .floors import floors
 from .replay import replaying, text_events
 
@@ -35,6 +36,20 @@ def _larger(base_url: str) -> list[Client]:
             "40 messages": lambda model=model: model.stream(HISTORY),
         }.items():
             clients.append(Client(f"{name}, {what}", "LangChain", stream, model.astream))
+    return clients + _larger_llamaindex(base_url)
+
+
+def _larger_llamaindex(base_url: str) -> list[Client]:
+    """LlamaIndex's models with more to send."""
+    tools, question = llamaindex_tools(), [ChatMessage(role="user", content=QUESTION)]
+    history = [ChatMessage(role="user" if turn % 2 else "assistant", content=f"turn {turn}") for turn in range(40)]
+    clients = []
+    for name, model in llamaindex_models(base_url).items():
+        for what, stream in {
+            "10 tools": lambda model=model: model.stream_chat_with_tools(tools, chat_history=question),
+            "40 messages": lambda model=model: model.stream_chat(history),
+        }.items():
+            clients.append(Client(f"{name}, {what}", "LlamaIndex", stream, _none))
     return clients
 
 

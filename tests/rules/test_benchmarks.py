@@ -14,7 +14,7 @@ from tests.rules.packages import ROOT
 OURS = {
     "stream_cpu": ("ChatLlamaServer", "LlamaServer", "LangChain alone", "LlamaIndex alone"),
     "first_chunk": ("llamacpp_server", "ChatLlamaServer", "LlamaServer"),
-    "agents": ("raw", "ChatLlamaServer"),
+    "agents": ("raw", "ChatLlamaServer", "LlamaServer"),
     "concurrency": ("llamacpp_server", "ChatLlamaServer", "LlamaServer"),
     "threads": ("llamacpp_server", "ChatLlamaServer", "LlamaServer"),
     "batch": ("ChatLlamaServer",),
