@@ -26,6 +26,11 @@ def printable(text: str) -> str:
     return _IN_TEXT.sub(_escaped, text) if not _is_plain(text) else text
 
 
+def short_line(text: str, most: int = 200) -> str:
+    """`one_line` of a text that may have any length; the middle of one longer than `most` characters is left out."""
+    return one_line(text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}")
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """Ask for the known name closest to an unknown one; "" if none is close."""
     near = difflib.get_close_matches(str(name), list(known), n=1)

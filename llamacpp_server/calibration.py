@@ -19,6 +19,8 @@ _RANGE: Final = (math.log(0.05), math.log(50.0))
 _STEPS: Final = 60
 _ROUNDS: Final = 3
 _FOLDS: Final = 5
+# Of a file: some KB, unless another file is named by mistake.
+_MOST_BYTES: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,12 @@ class Calibration:
     temperatures: Mapping[str, float] = field(default_factory=dict)
     offsets: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.temperatures, Mapping) or not all(map(_is_number, self.temperatures.values())):
+            raise ValueError("temperatures must be numbers by the type of question")
+        if not isinstance(self.offsets, Mapping) or not all(map(_are_numbers, self.offsets.values())):
+            raise ValueError("offsets must be lists of numbers by the name of the question")
+
     def apply(self, kind: str, name: str, probabilities: Sequence[float]) -> list[float]:
         """Calibrate the probabilities of one question; they sum to 1.
 
@@ -91,7 +99,10 @@ class Calibration:
         Raises:
             ValueError: For anything else.
         """
-        found = json.loads(text)
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            raise ValueError("not a calibration: not JSON") from None
         if not isinstance(found, dict) or not found.keys() <= {"temperatures", "offsets"}:
             raise ValueError("not a calibration")
         return cls(found.get("temperatures", {}), found.get("offsets", {}))
@@ -103,9 +114,17 @@ class Calibration:
 
     @classmethod
     def load(cls, path: Any) -> Self:
-        """Read a fit from a file."""
-        with open(path, encoding="utf-8") as file:
-            return cls.from_json(file.read())
+        """Read a fit from a file.
+
+        Raises:
+            ValueError: If it holds anything else; the file is named.
+        """
+        with open(path, "rb") as file:
+            data = file.read(_MOST_BYTES)
+        try:
+            return cls.from_json(data.decode("utf-8", "replace"))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +264,16 @@ def _fit_offsets(answers: Sequence[tuple[Sequence[float], int, int]], temperatur
     return [one - middle for one in shift]
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _is_finite(value: float) -> bool:
+    return -math.inf < value < math.inf  # `math.isfinite` fails for an int that no float can hold
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(map(_is_number, value))
 
 
 def _scaled(probabilities: Sequence[float], temperature: float, shift: Sequence[float]) -> list[float]:

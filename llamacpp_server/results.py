@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydantic_core import from_json
 
@@ -33,6 +33,8 @@ __all__ = [
     "StreamState",
     "Token",
 ]
+
+_LONGEST_NAME: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +97,12 @@ class ModelCard:
     @classmethod
     def from_wire(cls, entry: Mapping[str, Any]) -> Self:
         """Read an entry of `data`, of a router's list, or of the Ollama-style `models`."""
+        name = str(entry.get("id") or entry.get("model") or entry.get("name") or "")
+        if len(name) > _LONGEST_NAME:  # it would be sent with each request
+            raise ValueError("the name of a model is longer than a path can be")
         meta, status, architecture = (fields(entry.get(name)) for name in ("meta", "status", "architecture"))
         return cls(
-            id=str(entry.get("id") or entry.get("model") or entry.get("name") or ""),
+            id=name,
             aliases=texts(entry.get("aliases")),
             status="failed" if status.get("failed") else text(status.get("value")) or None,
             exit_code=integer(status.get("exit_code")),

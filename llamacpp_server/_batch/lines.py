@@ -154,7 +154,7 @@ def read_line(raw: bytes, number: int) -> BatchLine:
     url = wire.get("url")
     if url is not None:
         body = wire.get("body")
-        if url not in _KINDS:
+        if not isinstance(url, str) or url not in _KINDS:
             raise _line_error(number, f"url must be one of {', '.join(_KINDS)}")
         if not isinstance(body, Mapping):
             raise _line_error(number, "body must be an object")

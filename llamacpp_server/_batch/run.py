@@ -33,6 +33,7 @@ from .lines import BatchLine, failed, merged_request, output_line, read_line, sp
 FilePath = str | os.PathLike[str]
 
 _MOST_AT_ONCE: Final = 256
+_MOST_WORKERS: Final = 1024
 # Texts, and their characters, of lines that are embedded by one request.
 _MOST_TEXTS: Final = 32
 _MOST_CHARACTERS: Final = 1 << 17
@@ -225,12 +226,15 @@ def _job(
     retry_errors: bool,
     on_progress: Callable[[BatchProgress], None] | None,
 ) -> _Job:
-    if concurrency is not None and concurrency < 1:
-        raise BadRequestError(f"concurrency must be at least 1, not {concurrency}")
+    if concurrency is not None:
+        if not isinstance(concurrency, int) or isinstance(concurrency, bool):
+            raise BadRequestError(f"concurrency must be an int or None, not {type(concurrency).__name__}")
+        if concurrency < 1:
+            raise BadRequestError(f"concurrency must be at least 1, not {concurrency}")
     for name, path in (("source", source), ("output", output)):
         if not isinstance(path, str | PathLike):
             raise BadRequestError(f"{name} must be the path of a file, not {type(path).__name__}")
-    if Path(source).resolve() == Path(output).resolve():
+    if os.path.realpath(source) == os.path.realpath(output):  # `Path.resolve` fails for links in a circle
         raise BadRequestError("the output file of a batch job must not be its input file")
     if Path(source).exists() and not Path(source).is_file():
         raise BadRequestError(
@@ -258,7 +262,7 @@ def run_batch(
     job = _job(source, output, concurrency, retry_errors, on_progress)
     with closing(job):
         if job.places:
-            most = concurrency or _slots(client)
+            most = _workers(concurrency or _slots(client), job)
             job.share(most)
             _on_threads(client, job, most)
         return job.summary()
@@ -316,7 +320,7 @@ async def arun_batch(
 
     with closing(job):
         if job.places:
-            most = concurrency or await _aslots(client)
+            most = _workers(concurrency or await _aslots(client), job)
             job.share(most)
             async with anyio.create_task_group() as group:
                 for _ in range(most):
@@ -401,6 +405,11 @@ def _slots(client: _Client) -> int:
 async def _aslots(client: _Client) -> int:
     limit = client.settings.max_concurrency
     return _concurrency(limit if isinstance(limit, int) else (await client.info()).total_slots)
+
+
+def _workers(wanted: int, job: _Job) -> int:
+    """Threads or tasks: no more than lines, and no more than a process can have."""
+    return min(wanted, len(job.places), _MOST_WORKERS)
 
 
 def _concurrency(slots: int | None) -> int:

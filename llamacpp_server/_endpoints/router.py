@@ -136,7 +136,7 @@ def unload_model(settings: ServerSettings, model: str) -> Program[None]:
         if card.status in ("unloaded", "failed"):
             return
         yield Sleep(0.1)
-    raise ServerFaultError(f"the model {model!r} is still {card.status}", url=_shown_url(settings))
+    raise ServerFaultError(f"the model {model!r} is still {card.status or 'loaded'}", url=_shown_url(settings))
 
 
 def card_of(settings: ServerSettings, model: str) -> Program[ModelCard]:

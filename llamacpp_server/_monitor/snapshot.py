@@ -10,11 +10,13 @@ from typing import Any, Final
 from ..client import LlamaServerClient
 from ..errors import LlamaServerError, NotSupportedError
 from ..results import SlotState
+from ..settings import redact_url
 
 # Asked again and again: a server that does not answer is shown as such, not waited for.
 _IMPATIENT: Final[dict[str, Any]] = {
     "connect_timeout": 2.0,
     "read_timeout": 5.0,
+    "total_timeout": 10.0,
     "max_retries": 0,
     "wait_while_loading": False,
     "wait_while_refused": False,
@@ -72,7 +74,7 @@ class Snapshot:
 
     Attributes:
         taken: When, on the monotonic clock.
-        base_url: The server.
+        base_url: The server, without user name and password.
         build: Its build; "" where unknown.
         models: One, or those of a router.
         notes: What is switched off, with the flag that switches it on.
@@ -90,7 +92,7 @@ class Snapshot:
 def take_snapshot(client: LlamaServerClient) -> Snapshot:
     """Query a server; never raises if it does not answer, and never wakes a sleeping model."""
     client, taken = client.with_settings(**_IMPATIENT), time.monotonic()
-    notes = dict[str, None]()
+    notes, address = dict[str, None](), redact_url(client.settings.base_url)
     try:
         info = client.info()
         if info.is_router:
@@ -100,8 +102,8 @@ def take_snapshot(client: LlamaServerClient) -> Snapshot:
             status = "sleeping" if info.is_sleeping else "loaded"
             models = [_model(client, info.model or "the model", status, notes, named=False)]
     except LlamaServerError as error:
-        return Snapshot(taken, client.settings.base_url, error=str(error))
-    return Snapshot(taken, client.settings.base_url, info.build, tuple(models), tuple(notes))
+        return Snapshot(taken, address, error=str(error))
+    return Snapshot(taken, address, info.build, tuple(models), tuple(notes))
 
 
 def _model(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from .._printable import one_line
+from .._printable import short_line
 from ..errors import NotSupportedError
 from .snapshot import ModelView, SlotView, Snapshot, rates
 
@@ -22,27 +22,28 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _BAR = 12
+_MOST_SHOWN = 1000
 
 
 def screen(now: Snapshot, before: Snapshot | None = None) -> RenderableType:
     """The table; rates are those since the snapshot before."""
     earlier = {model.name: model for model in before.models} if before is not None else {}
     seconds = now.taken - before.taken if before is not None else 0.0
-    head = f"[bold]{escape(one_line(now.base_url))}[/bold]  {escape(one_line(now.build))}"
+    head = f"[bold]{escape(short_line(now.base_url))}[/bold]  {escape(short_line(now.build))}"
     if now.error is not None:
-        return Group(head, f"[red]{escape(one_line(now.error))}[/red]")
+        return Group(head, f"[red]{escape(short_line(now.error, _MOST_SHOWN))}[/red]")
     parts: list[RenderableType] = [head]
     for model in now.models:
         parts.append(_title(model, earlier.get(model.name), seconds))
         if model.slots is not None:
             parts.append(_table(model.slots))
-    return Group(*parts, *(f"[dim]{escape(one_line(note))}[/dim]" for note in now.notes))
+    return Group(*parts, *(f"[dim]{escape(short_line(note, _MOST_SHOWN))}[/dim]" for note in now.notes))
 
 
 def _title(model: ModelView, before: ModelView | None, seconds: float) -> str:
-    text = f"\n[bold]{escape(one_line(model.name))}[/bold]"
+    text = f"\n[bold]{escape(short_line(model.name))}[/bold]"
     if model.status != "loaded":
-        return f"{text}  {escape(one_line(model.status))}"
+        return f"{text}  {escape(short_line(model.status))}"
     if model.counters is not None:
         running, waiting = (model.counters.get(f"requests_{name}", 0.0) for name in ("processing", "deferred"))
         text += f"  {running:.0f} running, {waiting:.0f} waiting"

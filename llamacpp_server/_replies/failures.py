@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeGuard
 
 from pydantic_core import from_json
 
+from .._printable import short_line
 from ..errors import (
     AuthenticationFailedError,
     BadRequestError,
@@ -28,6 +29,7 @@ from ..errors import (
     ServerLoadingError,
     UnreadableOutputError,
 )
+from ..settings import redact_url
 
 START_HINT: Final = "start it with: llama-server -m model.gguf --port 8080"
 _BODY_SHOWN = 2000
@@ -165,9 +167,11 @@ def failure(status: int, headers: Mapping[str, str], body: bytes, url: str) -> L
     """
     text = body[:_BODY_SHOWN].decode("utf-8", "replace")
     if 300 <= status < 400:
+        # A gateway's redirect to its login page may hold a ticket or a signature.
+        target = short_line(redact_url(headers.get("location", "that address")))
         return MalformedReplyError(
             "the server redirects to another address; redirects are not followed, to protect the API key",
-            url=url, status=status, remedy=f"use {headers.get('location', 'that address')} as base_url", body=text,
+            url=url, status=status, remedy=f"use {target} as base_url", body=text,
         )  # fmt: skip
     details = _error_object(body)
     words = _words(details, text)

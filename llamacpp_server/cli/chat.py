@@ -17,6 +17,8 @@ from .shared import Progress, WrongCommandLine, add_command, connect
 
 __all__ = ["add_to"]
 
+# Python reads no number that is much longer.
+_MOST_DIGITS: Final = 1000
 _DIM: Final = "\033[2m"
 _PLAIN: Final = "\033[0m"
 
@@ -116,4 +118,4 @@ def _answer(
 def _thinking(text: str) -> Thinking:
     if text in ("on", "off"):
         return text == "on"
-    return int(text) if text.isdigit() else text
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _MOST_DIGITS else text

@@ -6,13 +6,15 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
-from .._printable import one_line
+from .._printable import short_line
 from ..diagnostics import CAPABILITIES, Finding, preflight
 from .shared import Progress, add_command, connect
 
 __all__ = ["add_to"]
+
+_MOST_SHOWN: Final = 1000
 
 
 def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
@@ -46,7 +48,7 @@ def _check(arguments: argparse.Namespace, progress: Progress) -> int:
 
 
 def _line(finding: Finding) -> str:
-    detail = one_line(finding.detail)
+    detail = short_line(finding.detail, _MOST_SHOWN)
     status = "FAILED" if finding.status == "failed" else finding.status
-    remedy = f"\n{'':21}{one_line(finding.remedy)}" if finding.remedy else ""
+    remedy = f"\n{'':21}{short_line(finding.remedy, _MOST_SHOWN)}" if finding.remedy else ""
     return f"{status:8} {finding.name:11} {detail}{remedy}"

@@ -1,7 +1,7 @@
 """The entry point: the parser with all commands, and what their errors become.
 
 Answers and results go to stdout, everything else (progress, thinking, errors) to stderr. Exit codes: 0, 1 for a
-failure, 2 for a wrong command line, 130 after ^C.
+failure (also when stdout's reader has gone), 2 for a wrong command line, 130 after ^C.
 """
 
 from __future__ import annotations
@@ -10,28 +10,26 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
 
 from .. import __version__
+from .._printable import did_you_mean, one_line, printable, short_line
 from ..errors import LlamaServerError
 from . import batch, chat, check, decide, doctor, models, running, serve, top
 from .shared import Progress, WrongCommandLine, server_options
 
-__all__ = ["main"]
-
-_INTERRUPTED: Final = 130
+__all__ = ["parser", "run"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code.
-
-    Args:
-        argv: Arguments; None takes those of the process.
-    """
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; raises KeyboardInterrupt after ^C, once the terminal is in order."""
     given = list(sys.argv[1:] if argv is None else argv)
     # What follows `--` is for the llama-server binary.
     cut = given.index("--") if "--" in given else len(given)
-    arguments = parser().parse_args(given[:cut])
+    _open_closed_streams()
+    root = parser()
+    arguments, strangers = root.parse_known_args(given[:cut])
+    if strangers:
+        root.error(_unrecognized(strangers, arguments))
     arguments.extra_args = given[cut + 1 :]
     progress = Progress()
     try:
@@ -40,22 +38,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         progress.end()
-        return _INTERRUPTED
+        raise
     except BrokenPipeError:
         # Whoever read stdout has gone; at the end the interpreter must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (LlamaServerError, ValueError, OSError) as error:
+    except (LlamaServerError, ValueError, OSError, OverflowError, RecursionError) as error:
         progress.end()
         print(f"error: {_words(error)}", file=sys.stderr)
         return 2 if isinstance(error, WrongCommandLine) else 1
 
 
+def _open_closed_streams() -> None:
+    """A shell's `<&-` and `>&-` leave None here: nothing is read then, and what is printed goes nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (until the end)
+
+
+def _unrecognized(strangers: Sequence[str], arguments: argparse.Namespace) -> str:
+    """What is wrong with the command line, without values: the one behind a misspelled `--api-key` is the key."""
+    known = ["--" + name.replace("_", "-") for name in vars(arguments) if name != "run"]
+    flags = [stranger.partition("=")[0] for stranger in strangers if stranger.startswith("--")]
+    shown = [f"{flag} {did_you_mean(flag, known)}".rstrip() for flag in flags]
+    return f"unrecognized arguments: {one_line(', '.join(shown))}" if shown else "too many arguments"
+
+
 def _words(error: Exception) -> str:
     """What to print. Python's own words for a file begin with a number: "[Errno 2] ..."."""
-    if isinstance(error, OSError) and not isinstance(error, LlamaServerError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+    if isinstance(error, OSError) and not isinstance(error, LlamaServerError) and error.strerror:
+        return f"{short_line(str(error.filename))}: {error.strerror}" if error.filename else error.strerror
+    return printable(str(error))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, Final
 
+from .._printable import short_line
+from ..results import ModelCard
 from .shared import Progress, add_command, connect
 
 __all__ = ["add_to"]
+
+# Of a name, which is to be copied whole; a hostile server may send megabytes.
+_MOST_SHOWN: Final = 1000
 
 
 def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
@@ -26,7 +31,7 @@ def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
 def _models(arguments: argparse.Namespace, progress: Progress) -> int:
     with connect(arguments, progress) as client:
         for card in client.models():
-            print(f"{card.id}  {card.status or 'loaded'}")
+            print(_line(card))
     return 0
 
 
@@ -34,7 +39,7 @@ def _load(arguments: argparse.Namespace, progress: Progress) -> int:
     with connect(arguments, progress) as client:
         card = client.load_model(arguments.name)
         progress.end()
-        print(f"{card.id}  {card.status or 'loaded'}")
+        print(_line(card))
     return 0
 
 
@@ -42,3 +47,7 @@ def _unload(arguments: argparse.Namespace, progress: Progress) -> int:
     with connect(arguments, progress) as client:
         client.unload_model(arguments.name)
     return 0
+
+
+def _line(card: ModelCard) -> str:
+    return f"{short_line(card.id, _MOST_SHOWN)}  {short_line(card.status or 'loaded')}"

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from .._printable import one_line, printable
 from ..local import running_servers
 from .shared import Progress, add_command
 
@@ -24,7 +25,7 @@ def add_to(commands: Any) -> None:
 def _ps(_arguments: argparse.Namespace, _progress: Progress) -> int:
     running = running_servers()
     for server in running:
-        print(f"{server.base_url}  {server.model}  pid {server.pid}")
+        print(f"{one_line(server.base_url)}  {one_line(server.model)}  pid {server.pid}")
     if not running:
         print("no local server started by `llamacpp-server serve` or reuse=True is running", file=sys.stderr)
     return 0
@@ -39,5 +40,5 @@ def _logs(arguments: argparse.Namespace, _progress: Progress) -> int:
     if len(found) != 1:
         shown = ", ".join(server.model for server in found or running_servers()) or "none"
         raise ValueError(f"no single match: pass part of a model's name, or a pid; running: {shown}")
-    print(found[0].log_tail(arguments.lines))
+    print(printable(found[0].log_tail(arguments.lines)))
     return 0

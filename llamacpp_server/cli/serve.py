@@ -109,5 +109,12 @@ def _value_type(name: str, kinds: tuple[Any, ...]) -> Any:
     if name == "n_gpu_layers":
         return lambda text: int(text) if text.lstrip("-").isdigit() else text
     if name == "chat_template_kwargs":
-        return json.loads
+        return _json_object
     return int if int in kinds else str
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    with contextlib.suppress(ValueError, RecursionError):
+        if isinstance(value := json.loads(text), dict):
+            return value
+    raise argparse.ArgumentTypeError("must be a JSON object")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
-from typing import Any
+from typing import Any, Final
 
 from .. import _monitor
 from .shared import Progress, add_command, connect
 
 __all__ = ["add_to"]
+
+_LONGEST: Final = 86_400
 
 
 def add_to(commands: Any, where: argparse.ArgumentParser) -> None:
@@ -42,6 +45,7 @@ def _top(arguments: argparse.Namespace, progress: Progress) -> int:
 
 
 def _positive(text: str) -> float:
-    if (value := float(text)) > 0:
-        return value
-    raise argparse.ArgumentTypeError("must be above 0")
+    with contextlib.suppress(ValueError):
+        if 0 < (value := float(text)) <= _LONGEST:
+            return value
+    raise argparse.ArgumentTypeError(f"must be a number above 0, at most {_LONGEST}")

@@ -23,6 +23,8 @@ CAPABILITIES: Final = (
 )  # fmt: skip
 """Capabilities that a check can require."""
 
+_HEALTH_TIMEOUT: Final = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -71,8 +73,8 @@ Found = tuple[Literal["ok", "failed"], str] | tuple[Literal["ok", "failed"], str
 
 
 def _reach(client: LlamaServerClient) -> Found:
-    # One attempt: a server that needs several is not well.
-    client.with_settings(max_retries=0).health()
+    # One attempt: a server that needs several is not well. It answers this at once, also while it loads or works.
+    client.with_settings(max_retries=0, total_timeout=_HEALTH_TIMEOUT).health()
     return "ok", redact_url(address_in_use(client.settings))
 
 

@@ -36,6 +36,7 @@ from ..settings import ServerSettings, WaitState, redact_url, without_waits
 from .bodies import ACCEPTED, encode
 from .call_log import CallNote, note_call, recorded
 from .deadlines import FirstToken
+from .echoes import hide_echoes
 from .effects import Admit, Enter, OpenReply, Program, Read, Send, Sleep, Together
 from .gate import UNLIMITED, Ticket, forget_contexts, gate_for
 from .place import Place
@@ -111,6 +112,7 @@ def open_reply(settings: ServerSettings, call: Call) -> Program[OpenReply]:
             body = yield Read(reply, deadline)
             raise failure(reply.status_code, reply.headers, body, redact_url(url))
         except LlamaServerError as error:
+            hide_echoes(error, settings)
             elapsed = time.monotonic() - started
             if isinstance(error, ConnectionFailedError) and error.reason == "refused":
                 note_refusal(settings.base_url)
@@ -281,8 +283,15 @@ def _ask(
             note.read_answer(wire)
         return read(wire)
     except (AttributeError, LookupError, TypeError, ArithmeticError, RecursionError, ValueError):
-        shown = redact_url(settings.base_url + call.path)
-        raise not_this_api(body, reply.headers.get("content-type", ""), shown, reply.status_code) from None
+        raise _unreadable(settings, call, reply, body) from None
+
+
+def _unreadable(settings: ServerSettings, call: Call, reply: OpenReply, body: bytes) -> LlamaServerError:
+    """The error for an answer with status 2xx that is not what the endpoint answers."""
+    kind, shown = reply.headers.get("content-type", ""), redact_url(settings.base_url + call.path)
+    error = not_this_api(body, kind, shown, reply.status_code)
+    hide_echoes(error, settings)
+    return error
 
 
 def note_of(settings: ServerSettings, call: Call, begun: float | None = None) -> CallNote | None:
@@ -529,7 +538,7 @@ def ask_text_and_headers(settings: ServerSettings, call: Call) -> Program[tuple[
     body: bytes = yield Read(reply, deadline)
     kind = reply.headers.get("content-type", "")
     if is_web_page(body, kind):
-        raise not_this_api(body, kind, redact_url(settings.base_url + call.path), reply.status_code)
+        raise _unreadable(settings, call, reply, body)
     return body.decode("utf-8", "replace"), reply.headers
 
 

@@ -32,11 +32,12 @@ from .._replies import (
     StreamDecoder,
     not_this_api,
 )
-from ..errors import NotFoundError, ServerBusyError
+from ..errors import LlamaServerError, NotFoundError, ServerBusyError
 from ..replies import ChatReply, CompletionReply
 from ..settings import ServerSettings, redact_url
 from .call_log import CallNote, NotedDeltas, recorded
 from .deadlines import FirstToken, just_after
+from .echoes import hide_echoes
 from .effects import Bound, OpenReply, Program, Read, Relay
 from .exchange import Call, admission, deadline_in, note_crowded, note_of, placed_reply, run_alone, within
 from .gate import Ticket
@@ -114,7 +115,9 @@ class Delivery:
         kind = self._kind = reply.headers.get("content-type", "")
         if "html" in kind:
             body = yield Read(reply, self._deadline)
-            raise not_this_api(body, kind, redact_url(self._settings.base_url + call.path), reply.status_code)
+            error = not_this_api(body, kind, redact_url(self._settings.base_url + call.path), reply.status_code)
+            hide_echoes(error, self._settings)
+            raise error
         return reply
 
     def relay(
@@ -148,8 +151,9 @@ class Delivery:
         try:
             yield Relay(reply, Pipeline(decoder, filters) if filters else decoder, ticket, self._deadline, watch,
                         self._collected, self._first_token)  # fmt: skip
-        except ServerBusyError as error:
-            if error.shared_context:
+        except LlamaServerError as error:
+            hide_echoes(error, self._settings)
+            if isinstance(error, ServerBusyError) and error.shared_context:
                 note_crowded(ticket)
             raise
 

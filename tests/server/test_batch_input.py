@@ -259,3 +259,38 @@ def test_an_interrupted_job_leaves_no_open_files(server: LocalServer, source: Pa
         assert len(journal.done) >= 1
     opened = {os.path.realpath(f"/dev/fd/{name}") for name in os.listdir("/dev/fd")}
     assert not opened & {str(source), str(output)}
+
+
+@pytest.mark.parametrize("url", [[], {}, 5, True])
+def test_an_address_that_is_no_text_is_named_with_its_line(
+    server: LocalServer, source: Path, output: Path, url: Any
+) -> None:
+    write_lines(source, [{"id": "a", "url": url, "body": {}}])
+    with pytest.raises(BadRequestError, match="line 1 of the batch file: url must be one of"):
+        job(server, source, output)
+
+
+def test_links_in_a_circle_are_files_that_can_not_be_read(server: LocalServer, source: Path, output: Path) -> None:
+    write_lines(source, [chat("a")])
+    circle = source.with_name("circle")
+    circle.symlink_to(circle)
+    for paths in ((circle, output), (source, circle)):
+        with pytest.raises(OSError, match="symbolic links"):
+            job(server, *paths)
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_concurrency_beyond_all_threads_is_that_of_the_lines(
+    server: LocalServer, source: Path, output: Path, awaited: bool
+) -> None:
+    write_lines(source, [chat("a"), chat("b")])
+    assert job(server, source, output, awaited, concurrency=10**9).answered == 2
+
+
+@pytest.mark.parametrize("concurrency", ["4", 0.5, True, [1]])
+def test_a_concurrency_that_is_no_number_is_named(
+    server: LocalServer, source: Path, output: Path, concurrency: Any
+) -> None:
+    write_lines(source, [chat("a")])
+    with pytest.raises(BadRequestError, match="concurrency must be an int or None"):
+        job(server, source, output, concurrency=concurrency)
