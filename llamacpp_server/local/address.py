@@ -26,6 +26,7 @@ _LISTENING: Final = re.compile(
     re.MULTILINE,
 )
 _LISTEN_STATE: Final = "0A"
+_MOST_DIGITS: Final = 5
 
 
 def address_in(log: bytes, host: str, port: int, pid: int | None) -> str | None:
@@ -93,7 +94,10 @@ def asked_for(options: Mapping[str, Any], extra_args: Sequence[str]) -> tuple[st
     for flag, value in pairwise(extra_args):
         if flag in found:
             found[flag] = value
-    return found["--host"], int(found["--port"])
+    port = found["--port"]
+    if not (port.isascii() and port.isdigit() and len(port) <= _MOST_DIGITS):
+        raise LocalServerError("--port among extra_args must be a number", remedy="pass port=")
+    return found["--host"], int(port)
 
 
 def check_hosts(host: str, port: int) -> None:

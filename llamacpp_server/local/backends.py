@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from .._printable import short_line
 from ..errors import NotSupportedError
 from .options import OPTIONS, FilePath
 
@@ -61,8 +62,9 @@ def choose_backend(
         raise NotSupportedError(
             "LocalServer supports only Linux and macOS", remedy="start llama-server yourself, and pass its base_url"
         )
-    if backend not in ("auto", "embedded", "binary"):
-        raise ValueError(f"backend must be auto, embedded or binary, not {backend!r}")
+    if not isinstance(backend, str) or backend not in ("auto", "embedded", "binary"):
+        wrong = repr(short_line(backend)) if isinstance(backend, str) else type(backend).__name__
+        raise ValueError(f"backend must be auto, embedded or binary, not {wrong}")
     has_wheel = importlib.util.find_spec("xllamacpp") is not None
     reasons = (
         [name for name in options if OPTIONS[name].attribute is None]

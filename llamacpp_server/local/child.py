@@ -135,6 +135,9 @@ def embedded() -> int:
         except AttributeError:
             _write(LOG, f"xllamacpp {xllamacpp.__version__} has no {path}; a newer one may have it\n")
             return 1
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
+            _write(LOG, f"xllamacpp {xllamacpp.__version__} does not take this value for {path}: {error}\n")
+            return 1
     try:
         server = xllamacpp.Server(given)
     except RuntimeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ _NEEDED: Final = (
     "model", "mmproj", "draft_model", "slot_save_path", "media_path",
     "chat_template_file", "models_dir", "models_preset",
 )  # fmt: skip
+_READ_AS_FILE: Final = frozenset({"model", "mmproj", "draft_model"})
+_READ_AS_DIRECTORY: Final = frozenset({"slot_save_path", "media_path", "models_dir"})
 
 
 def check_files(options: Mapping[str, Any]) -> None:
@@ -47,9 +50,17 @@ def check_files(options: Mapping[str, Any]) -> None:
         LocalServerError: For the first one.
     """
     for name in _NEEDED:
-        path = options.get(name)
-        if path is not None and not Path(path).exists():
-            raise LocalServerError(f"{name} not found: {os.fspath(path)}", remedy="check the path")
+        if (path := options.get(name)) is None:
+            continue
+        try:
+            mode = os.stat(path).st_mode
+        except OSError as error:
+            missing = "not found" if isinstance(error, FileNotFoundError) else f"can't be opened ({error.strerror})"
+            raise LocalServerError(f"{name} {missing}: {os.fspath(path)}", remedy="check the path") from None
+        if name in _READ_AS_FILE and not stat.S_ISREG(mode):  # of a pipe, the server would wait for a writer
+            raise LocalServerError(f"{name} is not a file: {os.fspath(path)}", remedy="check the path")
+        if name in _READ_AS_DIRECTORY and not stat.S_ISDIR(mode):
+            raise LocalServerError(f"{name} is not a directory: {os.fspath(path)}", remedy="check the path")
 
 
 @dataclass(frozen=True, slots=True)

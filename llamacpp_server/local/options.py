@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from pydantic import SecretStr
 
 from .._printable import did_you_mean
+from ..errors import BadRequestError
 from .flags import FLAGS, ServerFlags
 
 __all__ = [
@@ -265,7 +266,7 @@ _BY_HAND: Final[Mapping[str, Option]] = {
         "--chat-template-file",
         "chat_template",
         _value,
-        _set("chat_template", lambda path: Path(path).read_text(encoding="utf-8")),
+        _set("chat_template", lambda path: _source(path)),
     ),
     "chat_template_kwargs": Option(
         "--chat-template-kwargs",
@@ -431,6 +432,10 @@ def _generated(name: str) -> Option:
         )
     if attribute is None:
         return Option(flag, None, _KINDS[kind], generated=True)
+    if name == "hf_token":
+        return Option(
+            flag, attribute, _no_argv, _set(attribute, lambda token: token.get_secret_value()), generated=True
+        )
     prefix, _, enum = attribute.rpartition(":")
     if attribute.startswith("-"):
         return Option(flag, attribute[1:], _KINDS[kind], _set(attribute[1:], lambda value: not value), generated=True)
@@ -480,7 +485,8 @@ def known_options(options: Mapping[str, Any]) -> dict[str, Any]:
         if name in known:
             raise TypeError(f"{given} and {name} are the same option of LocalServer")
         known[name] = value
-    if (known.get("verbosity") or _ADDRESS_LEVEL) < _ADDRESS_LEVEL:
+    level = known.get("verbosity")
+    if isinstance(level, int) and not isinstance(level, bool) and level < _ADDRESS_LEVEL:
         raise ValueError(f"verbosity below {_ADDRESS_LEVEL} hides the line with the address, which LocalServer reads")
     return known
 
@@ -515,6 +521,14 @@ def api_keys(given: str | SecretStr | None) -> list[str]:
     if not isinstance(text, str):
         raise ValueError(f"api_key must be a string, not {type(text).__name__}")
     return [key for key in text.split(",") if key]
+
+
+def _source(path: FilePath) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        why = "it is not UTF-8" if isinstance(error, UnicodeError) else error.strerror
+        raise BadRequestError(f"can't read chat_template_file {os.fspath(path)}: {why}") from None
 
 
 def _directory(path: FilePath) -> str:

@@ -116,10 +116,20 @@ def running_servers() -> list[RunningServer]:
 def _alive() -> Iterator[RunningServer]:
     for path in directory().glob("*.json"):
         try:
-            server = RunningServer(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            server = _read_entry(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError):
             continue
         if server.is_alive:
             yield server
         else:
             path.unlink(missing_ok=True)
+
+
+def _read_entry(wire: Mapping[str, Any]) -> RunningServer:
+    server = RunningServer(**wire)
+    for pid in (server.pid, server.guard):
+        if type(pid) is not int or not 1 < pid < 2**31:  # 0 and negative ones are groups of processes
+            raise ValueError("not the id of a process")
+    if not all(isinstance(text, str) for text in (server.base_url, server.model, server.key)):
+        raise TypeError("an address, a name and a digest are texts")
+    return server

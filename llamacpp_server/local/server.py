@@ -47,6 +47,7 @@ from .files import (
 )
 from .hub import download_failure, downloaded_bytes, hub_name
 from .memory import MemoryEstimate, estimate_memory
+from .option_values import check_arguments, checked_values
 from .options import FilePath, LocalServerOptions, api_keys, argv_for, known_options, params_for
 from .running import RunningServer, digest, enter, leave, running_servers
 
@@ -100,6 +101,7 @@ class LocalServer:
     Raises:
         NotSupportedError: If no installed backend supports this; `remedy` says what to install.
         TypeError: For an unknown option.
+        BadRequestError: For an option with a value of another type, or out of its range.
     """
 
     @hides_arguments
@@ -118,12 +120,12 @@ class LocalServer:
         decisions: bool = False,
         **options: Unpack[LocalServerOptions],
     ) -> None:
-        given = {name: value for name, value in known_options(options).items() if value is not None}
+        check_arguments(model, binary, extra_args, load_timeout)
+        given = checked_values({name: value for name, value in known_options(options).items() if value is not None})
         self._hub = hub_name(model)
         self.model = None if model is None or self._hub else Path(model)
         self.load_timeout = load_timeout
         self._on_wait = on_wait
-        self._keys = api_keys(options.get("api_key"))
         self.backend: Literal["embedded", "binary"]
         needs = "starting without a model" if model is None else "a Hugging Face model" if self._hub else ""
         self.backend, self._binary = choose_backend(backend, binary, given, extra_args, needs=needs)
@@ -342,6 +344,10 @@ class LocalServer:
 
     # -- its parts
 
+    @property
+    def _keys(self) -> list[str]:
+        return api_keys(self._options.get("api_key"))
+
     def _defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Common preparation of both backends, and of names that are not files."""
         name = self._hub.partition(":")[0] if self._hub else self.model and full_name(self.model)
@@ -430,7 +436,7 @@ class LocalServer:
                     self._forget(guard)
                     self._launch({**self._options, **self._same_address()})
                 self._wait_until_ready()
-            except LlamaServerError as error:
+            except (LlamaServerError, OSError) as error:
                 logger.warning("restart failed: %s", error)
 
     def _same_address(self) -> dict[str, Any]:
@@ -448,8 +454,11 @@ class LocalServer:
         model = ["--hf-repo", self._hub] if self._hub else model
         if self.backend == "binary":
             order["argv"] = [str(self._binary), *model, *argv_for(options), *self._extra_args]
+            # On a command line, everybody on the machine could read them.
             if self._keys:
                 environ["LLAMA_API_KEY"] = ",".join(self._keys)
+            if token := options.get("hf_token"):
+                environ["HF_TOKEN"] = token.get_secret_value()
         else:
             order["argv"] = [*_CHILD, "embedded"]
             order["stdin"] = json.dumps({"model.path": str(self._file), **params_for(options)}) + "\n"

@@ -262,7 +262,7 @@ def test_an_interrupted_job_leaves_no_open_files(server: LocalServer, source: Pa
 
 
 @pytest.mark.parametrize("url", [[], {}, 5, True])
-def test_an_address_that_is_no_text_is_named_with_its_line(
+def test_a_url_of_another_type_is_named_with_its_line(
     server: LocalServer, source: Path, output: Path, url: Any
 ) -> None:
     write_lines(source, [{"id": "a", "url": url, "body": {}}])
@@ -288,7 +288,7 @@ def test_a_concurrency_beyond_all_threads_is_that_of_the_lines(
 
 
 @pytest.mark.parametrize("concurrency", ["4", 0.5, True, [1]])
-def test_a_concurrency_that_is_no_number_is_named(
+def test_a_concurrency_of_another_type_is_named(
     server: LocalServer, source: Path, output: Path, concurrency: Any
 ) -> None:
     write_lines(source, [chat("a")])

@@ -95,7 +95,7 @@ def test_a_value_that_an_option_can_not_have_is_a_wrong_command_line(run: Run, a
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, "5", '{"temperatures": 5}', '{"offsets": {"a": "b"}}', "\xff"], ids=str
 )
-def test_a_file_that_is_no_calibration_is_named(run: Run, tmp_path: Path, text: str) -> None:
+def test_a_file_that_does_not_hold_a_calibration_is_named(run: Run, tmp_path: Path, text: str) -> None:
     file = tmp_path / "fit.json"
     file.write_bytes(text.encode("latin-1"))
     code, _, err = run("decide", "x", "--options", "a,b", "--calibration", file, "--base-url", DOWN)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llamacpp_server import LocalServer
+from llamacpp_server import ChatRequest, LocalServer
 from llamacpp_server.local import EXCLUDED, FLAGS, OPTIONS, ServerFlags, argv_for
 from tests.rules.packages import ROOT
 
@@ -65,7 +65,7 @@ WORDS = {
     "load_mode": "mmap",
     "lazy_mode": "off",
     "device": "none",
-    "samplers": ["top_k", "temperature"],
+    "samplers": "top_k;temperature",
     "reasoning_effort": "low",
     "verbosity": 4,
 }
@@ -151,3 +151,14 @@ def test_lists_json_and_modes_become_arguments() -> None:
         "--tools", "read_file,exec", "--json-schema", json.dumps({"type": "object"}), "--fit", "off",
         "--no-kv-offload", "--control-vector-layer-range", "1", "4",
     ]  # fmt: skip
+
+
+@pytest.mark.binary
+def test_no_key_appears_on_the_command_line_of_the_program(models_dir: Path) -> None:
+    secret = "sk-verysecret-4711"
+    with LocalServer(models_dir / "random.gguf", backend="binary", api_key=secret, hf_token=secret) as server:
+        line = Path(f"/proc/{server.pid}/cmdline").read_bytes()
+        environ = Path(f"/proc/{server.pid}/environ").read_bytes()
+        assert server.client().chat(ChatRequest(messages=[{"role": "user", "content": "Hi"}], params={"max_tokens": 1}))
+    assert secret.encode() not in line
+    assert f"HF_TOKEN={secret}".encode() in environ
