@@ -356,7 +356,7 @@ class ServerSettings:
         scheme, _, rest = self.base_url.partition("://")
         host, slash, prefix = rest.partition("/")
         root = f"{scheme}://{host.rpartition('@')[2]}{slash}{prefix}"
-        return root + path + ("?" + urlencode(query) if query else "")
+        return root + path + ("?" + urlencode(query, errors="replace") if query else "")
 
 
 # The method that `dataclass` writes, whose frame would show the key.

@@ -122,13 +122,21 @@ def _check_value(value: object, place: str, wanted: tuple[str, ...]) -> None:
                 if not isinstance(key, str):
                     raise wrong_value(f"a key of {place}", "a string", key)
             check_depth(value, place)
-        if isinstance(value, list | tuple | set | frozenset):
-            _check_items(list(value), place, kind.partition("[")[2].removesuffix("]") if _lists(wanted) == 1 else "")
+        elif _outer_type(kind) in ("Sequence", "Collection"):
+            _check_items(_listed(value), place, kind.partition("[")[2].removesuffix("]") if _lists(wanted) == 1 else "")
         return
     if any(map(_is_list_of_objects, wanted)):
         raise wrong_value(place, "a list of objects", value)
     words = dict.fromkeys(_ANNOTATED[_outer_type(kind)][1] for kind in wanted if kind != "None")
     raise wrong_value(place, " or ".join(words), value)
+
+
+def _listed(value: Any) -> list[Any]:
+    """The items of a list of any class; none of one that fails to give them, which JSON then refuses."""
+    try:
+        return list(value)
+    except Exception:  # noqa: BLE001 (whatever the class raises)
+        return []
 
 
 def _is_list_of_objects(kind: str) -> bool:
@@ -307,6 +315,8 @@ def check_depth(value: object, place: str) -> None:
         for one in level:
             if isinstance(one, dict | Mapping):
                 inside: Iterable[Any] = one.values()
+                if not _KEYS.issuperset(map(type, one)):
+                    _check_keys(one, place)
             else:
                 inside = one if isinstance(one, list | tuple) else ()
             # Types first: an abstract class takes ten times as long to say that a text is none of its instances.
@@ -317,6 +327,16 @@ def check_depth(value: object, place: str) -> None:
             break
         level = below
     raise BadRequestError(f"{place} is nested more than {_DEEPEST} levels deep, or contains itself")
+
+
+# What JSON writes as a key.
+_KEYS: Final = frozenset({str, int, float, bool, type(None)})
+
+
+def _check_keys(value: Mapping[Any, Any], place: str) -> None:
+    for key in value:
+        if not isinstance(key, str | int | float | None):
+            raise wrong_value(f"a key within {place}", "a string", key)
 
 
 # A value that holds itself twice doubles with each level.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from numbers import Integral
 from types import MappingProxyType, NoneType
 from typing import Any, TypeVar
 
@@ -81,7 +82,7 @@ from .bodies import (
     with_cache_salt,
 )
 from .completion_forms import with_held_request
-from .inputs import check_chat, check_completion, check_list, check_mapping, check_text
+from .inputs import check_chat, check_completion, check_list, check_mapping, check_text, wrong_value
 from .lora import scales_by_id, with_lora_ids
 from .many_answers import Part, in_several_requests, part_filter
 from .server_memory import recall, recall_by_props
@@ -280,6 +281,10 @@ def slot_action(
     settings: ServerSettings, id_slot: int, action: str, filename: str | None, model: str | None
 ) -> Program[SlotAction]:
     """`/slots/{id}`."""
+    if not isinstance(id_slot, Integral) or isinstance(id_slot, bool):
+        raise wrong_value("id_slot", "a number", id_slot)
+    if filename is not None:
+        check_text(filename, "filename")
     body = {**named(settings, model), **({"filename": filename} if filename else {})}
     call = Call(method="POST", path=f"/slots/{id_slot}", body=body, query={"action": action})
     return (yield from ask(settings, call, SlotAction.from_wire))

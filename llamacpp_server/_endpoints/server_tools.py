@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from .._replies import (
     EventDecoder,
 )
+from ..errors import BadRequestError
 from ..server_tools import ServerTool, ServerToolChunk, ServerToolOutput
 from ..settings import ServerSettings
 from ..transport import (
@@ -49,6 +50,8 @@ def _call(name: str, arguments: Mapping[str, Any], cwd: str | None, *, stream: b
     check_mapping(arguments, "arguments")
     if cwd is not None:
         check_text(cwd, "cwd")
+        if not (cwd.isascii() and cwd.isprintable()):
+            raise BadRequestError("cwd must be of printable ASCII characters, as it is sent in a header")
     body = {"tool": name, "params": dict(arguments), **({"stream": True} if stream else {})}
     return Call(method="POST", path="/tools", body=body, headers={} if cwd is None else {"X-Tool-Cwd": cwd})
 

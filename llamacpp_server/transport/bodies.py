@@ -138,6 +138,8 @@ def encode(body: object) -> bytes:
         text = _text(body)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadRequestError(f"can't encode the request as JSON: {error}") from error
+    except Exception as error:  # an object of the caller failed while it was read
+        raise BadRequestError(f"can't encode the request as JSON: {type(error).__name__}") from error
     try:
         return text.encode()
     except UnicodeEncodeError:

@@ -545,7 +545,9 @@ def ask_text_and_headers(settings: ServerSettings, call: Call) -> Program[tuple[
 def named(settings: ServerSettings, model: str | None) -> dict[str, str]:
     """The model for a request, where there is a name: routers demand one, other servers ignore it."""
     name = model if model is not None else settings.model
-    return {} if name is None else {"model": name}
+    if name is None or isinstance(name, str):
+        return {} if name is None else {"model": name}
+    raise BadRequestError(f"model must be a string, not {type(name).__name__}")
 
 
 def _request(settings: ServerSettings, call: Call) -> Send:

@@ -6,8 +6,13 @@ Each argument of each public method of the client, and each field of the request
 import dataclasses
 import inspect
 import json
+from collections import UserString, deque
+from decimal import Decimal
+from enum import Enum
+from types import MappingProxyType
 
 import pytest
+from pydantic import BaseModel
 
 from llamacpp_server import (
     ChatRequest,
@@ -24,6 +29,25 @@ from llamacpp_server import (
 )
 from tests.unit.every_call import CALLS, TOOL, USER, StandIn, public_methods
 
+
+class Text(str):
+    """As the enumerations of programs and `numpy.str_` are."""
+
+    __slots__ = ()
+
+
+class Kind(Enum):
+    """No text, though many mean one by it."""
+
+    ONE = "one"
+
+
+class Request(BaseModel):
+    """A program's own class."""
+
+    a: int = 1
+
+
 LOOP = {"a": 1}
 LOOP["b"] = LOOP  # type: ignore[assignment]
 DEEP = json.loads('{"a":' * 150 + "1" + "}" * 150)
@@ -31,6 +55,8 @@ LONG = "x" * 100_000
 ODD = (
     None, True, 5, -1, 0.5, float("nan"), 10**400, "", "hi", LONG, b"x", object(), [], [None], ["hi"], [5], [[]], [{}],
     [object()], {}, {"a": 1}, {1: 2}, {None: 1}, {"": object()}, {LONG: 1}, LOOP, [LOOP], DEEP, [DEEP], {"a", 1},
+    deque([1]), range(3), UserString("x"), MappingProxyType({"a": 1}), {"b": {("a",): 1}}, "\ud800", ["\0"], Request,
+    Request(), Kind.ONE, Text("x"), Decimal(1), bytearray(b"x"),
 )  # fmt: skip
 CHAT = ChatRequest(messages=[USER], tools=[TOOL])
 ARGUMENTS = {
@@ -148,3 +174,19 @@ def test_any_value_of_a_caller_is_sent_or_refused_by_a_typed_error(name):
         except Exception as error:  # every fault is shown, not the first alone
             faults.setdefault((place, type(error).__name__), f"{odd!r:.60}: {error!s:.120}")
     assert not faults
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda c: c.erase_slot("0/../../props"), "id_slot must be a number, not str"),
+        (lambda c: c.save_slot(0, ["f"]), "filename must be a string, not list"),
+        (lambda c: c.slots(model=["m"]), "model must be a string, not list"),
+        (lambda c: c.call_server_tool("t", {}, cwd="/tmp\r\nX-Admin: 1"), "cwd must be of printable ASCII"),
+        (lambda c: c.chat(ChatRequest(messages=deque([1]))), r"messages\[0\] must be an object, not int"),
+        (lambda c: c.create_message(MessagesRequest(messages=deque([1]))), r"messages\[0\] must be an object, not int"),
+    ],
+)
+def test_a_value_that_would_change_the_request_is_refused_by_its_place(call, words):
+    with pytest.raises(LlamaServerError, match=words):
+        raise StandIn().run(call, {})

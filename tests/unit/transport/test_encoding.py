@@ -44,3 +44,12 @@ def test_a_changed_tool_is_sent_as_it_is_now() -> None:
     encode({"messages": [], "tools": tools})
     tools[0]["function"]["name"] = "sing"
     assert json.loads(encode({"messages": [], "tools": tools}))["tools"] == tools
+
+
+def test_an_object_of_the_caller_that_fails_while_it_is_read_is_named_in_the_error() -> None:
+    class Closed(dict[str, int]):
+        def items(self) -> Any:
+            raise RuntimeError("closed")
+
+    with pytest.raises(BadRequestError, match="can't encode the request as JSON: RuntimeError"):
+        encode({"a": Closed(a=1)})
