@@ -12,7 +12,8 @@ kept: a framework may store its reasoning there, and they end no turn.
 Items are the messages of the Responses and Messages APIs, of which the server makes those of a chat (b11549). All of
 their texts are searched, since each may end up in the prompt.
 
-Tools are words of others too, as servers of tools (MCP) write them: all but their names, by which calls are known.
+Tools are words of others too, as servers of tools (MCP) write them. By their names calls are known, so a name can't be
+broken up: a tool whose name holds such a token is refused.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from .._values import content_key, of_key
+from ..errors import BadRequestError
 from ..replies import Repair
 from ..wire import MessageDict, ToolDict
 from .plain import PlainMessages
@@ -173,17 +175,8 @@ def _kept_texts(key: bytes) -> tuple[str, ...]:
 
 
 def _texts_of_tools(tools: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    texts = (text for tool in tools for text in _strings(_without_name(tool)))
+    texts = (text for tool in tools for text in _strings(tool))
     return tuple(text for text in texts if JOINER in text or _has_sign(text))
-
-
-def _without_name(tool: Any) -> Any:
-    """A tool without its name, which is never changed."""
-    if not isinstance(tool, Mapping):
-        return tool
-    if isinstance(function := tool.get("function"), Mapping):
-        return {**tool, "function": {key: value for key, value in function.items() if key != "name"}}
-    return {key: value for key, value in tool.items() if key != "name"}
 
 
 def template_tags(template: str) -> frozenset[str]:
@@ -257,11 +250,20 @@ def _break_each(
 def break_tools(
     tools: Sequence[Mapping[str, Any]], special: Collection[str], tags: Collection[str]
 ) -> tuple[list[Any], tuple[Repair, ...]]:
-    """The tools with special tokens broken up in all but their names, as `break_tokens` does it."""
+    """The tools with special tokens broken up in all but their names, as `break_tokens` does it.
+
+    Raises:
+        BadRequestError: For a name that holds one.
+    """
     tokens, broken = {*special, *tags}, list[Any]()
     repairs: list[Repair] = []
     for at, tool in enumerate(tools):
         function = tool["function"] if isinstance(tool.get("function"), Mapping) else tool
+        if any(token in str(function.get("name")) for token in tokens):
+            raise BadRequestError(
+                f"the name of tools[{at}] holds a special token of the model, and could forge a turn",
+                remedy="rename the tool, or leave it out",
+            )
         done = {key: value if key == "name" else _values(value, tokens) for key, value in function.items()}
         changed: Mapping[str, Any] = done if function is tool else {**tool, "function": done}
         broken.append(tool if done == function else changed)
