@@ -66,7 +66,8 @@ _SHORTEN = "shorten the conversation, or start the server with more context per 
 
 _SHARED: Final = (
     "the slots share one context, and concurrent requests must fit into it together: start the server with -np N, "
-    "which gives each of N slots its own context, or with a larger -c, or set max_concurrency"
+    "which gives each of N slots its own context (LocalServer: kv_unified=False), or with a larger -c, or set "
+    "max_concurrency"
 )
 
 _OVERFLOW_OF_OTHERS: Final = (

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from .exchange import ask as ask
     from .exchange import ask_text as ask_text
     from .exchange import ask_text_and_headers as ask_text_and_headers
-    from .exchange import conversation as conversation
     from .exchange import deadline_in as deadline_in
     from .exchange import log_wait as log_wait
     from .exchange import named as named
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from .kept_connections import guard as guard
     from .place import Place as Place
     from .prompt_size import PromptSize as PromptSize
+    from .prompt_size import conversation as conversation
     from .recent_failures import address_in_use as address_in_use
     from .recent_failures import note_refusal as note_refusal
     from .recent_failures import refused_at as refused_at
@@ -91,7 +91,6 @@ __getattr__, __dir__ = lazy(
             "ask",
             "ask_text",
             "ask_text_and_headers",
-            "conversation",
             "deadline_in",
             "log_wait",
             "named",
@@ -103,7 +102,7 @@ __getattr__, __dir__ = lazy(
         "httpx_setup": ("OwnAsyncClient", "OwnClient", "plain_request"),
         "kept_connections": ("guard",),
         "place": ("Place",),
-        "prompt_size": ("PromptSize",),
+        "prompt_size": ("PromptSize", "conversation"),
         "recent_failures": ("address_in_use", "note_refusal", "refused_at"),
         "retry": ("MAX_RETRY_AFTER", "RetryState", "Wait", "next_wait"),
         "shells": ("AsyncTransport", "Transport"),

@@ -25,7 +25,6 @@ from .._replies import (
 from ..errors import (
     BadRequestError,
     ConnectionFailedError,
-    ContextOverflowError,
     LlamaServerError,
     NotFoundError,
     NotSupportedError,
@@ -40,9 +39,9 @@ from .echoes import hide_echoes
 from .effects import Admit, Enter, OpenReply, Program, Read, Send, Sleep, Together
 from .gate import UNLIMITED, Ticket, forget_contexts, gate_for
 from .place import Place
-from .prompt_size import PromptSize
+from .prompt_size import Occupancy, PromptSize, conversation, tokens_held
 from .recent_failures import RecentFailures, address_in_use, note_answer, note_refusal, other_address
-from .retry import RetryState, Wait, crowded_pause, next_wait
+from .retry import RetryState, Wait, crowded_pause, next_wait, overflow_of
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -51,9 +50,6 @@ D = TypeVar("D")
 # The server has four HTTP threads more than slots, and its system queues five connections (b11434): beyond that, those
 # of a crowd that counts tokens or asks what the model can do would not be taken any more.
 _ASIDE: Final = "\0"
-# Messages, and characters of one that is no text, which tell conversations apart.
-_MOST_AHEAD: Final = 8
-_MOST_SHOWN: Final = 2000
 _MOST_ASIDE: Final = 4
 # What `_total_slots` gives for a router.
 _ROUTER: Final = UNLIMITED + 1
@@ -61,6 +57,9 @@ _RECENT_FAILURES: Final = RecentFailures()
 # How often a request that a shared context had no room for is sent alone: while others run, and when none seem to.
 _MOST_ROUNDS: Final = 8
 _LONELY_ROUNDS: Final = 3
+# Seconds for which a request waits for room beside other processes, and until it looks again, about.
+_LONGEST_CROWD: Final = 60.0
+_NEXT_LOOK: Final = 0.1
 # Prompts whose tokens one request has the server count, where the slots share a context.
 _MOST_COUNTED: Final = 16
 # Threads, where the server has very many slots or does not tell.
@@ -157,7 +156,7 @@ def placed_reply(ticket: Ticket, settings: ServerSettings, call: Call) -> Progra
 def note_crowded(ticket: Ticket) -> None:
     """Take note that the slots of a request's server share one context: from now on the gate counts prompts."""
     if ticket.place.gate is not None:
-        ticket.place.gate.shares_context = True
+        ticket.place.gate.note_crowd()
 
 
 def run_alone(
@@ -178,37 +177,59 @@ def run_alone(
         LlamaServerError: When it ran alone already and that does not help.
     """
     place = ticket.place
+    model = str(call.body.get("model", "")) if isinstance(call.body, Mapping) else ""
     if place.alone or rounds > 1:  # a whole reply that is begun anew has a new place each time
-        others = yield from _others_run(settings, place)
-        if rounds >= _MOST_ROUNDS or (not others and rounds >= _LONELY_ROUNDS):
-            raise error if others else _overflow(error)
+        if rounds >= _MOST_ROUNDS:
+            raise error
+        if rounds >= _LONELY_ROUNDS and not (yield from _fits_alone(settings, call, model)):
+            raise overflow_of(error)
         yield Sleep(crowded_pause(rounds, random.random()))  # noqa: S311 (not for secrets)
     log_wait(Wait(0.0, "busy"), 0.0, settings, first=rounds == 1)
-    model = str(call.body.get("model", "")) if isinstance(call.body, Mapping) else ""
     gate = place.gate or gate_for(settings.base_url)
-    again = Place(model, named_slot(call), 1, session=place.session)
+    again = Place(model, named_slot(call), 1, session=place.session, prompt=PromptSize(call.body))
     again.alone = True
     yield Enter(ticket, gate, again)
     yield from _granted(ticket, settings, None)
+    yield from _room_beside_others(ticket, settings)
 
 
-def _others_run(settings: ServerSettings, place: Place) -> Program[bool]:
-    """Whether requests of other processes run on the server; False where it does not tell."""
-    once = without_waits(settings)
-    query = {"model": place.model} if place.model else {}
+def _fits_alone(settings: ServerSettings, call: Call, model: str) -> Program[bool]:
+    """Whether a prompt is known to fit, so that requests of other processes must have filled the context.
+
+    Where the server does not count, it is whether it works on something else now.
+    """
+    once, size = without_waits(settings), PromptSize(call.body)
+    yield from _count(once, model, size)
+    _, context = yield from _slots_and_context(settings, model or None)
+    if context is not None and size.counted:
+        return size.counted < context
     try:
+        query = {"model": model} if model else {}
         slots = yield from ask(once, Call(method="GET", path="/slots", query=query), list)
     except LlamaServerError:
         return False
     return any(entry.get("is_processing") for entry in slots)
 
 
-def _overflow(error: ServerBusyError) -> ContextOverflowError:
-    """The error of a request that did not fit though it was alone."""
-    alone = error.recast(ContextOverflowError)
-    alone.n_prompt_tokens = alone.n_ctx = None
-    alone.remedy = "it does not fit even alone: shorten it, or start the server with a larger -c"
-    return alone
+def _room_beside_others(ticket: Ticket, settings: ServerSettings) -> Program[None]:
+    """Wait until a request fits beside those of other processes, which the gate does not know, as far as it is known.
+
+    Looked at for a while after the context was full, and before large prompts whose answers can't be begun again.
+    """
+    place, began, once = ticket.place, time.monotonic(), without_waits(settings)
+    model = {"model": place.model} if place.model else {}
+    while place.prompt is not None and ticket.gate.may_be_crowded(place) and time.monotonic() - began < _LONGEST_CROWD:
+        try:
+            crowd = yield from ask(once, Call(method="GET", path="/slots", query=model), Occupancy.of)
+        except LlamaServerError:
+            return
+        ticket.gate.note_tokens(crowd.held)
+        if not crowd.running or crowd.has_room(place.prompt):
+            return
+        if place.prompt.counted is None:
+            yield from _count(once, place.model, place.prompt)
+            continue
+        yield Sleep(_NEXT_LOOK * (0.5 + random.random()))  # noqa: S311 (not for secrets)
 
 
 def _find_server(send: Send, settings: ServerSettings, call: Call) -> Program[tuple[OpenReply, str]]:
@@ -340,7 +361,7 @@ def admission(ticket: Ticket, settings: ServerSettings, call: Call, *, shown: bo
     kind: Any = {
         "background": settings.priority == "background",
         "session": conversation(call.body),
-        "prompt": PromptSize(call.body),
+        "prompt": PromptSize(call.body, shown=shown),
         "shown": shown,
     }
     if shown and most is not None and gate.lacks_context():
@@ -349,6 +370,7 @@ def admission(ticket: Ticket, settings: ServerSettings, call: Call, *, shown: bo
             gate.resize(size, context)
     yield Enter(ticket, gate, Place(model, slot, most, counted, **kind))
     yield from _granted(ticket, settings, None)
+    yield from _room_beside_others(ticket, within(settings, deadline))
     if gate.is_router and most is None:
         # Slots are the model's. Who was let in to find that out queues again, in the same order.
         yield Enter(ticket, gate_for(settings.base_url, model), Place(model, slot, most, counted, **kind))
@@ -393,44 +415,27 @@ def _make_room(ticket: Ticket, settings: ServerSettings) -> Program[None]:
     model = {"model": place.model} if place.model else {}
     for size in crowd:
         if not size.asked:
-            size.asked = True
-            body = {**model, "content": size.text(), "add_special": True}
-            try:
-                size.count((yield from ask(once, Call(method="POST", path="/tokenize", body=body), _token_count)))
-            except LlamaServerError:
-                size.count(None)
+            yield from _count(once, place.model, size)
     if gate.shares_context is None and gate.crowd(_MOST_COUNTED):
         try:
-            gate.note_tokens((yield from ask(once, Call(method="GET", path="/slots", query=model), _tokens_held)))
+            gate.note_tokens((yield from ask(once, Call(method="GET", path="/slots", query=model), tokens_held)))
         except LlamaServerError:
             return
     gate.settle()
 
 
-def _tokens_held(wire: Any) -> int:
-    """Tokens that slots hold together, with none of a prompt that is being read: it may turn out not to fit."""
-    idle = [slot for slot in wire if not slot.get("is_processing", True)]
-    return sum(slot.get("n_prompt_tokens") or 0 for slot in idle) - len(wire)
+def _count(once: ServerSettings, model: str, size: PromptSize) -> Program[None]:
+    """Have the server count the tokens of a prompt."""
+    size.asked = True
+    body = {"content": size.text(), "add_special": True, **({"model": model} if model else {})}
+    try:
+        size.count((yield from ask(once, Call(method="POST", path="/tokenize", body=body), _token_count)))
+    except LlamaServerError:
+        size.count(None)
 
 
 def _token_count(wire: Any) -> int:
     return len(wire["tokens"])
-
-
-def conversation(body: object) -> int | None:
-    """A number that requests of one conversation share: of its beginning, up to the first message of its user."""
-    messages = body.get("messages") if isinstance(body, dict | Mapping) else None
-    if not isinstance(messages, list) or not messages:
-        return None
-    begun = list[object]()
-    for message in messages[:_MOST_AHEAD]:
-        if not isinstance(message, dict | Mapping):
-            return None
-        content = message.get("content")
-        begun.append(content if isinstance(content, str) else repr(content)[:_MOST_SHOWN])
-        if message.get("role") == "user":
-            break
-    return hash(tuple(begun))
 
 
 def named_slot(call: Call) -> int | None:

@@ -73,9 +73,11 @@ _MOST_WARM: Final = 64
 # Seconds for which a slot is kept for the next turn of the conversation that leaves it, and the most as a share of the
 # time that it ran. An agent calls again after 1 to 5 ms; reading 2,000 tokens anew takes a hundred times that.
 _KEPT: Final = 0.005
+_KEPT_SHARE: Final = 0.1
 # Seconds after which a request that waits for a place looks whether those in front can't go on.
 LOOK: Final = 0.25
-_KEPT_SHARE: Final = 0.1
+# Seconds after a full context for which requests look for those of other processes.
+_CROWDED_FOR: Final = 60.0
 
 
 class Ticket:
@@ -169,6 +171,7 @@ class Gate:
         self.is_router = False
         self.router = router
         self.shares_context: bool | None = None
+        self._crowded_at: float | None = None
         self._state = _State()
         self._looked = 0.0
 
@@ -220,6 +223,21 @@ class Gate:
         """Whether requests run here, and nobody knows how large the context is that they may share."""
         state = self.state()
         return self.shares_context is None and state.size is None and bool(state.held)
+
+    def note_crowd(self) -> None:
+        """Take note that the context was full, which shows that the slots share it."""
+        self.shares_context, self._crowded_at = True, time.monotonic()
+
+    def may_be_crowded(self, place: Place) -> bool:
+        """Whether a request should look for those of other processes first."""
+        state = self.state()
+        if self.shares_context is False or state.divided:
+            return False
+        if self._crowded_at is not None and time.monotonic() - self._crowded_at < _CROWDED_FOR:
+            return True
+        if not (place.shown and place.prompt and state.context and state.size):
+            return False
+        return place.prompt.needed(state.context, state.size) * state.size > state.context
 
     def note_tokens(self, tokens: int) -> None:
         """Take note of how many tokens the slots hold together: more than one context has means one for each."""

@@ -7,7 +7,7 @@ only while they fit into it together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic_core import to_json
 
@@ -17,8 +17,11 @@ _MEDIA: Final = 1000
 # Bytes of a token, where the server does not count: English has more than four, other text fewer.
 _BYTES_EACH: Final = 3
 # Part of each slot's share that is kept free for the answer, where the limit of its tokens does not ask for less. Whole
-# limits would let far fewer run than fit, as most answers end long before.
+# limits would let far fewer run than fit, as most answers end long before. Streams get theirs: they aren't sent again.
 _ANSWER_PART: Final = 2
+# Messages, and characters of one that is no text, which tell conversations apart.
+_MOST_AHEAD: Final = 8
+_MOST_SHOWN: Final = 2000
 _LIMITS: Final = ("n_predict", "max_completion_tokens", "max_tokens")
 
 
@@ -27,15 +30,17 @@ class PromptSize:
 
     Args:
         body: The request as it is sent; what has no prompt needs nothing.
+        shown: Whether its answer is read as it comes. It can't be begun anew, so its limit is kept free as a whole.
 
     Attributes:
         counted: Tokens by the server's count; None before it was asked.
         asked: Whether somebody asks it.
     """
 
-    __slots__ = ("_body", "_bound", "asked", "counted")
+    __slots__ = ("_body", "_bound", "_shown", "asked", "counted")
 
-    def __init__(self, body: object) -> None:
+    def __init__(self, body: object, *, shown: bool = False) -> None:
+        self._shown = shown
         self._body = body if isinstance(body, dict | Mapping) else {}
         self._bound: int | None = None
         self.counted: int | None = None
@@ -65,8 +70,9 @@ class PromptSize:
         return min(context, tokens + self._answer(context // (_ANSWER_PART * slots))) if tokens else 0
 
     def _answer(self, most: int) -> int:
-        limits = [self._body[name] for name in _LIMITS if name in self._body]
-        return min([most, *(limit for limit in limits if isinstance(limit, int) and limit >= 0)])
+        given = [self._body.get(name) for name in _LIMITS]
+        limits = [limit for limit in given if isinstance(limit, int) and limit >= 0]
+        return min(limits) if self._shown and limits else min([most, *limits])
 
     def _pieces(self) -> Iterator[str | int]:
         """Texts, and numbers of tokens of what is no text."""
@@ -86,6 +92,60 @@ class PromptSize:
                 yield 1
             elif prompt is not None:
                 yield from [len(prompt)] if isinstance(prompt, list) else _content([prompt])
+
+
+class Occupancy(NamedTuple):
+    """How full the context is that a server's slots share, by its `/slots`.
+
+    Attributes:
+        running: Slots that work on a request.
+        tokens: Of the context, in those slots; None while a prompt is read, whose size nobody knows from outside.
+        context: Tokens of the context.
+        slots: How many there are.
+        held: As in `tokens_held`.
+    """
+
+    running: int
+    tokens: int | None
+    context: int
+    slots: int
+    held: int
+
+    @classmethod
+    def of(cls, wire: Any) -> Occupancy:
+        """The occupancy that a server reports."""
+        busy = [slot for slot in wire if slot.get("is_processing")]
+        decoded = [sum(token["n_decoded"] for token in slot.get("next_token") or ()) for slot in busy]
+        tokens = sum(slot["n_prompt_tokens"] for slot in busy) if all(decoded) else None
+        return cls(len(busy), tokens, max((slot["n_ctx"] for slot in wire), default=0), len(wire), tokens_held(wire))
+
+    def has_room(self, prompt: PromptSize) -> bool:
+        """Whether a prompt and its answer fit beside what runs."""
+        needed = prompt.needed(self.context, max(1, self.slots))
+        within_share = needed * self.slots <= self.context
+        return within_share or (self.tokens is not None and self.tokens + needed <= self.context)
+
+
+def tokens_held(wire: Any) -> int:
+    """Tokens that slots hold together, with none of a prompt that is being read: it may turn out not to fit."""
+    idle = [slot for slot in wire if not slot.get("is_processing", True)]
+    return sum(slot.get("n_prompt_tokens") or 0 for slot in idle) - len(wire)
+
+
+def conversation(body: object) -> int | None:
+    """A number that requests of one conversation share: of its beginning, up to the first message of its user."""
+    messages = body.get("messages") if isinstance(body, dict | Mapping) else None
+    if not isinstance(messages, list) or not messages:
+        return None
+    begun = list[object]()
+    for message in messages[:_MOST_AHEAD]:
+        if not isinstance(message, dict | Mapping):
+            return None
+        content = message.get("content")
+        begun.append(content if isinstance(content, str) else repr(content)[:_MOST_SHOWN])
+        if message.get("role") == "user":
+            break
+    return hash(tuple(begun))
 
 
 def _content(content: object) -> Iterator[str | int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import (
     ConnectionFailedError,
+    ContextOverflowError,
     LlamaServerError,
     RequestTimeoutError,
     ServerBusyError,
@@ -106,6 +107,14 @@ def _poll(reason: str, tried: RetryState, elapsed: float, settings: ServerSettin
 def crowded_pause(rounds: int, jitter: float) -> float:
     """Seconds before a request that other processes crowded out of a shared context is sent again."""
     return _backoff(rounds, jitter)
+
+
+def overflow_of(error: ServerBusyError) -> ContextOverflowError:
+    """The error of a request that did not fit though it was alone."""
+    alone = error.recast(ContextOverflowError)
+    alone.n_prompt_tokens = alone.n_ctx = None
+    alone.remedy = "it does not fit even alone: shorten it, or start the server with a larger -c"
+    return alone
 
 
 def _backoff(retries: int, jitter: float) -> float:

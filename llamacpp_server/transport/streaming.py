@@ -45,6 +45,12 @@ from .gate import Ticket
 # How often an answer that was crowded out in its middle is begun anew.
 _MOST_CROWDED: Final = 8
 
+_SHOWN: Final = (
+    "the slots share one context, and others filled it while this answer was read: set max_tokens, which is then kept "
+    "free for a stream, or start the server with -np N or kv_unified=False (a context for each slot), or a larger -c; "
+    "the error's `partial` has the answer so far"
+)
+
 Watch = Callable[[Sequence[Any]], Program[None] | None]
 
 
@@ -167,6 +173,7 @@ class Delivery:
         """
         unseen = self._collected is not None
         if not unseen and (not self._relayed or _has_text(error.partial)):
+            error.remedy = _SHOWN if error.shared_context else error.remedy
             raise error
         if not error.shared_context or len(self._crowded) >= _MOST_CROWDED:
             raise error

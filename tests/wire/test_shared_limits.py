@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from llama_index.core.llms import ChatMessage
 
-from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient
+from llamacpp_server import AsyncLlamaServerClient, ChatRequest, ContextOverflowError, LlamaServerClient
 from llamacpp_server.transport import (
     gate_for,
 )
 from llamaindex_llamacpp_server import LlamaServer
+from tests import behind_doors
 from tests.unit.events import DONE, chunk, text
 from tests.waiting import LONG
 from tests.wire.scripted_server import Answer, ScriptedServer, error, reply, stream
@@ -133,3 +134,20 @@ def test_threads_and_event_loops_share_one_limit():
             thread.join(LONG)
         assert server.most_at_once(asks_for("a")) <= 2
         assert len([request for request, *_ in server.spans if asks_for("a")(request)]) == 16
+
+
+CROWDED = error(500, "Context size has been exceeded.", "server_error")
+CONTEXT_OF_512 = reply({"total_slots": 4, "default_generation_settings": {"n_ctx": 512}})
+
+
+@pytest.mark.parametrize(("tokens", "ends"), [(100, "Hello"), (600, ContextOverflowError)])
+def test_a_prompt_that_fits_is_sent_again_while_other_processes_fill_the_context(monkeypatch, tokens, ends):
+    monkeypatch.setattr(behind_doors.FIRST_BACKOFF, 0.01)
+    counted = reply({"tokens": list(range(tokens))})
+    routes = {"/props": [CONTEXT_OF_512], "/tokenize": [counted], "/slots": [reply([])]}
+    with ScriptedServer(*[CROWDED] * 6, SLOW, routes=routes) as server, LlamaServerClient(server.url) as client:
+        if ends == "Hello":
+            assert client.chat(of("m")).content == ends
+        else:
+            with pytest.raises(ContextOverflowError, match="does not fit even alone"):
+                client.chat(of("m"))
