@@ -200,15 +200,17 @@ def _fits_alone(settings: ServerSettings, call: Call, model: str) -> Program[boo
     """
     once, size = without_waits(settings), PromptSize(call.body)
     yield from _count(once, model, size)
-    _, context = yield from _slots_and_context(settings, model or None)
+    slots, context = yield from _slots_and_context(settings, None)
+    if slots == _ROUTER:
+        _, context = yield from _slots_and_context(settings, model)
     if context is not None and size.counted:
         return size.counted < context
     try:
         query = {"model": model} if model else {}
-        slots = yield from ask(once, Call(method="GET", path="/slots", query=query), list)
+        busy = yield from ask(once, Call(method="GET", path="/slots", query=query), Occupancy.of)
     except LlamaServerError:
         return False
-    return any(entry.get("is_processing") for entry in slots)
+    return busy.running > 0
 
 
 def _room_beside_others(ticket: Ticket, settings: ServerSettings) -> Program[None]:
