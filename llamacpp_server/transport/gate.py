@@ -165,13 +165,14 @@ class Gate:
         is_router: Whether the server was found to be a router: then each of its models has slots, and a gate.
         router: Name of the router whose model this gate is for; None for the gate of a server.
         shares_context: Whether its slots share one context; None while it is unknown.
+        crowded_at: Time on the monotonic clock when that was full; None where it never was.
     """
 
     def __init__(self, router: str | None = None) -> None:
         self.is_router = False
         self.router = router
         self.shares_context: bool | None = None
-        self._crowded_at: float | None = None
+        self.crowded_at: float | None = None
         self._state = _State()
         self._looked = 0.0
 
@@ -226,14 +227,14 @@ class Gate:
 
     def note_crowd(self) -> None:
         """Take note that the context was full, which shows that the slots share it."""
-        self.shares_context, self._crowded_at = True, time.monotonic()
+        self.shares_context, self.crowded_at = True, time.monotonic()
 
     def may_be_crowded(self, place: Place) -> bool:
         """Whether a request should look for those of other processes first."""
         state = self.state()
         if self.shares_context is False or state.divided:
             return False
-        if self._crowded_at is not None and time.monotonic() - self._crowded_at < _CROWDED_FOR:
+        if self.crowded_at is not None and time.monotonic() - self.crowded_at < _CROWDED_FOR:
             return True
         if not (place.shown and place.prompt and state.context and state.size):
             return False
@@ -563,7 +564,8 @@ def note_context(base_url: str, *, shared: bool | None) -> None:
         base_url: Of the server.
         shared: Whether they do; None where it is unknown.
     """
-    gate_for(base_url).shares_context = shared
+    gate = gate_for(base_url)
+    gate.shares_context, gate.crowded_at = shared, None
 
 
 def forget_contexts(base_url: str) -> None:
@@ -571,7 +573,7 @@ def forget_contexts(base_url: str) -> None:
     server = _server(base_url)
     for (name, _), gate in list(_gates.items()):
         if name == server:
-            gate.shares_context = None
+            gate.shares_context = gate.crowded_at = None
 
 
 def _models_of(router: str) -> list[Gate]:
