@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamacpp_server.integration import (
     ConnectionNames,
+    LoadingNames,
     RequestNames,
     read_timeouts,
 )
@@ -13,10 +14,11 @@ from llamacpp_server.integration import (
 __all__ = ["ChatNames", "EmbeddingNames", "LLMNames", "OpenAINames"]
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from dataclasses import InitVar
 
     import httpx
+    from pydantic import BaseModel
 
     from llamacpp_server.integration import Key
 
@@ -36,9 +38,43 @@ if TYPE_CHECKING:
         request_timeout: float | tuple[float | None, ...] | httpx.Timeout | None = None
         """Another name of `timeout`; returns `read_timeout`."""
 
-    class ChatNames(OpenAINames, RequestNames):
+    class CallNames(BaseModel):
+        """Parameters of OpenAI's API that its classes send with each call."""
+
+        stream_options: InitVar[Mapping[str, Any] | None] = None
+        """`include_usage` becomes `stream_usage`."""
+        user: InitVar[Any] = None
+        """Accepted; llama-server has no users."""
+        prediction: InitVar[Any] = None
+        """Accepted; use the server's own speculative decoding."""
+        prompt_cache_key: InitVar[Any] = None
+        """Accepted; the server finds the longest common prefix itself."""
+        prompt_cache_retention: InitVar[Any] = None
+        """Accepted; the server's prompt cache lives as long as the server."""
+        safety_identifier: InitVar[Any] = None
+        """Accepted; an OpenAI service."""
+        moderation: InitVar[Any] = None
+        """Accepted; an OpenAI service."""
+        audio: InitVar[Any] = None
+        """Accepted; the server answers in text."""
+        web_search_options: InitVar[Any] = None
+        """Accepted; bind a tool that searches."""
+
+    class ChatNames(OpenAINames, RequestNames, LoadingNames, CallNames):
         """Further arguments of ChatOpenAI and ChatOllama."""
 
+        tools: InitVar[Sequence[Any] | None] = None
+        """Sent with every call that has none of its own."""
+        tool_choice: InitVar[Any] = None
+        """Sent with every call that has none of its own."""
+        parallel_tool_calls: InitVar[bool | None] = None
+        """Sent with every call that has none of its own."""
+        functions: InitVar[Sequence[Any] | None] = None
+        """The old name of `tools`."""
+        function_call: InitVar[Any] = None
+        """The old name of `tool_choice`."""
+        suffix: InitVar[Any] = None
+        """Accepted; a chat has no suffix."""
         root_client: InitVar[Any] = None
         """Accepted; `client` is this package's own."""
         root_async_client: InitVar[Any] = None
@@ -58,7 +94,7 @@ if TYPE_CHECKING:
         use_responses_api: InitVar[Any] = None
         """Accepted; belongs to the Responses API."""
 
-    class EmbeddingNames(OpenAINames):
+    class EmbeddingNames(OpenAINames, LoadingNames):
         """Further arguments of OpenAIEmbeddings and OllamaEmbeddings."""
 
         chunk_size: InitVar[int | None] = None
@@ -78,7 +114,13 @@ if TYPE_CHECKING:
         disallowed_special: InitVar[Any] = None
         """Accepted; texts are always sent as texts."""
         show_progress_bar: InitVar[Any] = None
-        """Accepted; there is no progress bar."""
+        """Accepted; there is none."""
+        user: InitVar[Any] = None
+        """Accepted; llama-server has no users."""
+        verbose: InitVar[Any] = None
+        """Accepted; the server writes its own log."""
+        encoding_format: InitVar[Any] = None
+        """Accepted; vectors come as floats."""
         skip_empty: InitVar[Any] = None
         """Accepted; empty texts are embedded if the model supports it."""
         retry_min_seconds: InitVar[Any] = None
@@ -108,7 +150,7 @@ if TYPE_CHECKING:
         tfs_z: InitVar[Any] = None
         """Accepted; an embedding model generates no text."""
 
-    class LLMNames(OpenAINames, RequestNames):
+    class LLMNames(OpenAINames, RequestNames, LoadingNames, CallNames):
         """Further arguments of OpenAI and OllamaLLM."""
 
         model_kwargs: InitVar[Mapping[str, Any] | None] = None
@@ -173,7 +215,10 @@ else:
         def _reported_name(self) -> str | None:
             return None
 
-    class ChatNames(OpenAINames, RequestNames):
+    class CallNames:
+        """Parameters of OpenAI's API that its classes send with each call."""
+
+    class ChatNames(OpenAINames, RequestNames, LoadingNames, CallNames):
         """Further arguments of ChatOpenAI and ChatOllama."""
 
         @property
@@ -186,8 +231,8 @@ else:
             """Raises: there is no client of the openai package here."""
             raise AttributeError("the openai client is not used: see model.async_client")
 
-    class EmbeddingNames(OpenAINames):
+    class EmbeddingNames(OpenAINames, LoadingNames):
         """Further arguments of OpenAIEmbeddings and OllamaEmbeddings."""
 
-    class LLMNames(OpenAINames, RequestNames):
+    class LLMNames(OpenAINames, RequestNames, LoadingNames, CallNames):
         """Further arguments of OpenAI and OllamaLLM."""

@@ -22,6 +22,7 @@ from llamacpp_server.integration import (
     json_checker,
     require_all,
     schema_grammar,
+    warn_once,
 )
 
 from ._errors import BadRequestError as LangchainBadRequestError
@@ -135,6 +136,8 @@ class Goal:
             kwargs["schema_in_prompt"] = self.schema
         if way == "tool":
             name = wire_tools([cast(Schema, self.given)])[0]["function"]["name"]
+            if [kwargs.pop(given, None) for given in ("tools", "tool_choice") if given in kwargs]:
+                warn_once(f"{self.name}: ignoring tools: with this method the answer is always a call of {name!r}")
             # That a call is missing is for the chain to say: with `include_raw`, the raw message is wanted as well.
             kwargs |= dict.fromkeys(
                 self.model.given().keys() & set(CONSTRAINTS)

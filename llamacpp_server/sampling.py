@@ -123,7 +123,7 @@ class SamplingFields(BaseModel):
     """Bias by token id or text; False bans a token."""
 
     # -- constraints
-    grammar: Annotated[str | None, BeforeValidator(read_grammar)] = None
+    grammar: ReadAs[Annotated[str | None, BeforeValidator(read_grammar)], str | Path | None] = default_value(None)
     """GBNF grammar the answer must follow, or the path (`pathlib.Path`) of one. Not with tools."""
     regex: str | None = None
     """Regular expression that the whole answer must match; sent as a grammar. Not with tools."""

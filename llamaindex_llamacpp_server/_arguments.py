@@ -14,10 +14,12 @@ from pydantic import BaseModel
 from llamacpp_server.integration import (
     ADDITIONAL_KWARGS,
     CONNECTION_ARGUMENTS,
+    LOADING_ARGUMENTS,
     REQUEST_ARGUMENTS,
     ArgumentTable,
     ConnectionNames,
     Converted,
+    LoadingNames,
     RequestNames,
 )
 from llamacpp_server.sampling import SAMPLING_FIELDS
@@ -36,9 +38,13 @@ __all__ = [
 LLM: Final = (
     CONNECTION_ARGUMENTS
     | REQUEST_ARGUMENTS
+    | LOADING_ARGUMENTS
     | ArgumentTable(
+        renamed={"generate_kwargs": "additional_kwargs"},
         converted={"additional_kwargs": ADDITIONAL_KWARGS},
         meaningless={
+            "verbose": "the server writes its own log: `-v`",
+            "model_kwargs": "arguments of llama.cpp's loader are options of the server's command line",
             "openai_client": "the model creates its own client: `model.client`",
             "async_openai_client": "the model creates its own client: `model.async_client`",
             "audio_config": "llama-server returns text only",
@@ -68,7 +74,13 @@ def _of_endpoint(url: Any, others: Mapping[str, Any]) -> dict[str, Any]:
 
 
 RERANK: Final = CONNECTION_ARGUMENTS | ArgumentTable(
-    converted={"api_url": Converted("`base_url`, without its `/rerank`", _of_endpoint)}
+    converted={"api_url": Converted("`base_url`, without its `/rerank`", _of_endpoint)},
+    meaningless={
+        "device": LOADING_ARGUMENTS.meaningless["device"],
+        "cache_folder": LOADING_ARGUMENTS.meaningless["model_path"],
+        "trust_remote_code": "a GGUF file holds no code",
+        "cross_encoder_kwargs": LOADING_ARGUMENTS.meaningless["model_path"],
+    },
 )
 
 
@@ -89,13 +101,19 @@ if TYPE_CHECKING:
 
     from llamacpp_server.integration import LlamaServerTokenizer, ReadAs, default_value
 
-    class LLMNames(ConnectionNames, RequestNames):
+    class LLMNames(ConnectionNames, RequestNames, LoadingNames):
         """Further arguments of OpenAILike and Ollama."""
 
         request_timeout: InitVar[float | None] = None
         """Another name of `timeout`."""
         additional_kwargs: InitVar[Mapping[str, Any] | None] = None
         """Fields where a name is one; the rest goes into `extra_body`."""
+        generate_kwargs: InitVar[Mapping[str, Any] | None] = None
+        """Another name of `additional_kwargs`."""
+        verbose: InitVar[Any] = None
+        """Accepted; the server writes its own log."""
+        model_kwargs: InitVar[Any] = None
+        """Accepted; the server loads the model."""
         openai_client: InitVar[Any] = None
         """Accepted; `client` is this package's own."""
         async_openai_client: InitVar[Any] = None
@@ -128,8 +146,16 @@ if TYPE_CHECKING:
         """Another name of `timeout`."""
         api_url: InitVar[str | None] = None
         """Jina's: becomes `base_url`, without its `/rerank`."""
+        device: InitVar[Any] = None
+        """Accepted; the server's `-dev` sets it."""
+        cache_folder: InitVar[Any] = None
+        """Accepted; the server loads the model."""
+        trust_remote_code: InitVar[Any] = None
+        """Accepted; a GGUF file holds no code."""
+        cross_encoder_kwargs: InitVar[Any] = None
+        """Accepted; the server loads the model."""
 
 else:
-    LLMNames = type("LLMNames", (ConnectionNames, RequestNames), {})
+    LLMNames = type("LLMNames", (ConnectionNames, RequestNames, LoadingNames), {})
     EmbeddingNames = type("EmbeddingNames", (ConnectionNames,), {})
     RerankNames = type("RerankNames", (ConnectionNames,), {})

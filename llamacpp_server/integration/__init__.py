@@ -15,10 +15,11 @@ from .._notices import logger, warn_once
 if TYPE_CHECKING:
     from .._read_as import ReadAs, default_value
     from .._tools import resolve_tool_choice
-    from .argument_names import ConnectionNames, Key, RequestNames
+    from .argument_names import ConnectionNames, Key, LoadingNames, RequestNames
     from .arguments import (
         ADDITIONAL_KWARGS,
         CONNECTION_ARGUMENTS,
+        LOADING_ARGUMENTS,
         REQUEST_ARGUMENTS,
         ArgumentTable,
         Converted,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ADDITIONAL_KWARGS",
     "CONNECTION_ARGUMENTS",
+    "LOADING_ARGUMENTS",
     "CONSTRAINTS",
     "LADDER",
     "REQUEST_ARGUMENTS",
@@ -85,6 +87,7 @@ __all__ = [
     "DecisionFields",
     "EmbeddingFields",
     "Key",
+    "LoadingNames",
     "LlamaServerTokenizer",
     "MediaFields",
     "ModelDefaults",
@@ -139,10 +142,11 @@ __getattr__, __dir__ = lazy(
     {
         "._read_as": ("ReadAs", "default_value"),
         "._tools": ("resolve_tool_choice",),
-        "argument_names": ("ConnectionNames", "Key", "RequestNames"),
+        "argument_names": ("ConnectionNames", "Key", "LoadingNames", "RequestNames"),
         "arguments": (
             "ADDITIONAL_KWARGS",
             "CONNECTION_ARGUMENTS",
+            "LOADING_ARGUMENTS",
             "REQUEST_ARGUMENTS",
             "ArgumentTable",
             "Converted",

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from .._read_as import ReadAs
 
-__all__ = ["ConnectionNames", "Key", "RequestNames"]
+__all__ = ["ConnectionNames", "Key", "LoadingNames", "RequestNames"]
 
 Key = ReadAs[SecretStr | None, SecretStr | str | Callable[[], str] | None]
 """A field that holds a secret, and takes a text as well, or what gives one."""
@@ -20,6 +20,7 @@ Key = ReadAs[SecretStr | None, SecretStr | str | Callable[[], str] | None]
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from dataclasses import InitVar
+    from os import PathLike
 
     import httpx
     from pydantic import BaseModel
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
         """Another name of `client_kwargs`."""
         async_client_kwargs: InitVar[Mapping[str, Any] | None] = None
         """Another name of `client_kwargs`."""
+        extra_headers: InitVar[Mapping[str, str] | None] = None
+        """Become `default_headers`."""
+        extra_query: InitVar[Mapping[str, Any] | None] = None
+        """Becomes `default_query`."""
         organization: InitVar[Any] = None
         """Accepted; llama-server knows no organizations."""
         openai_proxy: InitVar[Any] = None
@@ -96,7 +101,54 @@ if TYPE_CHECKING:
         tiktoken_model_name: InitVar[Any] = None
         """Accepted; tokens are counted by the server."""
 
+    class LoadingNames(BaseModel):
+        """Arguments of classes that load a model into their own process."""
+
+        max_new_tokens: InitVar[int | None] = None
+        """Another name of `max_tokens`."""
+        last_n_tokens_size: InitVar[int | None] = None
+        """Another name of `repeat_last_n`."""
+        grammar_path: InitVar[str | PathLike[str] | None] = None
+        """A file with a grammar."""
+        model_path: InitVar[Any] = None
+        """Accepted; the server loads the model."""
+        model_url: InitVar[Any] = None
+        """Accepted; the server loads the model."""
+        n_ctx: InitVar[Any] = None
+        """Accepted; the server's `-c` sets it."""
+        n_threads: InitVar[Any] = None
+        """Accepted; the server's `-t` sets it."""
+        n_gpu_layers: InitVar[Any] = None
+        """Accepted; the server's `-ngl` sets it."""
+        n_batch: InitVar[Any] = None
+        """Accepted; the server's `-b` and `-ub` set it."""
+        use_mlock: InitVar[Any] = None
+        """Accepted; the server's `--mlock` sets it."""
+        use_mmap: InitVar[Any] = None
+        """Accepted; the server's `--no-mmap` sets it."""
+        rope_freq_base: InitVar[Any] = None
+        """Accepted; the server's `--rope-freq-base` sets it."""
+        rope_freq_scale: InitVar[Any] = None
+        """Accepted; the server's `--rope-freq-scale` sets it."""
+        f16_kv: InitVar[Any] = None
+        """Accepted; the server's `-ctk` and `-ctv` set it."""
+        lora_path: InitVar[Any] = None
+        """Accepted; the server's `--lora` sets it."""
+        lora_base: InitVar[Any] = None
+        """Accepted; llama.cpp removed it."""
+        n_parts: InitVar[Any] = None
+        """Accepted; llama.cpp removed it."""
+        logits_all: InitVar[Any] = None
+        """Accepted; `logprobs` works without it."""
+        vocab_only: InitVar[Any] = None
+        """Accepted; tokens are counted by the server."""
+        device: InitVar[Any] = None
+        """Accepted; the server's `-dev` sets it."""
+
 else:
+
+    class LoadingNames:
+        """Arguments of classes that load a model into their own process."""
 
     class ConnectionNames:
         """Arguments of every class: the server's address, and how its model runs."""

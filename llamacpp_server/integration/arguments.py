@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from inspect import isawaitable
+from pathlib import Path
 from types import NoneType
 from typing import Any, Final, get_args
 
@@ -26,6 +27,7 @@ from ..settings import DEFAULT_CONNECT_TIMEOUT
 __all__ = [
     "ADDITIONAL_KWARGS",
     "CONNECTION_ARGUMENTS",
+    "LOADING_ARGUMENTS",
     "REQUEST_ARGUMENTS",
     "ArgumentTable",
     "Converted",
@@ -268,6 +270,17 @@ def _num_predict(value: Any, others: Mapping[str, Any]) -> dict[str, Any]:
     return _unless_given({"max_tokens": -1 if value == -2 else value}, others)
 
 
+def _grammar_file(path: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+    return _unless_given({"grammar": Path(path)}, others)
+
+
+def _merged_into(field: str) -> Callable[[Any, Mapping[str, Any]], dict[str, Any]]:
+    def fields(given: Any, others: Mapping[str, Any]) -> dict[str, Any]:
+        return {field: {**given, **(others.get(field) or {})} if isinstance(given, Mapping) else given}
+
+    return fields
+
+
 def _additional_kwargs(given: Any, others: Mapping[str, Any]) -> dict[str, Any]:
     """Request fields where a name is one, or is known of another class; the rest is sent as it is."""
     found: dict[str, Any] = {}
@@ -311,6 +324,9 @@ CONNECTION_ARGUMENTS: Final = ArgumentTable(
         ),
         "stream_chunk_timeout": Converted("`read_timeout`, if it is shorter", _chunk_timeout),
         "api_key": Converted("a callable is called once, when the model is created", _key),
+        # Of calls; OpenAI's classes keep them for every call.
+        "extra_headers": Converted("`default_headers`", _merged_into("default_headers")),
+        "extra_query": Converted("`default_query`", _merged_into("default_query")),
         "default_query": Converted("values are converted to strings", _query),
     },
     meaningless={
@@ -353,6 +369,34 @@ REQUEST_ARGUMENTS: Final = ArgumentTable(
     },
 )
 """Further arguments of every language model."""
+
+_LOADING: Final = "the server loads the model: `-m` or `-hf`, or `LocalServer(...)` for a server of your own"
+_REMOVED: Final = "llama.cpp removed it"
+
+LOADING_ARGUMENTS: Final = ArgumentTable(
+    renamed={"max_new_tokens": "max_tokens", "last_n_tokens_size": "repeat_last_n"},
+    converted={"grammar_path": Converted("`grammar=Path(...)`", _grammar_file)},
+    meaningless={
+        "model_path": _LOADING,
+        "model_url": _LOADING,
+        "n_ctx": CONNECTION_ARGUMENTS.meaningless["num_ctx"],
+        "n_threads": CONNECTION_ARGUMENTS.meaningless["num_thread"],
+        "n_gpu_layers": CONNECTION_ARGUMENTS.meaningless["num_gpu"],
+        "n_batch": _SERVERS + "`-b` and `-ub`",
+        "use_mlock": _SERVERS + "`--mlock`",
+        "use_mmap": _SERVERS + "`--no-mmap`",
+        "rope_freq_base": _SERVERS + "`--rope-freq-base`",
+        "rope_freq_scale": _SERVERS + "`--rope-freq-scale`",
+        "f16_kv": _SERVERS + "`-ctk` and `-ctv`",
+        "lora_path": _SERVERS + "`--lora`; see `lora` for single calls",
+        "lora_base": _REMOVED,
+        "n_parts": _REMOVED,
+        "logits_all": "`logprobs` works without it",
+        "vocab_only": "tokens are counted by the server",
+        "device": _SERVERS + "`-dev`",
+    },
+)
+"""Arguments of classes that load a model into their own process with llama-cpp-python."""
 
 _IN_ADDITIONAL: Final = REQUEST_ARGUMENTS.names() | {"dimensions", "timeout"}
 

@@ -63,6 +63,32 @@ def test_functions_of_model_kwargs_become_tools(talker: LocalServer, recorded: A
     assert not {"functions", "function_call"} & requests[-1].keys()
 
 
+@pytest.mark.parametrize("names", [("functions", "function_call"), ("tools", "tool_choice")])
+def test_tools_of_the_constructor_go_with_each_call(talker: LocalServer, recorded: Any, names: tuple[str, str]) -> None:
+    tools, choice = names
+    llm, requests = recorded(talker, **{tools: [FUNCTION], choice: {"name": "get_weather"}}, user="me", stream=True)
+    answer = llm.invoke("weather?")
+    assert answer.tool_calls[0]["name"] == "get_weather"
+    assert [tool["function"]["name"] for tool in requests[-1]["tools"]] == ["get_weather"]
+    assert requests[-1]["tool_choice"] == "required"
+    assert {"user", "functions", "function_call"}.isdisjoint(requests[-1])
+
+
+def test_headers_and_query_of_the_constructor_go_with_each_call(talker: LocalServer, recorded: Any) -> None:
+    llm, requests = recorded(talker, extra_headers={"x-tenant": "a"}, extra_query={"n": 1}, max_tokens=1)
+    llm.invoke("hi")
+    assert (requests[-1]["headers"]["x-tenant"], requests[-1]["url"].query) == ("a", b"n=1")
+
+
+def test_tools_beside_a_schema_that_is_a_call_are_ignored(
+    talker: LocalServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    llm = ChatLlamaServer(base_url=talker.base_url)
+    chain = llm.with_structured_output(FUNCTION, method="function_calling", tools=[get_weather], tool_choice="auto")
+    assert chain.invoke("weather?") == {"city": "Oslo"}
+    assert "ignoring tools" in caplog.text
+
+
 def test_tools_of_a_call_replace_functions_of_model_kwargs(talker: LocalServer, recorded: Any) -> None:
     llm, requests = recorded(talker, model_kwargs={"functions": [FUNCTION]})
     other = {**FUNCTION, "name": "other"}

@@ -1,12 +1,13 @@
 """Arguments of the classes that people come from, in `tests/corpus/peer_arguments.json`.
 
-`python -m tests.rules.peers` writes them, in an environment that has the packages below. They don't fit into ours:
-LlamaIndex's need an older `openai` than langchain-openai.
+`python -m tests.rules.peers` writes those of the packages below that an environment has, and keeps the others. They
+don't all fit into ours: LlamaIndex's need an older `openai` than langchain-openai, and llama-cpp-python is compiled.
 """
 
 import importlib
 import inspect
 import json
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ PEERS = {
     "llama_index.embeddings.ollama.OllamaEmbedding": "llama-index-embeddings-ollama",
     "llama_index.postprocessor.jinaai_rerank.JinaRerank": "llama-index-postprocessor-jinaai-rerank",
     "llama_index.postprocessor.cohere_rerank.CohereRerank": "llama-index-postprocessor-cohere-rerank",
+    "llama_index.core.postprocessor.SentenceTransformerRerank": "llama-index-core",
+    "langchain_community.chat_models.ChatLlamaCpp": "langchain-community",
+    "langchain_community.llms.LlamaCpp": "langchain-community",
+    "langchain_community.embeddings.LlamaCppEmbeddings": "langchain-community",
+    "langchain_llama_cpp.ChatLlama": "langchain-llama-cpp",
+    "llama_index.llms.llama_cpp.LlamaCPP": "llama-index-llms-llama-cpp",
 }
 
 
@@ -52,5 +59,8 @@ def arguments_of(path: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = {path: {"package": f"{of} {version(of)}", "arguments": arguments_of(path)} for path, of in PEERS.items()}
+    found = read()
+    for path, of in PEERS.items():
+        with suppress(ImportError):
+            found[path] = {"package": f"{of} {version(of)}", "arguments": arguments_of(path)}
     PATH.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -74,6 +74,17 @@ _PAGES: Mapping[str, tuple[str, Mapping[str, tuple[type[BaseModel], ArgumentTabl
             "llama_index.embeddings.openai.OpenAIEmbedding": (LlamaServerEmbedding, llamaindex.EMBEDDING),
             "llama_index.postprocessor.jinaai_rerank.JinaRerank": (LlamaServerRerank, llamaindex.RERANK),
             "llama_index.postprocessor.cohere_rerank.CohereRerank": (LlamaServerRerank, llamaindex.RERANK),
+            "llama_index.core.postprocessor.SentenceTransformerRerank": (LlamaServerRerank, llamaindex.RERANK),
+        },
+    ),
+    "llama-cpp-python-arguments.md": (
+        "Arguments of ChatLlamaCpp, LlamaCpp, LlamaCPP and ChatLlama",
+        {
+            "langchain_community.chat_models.ChatLlamaCpp": (ChatLlamaServer, langchain.CHAT),
+            "langchain_community.llms.LlamaCpp": (LlamaServerLLM, langchain.LLM),
+            "langchain_community.embeddings.LlamaCppEmbeddings": (LlamaServerEmbeddings, langchain.EMBEDDINGS),
+            "llama_index.llms.llama_cpp.LlamaCPP": (LlamaServer, llamaindex.LLM),
+            "langchain_llama_cpp.ChatLlama": (ChatLlamaServer, langchain.CHAT),
         },
     ),
 }

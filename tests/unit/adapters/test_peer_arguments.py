@@ -62,7 +62,16 @@ SAMPLES: dict[str, Any] = {
     **dict.fromkeys(("model", "model_name", "name", "reasoning_effort", "system_prompt", "output_version"), "v1"),
     **dict.fromkeys(("query_instruction", "text_instruction"), "v1"),
     **{key: ["x"] for key in ("tags", "stop", "stop_sequences")},
-    **dict.fromkeys(("streaming", "stream_usage", "logprobs"), True),
+    **dict.fromkeys(("streaming", "stream_usage", "logprobs", "verbose"), True),
+    **dict.fromkeys(("suffix", "reasoning_budget_message"), "v1"),
+    **{key: ["x"] for key in ("dry_sequence_breakers", "response_fields", "samplers")},
+    "adaptive_decay": 0.5,
+    "json_schema": {},
+    "lora": [{"id": 0, "scale": 1.0}],
+    "reasoning_format": "none",
+    "grammar": 'root ::= "a"',
+    "grammar_path": __file__,
+    **{key: {"x": 1} for key in ("generate_kwargs", "chat_template_kwargs")},
 }
 
 
@@ -87,10 +96,39 @@ def test_the_list_of_arguments_is_that_of_the_installed_package(path: str) -> No
     assert set(peers.arguments_of(path)) <= set(peers.read()[path]["arguments"])
 
 
+@pytest.mark.parametrize(
+    ("ours", "api"),
+    [
+        (ChatLlamaServer, "openai.resources.chat.completions.Completions"),
+        (LlamaServerLLM, "openai.resources.completions.Completions"),
+        (LlamaServerEmbeddings, "openai.resources.embeddings.Embeddings"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else each.__name__,
+)
+def test_constructors_accept_each_parameter_of_openais_api(ours: Any, api: str) -> None:
+    """ChatOpenAI and its kin keep arguments that they don't know, and send them with each call."""
+    pytest.importorskip("openai", reason="openai is not installed")
+    module, _, name = api.rpartition(".")
+    parameters = inspect.signature(getattr(importlib.import_module(module), name).create).parameters
+    named = parameters.keys() - {"self", "messages", "prompt", "input"}
+    assert len(named) > 5
+    mappings = {key: {"1": "1"} for key in ("extra_headers", "extra_query", "extra_body", "metadata", "logit_bias")}
+    samples = {
+        **SAMPLES,
+        **mappings,
+        "response_format": {"type": "text"},
+        "tools": [],
+        "stream_options": {"include_usage": True},
+    }
+    for argument in named:
+        ours(**{argument: samples.get(argument, 1)})
+
+
 @pytest.mark.parametrize("ours", TABLES, ids=lambda ours: ours.__name__)
 def test_type_checkers_know_every_argument_that_the_table_knows(ours: Any) -> None:
     shown = {name for cls in ours.__mro__ for name in _for_checkers(cls)}
     known = TABLES[ours].names() - ours.model_fields.keys() - PROPERTIES
+    known.discard("stream")  # a method: checkers refuse an argument of its name
     if "langchain" not in ours.__module__:
         known -= {name for name in known if name.startswith("openai_")} | {"model_name"}  # LangChain's alone
     # Of what only an embedder's options name, a few are enough.
@@ -181,6 +219,19 @@ def test_reasoning_is_thinking(ours: Any, value: Any) -> None:
         (LlamaServer, {"default_headers": None, "max_retries": None}, {"default_headers": {}, "max_retries": 2}),
         (LlamaServer, {"max_concurrency": None, "read_timeout": None}, {"max_concurrency": None, "read_timeout": None}),
         (ChatLlamaServer, {"max_concurrency": None, "forced_call_within": None}, {"max_concurrency": None}),
+        (
+            ChatLlamaServer,
+            {"extra_headers": {"a": "b"}, "default_headers": {"c": "d"}, "stream_options": {"include_usage": False}},
+            {"default_headers": {"a": "b", "c": "d"}, "stream_usage": False},
+        ),
+        (ChatLlamaServer, {"extra_query": {"a": 1}, "stream": True}, {"default_query": {"a": "1"}, "streaming": True}),
+        (
+            ChatLlamaServer,
+            {"tools": [], "tool_choice": "auto", "parallel_tool_calls": False, "model_kwargs": {"tool_choice": "none"}},
+            {"model_kwargs": {"tools": [], "tool_choice": "none", "parallel_tool_calls": False}},
+        ),
+        (LlamaServerLLM, {"last_n_tokens_size": 9, "max_new_tokens": 8}, {"repeat_last_n": 9, "max_tokens": 8}),
+        (LlamaServer, {"generate_kwargs": {"top_k": 3, "x": 1}}, {"top_k": 3, "extra_body": {"x": 1}}),
         (LlamaServerEmbedding, {"model_name": "m"}, {"model": "m", "model_name": "m"}),
         (LlamaServerEmbedding, {"ollama_additional_kwargs": {"dimensions": 4, "x": 1}}, {"dimensions": 4}),
         (LlamaServerRerank, {"api_url": "http://gpu:1/v1/rerank", "api_key": "k"}, {"base_url": "http://gpu:1/v1"}),
