@@ -114,7 +114,7 @@ if TYPE_CHECKING:
         disallowed_special: InitVar[Any] = None
         """Accepted; texts are always sent as texts."""
         show_progress_bar: InitVar[Any] = None
-        """Accepted; there is none."""
+        """Accepted; there is no progress bar."""
         user: InitVar[Any] = None
         """Accepted; llama-server has no users."""
         verbose: InitVar[Any] = None

@@ -82,7 +82,7 @@ class LlamaServerEmbeddings(EmbeddingNames, ServerModel, EmbeddingFields, Embedd
         return EMBEDDINGS.constructor(values, cls) if isinstance(values, dict) else values
 
     @hides_arguments
-    def embed_documents(self, texts: Sequence[str], chunk_size: int | None = None, **kwargs: Any) -> list[list[float]]:
+    def embed_documents(self, texts: list[str], chunk_size: int | None = None, **kwargs: Any) -> list[list[float]]:
         """Embed texts: one vector for each, in order.
 
         Args:
@@ -110,7 +110,7 @@ class LlamaServerEmbeddings(EmbeddingNames, ServerModel, EmbeddingFields, Embedd
 
     @hides_arguments
     async def aembed_documents(
-        self, texts: Sequence[str], chunk_size: int | None = None, **kwargs: Any
+        self, texts: list[str], chunk_size: int | None = None, **kwargs: Any
     ) -> list[list[float]]:
         """Async version of `embed_documents`."""
         with langchain_errors:

@@ -118,6 +118,17 @@ class LlamaServerError(Exception):
         """`server_type`, under the name that the openai package uses."""
         return self.server_type
 
+    @property
+    def status_code(self) -> int:
+        """`status`, under the name that the openai and ollama packages use.
+
+        Raises:
+            AttributeError: If there is no status, as with their errors of connections.
+        """
+        if self.status is None:
+            raise AttributeError("the error has no HTTP status")
+        return self.status
+
     def __str__(self) -> str:
         parts = [self.message]
         where = " from ".join(str(x) for x in (self.status and f"HTTP {self.status}", self.url) if x)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import httpx
     from pydantic import BaseModel
 
+    from .given_clients import GivenAsyncClient
+
     class ConnectionNames(BaseModel):
         """Arguments of every class: the server's address, and how its model runs."""
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
         """Another name of `base_url`."""
         headers: InitVar[Mapping[str, str] | None] = None
         """Another name of `default_headers`."""
-        async_http_client: InitVar[httpx.AsyncClient | None] = None
+        async_http_client: InitVar[GivenAsyncClient] = None
         """Another name of `http_async_client`."""
         timeout: InitVar[float | tuple[float | None, ...] | httpx.Timeout | None] = None
         """Seconds: becomes `read_timeout`, and `connect_timeout` where it is shorter."""

@@ -42,6 +42,7 @@ from ..settings import (
     redact_url,
 )
 from .argument_names import Key
+from .given_clients import AsyncClientField, ClientField, GivenAsyncClient, GivenClient
 from .redaction import redacted
 from .tokenizer import LlamaServerTokenizer
 
@@ -235,9 +236,11 @@ class ConnectionFields(BaseModel):
     """Called before each wait."""
     on_progress: Callable[[Progress], None] | None = Field(default=None, exclude=True, repr=False)
     """Called with the progress of waiting, loading and prompt processing, such as `ProgressBar()`."""
-    http_client: httpx.Client | None = Field(default=None, exclude=True, repr=False)
+    http_client: ReadAs[ClientField, GivenClient] = Field(default=default_value(None), exclude=True, repr=False)
     """Custom client for blocking calls; never closed by this package."""
-    http_async_client: httpx.AsyncClient | None = Field(default=None, exclude=True, repr=False)
+    http_async_client: ReadAs[AsyncClientField, GivenAsyncClient] = Field(
+        default=default_value(None), exclude=True, repr=False
+    )
     """Custom client for async calls; never closed by this package."""
 
     # Without annotations: editors (jedi) offer each annotated name of a class as an argument of its constructor.

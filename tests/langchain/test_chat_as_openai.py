@@ -8,6 +8,7 @@ import pickle
 import typing
 from typing import Any
 
+import httpx2
 import pytest
 from langchain_core.load import dumps, load
 from langchain_core.messages import AIMessageChunk
@@ -78,6 +79,15 @@ def test_headers_and_query_of_the_constructor_go_with_each_call(talker: LocalSer
     llm, requests = recorded(talker, extra_headers={"x-tenant": "a"}, extra_query={"n": 1}, max_tokens=1)
     llm.invoke("hi")
     assert (requests[-1]["headers"]["x-tenant"], requests[-1]["url"].query) == ("a", b"n=1")
+
+
+async def test_clients_of_httpx2_carry_calls_and_streams(talker: LocalServer) -> None:
+    with httpx2.Client(trust_env=False) as own:
+        async with httpx2.AsyncClient(trust_env=False) as awaited:
+            llm = ChatLlamaServer(base_url=talker.base_url, http_client=own, http_async_client=awaited)
+            answers = [llm.invoke("hi").text, "".join(chunk.text for chunk in llm.stream("hi"))]
+            answers += [(await llm.ainvoke("hi")).text, "".join([chunk.text async for chunk in llm.astream("hi")])]
+    assert len(set(answers)) == 1 and answers[0]
 
 
 def test_tools_beside_a_schema_that_is_a_call_are_ignored(

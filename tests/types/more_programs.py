@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import httpx
+import httpx2
 from langchain.agents import create_agent
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.documents import Document
@@ -236,6 +237,15 @@ class Checked(LlamaServerEmbeddings):
 
     def embed_query(self, text: str, **kwargs: Any) -> list[float]:
         return super().embed_query(text.strip(), **kwargs)
+
+    def embed_documents(self, texts: list[str], chunk_size: int | None = None, **kwargs: Any) -> list[list[float]]:
+        return super().embed_documents([text.strip() for text in texts], chunk_size, **kwargs)
+
+
+def given_clients(path: Path) -> None:
+    ChatLlamaServer(http_client=httpx2.Client(), http_async_client=httpx2.AsyncClient(), grammar=path)
+    LlamaServer(http_client=httpx2.Client(), async_http_client=httpx2.AsyncClient())
+    ChatLlamaServer(http_client=httpx.Client(), http_async_client=httpx.AsyncClient())
 
 
 def chains() -> None:

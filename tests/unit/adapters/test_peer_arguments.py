@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 from pydantic import SecretStr
 
@@ -243,6 +244,23 @@ def test_what_arguments_become(ours: Any, given: dict[str, Any], expected: dict[
     assert {name: getattr(made, name) for name in expected} == expected
 
 
+@pytest.mark.parametrize("ours", TABLES, ids=lambda ours: ours.__name__)
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)
+def test_models_accept_clients_of_either_library(ours: Any, library: Any) -> None:
+    own, awaited = library.Client(), library.AsyncClient()
+    model = ours(http_client=own, http_async_client=awaited)
+    assert (model.http_client, model.http_async_client) == (own, awaited)
+    assert (model.client.transport.uses(own), model.async_client.transport.uses(awaited)) == (True, True)
+
+
+@pytest.mark.parametrize("ours", TABLES, ids=lambda ours: ours.__name__)
+def test_another_kind_of_client_is_an_error_that_names_the_right_one(ours: Any) -> None:
+    with pytest.raises(ValueError, match=r"must be an httpx.Client or httpx2.Client, not AsyncClient"):
+        ours(http_client=httpx.AsyncClient())
+    with pytest.raises(ValueError, match=r"must be an httpx.AsyncClient or httpx2.AsyncClient, not str"):
+        ours(http_async_client="client")
+
+
 def test_your_own_awaited_connections_come_by_either_name() -> None:
     own = httpx.AsyncClient()
     assert LlamaServer(async_http_client=own).http_async_client is own
@@ -291,3 +309,7 @@ class TestSurface:
         assert (error.code, error.type) == ("context_length_exceeded", "exceed_context_size_error")
         assert (AuthenticationFailedError().code, ServerBusyError().code) == ("invalid_api_key", "rate_limit_exceeded")
         assert BadRequestError().code is None
+
+    def test_a_status_has_the_name_that_programs_look_for_and_is_missing_without_a_response(self) -> None:
+        assert ServerBusyError("busy", status=503).status_code == 503
+        assert not hasattr(ServerBusyError("busy"), "status_code")
