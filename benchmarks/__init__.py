@@ -1,1 +1,1 @@
-"""Our cost beside the peers'. `make bench` runs all of it."""
+"""Benchmarks against other packages. `make bench` runs all of them."""

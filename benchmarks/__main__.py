@@ -59,7 +59,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def machine() -> str:
-    """What the figures were taken on."""
+    """Description of the machine and versions."""
     found = []
     for package in PACKAGES:
         try:

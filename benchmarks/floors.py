@@ -1,4 +1,4 @@
-"""What the frameworks cost by themselves: models without a network that make ready chunks, as each framework has it."""
+"""The frameworks' own cost: models without a network that return ready-made chunks."""
 
 from __future__ import annotations
 

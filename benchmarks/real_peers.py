@@ -1,4 +1,4 @@
-"""How each class is used for the table of real models: the same tasks, in the words of its own framework.
+"""Adapters that give each class the same tasks in its own framework, for the table of real models.
 
 Each class keeps its own defaults, apart from greedy sampling and a limit of tokens; the method for objects is the JSON
 schema where the class has one.

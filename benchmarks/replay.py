@@ -1,4 +1,4 @@
-"""Servers that answer every POST with the same bytes, in a process of their own: CPU time is that of the client's."""
+"""Servers that answer every POST with the same bytes, in their own process: only the client's CPU time counts."""
 
 from __future__ import annotations
 

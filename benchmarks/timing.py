@@ -1,7 +1,7 @@
-"""How all measurements are taken: CPU time of this process, all clients in turn in each round, the least of all rounds.
+"""Measuring: CPU time of this process, with all clients taking turns in each round; the minimum of all rounds.
 
-CPU time leaves out what other programs do, nearly: they still take caches and half of a core from this one. The least
-of several rounds is the round that was disturbed least, and turns make sure that all had the same chances.
+CPU time excludes most of the effect of other programs, but they still compete for caches and cores. The minimum is the
+least disturbed round, and taking turns gives all clients the same chances.
 """
 
 from __future__ import annotations

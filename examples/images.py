@@ -1,4 +1,4 @@
-"""Images from files and addresses, in both frameworks. Needs a server with --mmproj, and pictures:
+"""Images from files and URLs, in both frameworks. Needs a server with --mmproj, and pictures:
 
 python -m examples.images http://localhost:8080 cat.webp https://host.name/dog.jpg
 """

@@ -1,4 +1,4 @@
-"""The server's own measurements as OpenTelemetry metrics, named by the GenAI conventions. Needs opentelemetry-sdk.
+"""The server's timings as OpenTelemetry metrics, with names from the GenAI conventions. Needs opentelemetry-sdk.
 
 Spans come from any instrumentation of LangChain, without any code; see docs/observability.md.
 """
@@ -20,7 +20,7 @@ except ImportError:
 
 
 class ServerMetrics(BaseCallbackHandler):
-    """Records how long the first token took, and each of the others."""
+    """Records the time to the first token and the time for each further token."""
 
     def __init__(self) -> None:
         meter = metrics.get_meter("llamacpp-server")

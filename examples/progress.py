@@ -1,4 +1,4 @@
-"""Progress: a bar while a long prompt is read, and the same as events of both frameworks."""
+"""Progress: a bar while a long prompt is processed, and events of both frameworks."""
 
 import asyncio
 

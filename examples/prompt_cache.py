@@ -1,4 +1,4 @@
-"""The server's prompt cache under two sessions of an agent: read ahead, reported, and broken by a clock.
+"""The server's prompt cache with two sessions of an agent: warmed, reported, and defeated by a clock.
 
 Without LLAMACPP_BASE_URL it starts the embedded server on the small model of this repository. See docs/prompt-cache.md.
 """
@@ -27,7 +27,7 @@ def get_weather(city: str) -> str:
 
 
 def session(llm: ChatLlamaServer, report: CacheReport, name: str, *, clock: bool = False) -> None:
-    """Three questions, each with what was said before."""
+    """Three questions, each with the history so far."""
     model, history = llm.bind_tools([get_weather]), list[BaseMessage]()
     for turn, city in enumerate(("Oslo", "Lisbon", "Rome")):
         history.append(HumanMessage(f"What is the weather in {city}?"))

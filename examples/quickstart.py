@@ -35,7 +35,7 @@ def title(text: str) -> None:
 
 
 def show(chunks: Iterator[BaseMessage]) -> None:
-    """Prints a stream as it comes, thinking dimmed, and the server's own measurements at its end."""
+    """Print a stream as it arrives, with dimmed reasoning, and the server's timings at the end."""
     timings: dict[str, float] = {}
     for chunk in chunks:
         if thinking := chunk.additional_kwargs.get("reasoning_content"):

@@ -1,4 +1,4 @@
-"""Several models behind one server: listed, loaded, watched, and named with a call. Needs the llama-server program.
+"""Several models behind one server: list, load, watch and select them. Needs the llama-server program.
 
 python -m examples.router models/
 

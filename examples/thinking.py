@@ -1,4 +1,4 @@
-"""Thinking: off, bounded in tokens, bounded in seconds, and ended while it is read; in both frameworks.
+"""Reasoning: off, limited in tokens or seconds, and ended while it runs; in both frameworks.
 
 Runs on LLAMACPP_BASE_URL, or on the small model of this repository.
 """

@@ -1,4 +1,4 @@
-"""Exact tokens: whether a request fits, trimming a conversation, and splitting text; in both frameworks."""
+"""Exact token counts: check that a request fits, trim a conversation, split text; in both frameworks."""
 
 from langchain_core.messages import HumanMessage, trim_messages
 from llama_index.core.llms import ChatMessage

@@ -85,10 +85,10 @@ RERANK: Final = CONNECTION_ARGUMENTS | ArgumentTable(
 
 
 def constructor_arguments(table: ArgumentTable, values: Any, model: type[BaseModel]) -> Any:
-    """A constructor's arguments as fields. The core's classes take any keyword and drop unknown ones without a word.
+    """A constructor's arguments as fields. The core's classes accept any keyword and silently drop unknown ones.
 
     Raises:
-        ValueError: For a name that nobody knows.
+        ValueError: For an unknown name.
     """
     if not isinstance(values, dict):
         return values
@@ -107,7 +107,7 @@ if TYPE_CHECKING:
         request_timeout: InitVar[float | None] = None
         """Another name of `timeout`."""
         additional_kwargs: InitVar[Mapping[str, Any] | None] = None
-        """Fields where a name is one; the rest goes into `extra_body`."""
+        """Names of fields become fields; the rest goes into `extra_body`."""
         generate_kwargs: InitVar[Mapping[str, Any] | None] = None
         """Another name of `additional_kwargs`."""
         verbose: InitVar[Any] = None
@@ -133,7 +133,7 @@ if TYPE_CHECKING:
         request_timeout: InitVar[float | None] = None
         """Another name of `timeout`."""
         additional_kwargs: InitVar[Mapping[str, Any] | None] = None
-        """Fields where a name is one; the rest goes into `extra_body`."""
+        """Names of fields become fields; the rest goes into `extra_body`."""
         ollama_additional_kwargs: InitVar[Mapping[str, Any] | None] = None
         """Another name of `additional_kwargs`."""
         mode: InitVar[Any] = None

@@ -1,4 +1,4 @@
-"""Conversations kept within a budget of the slot's context, in the LLM's call, which alone sees whole prompts.
+"""Keep conversations within a budget of the slot's context, in the LLM's call, which alone sees complete prompts.
 
 LlamaIndex's memories see neither an agent's tools nor its steps since the user's message (its scratchpad). So the LLM
 compacts its requests, and remembers the form of each conversation's start, to send the same start again.
@@ -63,14 +63,14 @@ class _Record:
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    """Asks for the reply to a prompt."""
+    """Step that requests the reply to a prompt."""
 
     messages: list[ChatMessage]
     options: Mapping[str, Any]
 
 
 class Transcripts:
-    """The form in which each of the newest 256 conversations was last sent."""
+    """The last sent form of each of the newest 256 conversations."""
 
     def __init__(self) -> None:
         self._records: OrderedDict[str, _Record] = OrderedDict()
@@ -78,7 +78,7 @@ class Transcripts:
     def within(
         self, llm: LlamaServer, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]
     ) -> tuple[Sequence[ChatMessage], dict[str, Any] | None]:
-        """The messages to send, and how they were compacted; None where they were not, or are as they were last sent.
+        """Return the messages to send, and how they were compacted; None if they were not, or were already sent so.
 
         Raises:
             ContextOverflowError: If no compaction helps.
@@ -131,7 +131,7 @@ class Transcripts:
         return sent.messages, sent.report
 
     def _recalled(self, digests: Sequence[str]) -> _Record:
-        """The newest form of the longest beginning that is known."""
+        """The newest form of the longest known prefix."""
         for digest in reversed(digests):
             if digest in self._records:
                 self._records.move_to_end(digest)
@@ -147,7 +147,7 @@ class Transcripts:
 
 
 def _digests(messages: Sequence[ChatMessage]) -> list[str]:
-    """One for each beginning of a conversation."""
+    """One key for each prefix of a conversation."""
     seen, digests = hashlib.sha256(), list[str]()
     for message in messages:
         seen.update(repr(message.model_dump()).encode("utf-8", "replace"))
@@ -156,7 +156,7 @@ def _digests(messages: Sequence[ChatMessage]) -> list[str]:
 
 
 def _compacted(messages: Sequence[ChatMessage], form: Compaction, summary: str) -> list[ChatMessage]:
-    """The conversation in the form in which it is sent: system messages at its head, the summary, what stays."""
+    """The conversation as it is sent: leading system messages, the summary, the kept messages."""
     if not form.start:
         return [_trimmed_message(message, index in form.trimmed) for index, message in enumerate(messages)]
     system = [m for m in messages[: form.start] if _ROLES.get(m.role) == "system"]
@@ -169,7 +169,7 @@ def _trimmed_message(message: ChatMessage, trimmed: bool) -> ChatMessage:
 
 
 def _prompts(messages: Sequence[ChatMessage], summary: str, step: Summarize) -> list[list[ChatMessage]]:
-    """The prompt of a summary, from long to short: the first that fits is for the model."""
+    """Prompts of a summary, from long to short: the first that fits is sent."""
     parts = [summary] if summary else []
     parts += [_line(m) for m in messages[step.start : step.end] if _ROLES.get(m.role) != "system"]
     longest, prompts = max(map(len, parts), default=0), list[list[ChatMessage]]()

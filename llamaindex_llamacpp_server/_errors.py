@@ -1,4 +1,4 @@
-"""The errors that a whole reply can mean. LlamaIndex has no error tree of its own, so the rest are the client's."""
+"""Errors for unusable replies. LlamaIndex has no error classes of its own, so the others are the client's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UnusableReplyError(UnfitAnswerError):
 
 
 def why_it_ended(finish_reason: str | None) -> str:
-    """The end of a reply in words, for messages."""
+    """Describe the end of a reply, for messages."""
     if finish_reason == "length":
         return "it was cut off by max_tokens or the end of the context"
     return f"it ended with finish_reason={finish_reason!r}"

@@ -1,7 +1,7 @@
 """Events of LlamaIndex's instrumentation: those of each call, and the progress of the server.
 
-LlamaIndex makes and checks its events, span ids and payloads also when nothing receives them, which is a third of the
-CPU of a stream. Calls skip that work then.
+LlamaIndex creates and validates its events, span IDs and payloads even if nothing receives them, which costs a third of
+a stream's CPU time. Calls skip that work then.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LlamaServerProgressEvent(BaseEvent):
     """Progress of a loading model, a wait for a server, or prompt processing.
 
     Attributes:
-        progress: As `on_progress` is told it.
+        progress: As passed to `on_progress`.
     """
 
     progress: Progress
@@ -46,7 +46,7 @@ class LlamaServerProgressEvent(BaseEvent):
 
 
 def announcing(report: Callable[[Progress], None] | None) -> Callable[[Progress], None] | None:
-    """`report`, and an event for each step where some handler is there to get it."""
+    """Return `report`, plus an event for each step if a handler receives it."""
     if not has_listeners():
         return report
 
@@ -59,7 +59,7 @@ def announcing(report: Callable[[Progress], None] | None) -> Callable[[Progress]
 
 
 def has_listeners() -> bool:
-    """Whether some handler is there to get events of this module."""
+    """Whether any handler receives events of this module."""
     return _is_heard(dispatcher, spans=False)
 
 

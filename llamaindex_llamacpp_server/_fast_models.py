@@ -1,9 +1,9 @@
-"""LlamaIndex's response objects, made without validation, for every token of a stream.
+"""Create LlamaIndex's response objects without validation, for every token of a stream.
 
-Their constructors validate what was just made here from checked values, which costs more than all the rest that this
-package does with a chunk. Each function is what `model_construct` of pydantic does, with the fields known beforehand;
-defaults come from an object that was made the ordinary way, so a field that a newer core adds is there too. A test
-holds these objects equal to those of the constructors.
+Their constructors would validate values that were already checked, which costs more than everything else that this
+package does for a chunk. Each function does the same as pydantic's `model_construct`, with known fields; defaults come
+from an object created the ordinary way, so fields added by a newer core are included. A test compares these objects
+with those of the constructors.
 """
 
 from __future__ import annotations

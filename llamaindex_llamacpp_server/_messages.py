@@ -1,7 +1,7 @@
-"""LlamaIndex messages -> the server's messages: every block of `ChatMessage`, both the new and the legacy places.
+"""Convert LlamaIndex messages to the server's: every block of `ChatMessage`, in new and legacy places.
 
-Converting never changes the caller's messages. Of a block that holds a path or a URL the place is passed on; the client
-reads or fetches it, where it may (LlamaIndex's own `resolve_*` methods would do so without asking anybody).
+Converting never changes the caller's messages. Paths and URLs in blocks are passed on; the client reads or fetches them
+if allowed (LlamaIndex's own `resolve_*` methods would do so unconditionally).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _BLOCKS_OF: Final[dict[str, Callable[[bytes, str], Any]]] = {
 
 
 def to_wire(messages: Sequence[ChatMessage], *, replay_thinking: bool) -> list[MessageDict]:
-    """The conversation as the server takes it.
+    """Return the conversation in the server's format.
 
     Args:
         messages: Left as they are.
@@ -81,7 +81,7 @@ def to_wire(messages: Sequence[ChatMessage], *, replay_thinking: bool) -> list[M
 
 
 def _content(blocks: Iterable[Any], *, result: bool = False) -> str | list[ContentPartDict]:
-    """A string when all of it is text, because some templates take nothing else."""
+    """Return a string if everything is text, because some templates accept nothing else."""
     read = _result_parts if result else _parts
     parts = [part for block in blocks for part in read(block)]
     texts = [part["text"] for part in parts if part["type"] == "text"]
@@ -90,7 +90,7 @@ def _content(blocks: Iterable[Any], *, result: bool = False) -> str | list[Conte
 
 
 def _result_parts(block: Any) -> list[ContentPartDict]:
-    """The parts of a tool's block; one that can't be read is named, and the client makes a note of it."""
+    """The parts of a tool's block; an unreadable one is named, and the client replaces it with a note."""
     if isinstance(block, CitableBlock):
         inner = (part for one in block.content for part in _result_parts(one))
         return [_text(f"{block.title} ({block.source}):"), *inner]
@@ -145,7 +145,7 @@ def _(block: VideoBlock) -> list[ContentPartDict]:
 
 @_parts.register
 def _(block: DocumentBlock) -> list[ContentPartDict]:
-    """A document's text with its title; images, sounds and videos as what they are."""
+    """A document's text with its title; images, audio and videos as media parts."""
     if block.data is None and (place := _source(block)):
         return [{"type": "file", "file": {"file_data": place, "filename": block.title or ""}}]
     kind = block.document_mimetype or ""
@@ -205,7 +205,7 @@ def _bytes(resolve: Any, kind: str) -> bytes:
 
 
 def _readable(data: bytes) -> str | None:
-    """The text of a document; None for what is none. A PDF may well begin like one."""
+    """The text of a document; None if it is not text. A PDF may start like text."""
     try:
         return None if data.startswith(b"%PDF-") else data.decode()
     except UnicodeDecodeError:
@@ -230,7 +230,7 @@ def _tool_calls(message: ChatMessage, number: int) -> list[ToolCallDict]:
 
 
 def _legacy_call(call: Any, fallback_id: str) -> ToolCallDict:
-    """A call as other integrations keep it: the OpenAI dict, or an object with the same attributes."""
+    """A call in the format of other integrations: the OpenAI dict, or an object with the same attributes."""
     if hasattr(call, "model_dump"):
         call = call.model_dump()
     elif not isinstance(call, Mapping):

@@ -1,6 +1,6 @@
 """Metadata of a model from the running server. Nothing here raises.
 
-A failure is not remembered: once the server answers, its values hold. Asking never loads or wakes a model.
+A failure is not remembered: once the server answers, its values are used. Queries never load or wake a model.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def info_at_once(llm: LlamaServer) -> ServerInfo | None:
 
 
 def described(llm: LlamaServer, info: ServerInfo | None) -> LLMMetadata:
-    """The metadata: what the user gave, else what the server says, else LlamaIndex's defaults."""
+    """The metadata: the user's values, else the server's, else LlamaIndex's defaults."""
     return LLMMetadata(**facts(llm, info))
 
 
@@ -66,7 +66,7 @@ def facts(llm: LlamaServer, info: ServerInfo | None) -> dict[str, Any]:
 
 
 def _most_output(llm: LlamaServer) -> int:
-    """-1 is LlamaIndex's word for "not limited", as it is the server's."""
+    """-1 means "no limit" in LlamaIndex, as on the server."""
     limit = llm.max_tokens if llm.n_predict is None else llm.n_predict
     return -1 if limit is None else int(limit)
 

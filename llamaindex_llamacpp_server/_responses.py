@@ -75,7 +75,7 @@ def chat_response(reply: ChatReply, context: Mapping[str, Any] | None = None) ->
 
 
 class ChatState:
-    """The message so far, and one response for each delta that adds something to it.
+    """Keeps the message so far, and makes one response for each delta that adds something to it.
 
     Args:
         context: As for `chat_response`.
@@ -93,7 +93,7 @@ class ChatState:
         self._asides: list[ChatDelta] = []
 
     def add(self, delta: ChatDelta) -> ChatResponse | None:
-        """The message with `delta` added; None for one that adds nothing to show."""
+        """Return the message with `delta` added; None if it adds nothing to show."""
         content, thinking, fragments, finish, choice, probs, usage, timings, progress, start, repairs, _ = delta
         if finish or choice or probs or usage or timings or start or repairs:
             self._note(delta)
@@ -119,7 +119,7 @@ class ChatState:
         return quick_response(message, content, self._raw, details, logprobs(probs) if probs else None)
 
     def last(self) -> ChatResponse:
-        """The whole answer with usage, timings and why it ended: the end of every stream."""
+        """Return the complete answer with usage, timings and finish reason: the end of every stream."""
         aside = fold_chat(self._asides)
         calls = tuple(ToolCall(*parts) for _, parts in sorted(self._calls.items()))
         said = replace(aside.choices[0], content=self._text, reasoning_content=self._thinking, tool_calls=calls)
@@ -130,7 +130,7 @@ class ChatState:
         return response
 
     def _note(self, delta: ChatDelta) -> None:
-        """Keeps what is only shown at the end, so that not every token has to be kept and folded then."""
+        """Keep data shown only at the end, so that tokens need not be kept and folded."""
         if delta.start is not None:
             self._raw = _start_fields(delta.start)
         self._asides.append(delta if delta.choice else delta._replace(content="", reasoning_content="", tool_calls=()))
@@ -156,7 +156,7 @@ def completion_response(reply: CompletionReply) -> CompletionResponse:
 
 
 class CompletionState:
-    """The text so far, and one response for each delta that adds something to it."""
+    """Keeps the text so far, and makes one response for each delta that adds something to it."""
 
     __slots__ = ("_deltas", "_raw", "_text")
 
@@ -166,7 +166,7 @@ class CompletionState:
         self._raw: dict[str, Any] = {}
 
     def add(self, delta: CompletionDelta) -> CompletionResponse | None:
-        """The text with `delta` added; None for one that adds nothing to show."""
+        """Return the text with `delta` added; None if it adds nothing to show."""
         self._deltas.append(delta)
         if delta.start is not None:
             self._raw = _start_fields(delta.start)
@@ -178,7 +178,7 @@ class CompletionState:
         )
 
     def last(self) -> CompletionResponse:
-        """The whole completion with usage, timings and why it ended."""
+        """Return the complete completion with usage, timings and finish reason."""
         response = completion_response(fold_completion(self._deltas))
         response.delta = ""
         response.logprobs = None
@@ -186,7 +186,7 @@ class CompletionState:
 
 
 def chat_to_completion(response: ChatResponse) -> CompletionResponse:
-    """A chat's answer as a completion's: the text, and beside it what else there was."""
+    """Convert a chat's answer to a completion's: the text, with everything else as additional data."""
     message = response.message
     details = {**message.additional_kwargs, **response.additional_kwargs}
     thinking = [block.content for block in message.blocks if isinstance(block, ThinkingBlock)]
@@ -202,7 +202,7 @@ def chat_to_completion(response: ChatResponse) -> CompletionResponse:
 
 
 def completion_to_chat(response: CompletionResponse) -> ChatResponse:
-    """A text model's completion as the answer of a chat."""
+    """Convert a text model's completion to the answer of a chat."""
     return ChatResponse(
         message=_message(response.text, [], [], []),
         delta=response.delta,
@@ -213,7 +213,7 @@ def completion_to_chat(response: CompletionResponse) -> ChatResponse:
 
 
 def logprobs(wire: LogprobsDict | None) -> list[list[LogProb]] | None:
-    """For each token itself, and behind it the alternatives; None when none were asked for."""
+    """Each token followed by its alternatives; None if not requested."""
     entries = (wire or {}).get("content")
     if not entries:
         return None
@@ -238,7 +238,7 @@ def _logprob(entry: Any) -> LogProb:
 def _message(
     text: str, thought: list[Any], calls: Iterable[ContentBlock], dicts: Sequence[dict[str, Any]]
 ) -> ChatMessage:
-    """Thinking, text, calls: the order that LlamaIndex keeps. The text is there even when empty: never None."""
+    """Reasoning, text, calls: LlamaIndex's order. The text is always there, even if empty."""
     # `process_streaming_objects` of the core looks for calls in additional_kwargs only.
     return ChatMessage(
         role=MessageRole.ASSISTANT,
@@ -281,7 +281,7 @@ def _start_fields(start: ReplyStart) -> dict[str, Any]:
 
 
 def _raw_chat(reply: ChatReply) -> dict[str, Any]:
-    """The reply in the server's shape, as a plain dict: LlamaIndex's token counter reads `usage` in it."""
+    """The reply in the server's format, as a plain dict: LlamaIndex's token counter reads `usage` in it."""
     choices = [_raw_choice(number, choice) for number, choice in enumerate(reply.choices)]
     return {
         **_start_fields(reply.start),

@@ -1,4 +1,4 @@
-"""Deltas of the client -> responses, as generators that close what they read from."""
+"""Convert the client's deltas to responses, as generators that close their source."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class State(Protocol[D, R]):
     """State of a stream so far."""
 
     def add(self, delta: D) -> R | None:
-        """The response with `delta` added; None for one that adds nothing to show."""
+        """Return the response with `delta` added; None if it adds nothing to show."""
 
     def last(self) -> R:
-        """The whole response."""
+        """Return the complete response."""
 
 
 def responses(deltas: Iterator[D], state: State[D, R]) -> Generator[R, None, None]:
-    """A response for each delta, and the whole one at the end. Closing it frees the server's slot."""
+    """Yield a response for each delta, and the complete one at the end. Closing it releases the server's slot."""
     add = state.add
     with closing(cast(Generator[D, None, None], deltas)):
         for delta in deltas:

@@ -49,11 +49,11 @@ dispatcher = instrument.get_dispatcher(__name__)  # type: ignore[attr-defined]  
 _OF_PROGRAMS = ("tool_required", "tool_choice", "allow_parallel_tool_calls")
 
 Partial = Any
-"""An object that is still incomplete: of the model class once it validates, a `FlexibleModel` before."""
+"""A partial object: of the model class once it validates, a `FlexibleModel` before."""
 
 
 def is_native(llm: LlamaServer) -> bool:
-    """Whether the server's schemas make the objects; other modes are LlamaIndex's programs."""
+    """Whether objects come from the server's schemas; other modes are LlamaIndex's programs."""
     return llm.pydantic_program_mode == PydanticProgramMode.DEFAULT and llm.metadata.is_chat_model
 
 
@@ -64,7 +64,7 @@ def predicted(
     llm_kwargs: Mapping[str, Any] | None,
     prompt_args: Mapping[str, Any],
 ) -> Model:
-    """An object of `output_cls`, held to its schema by the server.
+    """Return an object of `output_cls`, with the schema enforced by the server.
 
     Raises:
         UnusableReplyError: If the reply was cut off or does not validate.
@@ -172,7 +172,7 @@ def _object_steps(output_cls: type[Model], attempts: StructuredAttempts[Model]) 
 
 
 def program_options(llm: LlamaServer) -> dict[str, Any]:
-    """The core's streaming programs don't pass `tool_required` on, which would leave the call to chance."""
+    """The core's streaming programs don't pass `tool_required` on, so the model might not call the tool."""
     options: dict[str, Any] = {"pydantic_program_mode": llm.pydantic_program_mode}
     return {**options, "tool_choice": "required"} if _uses_functions(llm) else options
 
@@ -180,7 +180,7 @@ def program_options(llm: LlamaServer) -> dict[str, Any]:
 def with_system_prompt(
     llm: LlamaServer, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any]
 ) -> BasePromptTemplate:
-    """The prompt with the LLM's system prompt, which the core's awaited function program forgets."""
+    """The prompt with the LLM's system prompt, which the core's async function program omits."""
     if not (llm.system_prompt and _uses_functions(llm)):
         return prompt
     return ChatPromptTemplate(message_templates=llm._extend_messages(prompt.format_messages(llm=llm, **prompt_args)))
@@ -317,7 +317,7 @@ def _ended(output: Model) -> Model:
 
 @contextmanager
 def _name_class_in_errors(output_cls: type[BaseModel]) -> Iterator[None]:
-    """A refused request says which class its schema was made from."""
+    """The error of a rejected request names the class of its schema."""
     try:
         yield
     except BadRequestError as error:

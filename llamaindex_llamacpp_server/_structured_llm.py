@@ -24,8 +24,8 @@ R = TypeVar("R")
 class StreamingStructuredLLM(StructuredLLM):
     """Result of `as_structured_llm`.
 
-    Each item of a stream has the object so far in `raw`, and its JSON as text. One does not continue the other, so the
-    JSON is the `delta` of a last item alone: what joins the deltas gets the JSON of the whole object.
+    Each item of a stream has the object so far in `raw`, and its JSON as text. Items do not continue each other, so the
+    JSON is the `delta` of the last item only: joined deltas are the JSON of the complete object.
     """
 
     @llm_chat_callback()

@@ -1,4 +1,4 @@
-"""LlamaIndex tools -> the server's, and the calls of a reply -> `ToolSelection`s."""
+"""Convert LlamaIndex tools to the server's, and the calls of a reply to `ToolSelection`s."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _GET_JSON_SCHEMA: Final = cast(Any, BaseModel.__get_pydantic_json_schema__).__fu
 
 
 def tool_dict(tool: BaseTool | Mapping[str, Any], *, strict: bool = False) -> ToolDict:
-    """A tool as the server takes it. The name stays as it is: `tool_by_name` lookups of the core use that one.
+    """A tool in the server's format. The name is unchanged: `tool_by_name` lookups of the core use it.
 
     Args:
         tool: In either form.
@@ -97,7 +97,7 @@ def _is_lasting(cls: type[BaseModel]) -> bool:
 def with_user_message(
     user_msg: str | ChatMessage | None, chat_history: Sequence[ChatMessage] | None
 ) -> list[ChatMessage]:
-    """The history and the new message behind it, in a list of its own."""
+    """The history and the new message, in a new list."""
     messages = list_of(chat_history or [], "chat_history", ChatMessage)
     if isinstance(user_msg, str):
         messages.append(ChatMessage(role="user", content=user_msg))
@@ -112,7 +112,7 @@ def call_dict(call: ToolCall) -> dict[str, Any]:
 
 
 def invalid_calls(calls: Iterable[ToolCall]) -> list[dict[str, str]]:
-    """The calls of a whole reply whose arguments are not a JSON object."""
+    """The calls of a complete reply whose arguments are not a JSON object."""
     found = []
     for call in calls:
         _, error = _arguments(call.arguments)
@@ -122,10 +122,10 @@ def invalid_calls(calls: Iterable[ToolCall]) -> list[dict[str, str]]:
 
 
 def selections(response: ChatResponse, *, error_on_no_tool_call: bool) -> list[ToolSelection]:
-    """The calls of a response, of a chunk of a stream as well as of a whole one.
+    """The calls of a response, streamed or complete.
 
-    Arguments that are still arriving are parsed as far as they go. Whole ones that are not a JSON object reach the tool
-    as `invalid_json_arguments` and `parse_error`: it fails, and the agent shows the failure to the model.
+    Incomplete arguments are parsed as far as possible. Complete ones that are not a JSON object reach the tool as
+    `invalid_json_arguments` and `parse_error`: it fails, and the agent shows the failure to the model.
 
     Raises:
         UnusableReplyError: When there are no calls and `error_on_no_tool_call`.
@@ -173,7 +173,7 @@ def _usable(arguments: str | dict[str, Any], *, ended: bool) -> dict[str, Any]:
 
 
 def _arguments(text: str) -> tuple[dict[str, Any], str | None]:
-    """The arguments, and what is wrong with them; a call without any arguments is fine."""
+    """The arguments, and their error; a call without arguments is valid."""
     if not text:
         return {}, None
     try:

@@ -1,4 +1,4 @@
-"""The keyword arguments of one call -> requests for the server: call over field, field over server default."""
+"""Convert the keyword arguments of one call to requests; they override fields, which override server defaults."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ChatDefaults(ModelDefaults):
         return self.chat(wire, call, info)
 
     def completion(self, prompt: str, kwargs: Mapping[str, Any]) -> CompletionRequest | InfillRequest:
-        """A text completion, or with a `suffix` the text for the gap between."""
+        """A text completion, or with a `suffix` fill-in-the-middle."""
         call = LLM_CALLS.call(kwargs)
         suffix, extra = call.pop("suffix", None), call.pop("input_extra", None) or ()
         if suffix is None:
@@ -78,7 +78,7 @@ class ChatDefaults(ModelDefaults):
 
 
 def count_arguments(tools: Sequence[Any], max_tokens: int | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call that is to be counted."""
+    """The arguments of a call to count."""
     return {**kwargs, "tools": tools, **({} if max_tokens is None else {"max_tokens": max_tokens})}
 
 

@@ -122,7 +122,7 @@ class _Handler(BaseEventHandler):
         self._note = note
 
     def handle(self, event: BaseEvent, **kwargs: Any) -> None:
-        """Passes on the few events that begin and end an answer; there is one for each chunk as well."""
+        """Pass on the events that start and end an answer; those of chunks are ignored."""
         if isinstance(event, _HEARD):
             try:
                 self._note(event)

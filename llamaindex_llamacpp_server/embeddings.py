@@ -192,7 +192,7 @@ _NO_NAME = (None, "", "unknown")
 
 
 class _QueryCache:
-    """A store of vectors, with keys of its own for queries."""
+    """A store of vectors with separate keys for queries."""
 
     def __init__(self, store: Any, prefix: str) -> None:
         self._store = store

@@ -329,7 +329,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         return await super().apredict_and_call(tools, *args, **self._reacting(kwargs))
 
     def _reacting(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The core gives its agent None for a formatter and a parser that nobody gave, and the agent refuses None."""
+        """The core passes None for a missing formatter and parser to its agent, which rejects None."""
         if self.metadata.is_function_calling_model:
             return kwargs
         from llama_index.core.agent.react import ReActChatFormatter, ReActOutputParser
@@ -554,7 +554,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         return self._defaults(**self.request_fields(call)).chat_request(messages, call, await aprobe(self))
 
     def _raw_client(self) -> LlamaServerClient:
-        """The client for a prompt without template. On an event loop `metadata` can't ask, so the call does."""
+        """The client for a prompt without a template; queries the server if `metadata` could not (on an event loop)."""
         if on_event_loop():
             probe(self)
         return self.client
@@ -565,7 +565,7 @@ class LlamaServer(LLMNames, ChatFields, FunctionCallingLLM):
         return self.async_client
 
     def _raw_prompt(self, prompt: str, formatted: bool) -> str | None:
-        """The text for the completion endpoint; None where the prompt is a user's message for the chat template."""
+        """The text for the completion endpoint; None if the prompt is sent as a user message."""
         if formatted:
             return prompt
         own = self.completion_to_prompt not in (None, default_completion_to_prompt)

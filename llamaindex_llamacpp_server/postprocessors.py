@@ -120,7 +120,7 @@ class LlamaServerRerank(RerankNames, RankFields, RerankRuns):
 
 
 class _Run:
-    """One run of a reranker, and what came of it."""
+    """One run of a reranker and its result."""
 
     def __init__(self, query: str) -> None:
         self.query = query

@@ -42,7 +42,7 @@ def server_tools(
 
 
 class _Metadata(ToolMetadata):
-    """Of a tool whose arguments are told by a JSON schema and not by a class."""
+    """Metadata of a tool whose arguments are described by a JSON schema instead of a class."""
 
     def __init__(self, tool: ServerTool) -> None:
         super().__init__(description=tool.description, name=tool.name, fn_schema=None)
@@ -54,7 +54,7 @@ class _Metadata(ToolMetadata):
 
     @property
     def fn_schema_str(self) -> str:
-        """The schema as text, for prompts of agents."""
+        """The schema as text, for agents' prompts."""
         return json.dumps(self._parameters, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""Runs notebooks on a real server and writes their outputs: `python notebooks/execute.py [name ...]`; none means all."""
+"""Run notebooks on a real server and write their outputs: `python notebooks/execute.py [name ...]`; default: all."""
 
 from __future__ import annotations
 

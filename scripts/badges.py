@@ -1,4 +1,4 @@
-"""Draws the badges of the README from `pyproject.toml`: `python -m scripts.badges`; a test compares them."""
+"""Draw the badges of the README from `pyproject.toml`: `python -m scripts.badges`; a test compares them."""
 
 from __future__ import annotations
 

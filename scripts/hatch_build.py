@@ -1,7 +1,7 @@
-"""Metadata that is made when the package is built: a README whose links work outside the repository, and its URLs.
+"""Metadata created at build time: a README whose links work outside the repository, and the project's URLs.
 
-The address of the repository is not written in it, since forks and mirrors have others. A release sets
-`REPOSITORY_URL`; without it, links into the repository become plain text in the package's description.
+The repository's address is not stored here, because forks and mirrors have others. A release sets `REPOSITORY_URL`;
+without it, links into the repository become plain text in the package's description.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes `dev.lock`, the versions to develop and test with: `make lock`."""
+"""Write `dev.lock`, the versions for development and tests: `make lock`."""
 
 import re
 import subprocess

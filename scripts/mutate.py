@@ -1,8 +1,7 @@
 """Changes a module in many small ways and lists the changes that no test notices: `make mutate FILE=a/module.py`.
 
-mutmut does the work, on a copy under `build/mutate`; the working tree stays as it is. It changes the bodies of
-functions, and runs for each change the tests that pass through the changed function. Constants and annotations are not
-changed.
+mutmut works on a copy under `build/mutate`; the working tree is not changed. It changes the bodies of functions, and
+runs for each change the tests that call the changed function. Constants and annotations are not changed.
 """
 
 import argparse
@@ -21,7 +20,7 @@ SURVIVED, UNTESTED, KILLED = 0, 33, (1, 3)
 
 
 def main() -> int:
-    """Print the survivors and the score; the exit code is 1 where mutmut did not come to its end."""
+    """Print the survivors and the score; the exit code is 1 if mutmut did not finish."""
     parser = argparse.ArgumentParser(description="List the changes of a module that no test notices.")
     parser.add_argument("file", type=Path)
     parser.add_argument("tests", nargs="*", help="default: the directory of tests/unit for the module's package")

@@ -1,4 +1,4 @@
-"""Draws `docs/assets/social-card.png`, what chats and social networks show of the site; needs matplotlib."""
+"""Draw `docs/assets/social-card.png`, the site's preview in chats and social networks; needs matplotlib."""
 
 from pathlib import Path
 
