@@ -181,7 +181,7 @@ def management(client: LlamaServerClient) -> None:
     client.unload_model("m")
     for event in client.watch_models():
         print(event)
-    quick: LlamaServerClient = client.with_settings(read_timeout=5, priority="low")
+    quick: LlamaServerClient = client.with_settings(read_timeout=5, priority="background")
     pickle.loads(pickle.dumps(copy.copy(quick)))
     LlamaServerClient(settings=ServerSettings(base_url=URL, api_key=SecretStr("k")), http_client=httpx.Client())
 
