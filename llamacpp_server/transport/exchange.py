@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final, Literal, TypeGuard, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic_core import from_json
 
@@ -39,7 +39,7 @@ from .echoes import hide_echoes
 from .effects import Admit, Enter, OpenReply, Program, Read, Send, Sleep, Together
 from .gate import UNLIMITED, Ticket, forget_contexts, gate_for
 from .place import Place
-from .prompt_size import Occupancy, PromptSize, conversation, tokens_held
+from .prompt_size import Occupancy, PromptSize, conversation, is_count, token_count, tokens_held
 from .recent_failures import RecentFailures, address_in_use, note_answer, note_refusal, other_address
 from .retry import RetryState, Wait, crowded_pause, next_wait, overflow_of
 
@@ -216,11 +216,12 @@ def _fits_alone(settings: ServerSettings, call: Call, model: str) -> Program[boo
 def _room_beside_others(ticket: Ticket, settings: ServerSettings) -> Program[None]:
     """Wait until a request fits beside those of other processes, which the gate does not know, as far as it is known.
 
-    Looked at for a while after the context was full, and before large prompts whose answers can't be begun again.
+    Looked at for a while after the context was full, and for no longer than the request has time.
     """
-    place, began, once = ticket.place, time.monotonic(), without_waits(settings)
+    place, once = ticket.place, without_waits(settings)
+    until = time.monotonic() + min(_LONGEST_CROWD, settings.total_timeout or _LONGEST_CROWD)
     model = {"model": place.model} if place.model else {}
-    while place.prompt is not None and ticket.gate.may_be_crowded(place) and time.monotonic() - began < _LONGEST_CROWD:
+    while place.prompt is not None and ticket.gate.may_be_crowded() and time.monotonic() < until:
         try:
             crowd = yield from ask(once, Call(method="GET", path="/slots", query=model), Occupancy.of)
         except LlamaServerError:
@@ -431,13 +432,9 @@ def _count(once: ServerSettings, model: str, size: PromptSize) -> Program[None]:
     size.asked = True
     body = {"content": size.text(), "add_special": True, **({"model": model} if model else {})}
     try:
-        size.count((yield from ask(once, Call(method="POST", path="/tokenize", body=body), _token_count)))
+        size.count((yield from ask(once, Call(method="POST", path="/tokenize", body=body), token_count)))
     except LlamaServerError:
         size.count(None)
-
-
-def _token_count(wire: Any) -> int:
-    return len(wire["tokens"])
 
 
 def named_slot(call: Call) -> int | None:
@@ -507,11 +504,6 @@ def _slots_and_context(settings: ServerSettings, model: str | None) -> Program[t
     context = generation.get("n_ctx") if isinstance(generation, Mapping) else None
     size = _ROUTER if props.get("role") == "router" else slots if is_count(slots) else UNLIMITED
     return size, context if is_count(context) else None
-
-
-def is_count(wire: object) -> TypeGuard[int]:
-    """Whether a server tells a number of slots that can be one."""
-    return type(wire) is int and 0 < wire < UNLIMITED
 
 
 def side_by_side(settings: ServerSettings, programs: Sequence[Program[T]]) -> Program[list[T]]:

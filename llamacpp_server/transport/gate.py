@@ -229,16 +229,11 @@ class Gate:
         """Take note that the context was full, which shows that the slots share it."""
         self.shares_context, self.crowded_at = True, time.monotonic()
 
-    def may_be_crowded(self, place: Place) -> bool:
-        """Whether a request should look for those of other processes first."""
-        state = self.state()
-        if self.shares_context is False or state.divided:
+    def may_be_crowded(self) -> bool:
+        """Whether a request should look for those of other processes first: the context was full a while ago."""
+        if self.crowded_at is None or self.shares_context is False or self.state().divided:
             return False
-        if self.crowded_at is not None and time.monotonic() - self.crowded_at < _CROWDED_FOR:
-            return True
-        if not (place.shown and place.prompt and state.context and state.size):
-            return False
-        return place.prompt.needed(state.context, state.size) * state.size > state.context
+        return time.monotonic() - self.crowded_at < _CROWDED_FOR
 
     def note_tokens(self, tokens: int) -> None:
         """Take note of how many tokens the slots hold together: more than one context has means one for each."""

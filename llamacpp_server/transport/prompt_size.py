@@ -7,7 +7,7 @@ only while they fit into it together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from pydantic_core import to_json
 
@@ -124,6 +124,16 @@ class Occupancy(NamedTuple):
         needed = prompt.needed(self.context, max(1, self.slots))
         within_share = needed * self.slots <= self.context
         return within_share or (self.tokens is not None and self.tokens + needed <= self.context)
+
+
+def is_count(wire: object) -> TypeGuard[int]:
+    """Whether a server reports a number of slots or tokens that can be one."""
+    return type(wire) is int and 0 < wire < 1 << 30
+
+
+def token_count(wire: Any) -> int:
+    """Tokens of a text, by the server's answer."""
+    return len(wire["tokens"])
 
 
 def tokens_held(wire: Any) -> int:

@@ -30,6 +30,7 @@ ALLOWED = {
     ("llamacpp_server.client", "httpx"): "for the type of http_client",
     ("llamacpp_server.async_client", "httpx"): "for the type of http_client",
     ("llamacpp_server.integration.fields", "httpx"): "for the type of a field",
+    ("llamacpp_server.integration.given_clients", "httpx"): "to check the classes of clients that a caller brings",
     ("langchain_llamacpp_server._argument_names", "httpx"): "for type checkers: httpx.Timeout, which ChatOpenAI takes",
     ("llamacpp_server.integration.argument_names", "httpx"): "for type checkers, likewise",
     ("llamacpp_server.local.options", "socket"): "to find a free port",
