@@ -180,6 +180,10 @@ Row = tuple[str, str, tuple[str, ...]]
 '''
 
 
+# Numbers with decimals whose help shows no default.
+_FLOATS = {"rope_scale", "rope_freq_base", "rope_freq_scale"}
+
+
 @dataclass(frozen=True)
 class Entry:
     """One option of the program."""
@@ -219,7 +223,8 @@ class Entry:
         if self.kind in ("list", "pair"):
             return "str | Sequence[Any] | None" if self.kind == "list" else "Sequence[int] | None"
         if re.fullmatch(r"N|P|INDEX|SECONDS|<0\|1>|<0\.\.\.100>|L|SEED", self.value):
-            return "float | None" if re.search(r"default: -?\d+\.\d", self.help) else "int | None"
+            is_float = self.name in _FLOATS or re.search(r"default: -?\d+\.\d", self.help)
+            return "float | None" if is_float else "int | None"
         return "str | None"
 
 

@@ -401,9 +401,9 @@ class ServerFlags(TypedDict, total=False):
     perf: bool | None
     escape: bool | None
     rope_scaling: str | None
-    rope_scale: int | None
-    rope_freq_base: int | None
-    rope_freq_scale: int | None
+    rope_scale: float | None
+    rope_freq_base: float | None
+    rope_freq_scale: float | None
     yarn_orig_ctx: int | None
     yarn_ext_factor: float | None
     yarn_attn_factor: float | None

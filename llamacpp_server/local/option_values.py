@@ -65,6 +65,8 @@ def check_arguments(model: object, binary: object, extra_args: object, load_time
 
 def _checked(name: str, value: Any) -> Any:
     kinds = _kinds(name)
+    if isinstance(value, str) and str not in kinds and (int in kinds or float in kinds):
+        value = _number_in(value, int if int in kinds else float)
     if int in kinds and (number := _integer(value)) is not None:
         value = number
     if str in kinds and isinstance(value, os.PathLike) and _is_path(value):
@@ -106,6 +108,14 @@ def _wanted(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return " or ".join(map(repr, get_args(kind)))
     return _WANTED[get_origin(kind) or kind]
+
+
+def _number_in(text: str, kind: type[int] | type[float]) -> object:
+    """A number that comes as text, from an environment variable or a settings file; other texts as they are."""
+    try:
+        return kind(text) if len(text) <= _LONGEST_NUMBER else text
+    except ValueError:
+        return text
 
 
 def _integer(value: object) -> int | None:
@@ -161,6 +171,7 @@ def _is_json_mapping(value: object) -> bool:
 
 
 _LARGEST: Final = 1e300
+_LONGEST_NUMBER: Final = 32
 _CHECKS: Final[Mapping[Any, Callable[[Any], bool]]] = MappingProxyType(
     {
         bool: lambda value: isinstance(value, bool),

@@ -7,9 +7,11 @@ import typing
 from pathlib import Path
 
 import pytest
+import xllamacpp
 from llama_index.core.schema import TextNode
 
 from llamacpp_server import BadRequestError, LocalServer
+from llamacpp_server.local import OPTIONS as TABLE
 from llamacpp_server.local import LocalServerError, LocalServerOptions, running_servers
 
 TINY = Path(__file__).parents[3] / "models" / "tiny-chat.gguf"
@@ -68,7 +70,7 @@ def test_any_value_of_an_option_is_taken_or_refused_by_name(name):
         ("port", 65536, "port must be an int from 0 to 65535, not 65536"),
         ("port", True, "port must be an int from 0 to 65535, not True"),
         ("port", SECRET, "port must be an int from 0 to 65535, not str"),
-        ("ctx_size", "4096", "ctx_size must be an int of 32 bits, not str"),
+        ("ctx_size", "4k", "ctx_size must be an int of 32 bits, not str"),
         ("parallel", 2**40, "parallel must be an int of 32 bits, not 1099511627776"),
         ("metrics", "off", "metrics must be True or False, not str"),
         ("flash_attn", "yes", "flash_attn must be 'on' or 'off' or 'auto', not str"),
@@ -125,3 +127,19 @@ def test_an_entry_that_is_not_one_of_a_running_server_is_left_out(tmp_path, monk
     assert [server.model for server in running_servers()] == ["m"]
     file.write_text("[" * 100_000 if change is None else json.dumps({**entry, **change}))
     assert running_servers() == []
+
+
+def test_numbers_may_come_as_text():
+    with LocalServer(TINY, ctx_size="1024", parallel="1", temp=" 0.5 ", port="0") as server:
+        props = server.client().props()
+    assert props.n_ctx == 1024
+    assert props.raw["default_generation_settings"]["params"]["temperature"] == 0.5
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_number_with_decimals_of_the_wheel_may_have_decimals(name):
+    default = xllamacpp.CommonParams()
+    for part in (TABLE[name].attribute or "-").lstrip("-").partition(":")[0].split("."):
+        default = getattr(default, part, None)
+    if isinstance(default, float):
+        assert LocalServer(TINY, **{name: 0.5}).backend == "embedded"
