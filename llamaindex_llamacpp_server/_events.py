@@ -79,12 +79,12 @@ def with_events(callbacks: Callable[[F], F]) -> Callable[[F], F]:
 
         @wraps(observed)  # which marks it as one with a span, so that LlamaIndex adds no other
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            # Bound, because the span belongs to an object.
-            return (observed if _is_observed(self, own) else method).__get__(self)(*args, **kwargs)
+            # Bound, because the span belongs to an object. LlamaIndex's decorators read arguments given by name.
+            return (observed if not args or _is_observed(self, own) else method).__get__(self)(*args, **kwargs)
 
         @wraps(observed)
         async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return await (observed if _is_observed(self, own) else method).__get__(self)(*args, **kwargs)
+            return await (observed if not args or _is_observed(self, own) else method).__get__(self)(*args, **kwargs)
 
         return cast(F, hides_arguments(acall if iscoroutinefunction(method) else call))
 

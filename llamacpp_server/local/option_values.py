@@ -27,7 +27,7 @@ _SECRET: Final = frozenset({"api_key", "hf_token"})
 # What becomes part of an address or of a header.
 _PATTERNS: Final = MappingProxyType(
     {
-        "host": (re.compile(r"[^\s\x00-\x1f]+"), "not be empty or contain white space"),
+        "host": (re.compile(r"[^\s\x00-\x1f]+|[^\x00-\x1f]+\.sock"), "not be empty or contain white space"),
         "api_prefix": (re.compile(r"(?:/[^\s?#\x00-\x1f]*)?"), "begin with / and be the path of an address"),
         "api_key": (re.compile(r"[ -~]*"), "hold printable ASCII characters only, as it is sent in a header"),
     }

@@ -178,7 +178,7 @@ def run_alone(
     """
     place = ticket.place
     model = str(call.body.get("model", "")) if isinstance(call.body, Mapping) else ""
-    if place.alone or rounds > 1:  # a whole reply that is begun anew has a new place each time
+    if place.alone or rounds > 1:  # a reply begun anew has a new place each time
         if rounds >= _MOST_ROUNDS:
             raise error
         if rounds >= _LONELY_ROUNDS and not (yield from _fits_alone(settings, call, model)):
@@ -190,7 +190,8 @@ def run_alone(
     again.alone = True
     yield Enter(ticket, gate, again)
     yield from _granted(ticket, settings, None)
-    yield from _room_beside_others(ticket, settings)
+    if gate.crowded_at is not None:
+        yield from _room_beside_others(ticket, settings)
 
 
 def _fits_alone(settings: ServerSettings, call: Call, model: str) -> Program[bool]:
@@ -214,10 +215,7 @@ def _fits_alone(settings: ServerSettings, call: Call, model: str) -> Program[boo
 
 
 def _room_beside_others(ticket: Ticket, settings: ServerSettings) -> Program[None]:
-    """Wait until a request fits beside those of other processes, which the gate does not know, as far as it is known.
-
-    Looked at for a while after the context was full, and for no longer than the request has time.
-    """
+    """Wait for a while after a full context until a request fits beside those of other processes."""
     place, once = ticket.place, without_waits(settings)
     until = time.monotonic() + min(_LONGEST_CROWD, settings.total_timeout or _LONGEST_CROWD)
     model = {"model": place.model} if place.model else {}
@@ -231,8 +229,8 @@ def _room_beside_others(ticket: Ticket, settings: ServerSettings) -> Program[Non
             return
         if place.prompt.counted is None:
             yield from _count(once, place.model, place.prompt)
-            continue
-        yield Sleep(_NEXT_LOOK * (0.5 + random.random()))  # noqa: S311 (not for secrets)
+        else:
+            yield Sleep(_NEXT_LOOK * (0.5 + random.random()))  # noqa: S311 (not for secrets)
 
 
 def _find_server(send: Send, settings: ServerSettings, call: Call) -> Program[tuple[OpenReply, str]]:
@@ -312,8 +310,8 @@ def _ask(
 
 def _unreadable(settings: ServerSettings, call: Call, reply: OpenReply, body: bytes) -> LlamaServerError:
     """The error for an answer with status 2xx that is not what the endpoint answers."""
-    kind, shown = reply.headers.get("content-type", ""), redact_url(settings.base_url + call.path)
-    error = not_this_api(body, kind, shown, reply.status_code)
+    shown = redact_url(settings.base_url + call.path)
+    error = not_this_api(body, reply.headers.get("content-type", ""), shown, reply.status_code)
     hide_echoes(error, settings)
     return error
 
@@ -364,7 +362,7 @@ def admission(ticket: Ticket, settings: ServerSettings, call: Call, *, shown: bo
     kind: Any = {
         "background": settings.priority == "background",
         "session": conversation(call.body),
-        "prompt": PromptSize(call.body, shown=shown),
+        "prompt": PromptSize(call.body),
         "shown": shown,
     }
     if shown and most is not None and gate.lacks_context():
@@ -373,7 +371,8 @@ def admission(ticket: Ticket, settings: ServerSettings, call: Call, *, shown: bo
             gate.resize(size, context)
     yield Enter(ticket, gate, Place(model, slot, most, counted, **kind))
     yield from _granted(ticket, settings, None)
-    yield from _room_beside_others(ticket, within(settings, deadline))
+    if gate.crowded_at is not None:
+        yield from _room_beside_others(ticket, within(settings, deadline))
     if gate.is_router and most is None:
         # Slots are the model's. Who was let in to find that out queues again, in the same order.
         yield Enter(ticket, gate_for(settings.base_url, model), Place(model, slot, most, counted, **kind))

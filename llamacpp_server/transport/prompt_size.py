@@ -17,7 +17,7 @@ _MEDIA: Final = 1000
 # Bytes of a token, where the server does not count: English has more than four, other text fewer.
 _BYTES_EACH: Final = 3
 # Part of each slot's share that is kept free for the answer, where the limit of its tokens does not ask for less. Whole
-# limits would let far fewer run than fit, as most answers end long before. Streams get theirs: they aren't sent again.
+# limits would let far fewer run than fit, as most answers end long before.
 _ANSWER_PART: Final = 2
 # Messages, and characters of one that is no text, which tell conversations apart.
 _MOST_AHEAD: Final = 8
@@ -30,17 +30,15 @@ class PromptSize:
 
     Args:
         body: The request as it is sent; what has no prompt needs nothing.
-        shown: Whether its answer is read as it comes. It can't be begun anew, so its limit is kept free as a whole.
 
     Attributes:
         counted: Tokens by the server's count; None before it was asked.
         asked: Whether somebody asks it.
     """
 
-    __slots__ = ("_body", "_bound", "_shown", "asked", "counted")
+    __slots__ = ("_body", "_bound", "asked", "counted")
 
-    def __init__(self, body: object, *, shown: bool = False) -> None:
-        self._shown = shown
+    def __init__(self, body: object) -> None:
         self._body = body if isinstance(body, dict | Mapping) else {}
         self._bound: int | None = None
         self.counted: int | None = None
@@ -72,7 +70,7 @@ class PromptSize:
     def _answer(self, most: int) -> int:
         given = [self._body.get(name) for name in _LIMITS]
         limits = [limit for limit in given if isinstance(limit, int) and limit >= 0]
-        return min(limits) if self._shown and limits else min([most, *limits])
+        return min([most, *limits])
 
     def _pieces(self) -> Iterator[str | int]:
         """Texts, and numbers of tokens of what is no text."""

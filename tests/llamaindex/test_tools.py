@@ -206,8 +206,8 @@ def test_a_tool_keeps_its_name(recorded, caller):
     llm, bodies = recorded(caller, thinking=False)
     tool = FunctionTool.from_defaults(lambda x: x, name="Pair[int]", description="d" * 1100)
     assert llm.chat_with_tools([tool], "just chat").message.content == "I would rather talk."
-    assert bodies[0]["tools"][0]["function"]["name"] == "Pair[int]"
-    assert bodies[0]["tools"][0]["function"]["description"] == "d" * 1100
+    assert bodies[-1]["tools"][0]["function"]["name"] == "Pair[int]"
+    assert bodies[-1]["tools"][0]["function"]["description"] == "d" * 1100
 
 
 def test_a_required_call_where_the_template_drops_tools(make_llm, serve):

@@ -25,7 +25,10 @@ def test_what_a_kind_of_model_never_has_comes_without_advice(
     for name in without:
         assert (findings[name].status, findings[name].detail, findings[name].remedy) == ("off", kind, None)
     assert findings["chat"].status == "off"
-    assert findings["chat"].remedy == "to chat, start another server with a chat model"
+    assert (
+        findings["chat"].remedy
+        == "this server runs an embedding or reranking model; start one with a chat model, without --embeddings"
+    )
 
 
 def test_a_chat_model_keeps_its_advice(chat_server: LocalServer) -> None:

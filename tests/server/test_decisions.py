@@ -394,7 +394,6 @@ def test_examples_have_to_answer_the_questions(table):
         ({"calibration": {"temperatures": {}}}, "calibration must be a `Calibration`"),
         ({"calibration": Calibration({"choice": 0.0})}, "temperature above 0"),
         ({"calibration": Calibration({"choice": float("nan")})}, "temperature above 0"),
-        ({"calibration": Calibration({"choice": "2"})}, "temperature above 0"),
         ({"calibration": Calibration({}, {"q": [0.0, float("inf")]})}, "offsets that are numbers"),
     ],
 )

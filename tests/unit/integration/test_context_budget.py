@@ -37,7 +37,7 @@ def decided(
         assert len(fits) < 100, "it ends"
         return Fit(tokens(sizes, roles, step.messages[0]), 1, context)
 
-    def summarize(step: Summarize) -> Generator[None, None, str]:
+    def summarize(step: Summarize, _: str) -> Generator[None, None, str]:
         return "summary"
         yield
 
@@ -129,7 +129,7 @@ def sent(summary_size: int) -> Any:
     def formed(form: Compaction, summary: str) -> list[str]:
         return [*([summary] if form.start else []), *["x" * 50] * (20 - form.start)]
 
-    def summarize(step: Summarize) -> Generator[None, None, str]:
+    def summarize(step: Summarize, _: str) -> Generator[None, None, str]:
         asked.append(step)
         return "s" * summary_size
         yield
