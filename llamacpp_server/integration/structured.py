@@ -147,7 +147,7 @@ def attempts_of(
         schema=schema,
         repair_rounds=repair_rounds,
         thinking_is_given=given.get("thinking", model.thinking) is not None or says_thinking(given),
-        key=(model.base_url, model.model, json.dumps(schema, default=str)),
+        key=(model.base_url, model.model, as_json(schema, "schema")),
         schema_in_prompt=schema_in_prompt,
     )
 
