@@ -36,7 +36,7 @@ def held_after(server: LocalServer, number: int) -> Iterator[str]:
     def spoil(answer: bytes) -> Pieces:
         if b'"choices"' in answer or b'"embedding"' in answer:
             with lock:
-                results[0] += max(1, answer.count(b'"embedding"'))
+                results[0] += max(1, answer.count(b'"embedding":'))
                 held = results[0] > number
             if held:
                 over.wait()
