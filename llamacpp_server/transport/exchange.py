@@ -37,9 +37,9 @@ from .call_log import CallNote, note_call, recorded
 from .deadlines import FirstToken
 from .echoes import hide_echoes
 from .effects import Admit, Enter, OpenReply, Program, Read, Send, Sleep, Together
-from .gate import UNLIMITED, Ticket, forget_contexts, gate_for
+from .gate import Ticket, forget_contexts, gate_for
 from .place import Place
-from .prompt_size import Occupancy, PromptSize, conversation, is_count, token_count, tokens_held
+from .prompt_size import UNLIMITED, Occupancy, PromptSize, conversation, is_count, token_count, tokens_held
 from .recent_failures import RecentFailures, address_in_use, note_answer, note_refusal, other_address
 from .retry import RetryState, Wait, crowded_pause, next_wait, overflow_of
 
@@ -305,10 +305,10 @@ def _ask(
             note.read_answer(wire)
         return read(wire)
     except (AttributeError, LookupError, TypeError, ArithmeticError, RecursionError, ValueError):
-        raise _unreadable(settings, call, reply, body) from None
+        raise unreadable(settings, call, reply, body) from None
 
 
-def _unreadable(settings: ServerSettings, call: Call, reply: OpenReply, body: bytes) -> LlamaServerError:
+def unreadable(settings: ServerSettings, call: Call, reply: OpenReply, body: bytes) -> LlamaServerError:
     """The error for an answer with status 2xx that is not what the endpoint answers."""
     shown = redact_url(settings.base_url + call.path)
     error = not_this_api(body, reply.headers.get("content-type", ""), shown, reply.status_code)
@@ -536,7 +536,7 @@ def ask_text_and_headers(settings: ServerSettings, call: Call) -> Program[tuple[
     body: bytes = yield Read(reply, deadline)
     kind = reply.headers.get("content-type", "")
     if is_web_page(body, kind):
-        raise _unreadable(settings, call, reply, body)
+        raise unreadable(settings, call, reply, body)
     return body.decode("utf-8", "replace"), reply.headers
 
 

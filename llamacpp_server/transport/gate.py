@@ -62,7 +62,6 @@ from .forks import in_forked_child
 from .place import Place
 from .prompt_size import PromptSize
 
-UNLIMITED = 1 << 30
 # Gates of servers and models that nobody uses are forgotten beyond this many.
 _MOST_GATES: Final = 1000
 # Grants to others for each slot after which a place goes first, and the same for one in the background.

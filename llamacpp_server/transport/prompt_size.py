@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple, TypeGuard
 
 from pydantic_core import to_json
 
+# Slots of a server that reports none.
+UNLIMITED: Final = 1 << 30
 # What a template writes around a message, and what an image or a sound may need: nobody can count them from outside.
 _AROUND_MESSAGE: Final = 16
 _MEDIA: Final = 1000
@@ -68,9 +70,8 @@ class PromptSize:
         return min(context, tokens + self._answer(context // (_ANSWER_PART * slots))) if tokens else 0
 
     def _answer(self, most: int) -> int:
-        given = [self._body.get(name) for name in _LIMITS]
-        limits = [limit for limit in given if isinstance(limit, int) and limit >= 0]
-        return min([most, *limits])
+        limits = [self._body[name] for name in _LIMITS if name in self._body]
+        return min([most, *(limit for limit in limits if isinstance(limit, int) and limit >= 0)])
 
     def _pieces(self) -> Iterator[str | int]:
         """Texts, and numbers of tokens of what is no text."""
@@ -126,7 +127,7 @@ class Occupancy(NamedTuple):
 
 def is_count(wire: object) -> TypeGuard[int]:
     """Whether a server reports a number of slots or tokens that can be one."""
-    return type(wire) is int and 0 < wire < 1 << 30
+    return type(wire) is int and 0 < wire < UNLIMITED
 
 
 def token_count(wire: Any) -> int:

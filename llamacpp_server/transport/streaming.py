@@ -30,7 +30,6 @@ from .._replies import (
     FirstTokenTimer,
     Pipeline,
     StreamDecoder,
-    not_this_api,
 )
 from ..errors import LlamaServerError, NotFoundError, ServerBusyError
 from ..replies import ChatReply, CompletionReply
@@ -39,15 +38,15 @@ from .call_log import CallNote, NotedDeltas, recorded
 from .deadlines import FirstToken, just_after
 from .echoes import hide_echoes
 from .effects import Bound, OpenReply, Program, Read, Relay
-from .exchange import Call, admission, deadline_in, note_crowded, note_of, placed_reply, run_alone, within
+from .exchange import Call, admission, deadline_in, note_crowded, note_of, placed_reply, run_alone, unreadable, within
 from .gate import Ticket
 
 # How often an answer that was crowded out in its middle is begun anew.
 _MOST_CROWDED: Final = 8
 
 _SHOWN: Final = (
-    "the slots share one context, and others filled it while this answer was read: set max_tokens, which is then kept "
-    "free for a stream, or start the server with -np N or kv_unified=False (a context for each slot), or a larger -c; "
+    "the slots share one context, and others filled it while this answer was read: set a smaller "
+    "max_tokens, or start the server with -np N or kv_unified=False (a context for each slot), or a larger -c; "
     "the error's `partial` has the answer so far"
 )
 
@@ -121,9 +120,7 @@ class Delivery:
         kind = self._kind = reply.headers.get("content-type", "")
         if "html" in kind:
             body = yield Read(reply, self._deadline)
-            error = not_this_api(body, kind, redact_url(self._settings.base_url + call.path), reply.status_code)
-            hide_echoes(error, self._settings)
-            raise error
+            raise unreadable(self._settings, call, reply, body)
         return reply
 
     def relay(
