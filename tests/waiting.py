@@ -14,7 +14,7 @@ from llamacpp_server.transport import gate_for
 LONG: Final = 30.0
 """Seconds: far more than anything takes that tests wait for, also on a machine with many times the load."""
 
-TIMEOUTS: Final = (0.3, 3.0, LONG)
+TIMEOUTS: Final = (0.1, 1.0, LONG)
 """Seconds, to be tried one after the other where a part of the answer must come within a timeout that then ends it."""
 
 

@@ -1,8 +1,16 @@
-"""`connect` makes a client, blocking or awaiting by turns, and closes it after the test."""
+"""`connect` makes a client, blocking or awaiting by turns, and closes it after the test. Its pauses are short."""
 
 import pytest
 
+from tests import behind_doors
 from tests.wire.shells import SHELLS
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch):
+    """How long they are is a decision of its own (tests/unit/transport/test_retry.py); here they only have to come."""
+    monkeypatch.setattr(behind_doors.FIRST_BACKOFF, 0.01)
+    monkeypatch.setattr(behind_doors.FIRST_POLL, 0.002)
 
 
 @pytest.fixture(params=SHELLS, ids=lambda shell: shell.kind)

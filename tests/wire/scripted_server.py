@@ -64,8 +64,8 @@ def chunk(data):
 
 
 def stream(*events, then="keep", kind="text/event-stream"):
-    """A stream of events, one piece each; numbers are seconds of silence."""
-    parts = [part if isinstance(part, int | float) else chunk(part) for part in events]
+    """A stream of events, one piece each; numbers are seconds of silence, and events of threads are waited for."""
+    parts = [chunk(part) if isinstance(part, bytes) else part for part in events]
     return Answer((head(kind), *parts, b"0\r\n\r\n"), then)
 
 
@@ -156,7 +156,7 @@ class ScriptedServer:
         self._last: dict[int, Request] = {}
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener = listener_at(port) if port else fresh_listener()
         self.port = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -209,6 +209,7 @@ class ScriptedServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each part goes out at once
             with self._lock:
                 self._open.add(connection)
             self._start(self._serve, connection, number)
@@ -300,7 +301,52 @@ class ScriptedServer:
         return not self._stop.is_set()
 
 
+_GIVEN: set[int] = set()
+_HELD: dict[int, socket.socket] = {}
+
+
+def fresh_listener():
+    """A listener on a port that none had before in this process.
+
+    What is remembered of a server by its address outlives a test: that a request was given up there, for a minute. The
+    system gives a port again now and then, and a test with an old one's memories would fail once in many runs.
+    """
+    for _ in range(1000):
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        if port not in _GIVEN:
+            _GIVEN.add(port)
+            return listener
+        listener.close()
+    raise AssertionError("no port that was not used before")
+
+
 def free_port():
-    """A port of loopback where nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    """A port of loopback where nothing listens, for a program to be started there."""
+    with fresh_listener() as listener:
         return listener.getsockname()[1]
+
+
+def refusing_port():
+    """A port of loopback that refuses connections and that no other process gets; `listener_at` may open it.
+
+    A port that is only free may become another server's, or that of the very connection which is to be refused.
+    """
+    for _ in range(1000):
+        held = socket.socket()
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        if port not in _GIVEN:
+            _GIVEN.add(port)
+            _HELD[port] = held
+            return port
+        held.close()
+    raise AssertionError("no port that was not used before")
+
+
+def listener_at(port):
+    """A listener at this port, also at one that `refusing_port` holds."""
+    if (held := _HELD.pop(port, None)) is None:
+        return socket.create_server(("127.0.0.1", port))
+    held.listen()
+    return held

@@ -109,7 +109,7 @@ def test_errors_of_httpx2_are_those_of_httpx(awaited):
         with ScriptedServer(cut) as server, pytest.raises(StreamCutOffError):
             _ask(library, server.url, lambda client: client.chat(CHAT), awaited=awaited)
         with ScriptedServer(Answer((30.0,), "close")) as server, pytest.raises(RequestTimeoutError):
-            _ask(library, server.url, lambda client: client.tokenize("x"), awaited=awaited, read_timeout=0.2)
+            _ask(library, server.url, lambda client: client.tokenize("x"), awaited=awaited, read_timeout=0.1)
     assert refused[0] == refused[1]
     assert refused[0][0] == "refused"
 

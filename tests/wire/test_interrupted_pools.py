@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import threading
 import weakref
 from linecache import getline
 from pathlib import Path
@@ -75,7 +76,8 @@ def test_no_connection_is_left_by_an_interrupt_at_any_line_of_a_request():
 
 
 def test_a_reply_that_another_caller_reads_ends_undisturbed_by_an_interrupt():
-    events = stream(EVENT, 1, EVENT, b"data: [DONE]\n\n")
+    others_are_done = threading.Event()
+    events = stream(EVENT, others_are_done, EVENT, b"data: [DONE]\n\n")
     with ScriptedServer(events, HEALTHY, HEALTHY) as server, LlamaServerClient(server.url, max_retries=0) as client:
         deltas = client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "hi"}], model="m"))
         assert next(deltas).content == "a"
@@ -83,6 +85,7 @@ def test_a_reply_that_another_caller_reads_ends_undisturbed_by_an_interrupt():
         assert interrupted_at(40, client.health)
         assert pool() is not None
         assert client.health().ready
+        others_are_done.set()
         assert "".join(delta.content for delta in deltas) == "a"
         gc.collect()
         assert pool() is None

@@ -73,7 +73,7 @@ def test_a_request_that_begins_while_the_pool_looks_whether_the_connection_has_e
             if name == "is_readable" and not asked:
                 asked.append(threads.submit(kept.ask))
                 # The reply is there at once if the request may begin now; if it has to wait, so do we, in vain.
-                select.select([looked("socket")], [], [], 0.2)
+                select.select([looked("socket")], [], [], 0.1)
             return looked(name)
 
         kept.stream.get_extra_info = look

@@ -10,7 +10,7 @@ from tests.wire.scripted_server import Answer, ScriptedServer, head, reply
 from tests.wire.scripted_server import chunk as piece
 
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
-HELLO = Answer((0.05, head(), piece(text("Hello") + chunk(finish="stop") + DONE), b"0\r\n\r\n"))
+HELLO = Answer((0.02, head(), piece(text("Hello") + chunk(finish="stop") + DONE), b"0\r\n\r\n"))
 
 
 @pytest.mark.parametrize("slots", [-1, 0, "4", 0.5, 1e308, True, [1], {"a": 1}, 10**30, None, float("nan")])

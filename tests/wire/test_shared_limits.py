@@ -18,6 +18,7 @@ from tests.waiting import LONG
 from tests.wire.scripted_server import Answer, ScriptedServer, error, reply, stream
 
 SLOW = stream(text("Hello"), 0.05, chunk(finish="stop"), DONE)
+BRISK = stream(text("Hello"), 0.02, chunk(finish="stop"), DONE)
 ROUTER = reply({"role": "router", "max_instances": 4})
 NOT_LOADED = error(400, "model is not loaded", "invalid_request_error")
 
@@ -38,7 +39,7 @@ def asks_for(model):
     "spelling", ["http://localhost:{}", "http://127.0.0.1:{}/v1/", "http://0.0.0.0:{}", "localhost:{}/v1/models"]
 )
 def test_all_spellings_of_an_address_share_one_limit(spelling):
-    with ScriptedServer(SLOW, routes={"/props": [slots(2)]}) as server:
+    with ScriptedServer(BRISK, routes={"/props": [slots(2)]}) as server:
         names = [server.url, spelling.format(server.port)]
         clients = [LlamaServerClient(name) for name in names]
         with ThreadPoolExecutor(16) as pool:
@@ -93,7 +94,7 @@ def test_a_server_that_reports_no_slots_is_not_limited():
 
 
 def test_places_are_given_in_the_order_of_asking():
-    with ScriptedServer(SLOW, routes={"/props": [slots(1)]}) as server:
+    with ScriptedServer(BRISK, routes={"/props": [slots(1)]}) as server:
         assert burst(server, *"abcdefgh") == ["Hello"] * 8
         came = [request.json["model"] for request, *_ in server.spans if request.path == "/v1/chat/completions"]
         assert came == list("abcdefgh")
@@ -112,7 +113,7 @@ def test_a_crowd_that_needs_no_slots_does_not_run_the_server_over():
 
 def test_a_crowd_that_starts_at_once_asks_once_what_the_model_can_do():
     routes = {"/props": [slots(2)], "/v1/models": [reply({"data": [{"id": "m"}]})]}
-    with ScriptedServer(SLOW, routes=routes) as server:
+    with ScriptedServer(BRISK, routes=routes) as server:
         llm = LlamaServer(base_url=server.url)
 
         async def main():
@@ -125,7 +126,7 @@ def test_a_crowd_that_starts_at_once_asks_once_what_the_model_can_do():
 
 
 def test_threads_and_event_loops_share_one_limit():
-    with ScriptedServer(SLOW, routes={"/props": [slots(2)]}) as server, LlamaServerClient(server.url) as client:
+    with ScriptedServer(BRISK, routes={"/props": [slots(2)]}) as server, LlamaServerClient(server.url) as client:
         loops = [threading.Thread(target=burst, args=(server, *"aaaa")) for _ in range(3)]
         threads = [threading.Thread(target=client.chat, args=(of("a"),)) for _ in range(4)]
         for thread in loops + threads:

@@ -18,7 +18,7 @@ from llamacpp_server import (
     MalformedReplyError,
 )
 from tests.unit.events import DONE, chunk, text
-from tests.waiting import LONG
+from tests.waiting import LONG, wait_until
 from tests.wire.scripted_server import Answer, ScriptedServer, error, head, reply, stream
 from tests.wire.shells import ask
 
@@ -52,13 +52,16 @@ def test_a_kept_connection_that_closes_on_the_next_request_is_sent_again_once(co
 
 
 def test_what_is_sent_again_goes_over_a_fresh_connection_as_all_kept_ones_may_be_stale():
-    slow = Answer((0.3, *TOKENS.parts))
+    both_came = threading.Event()
+    slow = Answer((both_came, *TOKENS.parts))
     with ScriptedServer(slow, slow, UNANSWERED, TOKENS) as server, LlamaServerClient(server.url) as client:
         threads = [threading.Thread(target=client.tokenize, args=("x",)) for _ in range(2)]
         for thread in threads:
             thread.start()
+        wait_until(lambda: len(server.requests) == 2, "both requests")
+        both_came.set()
         for thread in threads:
-            thread.join()
+            thread.join(LONG)
         assert client.tokenize("x") == [1, 2]
         assert [request.connection for request in server.requests][3] == 2
 

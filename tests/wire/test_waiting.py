@@ -23,7 +23,7 @@ from llamacpp_server.transport import (
 )
 from tests.unit.events import DONE, chunk, text
 from tests.waiting import LONG, TIMEOUTS
-from tests.wire.scripted_server import LOADING, MISSING, Answer, ScriptedServer, error, free_port, reply, stream
+from tests.wire.scripted_server import LOADING, MISSING, Answer, ScriptedServer, error, refusing_port, reply, stream
 
 CHAT = ChatRequest(messages=[{"role": "user", "content": "Hello"}])
 HELLO = stream(text("Hello"), chunk(finish="stop"), DONE)
@@ -34,7 +34,7 @@ class ColdStart:
     """A server that listens only once a client has been refused and waits."""
 
     def __init__(self, stack, *answers):
-        self.port, self.reports = free_port(), []
+        self.port, self.reports = refusing_port(), []
         self._start = lambda: stack.enter_context(ScriptedServer(*answers, port=self.port))
         self.url, self.server = f"http://127.0.0.1:{self.port}", None
 
@@ -63,7 +63,7 @@ def test_wait_until_ready_waits_for_both_without_being_asked(connect):
 
 
 def test_a_refused_connection_fails_at_once_with_the_way_to_start_a_server(connect):
-    port, began = free_port(), time.monotonic()
+    port, began = refusing_port(), time.monotonic()
     with pytest.raises(ConnectionFailedError, match="not reachable") as caught:
         connect(f"http://127.0.0.1:{port}/v1").chat(CHAT)
     assert time.monotonic() - began < 15
@@ -75,15 +75,15 @@ def test_a_refused_connection_fails_at_once_with_the_way_to_start_a_server(conne
 
 def test_localhost_that_refuses_on_every_address_is_refused(connect):
     with pytest.raises(ConnectionFailedError) as caught:
-        connect(f"http://localhost:{free_port()}").tokenize("x")
+        connect(f"http://localhost:{refusing_port()}").tokenize("x")
     assert caught.value.reason == "refused"
 
 
 def test_waiting_for_a_server_that_never_starts_ends_with_load_timeout(connect):
     began = time.monotonic()
     with pytest.raises(ConnectionFailedError):
-        connect(f"http://127.0.0.1:{free_port()}", wait_while_refused=True, load_timeout=0.2).chat(CHAT)
-    assert 0.2 <= time.monotonic() - began < 15
+        connect(f"http://127.0.0.1:{refusing_port()}", wait_while_refused=True, load_timeout=0.1).chat(CHAT)
+    assert 0.1 <= time.monotonic() - began < 15
 
 
 def test_an_unknown_host_is_named_as_such_and_not_waited_for(connect):
@@ -137,11 +137,11 @@ def test_health_reports_loading_and_does_not_wait(connect):
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_busy_server_is_asked_again_after_the_time_it_names(connect, status):
     reports, began = [], time.monotonic()
-    busy = error(status, "busy", headers=["Retry-After: 0.25"])
+    busy = error(status, "busy", headers=["Retry-After: 0.1"])
     with ScriptedServer(busy, HELLO) as server:
         assert connect(server.url, on_wait=reports.append).chat(CHAT).content == "Hello"
         assert len(server.requests) == 2
-    assert time.monotonic() - began >= 0.25
+    assert time.monotonic() - began >= 0.1
     assert [(state.reason, state.budget) for state in reports] == [("busy", None)]
 
 
@@ -208,12 +208,17 @@ def test_a_failed_server_is_never_asked_again(connect, status):
     ids=["404", "500", "loading", "page", "half", "closed", "silent"],
 )  # fmt: skip
 def test_a_refusal_is_an_error_even_when_its_reason_cannot_be_found_out(connect, probed):
-    with ScriptedServer(error(400, "boom", "invalid_request_error"), probed, lacks=()) as server:
-        client = connect(server.url, read_timeout=2, load_timeout=0.2, max_retries=0)
-        with pytest.raises(BadRequestError, match="boom") as caught:
-            client.chat(CHAT)
-        assert caught.value.status == 400
-        assert [request.path for request in server.requests].count("/v1/chat/completions") == 1
+    for seconds in TIMEOUTS if probed.then == "hang" else (LONG,):
+        with ScriptedServer(error(400, "boom", "invalid_request_error"), probed, lacks=()) as server:
+            client = connect(server.url, read_timeout=seconds, load_timeout=0.2, max_retries=0)
+            with pytest.raises((BadRequestError, RequestTimeoutError)) as caught:
+                client.chat(CHAT)
+        if isinstance(caught.value, BadRequestError):
+            break  # a busy machine may need longer for the refusal
+    assert isinstance(caught.value, BadRequestError)
+    assert "boom" in str(caught.value)
+    assert caught.value.status == 400
+    assert [request.path for request in server.requests].count("/v1/chat/completions") == 1
 
 
 @pytest.mark.parametrize("probed", [LOADING, error(429, "busy", headers=["Retry-After: 20"])])
@@ -228,7 +233,7 @@ def test_a_refusal_is_an_error_at_once_when_its_reason_would_have_to_be_waited_f
 def test_silence_is_a_timeout_and_never_repeated(connect, call):
     began = time.monotonic()
     with ScriptedServer(Answer(then="hang")) as server:
-        client = connect(server.url, read_timeout=0.2, max_retries=5)
+        client = connect(server.url, read_timeout=0.1, max_retries=5)
         with pytest.raises(RequestTimeoutError, match="read_timeout") as caught:
             client.chat(CHAT) if call == "chat" else client.tokenize("x")
         assert time.monotonic() - began < 15
@@ -246,20 +251,25 @@ def test_a_host_that_accepts_no_connection_is_distinguished_from_one_that_refuse
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
-        client = connect(f"http://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=0.2, max_retries=0)
+        client = connect(f"http://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=0.1, max_retries=0)
         began = time.monotonic()
         with pytest.raises(ConnectionFailedError, match="connect_timeout") as caught:
             client.tokenize("x")
-        assert 0.2 <= time.monotonic() - began < 15
+        assert 0.1 <= time.monotonic() - began < 15
     assert caught.value.reason == "timeout"
 
 
 @pytest.mark.parametrize("call", ["chat", "tokenize"])
 def test_silence_is_repeated_when_that_is_asked_for(connect, call):
-    with ScriptedServer(Answer(then="hang"), HELLO if call == "chat" else TOKENS) as server:
-        client = connect(server.url, read_timeout=1.5, retry_read_timeout=True)
-        assert client.chat(CHAT).content == "Hello" if call == "chat" else client.tokenize("x") == [1, 2]
-        assert len(server.requests) == 2
+    for seconds in TIMEOUTS:  # the second answer has to come within it
+        with ScriptedServer(Answer(then="hang"), HELLO if call == "chat" else TOKENS) as server:
+            client = connect(server.url, read_timeout=seconds, retry_read_timeout=True, max_retries=1)
+            with contextlib.suppress(RequestTimeoutError):
+                assert client.chat(CHAT).content == "Hello" if call == "chat" else client.tokenize("x") == [1, 2]
+                assert len(server.requests) == 2
+                break
+    else:
+        pytest.fail("it was not repeated")
 
 
 def test_silence_after_the_first_delta_is_never_repeated(connect):
