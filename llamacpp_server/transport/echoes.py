@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
+from operator import eq
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
@@ -19,11 +22,11 @@ _TEXTS: Final = ("message", "server_message", "server_type", "remedy", "body", "
 
 def hide_echoes(error: LlamaServerError, settings: ServerSettings) -> None:
     """Hide the key, the password, and secret headers and query parameters in what an error repeats of an answer."""
-    for secret in sorted(set(_secrets(settings)), key=len, reverse=True):
-        for name in _TEXTS:
-            text = getattr(error, name, None)
-            if isinstance(text, str) and secret[:_SHORTEST] in text:
-                setattr(error, name, _hidden(text, secret))
+    secrets = set(_secrets(settings))
+    for name in _TEXTS:
+        text = getattr(error, name, None)
+        if isinstance(text, str):
+            setattr(error, name, _hidden(text, secrets))
     error.args = (error.message, *error.args[1:])
 
 
@@ -33,18 +36,23 @@ def _secrets(settings: ServerSettings) -> Iterator[str]:
     if "@" in settings.base_url:
         given.append(unquote(urlsplit(settings.base_url).password or ""))
     for value in given:
-        # `Bearer KEY`, `Basic LOGIN`, `session=TICKET; theme=dark`
-        for word in re.split(r"[\s;,=]+(?=.)", value):
-            yield from (form for form in {word, quote(word, safe="")} if len(form) >= _SHORTEST)
+        # `Bearer KEY`, `Basic LOGIN`, `session=TICKET; theme=dark`; and a password of several short words.
+        for word in (value, *re.split(r"[\s;,=]+(?=.)", value)):
+            forms = {word, quote(word, safe=""), json.dumps(word)[1:-1]}
+            yield from (form for form in forms if len(form) >= _SHORTEST)
 
 
-def _hidden(text: str, secret: str) -> str:
-    """The text without the secret, nor a part that is left where the text was cut."""
+def _hidden(text: str, secrets: Iterable[str]) -> str:
+    """The text without the secrets, nor a part that is left where the text was cut."""
+    found = list[tuple[int, int]]()
+    for secret in secrets:
+        for match in re.finditer(re.escape(secret[:_SHORTEST]), text):
+            start = match.start()
+            shared = map(eq, secret, text[start : start + len(secret)])
+            found.append((start, start + sum(takewhile(bool, shared))))
     parts, at = list[str](), 0
-    while (found := text.find(secret[:_SHORTEST], at)) >= 0:
-        end = found + _SHORTEST
-        while end < len(text) and end - found < len(secret) and text[end] == secret[end - found]:
-            end += 1
-        parts += [text[at:found], HIDDEN]
-        at = end
+    for start, end in sorted(found):
+        if start >= at:
+            parts += [text[at:start], HIDDEN]
+        at = max(at, end)
     return "".join(parts) + text[at:]

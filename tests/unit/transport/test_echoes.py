@@ -98,3 +98,47 @@ def test_a_redirect_is_shown_without_what_signs_it():
             client.models()
     assert KEY not in shown(caught.value)
     assert TICKET not in shown(caught.value)
+
+
+def refusal(text, address="http://127.0.0.1:1", **given):
+    """The error for a refusal in these words."""
+    answer = httpx.MockTransport(lambda request: httpx.Response(400, text=text))
+    with httpx.Client(transport=answer) as http:
+        client = LlamaServerClient(address, http_client=http, max_retries=0, **given)
+        with pytest.raises(LlamaServerError) as caught:
+            client.models()
+    return caught.value
+
+
+def test_the_words_around_a_secret_stay():
+    error = refusal(f"{KEY} is not {KEY}; ask for another", api_key=KEY)
+    assert error.body == error.server_message == "********** is not **********; ask for another"
+    assert error.args == (error.message,)
+
+
+def test_of_two_keys_that_begin_with_the_same_letters_both_are_hidden():
+    given = {"api_key": "sk-proj-one-4711", "headers": {"X-Other-Key": "sk-proj-second-4711"}}
+    error = refusal("sk-proj-one-4711, sk-proj-second-4711, sk-proj-sec", **given)
+    assert error.body == "**********, **********, **********"
+
+
+@pytest.mark.parametrize("header", ["Token {}", "theme=dark; session={}", "a=1,b={}"])
+def test_a_secret_is_hidden_without_the_words_that_stood_beside_it(header):
+    error = refusal(f"no {TICKET} here", headers={"X-Auth": header.format(TICKET)})
+    assert error.body == "no ********** here"
+
+
+def test_a_key_of_eight_characters_is_hidden():
+    assert refusal("no eight-ch here", api_key="eight-ch").body == "no ********** here"
+
+
+def test_a_password_of_short_words_is_hidden_as_it_is_and_as_an_address_has_it():
+    error = refusal("no blue sky at one, no blue%20sky%20at%20one", "http://user:blue%20sky%20at%20one@127.0.0.1:1")
+    assert error.body == "no **********, no **********"
+
+
+def test_a_secret_with_a_quote_is_hidden_in_json():
+    words = json.dumps({"error": {"message": 'no s"x\\4711-abcd here'}})
+    error = refusal(words, api_key='s"x\\4711-abcd')
+    assert error.server_message == "no ********** here"
+    assert error.body == words.replace('s\\"x\\\\4711-abcd', "**********")
