@@ -145,7 +145,7 @@ def says_more(wire: Mapping[str, Any]) -> bool:
     for choice in choices:
         if not choice.keys() <= _KNOWN_CHOICE:
             return True
-        message = choice.get("delta") or choice.get("message")
+        message = choice.get("delta")
         if message and not message.keys() <= _KNOWN_MESSAGE:
             return True
     return False

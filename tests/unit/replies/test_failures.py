@@ -90,6 +90,7 @@ ROWS = [
     (400, INVALID, "Pooling type 'none' is not OAI compatible. Please use a different pooling type", NotSupportedError,
      "--pooling"),
     (403, "feature_disabled", "this feature is disabled", NotSupportedError, None),
+    (403, "feature_disabled", "not for everybody", NotSupportedError, None),
     # -- the key
     (401, "authentication_error", "Invalid API Key", AuthenticationFailedError, "LLAMACPP_API_KEY"),
     (403, None, "forbidden", AuthenticationFailedError, "api_key"),
@@ -163,12 +164,19 @@ def test_a_shared_context_that_is_full_means_busy():
         (500, {"message": "input (702 tokens) is too large to process. increase the physical batch size (current batch "
                "size: 512)", "type": SERVER}, 702, 512),
         (500, {"message": "input is too large to process. increase the physical batch size"}, None, None),
+        # the fields win over the words; values of another type are passed over
+        (400, {"message": "request (5 tokens) exceeds the available context size (4 tokens)", "n_prompt_tokens": 6,
+               "n_ctx": 3}, 6, 3),
+        (400, {"message": "prompt is too long", "n_prompt_tokens": "9", "n_ctx": 8}, None, 8),
+        (400, {"message": "prompt is too long", "n_prompt_tokens": 9, "n_ctx": -1}, 9, None),
     ],
 )  # fmt: skip
 def test_an_overflow_says_by_how_much_where_the_server_does(status, body, needed, room):
     error = failure(status, {}, json.dumps({"error": body}).encode(), URL)
     assert type(error) is ContextOverflowError
     assert (error.n_prompt_tokens, error.n_ctx) == (needed, room)
+    assert (error.server_message, error.server_type) == (body["message"], body.get("type"))
+    assert body["message"] in str(error)
     assert error.remedy is not None
     assert "-ub" in error.remedy if "too large" in body["message"] else "-c" in error.remedy
 
@@ -219,11 +227,65 @@ def test_a_page_of_html_is_not_shown_as_the_servers_words(body):
     assert error.body == body.decode()
 
 
-def test_a_redirect_is_named_with_its_target():
-    error = failure(308, {"location": "https://host/v1"}, b"", URL)
+@pytest.mark.parametrize("status", [300, 301, 308])
+def test_a_redirect_is_named_with_its_target(status):
+    error = failure(status, {"location": "https://host/v1"}, b"moved", URL)
     assert type(error) is MalformedReplyError
-    assert "https://host/v1" in str(error)
-    assert "redirect" in str(error)
+    assert error.remedy == "use https://host/v1 as base_url"
+    assert "redirects are not followed, to protect the API key" in str(error)
+    assert (error.status, error.url, error.body) == (status, URL, "moved")
+
+
+def test_a_redirect_to_nowhere_is_an_error_too():
+    assert "redirects to another address" in str(failure(302, {}, b"", URL))
+
+
+def test_a_resumable_stream_that_is_gone_is_to_be_sent_again():
+    address = "http://localhost:8080/v1/stream"
+    gone = failure(404, {}, b"", address)
+    assert isinstance(gone, NotFoundError)
+    assert "find_streams" in (gone.remedy or "")
+    for status, url in ((500, address), (404, URL)):
+        assert "find_streams" not in str(failure(status, {}, b"", url))
+
+
+@pytest.mark.parametrize(
+    "said", ["words", {"message": "words"}, {"detail": "words"}, {"status": "words"},
+             {"message": "words", "status": "error"}]
+)  # fmt: skip
+def test_the_words_of_the_server_are_found_in_each_of_its_shapes(said):
+    assert failure(400, {}, json.dumps({"error": said}).encode(), URL).server_message == "words"
+    assert event_failure(said).server_message == "words"
+    if isinstance(said, dict):
+        assert failure(400, {}, json.dumps(said).encode(), URL).server_message == "words"
+
+
+def test_an_error_without_words_shows_the_body_and_invents_none():
+    body = b'{"error": {"message": "", "type": 5}}'
+    error = failure(500, {}, body, URL)
+    assert (error.server_message, error.server_type) == (body.decode(), None)
+    assert "without an error message" in str(event_failure({"message": None, "type": 5}))
+
+
+def test_an_error_event_without_a_status_is_a_fault_of_the_server():
+    assert type(event_failure({"message": "boom"})) is ServerFaultError
+    assert type(event_failure({"message": "boom", "code": 200})) is ServerFaultError
+
+
+def test_a_remedy_is_given_only_where_one_is_known():
+    assert failure(500, {}, b"boom", URL).remedy is None
+    assert failure(503, {}, b'{"error": "Loading model"}', URL).remedy is None
+
+
+@pytest.mark.parametrize(("found", "raw"), [("12: {", "{"), ("7:" + "x" * 5000, "x" * 5000), ("3", None)])
+def test_what_the_parser_of_the_server_stumbled_over_is_kept(found, raw):
+    words = f"Failed to parse input at pos {found}"
+    error = failure(500, {}, json.dumps({"error": {"message": words}}).encode(), URL)
+    assert isinstance(error, UnreadableOutputError)
+    assert error.raw == raw
+    as_text = failure(500, {}, words.encode(), URL)
+    assert isinstance(as_text, UnreadableOutputError)
+    assert as_text.raw == (raw and raw[: 600 - len("Failed to parse input at pos 7:")])
 
 
 @pytest.mark.parametrize(
@@ -241,6 +303,8 @@ def test_retry_after_is_read_as_a_date_by_the_clock_of_the_server():
     at = {"retry-after": "Wed, 21 Oct 2015 07:28:30 GMT", "date": "Wed, 21 Oct 2015 07:28:00 GMT"}
     assert failure(429, at, b"busy", URL).retry_after == 30.0  # type: ignore[attr-defined]
     assert failure(429, {"retry-after": at["retry-after"]}, b"busy", URL).retry_after == 0.0  # type: ignore[attr-defined]  # long gone
+    without_zone = {**at, "retry-after": "Wed, 21 Oct 2015 07:28:45 -0000"}
+    assert failure(429, without_zone, b"busy", URL).retry_after == 45.0  # type: ignore[attr-defined]
     assert failure(429, {"retry-after": "Wed, 99 Oct 2015 07:28:30 GMT"}, b"busy", URL).retry_after is None  # type: ignore[attr-defined]
 
 
@@ -385,8 +449,9 @@ def test_an_error_event_of_any_shape_is_an_error(details):
      (b"<!DOCTYPE HTML>", "text/plain")],
 )  # fmt: skip
 def test_a_web_page_at_200_is_called_one(body, kind):
-    error = not_this_api(body, kind, URL)
+    error = not_this_api(body, kind, URL, 203)
     assert type(error) is MalformedReplyError
+    assert (error.status, error.url) == (203, URL)
     assert "got an HTML page instead of a llama-server response" in str(error)
     assert "base_url" in str(error)
     assert error.body == body.decode()
@@ -395,4 +460,6 @@ def test_a_web_page_at_200_is_called_one(body, kind):
 def test_other_words_at_200_are_shown():
     error = not_this_api(b'{"half":', "application/json", URL)
     assert '{"half":' in str(error)
-    assert (error.status, error.url) == (200, URL)
+    assert (error.status, error.url, error.body) == (200, URL, '{"half":')
+    assert "check that base_url points to llama-server" in (error.remedy or "")
+    assert not_this_api(b"\xff", "", URL).body == "\ufffd"

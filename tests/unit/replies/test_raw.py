@@ -14,6 +14,17 @@ def test_a_piece_of_text_has_no_raw_event():
     assert [delta.raw for delta in deltas] == [None] * 4
 
 
+def test_an_event_that_has_every_field_with_an_attribute_has_no_raw_event():
+    delta = {"role": "assistant", "content": "a", "reasoning_content": "b", "reasoning": "b", "tool_calls": []}
+    choice = {"index": 0, "delta": delta, "message": {}, "text": "", "finish_reason": None, "logprobs": None}
+    top = {"id": "x", "object": "x", "created": 1, "model": "m", "system_fingerprint": "b1-x"}
+    counts = {"usage": {"prompt_tokens": 1}, "timings": {"cache_n": 1}, "prompt_progress": {"total": 1}}
+    assert [delta.raw for delta in ChatStreamDecoder().feed(event({**top, "choices": [choice], **counts}))] == [None]
+    more = {"tokens": [1], "id_slot": 0, "completion_probabilities": []}
+    completed = CompletionStreamDecoder().feed(event({**top, **counts, **NATIVE, **more}))
+    assert [delta.raw for delta in completed] == [None]
+
+
 @pytest.mark.parametrize(
     "more",
     [

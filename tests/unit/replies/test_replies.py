@@ -24,6 +24,8 @@ from llamacpp_server._endpoints import (
 from llamacpp_server._replies import (
     chat_reply,
     completion_reply,
+    parse_embeddings,
+    usage_or_none,
 )
 from tests.unit.driver import decoder_of
 
@@ -160,3 +162,47 @@ def test_tokens_of_the_thinking_as_a_newer_server_may_say_them():
     usage = {**REPLY["usage"], "completion_tokens_details": {"reasoning_tokens": 3}}
     assert chat_reply(REPLY).usage.reasoning_tokens is None
     assert chat_reply({**REPLY, "usage": usage}).usage.reasoning_tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("parse", "answer"), [(chat_reply, {"message": {"content": "a"}}), (completion_reply, {"text": "a"})]
+)
+def test_builds_that_count_cached_tokens_in_the_timings_only(parse, answer):
+    counts = {"usage": {"prompt_tokens": 5, "completion_tokens": 2}, "timings": {"cache_n": 3}}
+    reply = parse({"choices": [answer], **counts})
+    assert (reply.usage, reply.timings) == (Usage(5, 2, 3), Timings(cache_n=3))
+
+
+def test_a_completion_keeps_its_body_and_timings():
+    wire = {"choices": [{"text": "a"}], "new": 1, "timings": {"prompt_n": 2}}
+    reply = completion_reply(wire)
+    assert (reply.choices[0].raw, reply.timings) == (wire, Timings(prompt_n=2))
+    assert completion_reply(NATIVE).timings == Timings(cache_n=3)
+
+
+def test_a_native_completion_without_probabilities_has_none():
+    plain = {key: value for key, value in NATIVE.items() if key != "completion_probabilities"}
+    assert completion_reply(plain).choices[0].logprobs is None
+
+
+def test_calls_without_ids_in_other_choices_and_other_replies_get_other_ids():
+    call = {"message": {"tool_calls": [{"function": {"name": "a"}}]}}
+    replies = [{"id": "x"}, {"id": "y"}, {"created": 7}, {"created": 8}]
+    choices = [call, {**call, "index": 1}]
+    made = [one.tool_calls[0].id for top in replies for one in chat_reply({**top, "choices": choices}).choices]
+    assert len(set(made)) == 8
+
+
+def test_a_reply_whose_counts_are_not_numbers_may_have_no_usage():
+    assert usage_or_none({"prompt_tokens": 5, "completion_tokens": 0}) == Usage(5, 0)
+    assert usage_or_none({"prompt_tokens": "5"}) is None
+    assert usage_or_none([5]) is None
+
+
+def test_embeddings_in_base64_become_their_bytes():
+    body = b'{"data": [{"index": 0, "embedding": "AACAPw=="}, {"index": 1, "embedding": [1.0]}], "new": 1}'
+    parsed = parse_embeddings(body)
+    assert [one["embedding"] for one in parsed["data"]] == [b"\x00\x00\x80?", [1.0]]
+    for broken in (b"{", b"{}", b'{"data": [{"index": 0}]}'):
+        with pytest.raises(ValueError, match="validation error"):
+            parse_embeddings(broken)

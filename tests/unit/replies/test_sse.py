@@ -141,6 +141,8 @@ class CountedPattern:
 
 def test_a_huge_event_in_small_pieces_is_looked_at_a_fixed_number_of_times(monkeypatch):
     monkeypatch.setattr(behind_doors.LINE_END, CountedPattern())
+    monkeypatch.setattr(Counted, "looked_at", 0)
+    monkeypatch.setattr(CountedPattern, "searched", 0)
     decoder = SSEDecoder()
     decoder._line = Counted()
     piece, pieces = b"x" * 1000, 2000

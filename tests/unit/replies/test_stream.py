@@ -12,6 +12,7 @@ from llamacpp_server import (
     LlamaServerError,
     MalformedReplyError,
     PromptProgress,
+    Repair,
     ReplyStart,
     ServerFaultError,
     StreamCutOffError,
@@ -127,6 +128,17 @@ def test_progress_of_the_prompt_comes_as_deltas():
 
 
 # -- several answers
+
+
+def test_progress_that_leaves_something_out_counts_it_as_nothing():
+    (delta,) = ChatStreamDecoder().feed(event({**TOP, "choices": [], "prompt_progress": {"processed": 5}}))
+    assert delta.progress == PromptProgress(0, 0, 5, 0)
+
+
+def test_the_repairs_of_a_request_come_with_the_start_of_its_reply():
+    repair = Repair("fields", "messages[0]", "x")
+    first, second = ChatStreamDecoder((repair,)).feed(text("a") + text("b"))
+    assert (first.start.repairs, second.start) == ((repair,), None)
 
 
 def test_interleaved_answers_are_separated_whichever_comes_first():
@@ -336,3 +348,16 @@ def test_folding_nothing_gives_one_empty_answer():
     reply = fold_chat([])
     assert (len(reply.choices), reply.content, reply.finish_reason, reply.usage) == (1, "", None, None)
     assert fold_chat([ChatDelta("x")]).content == "x"
+
+
+def test_folding_keeps_the_repairs_of_the_request_and_of_each_delta_in_order():
+    asked, called, named = (Repair(name, "messages[0]", "x") for name in ("fields", "one_call", "tool_name"))
+    deltas = [ChatDelta("x", start=ReplyStart("r", repairs=(asked,))), ChatDelta(repairs=(called,)), ChatDelta("y")]
+    reply = fold_chat([*deltas, ChatDelta(choice=1, repairs=(named,))])
+    assert (reply.start.id, reply.start.repairs) == ("r", (asked, called, named))
+
+
+def test_folding_takes_the_last_count_of_the_thinking():
+    counts = [Usage(5, 2, None, 1), Usage(5, 3, None, 4)]
+    reply = fold_chat([ChatDelta("a", usage=counts[0]), ChatDelta("b", choice=1, usage=counts[1])])
+    assert reply.usage == Usage(5, 5, None, 4)
