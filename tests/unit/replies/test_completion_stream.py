@@ -3,8 +3,11 @@
 import pytest
 
 from llamacpp_server import (
+    CompletionDelta,
     CompletionRequest,
     MalformedReplyError,
+    PromptProgress,
+    Repair,
     ServerFaultError,
     ServerSettings,
     StreamCutOffError,
@@ -86,6 +89,47 @@ def test_without_its_end_mark_it_is_cut_off_with_what_came(end):
     assert caught.value.partial.choices[0].text == "so far"
 
 
+def test_several_answers_to_a_prompt_count_its_tokens_once():
+    ends = [last(index, 5, 3 + index) for index in range(4)]
+    assert reply_of(*ends, DONE, prompt=["a", "b"], n=2).usage == Usage(10, 18, 0)
+    assert reply_of(*map(native_last, range(4)), prompt=["a", "b"], n=2).usage == Usage(10, 12, 8)
+    deltas = decode(*map(native_last, range(4)), prompt=["a", "b"], n=2)
+    assert [delta.usage for delta in deltas] == [Usage(5, 3, 4), Usage(0, 3, 0)] * 2
+
+
+def test_a_decoder_of_its_own_counts_the_prompt_of_each_answer():
+    deltas = CompletionStreamDecoder(2).feed(native_last(0) + native_last(1))
+    assert [delta.usage for delta in deltas] == [Usage(5, 3, 4)] * 2
+
+
+def test_cached_tokens_that_only_the_timings_have():
+    counts = {"usage": {"prompt_tokens": 5, "completion_tokens": 2}, "timings": {"cache_n": 4}}
+    assert reply_of(piece("a", **counts), DONE).usage == Usage(5, 2, 4)
+
+
+@pytest.mark.parametrize("make", [piece, native])
+def test_the_start_comes_once_with_the_repairs_of_the_request(make):
+    repair = Repair("fields", "prompt", "x")
+    first, second = CompletionStreamDecoder(repairs=(repair,)).feed(make("a") + make("b"))
+    assert first.start is not None
+    assert (first.start.repairs, second.start) == ((repair,), None)
+
+
+@pytest.mark.parametrize("make", [piece, native])
+def test_progress_and_new_fields_come_with_their_event(make):
+    first, second = decode(make("", prompt_progress={"total": 5}), make("a", new=1), native_last())[:2]
+    assert (first.progress, first.raw) == (PromptProgress(5, 0, 0, 0), None)
+    assert (second.progress, second.raw["new"]) == (None, 1)
+
+
+def test_what_an_event_says_of_the_reply_stays_with_its_first_choice():
+    choices = [{"text": "a", "index": 0}, {"text": "b", "index": 1}]
+    more = {"usage": {"prompt_tokens": 1}, "timings": {"cache_n": 1}, "prompt_progress": {"total": 5}, "new": 1}
+    first, second = CompletionStreamDecoder(2).feed(event({**TOP, "choices": choices, **more}))
+    assert None not in (first.usage, first.timings, first.progress, first.start, first.raw)
+    assert second == CompletionDelta("b", choice=1)
+
+
 # -- the native endpoints
 
 
@@ -161,6 +205,14 @@ def test_how_many_answers_a_request_has(prompt, params, answers):
     if answers > 1:
         with pytest.raises(StreamCutOffError):
             decode(*ends[:-1], prompt=prompt, **params)
+
+
+def test_missing_token_ids_are_logged_only_for_who_asked_for_them(caplog):
+    decode(native("a"), native_last())
+    decode(native("a", tokens=[1, 2]), native("b", tokens=[3]), native_last(), return_tokens=True)
+    assert caplog.messages == []
+    decode(native("a", tokens=[1]), native("b", tokens=[2]), native_last(), return_tokens=True)
+    assert "`complete` returns them all" in caplog.text
 
 
 # -- errors

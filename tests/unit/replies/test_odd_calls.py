@@ -33,9 +33,20 @@ def test_complete_calls_with_neither_id_nor_number_are_calls_of_their_own():
 def test_pieces_of_a_call_without_a_number_stay_together():
     more = {"tool_calls": [{"function": {"arguments": "1}"}}]}
     assert calls(streamed(one_call("a", '{"x": '), more, one_call("b", "{}"))) == [("a", '{"x": 1}'), ("b", "{}")]
+    again = one_call("a", "1}")
+    assert calls(streamed(one_call("a", '{"x": '), again)) == [("a", '{"x": 1}')]
     named = {"tool_calls": [{"index": 0, "function": {"name": "a", "arguments": "{}"}}]}
     again = {"tool_calls": [{"index": 0, "function": {"name": "a", "arguments": ""}}]}
     assert calls(streamed(named, again)) == [("a", "{}")]
+
+
+def test_calls_that_all_have_the_number_0_are_separated_by_their_ids():
+    def piece(arguments, **more):
+        return {"tool_calls": [{"index": 0, "function": {"arguments": arguments, **more.pop("function", {})}, **more}]}
+
+    starts = [piece('{"n"', id=name, function={"name": name}) for name in "abcd"]
+    pieces = [one for number, start in enumerate(starts) for one in (start, piece(f": {number}}}"))]
+    assert calls(streamed(*pieces)) == [(name, f'{{"n": {number}}}') for number, name in enumerate("abcd")]
 
 
 def test_arguments_may_be_an_object_and_content_a_list():

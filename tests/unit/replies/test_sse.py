@@ -176,3 +176,27 @@ def test_many_events_may_be_longer_than_one_may_be(monkeypatch):
     decoder = SSEDecoder()
     payloads = [p for _ in range(200) for p in decoder.feed(b": x\ndata: 0123456789\n\n")]
     assert payloads == [b"0123456789"] * 200
+
+
+def test_an_event_may_be_exactly_as_long_as_the_bound_again_and_again(monkeypatch):
+    monkeypatch.setattr(behind_doors.MOST_BYTES_OF_AN_EVENT, 1000)
+    decoder = SSEDecoder()
+    line, fits = b"data: ", b"x" * 994
+    for _ in range(3):
+        assert decoder.feed(line + fits + b"\n") + decoder.feed(b"\n") == [fits]
+    with pytest.raises(MalformedReplyError):
+        decoder.feed(line + fits + b"y\n")
+
+
+def test_a_piece_that_looks_like_an_event_is_a_part_of_the_one_that_has_begun():
+    assert decode(b'data: "', b'data: x"\n\n') == [b'"data: x"']
+    assert decode(b"data: a\n", b"data: b\n\n") == [b"a\nb"]
+    assert decode(b"data: a\rdata: b\n\n") == [b"a\nb"]
+
+
+def test_what_belongs_to_no_event_stream_is_kept_in_part():
+    decoder = SSEDecoder()
+    decoder.feed(b'event: x\nid: 1\nretry: 1\n{"a":\n 1}\ndata: x\n')
+    assert decoder.foreign == b'{"a": 1}'
+    decoder.feed(b"".join(b"x" * 1000 + b"\n" for _ in range(1000)))
+    assert 4000 <= len(decoder.foreign) < 8000

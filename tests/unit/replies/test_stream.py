@@ -130,6 +130,24 @@ def test_progress_of_the_prompt_comes_as_deltas():
 # -- several answers
 
 
+def test_timings_alone_are_a_delta():
+    _, delta = ChatStreamDecoder().feed(role() + chunk(timings={"cache_n": 1}))
+    assert delta.timings == Timings(cache_n=1)
+
+
+def test_cached_tokens_that_only_the_timings_have():
+    assert reply_of(text("x"), usage(26, 4, timings={"cache_n": 25}), DONE).usage == Usage(26, 4, 25)
+
+
+def test_tokens_of_the_thinking_are_those_counted_at_its_end_in_each_choice():
+    def thinks(index, tokens):
+        return chunk({"reasoning_content": "hm"}, index=index, timings={"predicted_n": tokens})
+
+    spoken = text("x", timings={"predicted_n": 9})
+    events = [thinks(0, 1), thinks(0, 3), thinks(1, 2), spoken, chunk(finish="stop"), usage(26, 14), DONE]
+    assert reply_of(*events).usage == Usage(26, 14, None, 5)
+
+
 def test_progress_that_leaves_something_out_counts_it_as_nothing():
     (delta,) = ChatStreamDecoder().feed(event({**TOP, "choices": [], "prompt_progress": {"processed": 5}}))
     assert delta.progress == PromptProgress(0, 0, 5, 0)
@@ -183,6 +201,11 @@ def test_id_and_name_sent_again_with_every_fragment_are_taken_once():
 def test_a_name_that_grew_replaces_the_shorter_one():
     pieces = [call(0, id="A", name="get"), call(0, id="A", name="get_weather"), call(0, "{}")]
     assert reply_of(*pieces, chunk(finish="tool_calls"), DONE).tool_calls == (ToolCall("A", "get_weather", "{}"),)
+
+
+def test_a_name_in_pieces_that_is_sent_again_in_full_is_taken_once():
+    pieces = [call(0, "", id="A", name="get"), call(0, "", name="_weather"), call(0, "{}", name="get_weather")]
+    assert reply_of(*pieces, DONE).tool_calls == (ToolCall("A", "get_weather", "{}"),)
 
 
 def test_a_name_in_pieces_is_concatenated():
@@ -248,6 +271,28 @@ def test_a_stream_without_its_end_mark_is_cut_off_with_what_came(end):
     assert isinstance(error, MalformedReplyError if end.endswith(b"x\n\n") else StreamCutOffError)
     assert error.partial is not None
     assert error.partial.choices[0].content == "so far"
+
+
+def test_a_stream_that_is_cut_off_says_who_may_have_done_it_and_where_to_look():
+    with pytest.raises(StreamCutOffError, match="the server stopped, or a proxy cut it off") as caught:
+        decode(text("so far"))
+    assert "see the server's log" in (caught.value.remedy or "")
+
+
+def test_half_an_event_behind_the_end_mark_is_nothing():
+    assert decode(text("x"), DONE, b'data: {"cho') == decode(text("x"), DONE)
+
+
+def test_an_error_in_place_of_a_stream_may_have_several_lines():
+    with pytest.raises(ContextOverflowError):
+        decode(b'{"error":\n {"message":\n "prompt is too long"}}\n')
+
+
+def test_lines_that_belong_to_no_stream_hide_neither_a_cut_nor_an_end():
+    with pytest.raises(StreamCutOffError) as caught:
+        decode(b"junk\n", text("so far"))
+    assert caught.value.partial is not None
+    assert decode(b"junk\n\n", DONE) == []
 
 
 def test_an_end_mark_without_its_blank_line_is_one():
