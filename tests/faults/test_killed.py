@@ -34,11 +34,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def server(model: Path) -> Iterator[LocalServer]:
+@pytest.fixture(scope="module")
+def restarted(model: Path) -> Iterator[LocalServer]:
+    """The server of all these tests: each kills it and starts it again."""
     options: Any = {"ctx_size": 65536, "context_shift": True, "parallel": 1, "threads": 1, "warmup": False}
     with LocalServer(model, port=free_port(), **options) as server:
         yield server
+
+
+@pytest.fixture
+def server(restarted: LocalServer) -> LocalServer:
+    return restarted.start()
 
 
 def kill(server: LocalServer) -> None:

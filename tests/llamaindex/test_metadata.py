@@ -13,7 +13,7 @@ from llama_index.core.llms import ChatMessage
 from llamacpp_server import LocalServer
 from llamaindex_llamacpp_server import LlamaServer
 from tests.waiting import LONG, wait_until
-from tests.wire.scripted_server import free_port
+from tests.wire.scripted_server import free_port, refusing_port
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ async def test_events_on_a_loop_never_wait_for_the_server(asked):
 
 
 async def test_an_awaited_probe_fails_as_quietly(make_llm):
-    llm = make_llm(f"http://127.0.0.1:{free_port()}")
+    llm = make_llm(f"http://127.0.0.1:{refusing_port()}")
     with pytest.raises(ConnectionError, match=r"connection refused.*llama-server -m"):
         await llm.achat([ChatMessage(content="Hello")])
     await llm.aclose()

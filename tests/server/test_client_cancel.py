@@ -192,15 +192,23 @@ async def test_a_task_group_of_which_one_fails(slow_server, watch):
 def test_a_cancel_scope_of_trio(slow_server, watch):
     async def main():
         async with AsyncLlamaServerClient(slow_server.base_url) as client:
-            with trio.move_on_after(0.2) as scope:
-                await client.chat(CHAT)
-            assert scope.cancelled_caught
-            await trio.to_thread.run_sync(watch.freed)
-            with trio.move_on_after(0.2):
-                async with aclosing(client.stream_chat(CHAT)) as stream:  # type: ignore[type-var]
-                    async for _ in stream:
-                        pass
-            await trio.to_thread.run_sync(watch.freed)
+
+            async def cancel_when_busy(scope):
+                await trio.to_thread.run_sync(watch.until, 1)
+                scope.cancel()
+
+            async with trio.open_nursery() as others:
+                with trio.CancelScope() as scope:
+                    others.start_soon(cancel_when_busy, scope)
+                    await client.chat(CHAT)
+                assert scope.cancelled_caught
+                await trio.to_thread.run_sync(watch.freed)
+                with trio.CancelScope() as scope:
+                    others.start_soon(cancel_when_busy, scope)
+                    async with aclosing(client.stream_chat(CHAT)) as stream:  # type: ignore[type-var]
+                        async for _ in stream:
+                            pass
+                await trio.to_thread.run_sync(watch.freed)
 
     trio.run(main)
 
@@ -234,10 +242,12 @@ def test_many_streams_left_one_after_another_leave_nothing_behind(slow_server, w
 def test_a_cancel_scope_of_anyio(slow_server, watch, backend):
     async def main():
         async with AsyncLlamaServerClient(slow_server.base_url) as client:
-            with anyio.move_on_after(0.3) as scope:
+            with anyio.CancelScope() as scope:
                 async with anyio.create_task_group() as group:
                     group.start_soon(client.chat, CHAT)
                     group.start_soon(client.complete, COMPLETION)
+                    await anyio.to_thread.run_sync(watch.until, 2)
+                    scope.cancel()
             assert scope.cancelled_caught
             await anyio.to_thread.run_sync(watch.freed)
             assert (await client.health()).ready, "the cancelled scope has spoilt the client"

@@ -73,17 +73,15 @@ def test_uvloop_and_asyncio_by_turns(chat_server):
 # What notebooks do: blocking calls inside a running loop, and loops within loops.
 NOTEBOOK = """
 import asyncio, sys, nest_asyncio
-from langchain_llamacpp_server import ChatLlamaServer
-from llamaindex_llamacpp_server import LlamaServer
+{imports}
 
 async def cells():
-    llm = ChatLlamaServer(base_url=sys.argv[1], max_tokens=3)
-    index = LlamaServer(base_url=sys.argv[1], max_tokens=3)
-    found = [llm.invoke("Hi").text, (await llm.ainvoke("Hi")).text, index.complete("Hi").text]
-    found += ["".join([chunk.text async for chunk in llm.astream("Hi")])]
+    llm = Model(base_url=sys.argv[1], max_tokens=3)
+    found = [{blocking}, (await {awaited}).text, {blocking}]
+    found += ["".join([chunk.text async for chunk in {streamed}])]
     nest_asyncio.apply()
-    found += [asyncio.run(llm.ainvoke("Hi")).text, (await index.acomplete("Hi")).text]
-    await asyncio.gather(llm.aclose(), index.aclose())
+    found += [asyncio.run({awaited}).text, (await {awaited}).text]
+    await llm.aclose()
     return found
 
 loop = asyncio.new_event_loop()
@@ -94,10 +92,32 @@ print(len([text for text in found if isinstance(text, str)]))
 """
 
 
-def test_a_loop_that_is_kept_between_cells_and_loops_within_it(chat_server):
+@pytest.mark.parametrize(
+    "calls",
+    [
+        {
+            "imports": "from langchain_llamacpp_server import ChatLlamaServer as Model",
+            "blocking": 'llm.invoke("Hi").text',
+            "awaited": 'llm.ainvoke("Hi")',
+            "streamed": 'llm.astream("Hi")',
+        },
+        pytest.param(
+            {
+                "imports": "from llamaindex_llamacpp_server import LlamaServer as Model",
+                "blocking": 'llm.complete("Hi").text',
+                "awaited": 'llm.acomplete("Hi")',
+                "streamed": 'await llm.astream_complete("Hi")',
+            },
+            marks=pytest.mark.long,
+        ),
+    ],
+    ids=["langchain", "llamaindex"],
+)
+def test_a_loop_that_is_kept_between_cells_and_loops_within_it(chat_server, calls):
     """In a process of its own, since nest_asyncio patches asyncio for good."""
     # nest_asyncio asks for a loop in a way of old that Python 3.12 and later warn about.
-    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", NOTEBOOK, chat_server.base_url]
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c"]
+    command += [NOTEBOOK.format(**calls), chat_server.base_url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout.strip(), done.stderr) == ("12", "")
 

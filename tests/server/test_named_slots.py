@@ -26,6 +26,7 @@ from llamacpp_server import (
 from llamacpp_server.transport import (
     gate_for,
 )
+from tests import behind_doors
 from tests.models import Script, build_scripted
 
 ALICE = [{"role": "user", "content": "Who is she? " * 20 + "Alice"}]
@@ -110,8 +111,9 @@ def test_threads_never_overlap_in_a_slot(twofaced: LocalServer, first_slot: int 
 
         thread = threading.Thread(target=second)
         thread.start()
-        text += "".join(delta.content for delta in stream)
-        assert not ended, "it waits for the stream"
+        for delta in stream:
+            text += delta.content
+            assert not ended, "it waits for the stream"
         thread.join()
     assert names_in(text) == {"alice"}
     assert names_in(ended[0]) == {"bob"}
@@ -158,12 +160,16 @@ def test_a_text_completion_waits_too(twofaced: LocalServer) -> None:
         next(stream)
         asked = CompletionRequest(prompt="Bob", params={"max_tokens": 1, "id_slot": 0})
         with pytest.raises(RequestTimeoutError):
-            client.with_settings(total_timeout=0.3).complete(asked)
+            client.with_settings(total_timeout=0.1).complete(asked)
         stream.close()  # type: ignore[attr-defined]
 
 
-def test_within_a_stream_that_has_ended_on_the_server_its_slot_can_be_named(twofaced: LocalServer) -> None:
+def test_within_a_stream_that_has_ended_on_the_server_its_slot_can_be_named(
+    twofaced: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody reads the stream while its own reader waits; the server is done with it, so the slot is free."""
+    for patience in (behind_doors.PATIENCE, f"{behind_doors.SHELLS}.PATIENCE"):
+        monkeypatch.setattr(patience, 0.1)
     with LlamaServerClient(twofaced.base_url) as client:
         stream = client.stream_chat(request(ALICE, 200, id_slot=0))
         text = next(stream).content

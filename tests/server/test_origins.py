@@ -37,7 +37,7 @@ from llamacpp_server.local import (
 )
 from tests.models import Script, tool_call
 from tests.unit.events import DONE, call, chunk, event, role, text, usage
-from tests.wire.scripted_server import LOADING, Answer, ScriptedServer, error, free_port, head, reply, stream
+from tests.wire.scripted_server import LOADING, Answer, ScriptedServer, error, head, refusing_port, reply, stream
 from tests.wire.scripted_server import chunk as piece
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -69,10 +69,10 @@ class TestGoBackendWrapper:
 
     def test_a_cold_start_is_waited_for_within_a_budget(self, connect):
         began = time.monotonic()
-        client = connect(f"http://127.0.0.1:{free_port()}", wait_while_refused=True, load_timeout=0.2)
+        client = connect(f"http://127.0.0.1:{refusing_port()}", wait_while_refused=True, load_timeout=0.1)
         with pytest.raises(ConnectionFailedError):
             client.chat(CHAT)
-        assert 0.2 <= time.monotonic() - began < 15
+        assert 0.1 <= time.monotonic() - began < 15
 
     def test_a_cold_start_that_ends_is_answered(self, connect):
         with ScriptedServer(LOADING, SAYS_HELLO) as server:
@@ -146,7 +146,7 @@ class TestTypeScriptProvider:
             assert [r.path for r in server.requests] == ["/health", "/v1/models"]
 
     def test_refused_says_how_to_start_a_server(self, connect):
-        url = f"http://127.0.0.1:{free_port()}"
+        url = f"http://127.0.0.1:{refusing_port()}"
         with pytest.raises(ConnectionFailedError) as caught:
             connect(url).chat(CHAT)
         start = f"llama-server -m model.gguf --port {url.rpartition(':')[2]}"
@@ -342,7 +342,9 @@ class TestGoMigrationPlan:
         found = json.loads(capsys.readouterr().out)
         status = {check["name"]: check["status"] for check in found["checks"]}
         assert [status[name] for name in ("reachable", "ready", "model", "chat")] == ["ok"] * 4
-        assert main(["check", "--base-url", f"http://127.0.0.1:{free_port()}", "--json", "--load-timeout", "0"]) == 1
+        assert (
+            main(["check", "--base-url", f"http://127.0.0.1:{refusing_port()}", "--json", "--load-timeout", "0"]) == 1
+        )
         (failed,) = [check for check in json.loads(capsys.readouterr().out)["checks"] if check["status"] == "failed"]
         assert "not reachable" in failed["detail"]
 
@@ -386,7 +388,7 @@ class TestTypeScriptClient:
             assert not {"max_tokens", "n_predict", "max_completion_tokens"} & set(server.requests[0].json)
 
     def test_a_server_that_does_not_run_is_named_with_its_address(self, connect):
-        url = f"http://127.0.0.1:{free_port()}"
+        url = f"http://127.0.0.1:{refusing_port()}"
         with pytest.raises(ConnectionFailedError, match=url):
             connect(url).chat(CHAT)
 

@@ -163,7 +163,7 @@ def test_a_slow_reader_costs_few_collections(slow_server: LocalServer, monkeypat
     monkeypatch.setattr(behind_doors.COLLECT_GARBAGE, collect)
     with slow_server.client() as client:
         stream = client.stream_chat(ChatRequest(messages=[{"role": "user", "content": "Hi"}]))
-        for _ in range(20):
+        for _ in range(8):
             next(stream)
             time.sleep(0.2)
         assert collected.acquire(timeout=LONG)
