@@ -104,9 +104,10 @@ def _result(part: Part) -> Message:
 
 
 def _joined(parts: list[Any]) -> list[Any] | str:
-    """Texts as one text: some templates take nothing else of a tool."""
-    if all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in parts):
-        return "\n".join(part["text"] for part in parts)
+    """Texts as one text: some templates take nothing else of a tool. A block nobody knows may hold more than a text."""
+    if all(isinstance(part, Mapping) and part.get("type") == "text" for part in parts):
+        texts = [part.get("text") for part in parts]
+        return "\n".join(texts) if all(isinstance(text, str) for text in texts) else parts
     return parts
 
 

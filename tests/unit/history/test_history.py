@@ -2,6 +2,7 @@
 
 import copy
 import json
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from llamacpp_server._history import (
     ALWAYS,
     REPAIRS,
     TEMPLATE_REPAIRS,
+    PlainMessages,
     find_needs,
     repair_history,
 )
@@ -53,6 +55,43 @@ def test_a_repaired_conversation_needs_no_repair(name):
 # -- always
 
 
+_BARE = {"function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize(
+    ("messages", "places"),
+    [
+        (HISTORIES["functions of old"],
+         [("fields", "messages[1]", "`function_call`"), ("fields", "messages[2]", "role `function`"),
+          ("missing_ids", "messages[1]", "missing tool call id"), ("missing_ids", "messages[2]", "preceding call")]),
+        ([USER, calls(call(ONE), call(TWO, "{")), result(ONE), result(TWO)],
+         [("invalid_arguments", "messages[1].tool_calls[1]", "not a JSON object")]),
+        ([USER, ANSWER], [("own_turn", "messages[2]", "would otherwise continue")]),
+    ],
+)  # fmt: skip
+def test_each_repair_names_its_place_and_reason(messages, places):
+    repairs = repair_history(messages)[1]
+    assert [(repair.name, repair.where) for repair in repairs] == [(name, where) for name, where, _ in places]
+    assert [what for (_, _, what), repair in zip(places, repairs, strict=True) if what not in repair.what] == []
+
+
+def test_answers_that_are_merged_are_named_from_the_last():
+    repairs = repair_history([USER, ANSWER, ANSWER, ANSWER], continues=True)[1]
+    assert [(repair.name, repair.where) for repair in repairs] == [
+        ("two_endings", "messages[3]"),
+        ("two_endings", "messages[2]"),
+    ]
+    assert "the server continues only one" in repairs[0].what
+
+
+def test_messages_that_are_known_to_be_complete_are_repaired_where_they_need_it():
+    plain = PlainMessages([USER, USER], "hi\nhi")
+    assert repair_history(plain) == (plain, ())
+    assert [message["role"] for message in repaired(plain, "same_role")] == ["user"]
+    assert names(PlainMessages([USER, ANSWER], "hi\nhello")) == ["own_turn"]
+    assert repair_history(PlainMessages([], "")) == ([], ())
+
+
 @pytest.mark.parametrize(
     "raw", ['{"x": "un', "[1]", '{"x": NaN}', '"text"', "null", "not json", '{"x": "\\ud800"}', "{}}"]
 )
@@ -66,6 +105,26 @@ def test_good_arguments_stay_to_the_byte(raw):
     assert (
         repaired([USER, calls(call(ONE, raw)), result(ONE), USER])[1]["tool_calls"][0]["function"]["arguments"] == raw
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [([1], "[1]"), (5, "5"), ([{"a"}], "[\"{'a'}\"]"), ("bad \ud800 half", "bad ? half")]
+)
+def test_arguments_of_another_type_are_shown_as_json(given, shown):
+    messages = repaired([USER, calls(call(ONE, given)), result(ONE), USER])
+    assert arguments_of(messages[1]) == [{"invalid_arguments": shown}]
+
+
+def test_letters_of_bad_arguments_stay_as_they_are():
+    (one,) = repaired([USER, calls(call(ONE, "Zürich")), result(ONE), USER])[1]["tool_calls"]
+    assert one["function"]["arguments"] == '{"invalid_arguments": "Zürich"}'
+
+
+def test_good_arguments_before_bad_ones_end_nothing():
+    good, bad = [calls(call(ONE)), result(ONE)], [calls(call(TWO, "{")), result(TWO)]
+    messages, repairs = repair_history([USER, *good, *bad, *good, *bad, USER])
+    assert [repair.where for repair in repairs] == ["messages[3].tool_calls[0]", "messages[7].tool_calls[0]"]
+    assert arguments_of(messages[3]) == arguments_of(messages[7]) == [{"invalid_arguments": "{"}]
 
 
 def test_no_arguments_are_an_empty_object_without_a_word():
@@ -122,6 +181,31 @@ def test_calls_and_results_without_ids_find_each_other():
     assert all(len(one) == 9 and one.isalnum() for one in ids)
 
 
+def test_a_result_without_an_id_belongs_to_the_first_call_that_has_none_yet():
+    bare = {"role": "tool", "content": "1"}
+    messages = repaired([USER, calls(call(ONE), call(TWO)), result(ONE), bare, bare, USER])
+    assert [message.get("tool_call_id") for message in messages[2:5]] == [ONE, TWO, None]
+    assert repaired([USER, bare, USER]) == [USER, bare, USER]
+
+
+def test_calls_get_the_type_that_the_server_demands():
+    old = {"role": "assistant", "function_call": _BARE["function"]}
+    for old_or_new in ({"role": "assistant", "tool_calls": [_BARE]}, old):
+        (made,) = repaired([USER, old_or_new, {"role": "tool", "content": "1"}])[1]["tool_calls"]
+        assert {**made, "id": ""} == {**_BARE, "type": "function", "id": ""}
+    later = repaired([USER, {**old, "tool_calls": [call(ONE)]}, result(ONE)])[1]
+    assert later == calls(call(ONE)), "a call of old beside calls of today is left out"
+    assert repaired([USER, {**ANSWER, "function_call": "f"}, USER])[1] == ANSWER
+
+
+def test_calls_may_be_any_sequence_of_mappings():
+    mapping = MappingProxyType(call(ONE))
+    for some in ((call(ONE),), [mapping], (mapping,)):
+        message = repaired([USER, {**calls(), "tool_calls": some}, result(ONE)])[1]
+        assert message == calls(call(ONE))
+    assert repaired([USER, {**ANSWER, "tool_calls": []}, USER])[1] == ANSWER
+
+
 def test_roles_and_fields_of_the_past_are_todays():
     messages = repaired(HISTORIES["functions of old"])
     assert messages[1]["tool_calls"][0]["function"] == {"name": "f", "arguments": "{}"}
@@ -136,10 +220,16 @@ def test_nulls_are_left_out_and_content_is_there():
 def test_two_answers_at_the_end_are_one_that_the_server_continues():
     full = {"role": "assistant", "content": "hello\n\nhello"}
     assert repaired([USER, ANSWER, ANSWER], continues=True) == [USER, full]
+    assert repaired([ANSWER, ANSWER], continues=True) == [full]
 
 
 def test_one_answer_at_the_end_is_left_to_be_continued():
     assert repaired([USER, ANSWER], continues=True) == [USER, ANSWER]
+    assert repaired([ANSWER], continues=True) == [ANSWER]
+
+
+def test_an_answer_at_the_end_of_an_agents_history_gets_its_turn_too():
+    assert repaired([USER, calls(call(ONE)), result(ONE), ANSWER])[-1]["role"] == "user"
 
 
 # -- when a template needs it
@@ -267,9 +357,9 @@ def test_the_names_are_listed():
 # -- finding out what a template needs
 
 
-def search(messages, takes, known=()):
+def search(messages, takes, known=(), **options):
     """The needs, and how often a template was asked."""
-    finding, asked = find_needs(messages, known), 0
+    finding, asked = find_needs(messages, known, **options), 0
     try:
         tried = next(finding)
         while True:
@@ -294,6 +384,23 @@ def test_the_fewest_repairs_are_found():
 def test_what_is_known_stays_and_is_not_tried_again():
     needs, _ = search([USER, USER], alternating, known=["call_ids"])
     assert needs == {"call_ids", "same_role"}
+
+
+def test_only_wanted_repairs_are_tried():
+    assert search([USER, USER], alternating, wanted=["call_ids"]) == (None, 0)
+    assert search([USER, USER], alternating, wanted=["same_role"])[0] == {"same_role"}
+
+
+@pytest.mark.parametrize(("options", "ends"), [({"continues": True}, {"assistant", "user"}), ({}, {"user"})])
+def test_an_answer_is_tried_at_the_end_only_when_it_is_to_be_continued(options, ends):
+    last = set()
+
+    def takes(messages):
+        last.add(messages[-1]["role"])
+        return alternating(messages)
+
+    search([USER, USER, ANSWER], takes, **options)
+    assert last == ends
 
 
 def test_none_when_nothing_helps():
