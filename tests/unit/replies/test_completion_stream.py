@@ -207,7 +207,7 @@ def test_how_many_answers_a_request_has(prompt, params, answers):
             decode(*ends[:-1], prompt=prompt, **params)
 
 
-def test_missing_token_ids_are_logged_only_for_who_asked_for_them(caplog):
+def test_missing_token_ids_are_logged_only_for_who_asked_for_them(caplog, fresh_notices):
     decode(native("a"), native_last())
     decode(native("a", tokens=[1, 2]), native("b", tokens=[3]), native_last(), return_tokens=True)
     assert caplog.messages == []
