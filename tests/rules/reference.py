@@ -7,6 +7,7 @@ import itertools
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,7 @@ def _groups(model: type[BaseModel]) -> dict[type, list[str]]:
     return {owner: owners[owner] for owner in sorted(owners, key=rank)}
 
 
+@cache
 def _field_docs(owner: type) -> dict[str, str]:
     """What a class says about its fields: the text below each, or the `description` of the field."""
     docs = {}

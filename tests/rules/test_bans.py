@@ -2,7 +2,7 @@
 
 import ast
 
-from tests.rules.packages import FILES, imports_of, name_of, parsed
+from tests.rules.packages import FILES, imports_of, name_of, nodes_of, parsed
 
 # They cut at U+2028, U+2029 and U+0085, which are legal inside JSON strings.
 LINE_SPLITTERS = {"iter_lines", "aiter_lines", "splitlines"}
@@ -51,7 +51,7 @@ def test_text_is_never_split_into_lines_with_splitlines():
     used = {
         (name_of(path), node.lineno, node.attr)
         for path in FILES
-        for node in ast.walk(parsed(path))
+        for node in nodes_of(path)
         if isinstance(node, ast.Attribute) and node.attr in LINE_SPLITTERS
     }
     assert {name for name, _, _ in used} <= LOG_READERS

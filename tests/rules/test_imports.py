@@ -6,34 +6,38 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 
 import pytest
 
 from tests.rules import packages
 from tests.rules.packages import FILES, ROOT, TEST_FILES, imported_names, imports_of, name_of, nodes_of
 
-# Packages hand out their names lazily, so each is asked for.
-LOADED = (
-    "import json, sys, {name}; [getattr({name}, n) for n in {name}.__all__]; print(json.dumps(sorted(sys.modules)))"
+FOUR = (
+    "from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings, LlamaServerLLM, LlamaServerReranker"
 )
 HEAVY = {"numpy", "xllamacpp", "openai", "trio", "torch", "pytest"}
 
 
-def loaded_by(name):
-    """The modules that are there after an import."""
+@cache
+def loaded_by(*imports):
+    """The modules that are there after each of some imports, one after the other in a new interpreter."""
+    code = "import json, sys\n" + "".join(f"{one}\nprint(json.dumps(sorted(sys.modules)))\n" for one in imports)
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", LOADED.format(name=name)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert run.returncode == 0, run.stderr
-    return set(json.loads(run.stdout))
+    return [set(json.loads(line)) for line in run.stdout.splitlines()]
+
+
+def everything_of(package):
+    """What a package pulls in once all of its names, which are imported lazily, were asked for."""
+    before = [FOUR] if package == "langchain_llamacpp_server" else []
+    return loaded_by(*before, f"from {package} import *")[-1]
 
 
 def test_the_client_pulls_in_no_framework_and_nothing_heavy():
-    loaded = loaded_by("llamacpp_server")
+    loaded = everything_of("llamacpp_server")
     assert "httpx" in loaded
     assert not loaded & {"langchain_core", "langchain", "llama_index", "llama_index.core", *HEAVY}
 
@@ -46,7 +50,7 @@ def test_the_client_pulls_in_no_framework_and_nothing_heavy():
     ],
 )
 def test_an_adapter_pulls_in_its_own_framework_only(package, own, other):
-    loaded = loaded_by(package)
+    loaded = everything_of(package)
     assert own in loaded
     assert not [name for name in loaded if name.partition(".")[0] in (other, "xllamacpp")]
 
@@ -55,9 +59,7 @@ def test_an_adapter_pulls_in_its_own_framework_only(package, own, other):
     "package", ["langchain_llamacpp_server", pytest.param("llamaindex_llamacpp_server", marks=pytest.mark.long)]
 )
 def test_what_only_a_call_needs_is_not_imported_with_the_classes(package):
-    code = f"import json, sys; from {package} import *; print(json.dumps(sorted(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    loaded = set(json.loads(run.stdout))
+    loaded = everything_of(package)
     assert "llamacpp_server.integration.fields" in loaded
     assert not loaded & {"llamacpp_server.client", "llamacpp_server.transport.shells", "llamacpp_server.local.server"}
     if package == "langchain_llamacpp_server":
@@ -155,14 +157,15 @@ def names_in_attributes(nodes):
 
 def behind_doors(path):
     """Modules of another package's inside that a file imports or names."""
+    own_name = name_of(path)
     names = {*imported_names(path), *names_in_attributes(nodes_of(path))}
     if RULES not in path.parents:
         names |= set(names_in_strings(nodes_of(path)))
     for name, line in sorted(names):
-        if name_of(path).startswith(CLIENTS) and name.startswith("llamacpp_server._endpoints."):
+        if own_name.startswith(CLIENTS) and name.startswith("llamacpp_server._endpoints."):
             continue  # its modules are what that door offers the clients
         if is_behind_door(name) and not is_inside(path, name):
-            yield f"{name_of(path)}:{line} {name}"
+            yield f"{own_name}:{line} {name}"
 
 
 def test_nobody_imports_past_a_door():
@@ -234,10 +237,9 @@ def test_no_private_attribute_crosses_a_package():
 
 def test_the_four_classes_for_langchain_import_no_tracer():
     """LangChain imports its tracers and LangSmith with the first call: a twentieth of what an import takes."""
-    names = "ChatLlamaServer, LlamaServerEmbeddings, LlamaServerLLM, LlamaServerReranker"
-    code = f"import json, sys; from langchain_llamacpp_server import {names}; print(json.dumps(sorted(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert not {"langsmith.run_helpers", "langchain_core.tracers.context"} & set(json.loads(run.stdout))
+    loaded = loaded_by(FOUR, "from langchain_llamacpp_server import *")[0]
+    assert "langchain_llamacpp_server.rerankers" in loaded
+    assert not {"langsmith.run_helpers", "langchain_core.tracers.context"} & loaded
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The page of routes names every route that the code asks for, methods and tests that exist, and nothing else."""
 
 import ast
+from functools import cache
 
 import pytest
 
@@ -33,11 +34,17 @@ def test_every_method_of_the_client_has_a_route() -> None:
     assert methods - _COMPOSED == {name for route in ROUTES for name in route.methods}
 
 
+@cache
+def functions_of(file: str) -> set[str]:
+    """The functions at the top of a file of tests."""
+    tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.verb} {route.path}")
 def test_the_test_of_a_route_exists(route) -> None:
     file, _, name = route.test.partition("::")
-    tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
-    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    assert name in functions_of(file)
 
 
 def test_a_request_field_of_the_server_that_no_table_has_is_found(tmp_path) -> None:

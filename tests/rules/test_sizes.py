@@ -2,14 +2,14 @@
 
 import ast
 
-from tests.rules.packages import FILES, name_of, parsed
+from tests.rules.packages import FILES, name_of, nodes_of
 
 LONGEST_FILE, LONGEST_FUNCTION = 600, 45
 
 
 def functions(path):
     """(name, lines without its docstring) of every function of a file."""
-    for node in ast.walk(parsed(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0]
             documented = ast.get_docstring(node, clean=False) is not None
