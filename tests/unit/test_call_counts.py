@@ -71,8 +71,7 @@ def counting():
         if event == "call" and any(part in frame.f_code.co_filename for part in COUNTED):
             count[0] += 1
 
-    gc.collect()
-    gc.disable()  # finalisers of others
+    gc.disable()  # so that no finaliser of others runs
     sys.setprofile(note)
     try:
         yield count
@@ -90,7 +89,6 @@ def noting() -> Iterator[set[tuple[str, str]]]:
         if event == "call" and "llamacpp_server/" in frame.f_code.co_filename:
             passed.add((frame.f_code.co_filename, frame.f_code.co_qualname))
 
-    gc.collect()
     gc.disable()
     sys.setprofile(note)
     try:
