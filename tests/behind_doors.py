@@ -21,6 +21,7 @@ SECONDS_PROPS_ARE_TRUSTED: Final = "llamacpp_server._endpoints.server_memory._CH
 NOTE_REFUSAL: Final = "llamacpp_server.transport.exchange.note_refusal"
 FIRST_BACKOFF: Final = "llamacpp_server.transport.retry._FIRST_BACKOFF"
 FIRST_POLL: Final = "llamacpp_server.transport.retry._FIRST_POLL"
+SLOWEST_POLL: Final = "llamacpp_server.transport.retry._SLOWEST_POLL"
 FIRST_TOKEN_TIMER: Final = "llamacpp_server.transport.streaming.FirstTokenTimer"
 PATIENCE: Final = "llamacpp_server.transport.place.PATIENCE"
 WRITE_RECORD: Final = "llamacpp_server.transport.call_log.append_line"

@@ -24,6 +24,7 @@ from llamacpp_server.cli import main, parser
 from llamacpp_server.diagnostics import (
     CAPABILITIES,
 )
+from tests import behind_doors
 from tests.conftest import ServeScript
 from tests.models import Script
 from tests.server.test_local import is_gone
@@ -204,16 +205,19 @@ def test_something_else_at_the_address(run: Run, loading_server: str) -> None:
 
 @pytest.fixture
 def loading_server() -> Iterator[str]:
-    """A server whose model loads for 2.4 s from the first request on, which no model of half a megabyte does."""
-    asked: list[float] = []
+    """A server whose model loads until a client that was refused a second before asks again.
+
+    No model of half a megabyte takes as long.
+    """
+    refused: list[float] = []
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
-            asked.append(time.monotonic())
             kind, status, body = "application/json", 200, b'{"status": "ok", "data": [{"id": "slow"}]}'
             if self.path.startswith("/page"):
                 kind, body = "text/html", b"<html></html>"
-            elif asked[-1] - asked[0] < 2.4:
+            elif len(refused) < 3 or refused[-1] - refused[1] < 1:  # the first only looks whether there is a server
+                refused.append(time.monotonic())
                 status, body = 503, b'{"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}'
             elif self.path not in ("/health", "/v1/models"):
                 status, body = 404, b'{"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}'
@@ -234,6 +238,13 @@ def loading_server() -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that loads is asked ten times a second."""
+    monkeypatch.setattr(behind_doors.SLOWEST_POLL, 0.1)
+
+
+@pytest.mark.usefixtures("often")
 def test_progress_while_a_model_loads(run: Run, loading_server: str) -> None:
     code, out, err = run("check", "--base-url", loading_server)
     assert re.search(r"ok       ready       the server can answer, after \d+ s of loading\n", out)
@@ -243,9 +254,19 @@ def test_progress_while_a_model_loads(run: Run, loading_server: str) -> None:
     assert code == 1
 
 
-def test_progress_on_a_terminal(loading_server: str) -> None:
-    shown = _on_terminal([*COMMAND, "check", "--base-url", loading_server], until="Failed:")
-    assert re.search(r"\r\033\[Kloading, \d+ s\r\033\[K", shown)
+@pytest.mark.usefixtures("often")
+def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch, loading_server: str) -> None:
+    terminal, inside = pty.openpty()
+    with os.fdopen(terminal, "rb", 0) as screen:
+        with os.fdopen(inside, "w") as stderr, monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", stderr)
+            assert main(["check", "--base-url", loading_server]) == 1
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux: the other side has ended
+            while some := screen.read(4096):
+                shown += some
+    assert re.search(rb"\r\033\[Kloading, \d+ s\r\033\[K", shown)
+    assert b"Failed:" in shown
 
 
 def test_a_server_that_loads_for_too_long(run: Run, loading_server: str) -> None:
