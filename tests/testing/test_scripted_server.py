@@ -147,14 +147,23 @@ def test_rules_or_turns_must_be_given() -> None:
 
 def test_the_plugin_has_the_fixture_and_a_strict_script_fails_the_test(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(
-        "from langchain_llamacpp_server import ChatLlamaServer\n"
+        "from llamacpp_server import ChatRequest, LlamaServerClient\n"
         "def test_used(scripted_llama_server):\n"
-        "    server = scripted_llama_server('Hello!', strict=True)\n"
-        "    assert ChatLlamaServer(base_url=server.base_url).invoke('Hi').text == 'Hello!'\n"
+        "    with LlamaServerClient(scripted_llama_server('Hello!', strict=True).base_url) as client:\n"
+        "        assert client.chat(ChatRequest(messages=[{'role': 'user', 'content': 'Hi'}])).content == 'Hello!'\n"
         "def test_unused(scripted_llama_server):\n"
         "    scripted_llama_server({'a': 'A', 'user': 'B'}, strict=True)\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    others = (
+        "cacheprovider",
+        "langsmith_plugin",
+        "hypothesispytest",
+        "xdist",
+        "xdist.looponfail",
+        "pytest_cov",
+        "asyncio",
+    )
+    command = [sys.executable, "-m", "pytest", "-q", *(word for name in others for word in ("-p", f"no:{name}"))]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     run = subprocess.run(
         [*command, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
