@@ -58,13 +58,14 @@ def listens(pid: int | None, port: int) -> bool | None:
     tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
     if pid is None or not tables[0].exists():
         return None
-    inodes = {inode for table in tables for inode in _listening(table, port)}
-    return any(_holds(member, inodes) for member in _group(pid))
+    # The system lists first who listens, so that of many thousand connections none is read.
+    return any(_holds(member, inode) for table in tables for inode in _listening(table, port) for member in _group(pid))
 
 
 def _listening(table: Path, port: int) -> Iterator[str]:
-    with contextlib.suppress(OSError):
-        for line in table.read_text().strip().split("\n")[1:]:
+    with contextlib.suppress(OSError), table.open() as lines:
+        next(lines, None)  # names of the columns
+        for line in lines:
             fields = line.split()
             if fields[3] == _LISTEN_STATE and int(fields[1].rpartition(":")[2], 16) == port:
                 yield f"socket:[{fields[9]}]"
@@ -79,11 +80,11 @@ def _group(pid: int) -> Iterator[int]:
                     yield int(name)
 
 
-def _holds(pid: int, inodes: set[str]) -> bool:
+def _holds(pid: int, inode: str) -> bool:
     with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as descriptors:
         for descriptor in descriptors:
             with contextlib.suppress(OSError):
-                if os.readlink(descriptor.path) in inodes:
+                if os.readlink(descriptor.path) == inode:
                     return True
     return False
 
