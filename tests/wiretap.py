@@ -6,8 +6,9 @@ from typing import Any
 
 import httpx
 
-# A kept connection may have been closed by the server, and what was posted on it is then posted once more.
-NOTHING_KEPT = httpx.Limits(max_keepalive_connections=0)
+# A kept connection may have been closed by the server, and what was posted on it is then posted once more. Where no
+# certificate is checked, none are read: that takes longer than most tests.
+PLAIN: dict[str, Any] = {"trust_env": False, "limits": httpx.Limits(max_keepalive_connections=0), "verify": False}
 
 
 class Wiretap:
@@ -23,10 +24,9 @@ class Wiretap:
         self.most_at_once: dict[str, int] = {}
         self._open: dict[str, int] = {}
         self._lock = threading.Lock()
-        plain: dict[str, Any] = {"trust_env": False, "limits": NOTHING_KEPT}
-        self.client = httpx.Client(event_hooks={"request": [self._sent], "response": [self._answered]}, **plain)
+        self.client = httpx.Client(event_hooks={"request": [self._sent], "response": [self._answered]}, **PLAIN)
         self.async_client = httpx.AsyncClient(
-            event_hooks={"request": [self._asent], "response": [self._aanswered]}, **plain
+            event_hooks={"request": [self._asent], "response": [self._aanswered]}, **PLAIN
         )
 
     def bodies(self, path: str) -> list[Any]:

@@ -10,7 +10,7 @@ import pytest
 from langchain_llamacpp_server import ChatLlamaServer
 from llamacpp_server import LocalServer
 from tests.models import Script, tool_call
-from tests.wiretap import NOTHING_KEPT
+from tests.wiretap import PLAIN
 
 OSLO = tool_call("get_weather", '{"city": "Oslo"}')
 ROME = tool_call("get_weather", '{"city": "Rome"}')
@@ -59,7 +59,7 @@ def recorded() -> Iterator[Callable[..., tuple[ChatLlamaServer, list[Any]]]]:
             if request.method == "POST":
                 requests.append({"headers": request.headers, "url": request.url, **json.loads(request.content)})
 
-        client = httpx.Client(event_hooks={"request": [note]}, trust_env=False, limits=NOTHING_KEPT)
+        client = httpx.Client(event_hooks={"request": [note]}, **PLAIN)
         clients.append(client)
         return ChatLlamaServer(base_url=server.base_url, http_client=client, **fields), requests
 

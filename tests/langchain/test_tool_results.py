@@ -85,7 +85,7 @@ async def test_what_the_model_sees_of_a_result(chat_server: LocalServer, block: 
         sent.append(request.content)
 
     async with (
-        httpx.AsyncClient(event_hooks={"request": [hook]}) as http,
+        httpx.AsyncClient(event_hooks={"request": [hook]}, verify=False) as http,
         AsyncLlamaServerClient(base_url=chat_server.base_url, http_client=http) as client,
     ):
         await client.chat(ChatRequest(messages=wire, params={"max_tokens": 1}))
@@ -134,7 +134,7 @@ async def test_two_kinds_of_media_that_nobody_can_read_take_one_retry(chat_serve
 
     wire = to_wire([HumanMessage("look"), CALL, result(noise, image)])
     async with (
-        httpx.AsyncClient(event_hooks={"request": [hook]}) as http,
+        httpx.AsyncClient(event_hooks={"request": [hook]}, verify=False) as http,
         AsyncLlamaServerClient(base_url=chat_server.base_url, http_client=http) as client,
     ):
         reply = await client.chat(ChatRequest(messages=wire, model="not-asked-before", params={"max_tokens": 1}))

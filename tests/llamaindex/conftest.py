@@ -10,7 +10,7 @@ import pytest
 from llamacpp_server import LocalServer
 from llamaindex_llamacpp_server import LlamaServer
 from tests.models import Script, tool_call
-from tests.wiretap import NOTHING_KEPT
+from tests.wiretap import PLAIN
 
 ADD = tool_call("add", '{"a": 1, "b": 2}')
 WEATHER = tool_call("weather", '{"city": "Oslo"}')
@@ -52,7 +52,7 @@ def recorded() -> Iterator[Callable[..., tuple[LlamaServer, list[Any]]]]:
             if request.method == "POST":
                 bodies.append(json.loads(request.content))
 
-        client = httpx.Client(event_hooks={"request": [note]}, trust_env=False, limits=NOTHING_KEPT)
+        client = httpx.Client(event_hooks={"request": [note]}, **PLAIN)
         clients.append(client)
         return LlamaServer(base_url=server.base_url, http_client=client, **fields), bodies
 
