@@ -10,7 +10,6 @@ from llamacpp_server import LocalServer
 
 START = """
 import asyncio, gc, os, random, signal, socket, sys, threading, time
-from langchain_llamacpp_server import ChatLlamaServer, LlamaServerEmbeddings
 from llamacpp_server import AsyncLlamaServerClient, ChatRequest, LlamaServerClient
 from llamacpp_server.transport import gate_for
 url, number = sys.argv[1], int(sys.argv[2])
@@ -36,6 +35,7 @@ assert free.chat(short).choices
 """
 
 STOPPED_LOOP = """
+from langchain_llamacpp_server import ChatLlamaServer
 model = ChatLlamaServer(base_url=url, max_concurrency=1)
 loop = asyncio.new_event_loop()
 async def begin():
@@ -62,6 +62,7 @@ client.chat(endless)
 """
 
 EMBEDDING = """
+from langchain_llamacpp_server import LlamaServerEmbeddings
 signal.signal(signal.SIGINT, signal.default_int_handler)
 silent, embedding = socket.create_server(("127.0.0.1", 0)), threading.Event()
 open_ones = []
@@ -88,7 +89,7 @@ try:
     model.embed_documents([f"text {n}" for n in range(20)])
 except KeyboardInterrupt:
     for one in open_ones:
-        one.settimeout(5)
+        one.settimeout(30)
         while one.recv(65536):
             pass
     os._exit(0)
@@ -147,7 +148,7 @@ assert len(kept) <= 3 and sum(kept) <= 6, kept
 sockets = [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() >= 0]
 assert len(sockets) <= 4, sockets
 from llamacpp_server.transport import leaving
-deadline = time.monotonic() + 5
+deadline = time.monotonic() + 30
 while is_busy() or gate_for(url).running() or leaving._OPEN or leaving._LEFT:
     assert time.monotonic() < deadline, (is_busy(), gate_for(url).running(), len(leaving._OPEN))
     time.sleep(0.02)

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from llamacpp_server import ChatRequest, LlamaServerError, LocalServer, LocalServerError, Progress
+from llamacpp_server.cli import main
 from llamacpp_server.local import estimate_memory, running_servers
 from tests.models import Script, build_scripted
 
@@ -213,26 +214,26 @@ def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
-def test_serve_can_estimate_without_starting() -> None:
-    run = command("serve", str(MODELS / "tiny-chat.gguf"), "--ctx-size", "8192", "--estimate")
-    assert run.returncode == 0, run.stderr
-    assert "KV cache 12.0 MiB for 8192 tokens" in run.stdout
+def test_serve_can_estimate_without_starting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(MODELS / "tiny-chat.gguf"), "--ctx-size", "8192", "--estimate"]) == 0
+    assert "KV cache 12.0 MiB for 8192 tokens" in capsys.readouterr().out
 
 
-def test_ps_and_logs_show_what_runs(own_list: None, models_dir: Path) -> None:
+def test_ps_and_logs_show_what_runs(own_list: None, models_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with LocalServer(models_dir / "random.gguf", reuse=True, **SMALL) as server:
         listed = command("ps")
         assert server.base_url in listed.stdout
         assert "random.gguf" in listed.stdout
-        assert "listening on" in command("logs", "random").stdout
-    assert "no local server started by" in command("ps").stderr
-    assert command("logs", "random").returncode == 1
+        assert main(["logs", "random"]) == 0
+        assert "listening on" in capsys.readouterr().out
+    assert main(["ps"]) == 0
+    assert "no local server started by" in capsys.readouterr().err
+    assert main(["logs", "random"]) == 1
 
 
-def test_models_lists_what_the_server_has(serve: Any) -> None:
-    run = command("models", "--base-url", serve("random.gguf").base_url)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split()[0] == "random"
+def test_models_lists_what_the_server_has(serve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--base-url", serve("random.gguf").base_url]) == 0
+    assert capsys.readouterr().out.split()[0] == "random"
 
 
 @pytest.mark.binary
