@@ -59,7 +59,7 @@ def at_once(texts: list[str], number: int, ask: Callable[[str], object]) -> list
 
 
 @pytest.mark.usefixtures("is_known")
-@pytest.mark.parametrize("number", [2, 6])
+@pytest.mark.parametrize("number", [pytest.param(2, marks=pytest.mark.long), 6])
 def test_unstreamed_replies_to_long_prompts_all_come(shared: LlamaServerClient, texts: list[str], number: int) -> None:
     def chat(text: str) -> object:
         return shared.chat(ChatRequest(messages=[{"role": "user", "content": text}], params=FEW)).finish_reason
@@ -78,7 +78,7 @@ def streamed(client: LlamaServerClient, text: str) -> bool:
 
 
 @pytest.mark.usefixtures("is_known")
-@pytest.mark.parametrize("number", [2, 6])
+@pytest.mark.parametrize("number", [pytest.param(2, marks=pytest.mark.long), 6])
 def test_streams_that_are_read_as_they_come_all_end(shared: LlamaServerClient, texts: list[str], number: int) -> None:
     def complete(text: str) -> bool:
         deltas = shared.stream_complete(CompletionRequest(prompt=text, params=LONG))
