@@ -10,7 +10,9 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,16 +112,29 @@ class Template:
         return {name: words for name, words in refused.items() if words}, known
 
 
-@pytest.fixture
-def ours(request, tmp_path) -> Iterator[Template]:
-    path = tmp_path / "rules.jinja"
-    path.write_text(OURS[request.param] + CHAT_TEMPLATE, encoding="utf-8")
-    yield from _templates(request, path)
+@pytest.fixture(scope="module")
+def kept(models_dir, tmp_path_factory) -> Iterator[Callable[[str], Template]]:
+    """A server for each of our rules, for all tests of them."""
+    with ExitStack() as stack:
+
+        @cache
+        def of(name: str) -> Template:
+            path = tmp_path_factory.mktemp("rules") / "rules.jinja"
+            path.write_text(OURS[name] + CHAT_TEMPLATE, encoding="utf-8")
+            return stack.enter_context(_templates(models_dir, path))
+
+        yield of
 
 
 @pytest.fixture
-def family(request) -> Iterator[Template]:
-    yield from _templates(request, request.param)
+def ours(request, kept) -> Template:
+    return kept(request.param)
+
+
+@pytest.fixture
+def family(request, models_dir) -> Iterator[Template]:
+    with _templates(models_dir, request.param) as template:
+        yield template
 
 
 @pytest.fixture
@@ -141,8 +156,8 @@ def tags_of(template: str) -> list[str]:
     return sorted(tag for tag in found if not set("<[") & set(tag[1:]) or tag.startswith("["))
 
 
-def _templates(request: pytest.FixtureRequest, path: Path) -> Iterator[Template]:
-    models = request.getfixturevalue("models_dir")
+@contextmanager
+def _templates(models: Path, path: Path) -> Iterator[Template]:
     with LocalServer(models / "random.gguf", chat_template_file=path, warmup=False, parallel=1, threads=1) as server:
         template = Template(server)
         yield template
