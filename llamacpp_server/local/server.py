@@ -488,7 +488,7 @@ class LocalServer:
             if address is not None:
                 return normalize_base_url(address) + str(self._options.get("api_prefix", ""))
             time.sleep(pause)
-            pause = min(2 * pause, _SLOWEST_POLL)
+            pause = min(1.25 * pause, _SLOWEST_POLL)
 
     def _while_loading(self, elapsed: float) -> None:
         if self._hub and (received := downloaded_bytes(self._hub)) > self._received:
