@@ -218,7 +218,7 @@ def _plain(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[SchemaE
         return
     if "enum" in schema and not nullable and not any(_equal(value, one) for one in schema["enum"]):
         yield SchemaError(path, "enum", f"{_short(value)} is not one of {', '.join(map(_short, schema['enum']))}")
-    if "const" in schema and not _equal(value, schema["const"]):
+    if "const" in schema and not nullable and not _equal(value, schema["const"]):
         yield SchemaError(path, "const", f"{_short(value)} is not {_short(schema['const'])}")
     if isinstance(value, str):
         yield from _pattern(schema, value, path)
