@@ -35,7 +35,7 @@ def clamped(probabilities: Sequence[float]) -> list[float]:
     total = sum(kept)
     if not total > 0.0:
         return [1.0 / len(kept)] * len(kept)
-    return [min(p / total, 1.0) for p in kept]
+    return [p / total for p in kept]
 
 
 def right_position(asked: Asked, right: object) -> int:
@@ -54,10 +54,10 @@ def right_position(asked: Asked, right: object) -> int:
 
 def _choice_confidence(shares: Sequence[float], best: int) -> float:
     n = len(shares)
-    return 1.0 if n == 1 else min(max((shares[best] - 1 / n) / (1 - 1 / n), 0.0), 1.0)
+    return 1.0 if n == 1 else max((shares[best] - 1 / n) / (1 - 1 / n), 0.0)
 
 
 def _score_confidence(shares: Sequence[float], best: int) -> float:
     distance = sum(share * abs(level - best) for level, share in enumerate(shares))
     uniform = sum(abs(level - best) for level in range(len(shares))) / len(shares)
-    return 1.0 if not uniform else min(max(1.0 - distance / uniform, 0.0), 1.0)
+    return max(1.0 - distance / uniform, 0.0)

@@ -7,18 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamacpp_server import Calibration, Choice, Noul, Score
+from llamacpp_server import BadRequestError, Calibration, Choice, Noul, Score
 from llamacpp_server._decisions import (
     answer_of,
     check_questions,
     clamped,
     labels_for,
     messages_for,
+    right_position,
     rotations_of,
     tail_of,
     walk,
 )
 from llamacpp_server.calibration import Judged, fit_calibration, measure
+from llamacpp_server.decisions import ChoiceAnswer, NoulAnswer, ScoreAnswer
 
 
 def asked(question):
@@ -64,6 +66,26 @@ def test_what_hardly_ever_happens_is_not_asked_for():
     found, asked_for = walked([[(1,)], [(2, 3)], [(2, 4)]], lambda _, token: {1: 1.0, 2: 1e-6}[token])
     assert asked_for == [()]
     assert sum(found) == pytest.approx(1)
+
+
+def test_a_path_that_hardly_ever_happens_takes_nothing_from_the_other_spellings():
+    found, _ = walked([[(2,), (1, 3)], [(1, 4)]], lambda _, token: {1: 1e-6, 2: 1.0}[token])
+    assert found == pytest.approx([1, 0], abs=1e-5)
+    found, _ = walked([[(3,), (1,)], [(1, 2)]], lambda _, token: {1: 0.5, 3: 0.5, 2: 0.25, 9: 0.75}[token], end=9)
+    assert found == pytest.approx([0.875, 0.125])
+
+
+def test_an_end_that_is_not_known_is_as_likely_as_each_way_on():
+    found, _ = walked([[(1,)], [(1, 2)], [(1, 3)]], lambda _, token: {2: 0.6, 3: 0.2}[token])
+    assert found == pytest.approx([1 / 3, 1 / 2, 1 / 6])
+
+
+def test_a_token_that_the_server_does_not_list_has_no_share():
+    search = walk([[(1,)], [(2,)]], None)
+    next(search)
+    with pytest.raises(StopIteration) as stopped:
+        search.send({1: 0.3})
+    assert stopped.value.value == [1.0, 0.0]
 
 
 PATHS = st.sets(st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple), min_size=2, max_size=30)
@@ -119,6 +141,40 @@ def test_confidence_is_that_of_the_server():
     assert confidence(score, [0.5, 0.25, 0.25]) == pytest.approx(1 - 0.75 / 1)
     assert confidence(score, [0, 1, 0]) == 1
     assert confidence(Choice("?", ["a"]), [1.0]) == 1
+
+
+def test_an_answer_is_its_best_option_with_the_shares_of_all():
+    assert answer_of(asked(Noul("?")), [3, 1], 0.5) == NoulAnswer(0.75, 0.5)
+    choice = answer_of(asked(Choice("?", ["a", "b", "c"])), [1, 2, 1], 0.5)
+    shares = {"a": 0.25, "b": 0.5, "c": 0.25}
+    assert choice == ChoiceAnswer("b", shares, pytest.approx(0.25), 0.5)
+    score = answer_of(asked(Score("?", ["low", "fair", "high"])), [0, 1, 1], 0.5)
+    legend = {0: "low", 1: "fair", 2: "high"}
+    assert score == ScoreAnswer(1.5, legend, {0: 0, 1: 0.5, 2: 0.5}, pytest.approx(0.25), 0.5)
+
+
+def test_probabilities_that_say_nothing_are_equal():
+    assert clamped([0, 0]) == [0.5, 0.5]
+    assert clamped([-1, 1]) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("question", "right", "position"),
+    [(Noul("?"), True, 0), (Noul("?"), False, 1), (Noul("?"), "false", 1), (Choice("?", ["a", "b"]), "b", 1),
+     (Choice("?", ["1", "2"]), 2, 1), (Score("?", ["low", "high"]), 1, 1), (Score("?", ["low", "high"]), "0", 0)],
+)  # fmt: skip
+def test_the_right_answer_of_an_example_is_found_among_the_options(question, right, position):
+    assert right_position(asked(question), right) == position
+
+
+@pytest.mark.parametrize(
+    ("question", "wrong"),
+    [(Choice("?", ["a", "True"]), True), (Score("?", ["low", "high"]), 2), (Score("?", ["low", "high"]), True),
+     (Noul("?"), "yes")],
+)  # fmt: skip
+def test_a_right_answer_that_is_not_an_option_is_refused_by_its_question(question, wrong):
+    with pytest.raises(BadRequestError, match=f"{wrong!r} is not an answer to the question 'q'"):
+        right_position(asked(question), wrong)
 
 
 @pytest.mark.parametrize(

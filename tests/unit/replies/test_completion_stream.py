@@ -209,6 +209,7 @@ def test_how_many_answers_a_request_has(prompt, params, answers):
 
 def test_missing_token_ids_are_logged_only_for_who_asked_for_them(caplog, fresh_notices):
     decode(native("a"), native_last())
+    CompletionStreamDecoder().feed(native("a") + native_last())
     decode(native("a", tokens=[1, 2]), native("b", tokens=[3]), native_last(), return_tokens=True)
     assert caplog.messages == []
     decode(native("a", tokens=[1]), native("b", tokens=[2]), native_last(), return_tokens=True)
