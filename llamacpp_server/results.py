@@ -461,7 +461,9 @@ class Metrics:
 
     Attributes:
         values: The value of each metric, by name.
-        started_at: Unix time of the server's start; None if not reported.
+        started_at: When the server started, in microseconds of its machine's monotonic clock; None if not reported.
+            Another value means that the server was restarted. The header is called `Process-Start-Time-Unix`, but holds
+            no Unix time (seen in b11549: on Linux, microseconds since the machine started).
         text: The response as the server sent it, with types and descriptions of the metrics.
     """
 
