@@ -25,14 +25,13 @@ from langchain_core.runnables.utils import AnyConfigurableField
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 import llamacpp_server
-from llamacpp_server import LlamaServerError, ServerInfo
+from llamacpp_server import LlamaServerError, ServerInfo, integration
 from llamacpp_server.integration import (
     ChatFields,
     ReadAs,
     default_value,
     hides_arguments,
     on_event_loop,
-    resolve_tool_choice,
     warn_once,
 )
 from llamacpp_server.settings import redact_url
@@ -347,7 +346,7 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         """
         with langchain_errors:
             wire = wire_tools(tools, strict)
-            resolve_tool_choice(wire, tool_choice)
+            integration.resolve_tool_choice(wire, tool_choice)  # imported now: it brings all that decodes replies
         bound: dict[str, Any] = {"tools": wire, **kwargs}
         if tool_choice is not None and tool_choice is not False:
             bound["tool_choice"] = tool_choice

@@ -33,6 +33,7 @@ from ..settings import redact_url
 
 START_HINT: Final = "start it with: llama-server -m model.gguf --port 8080"
 _BODY_SHOWN = 2000
+_WORDS_FLAGS: Final = re.IGNORECASE | re.DOTALL
 _WORDS_SHOWN = 600
 # What the server's parser stumbled over stands behind the place; newer builds tell neither.
 _UNREAD: Final = re.compile(r"failed to parse input at pos \d+: ?(.+)", re.IGNORECASE | re.DOTALL)
@@ -53,13 +54,9 @@ _UNREACHED_REMEDY: Final = "a gateway or router can't reach the server: check th
 class _Rule(NamedTuple):
     """Words of the server, the matching error, and the remedy."""
 
-    words: re.Pattern[str]
+    words: str  # compiled with the first error: all of them would double the time of this module's import
     error: type[LlamaServerError]
     remedy: str | None = None
-
-
-def _rule(words: str, error: type[LlamaServerError], remedy: str | None = None) -> _Rule:
-    return _Rule(re.compile(words, re.IGNORECASE | re.DOTALL), error, remedy)
 
 
 _SHORTEN = "shorten the conversation, or start the server with more context per slot (each slot gets -c / -np tokens)"
@@ -85,68 +82,68 @@ _OVERFLOW_OF_OTHERS: Final = (
 
 _RULES: Final = (
     # Without numbers: the prompt fits, but not beside what runs in the other slots (b11434).
-    _rule(r"context size has been exceeded", ServerBusyError, _SHARED),
+    _Rule(r"context size has been exceeded", ServerBusyError, _SHARED),
     # Of a text to embed or rank, which may fit into a physical batch and still not into the context.
-    _rule(r"input \(\d+ tokens\) is larger than the max context size", ContextOverflowError,
+    _Rule(r"input \(\d+ tokens\) is larger than the max context size", ContextOverflowError,
           "shorten the text, or start the server with more context per slot (-c / -np); -c can't exceed the context "
           "that the model was trained for"),
-    _rule(r"exceeds? the available context|context shift is disabled"
+    _Rule(r"exceeds? the available context|context shift is disabled"
           r"|exceeds the context size|prompt is too long", ContextOverflowError, _SHORTEN),
     # Other servers, and gateways that pass their words on.
-    _rule(_OVERFLOW_OF_OTHERS, ContextOverflowError, _SHORTEN),
-    _rule(r"too large to process", ContextOverflowError,
+    _Rule(_OVERFLOW_OF_OTHERS, ContextOverflowError, _SHORTEN),
+    _Rule(r"too large to process", ContextOverflowError,
           "shorten the text, or start the server with a larger -ub (and -b) than the longest input, and a context per "
           "slot (-c / -np) that holds it"),
-    _rule(r"(?:image|audio|video)s? input is not supported|does not support (?:multimodal|image|audio|vision)",
+    _Rule(r"(?:image|audio|video)s? input is not supported|does not support (?:multimodal|image|audio|vision)",
           NotSupportedError, "start the server with --mmproj and the projector made for this model"),
-    _rule(r"failed to load (?:image|audio|video)", BadRequestError,
+    _Rule(r"failed to load (?:image|audio|video)", BadRequestError,
           "the file is corrupt or its format is not supported; video requires ffmpeg on the server's host"),
-    _rule(r"failed to tokenize prompt", BadRequestError,
+    _Rule(r"failed to tokenize prompt", BadRequestError,
           "the chat template drops an image's placeholder, or a text contains a media marker"),
-    _rule(r"requires? --jinja|does not support tools|tools.* --jinja", NotSupportedError,
+    _Rule(r"requires? --jinja|does not support tools|tools.* --jinja", NotSupportedError,
           "start the server with --jinja"),
-    _rule(r"does not support embeddings|--embeddings", NotSupportedError,
+    _Rule(r"does not support embeddings|--embeddings", NotSupportedError,
           "start the server with --embeddings (and --pooling mean, cls or last)"),
-    _rule(r"pooling type 'none'", NotSupportedError, "start the server with --pooling mean, cls or last"),
-    _rule(r"does not support reranking|--reranking", NotSupportedError,
+    _Rule(r"pooling type 'none'", NotSupportedError, "start the server with --pooling mean, cls or last"),
+    _Rule(r"does not support reranking|--reranking", NotSupportedError,
           "start the server with --reranking and a reranking model"),
-    _rule(r"does not support logits", NotSupportedError,
+    _Rule(r"does not support logits", NotSupportedError,
           "this server runs an embedding or reranking model; start one with a chat model, without --embeddings"),
-    _rule(r"infill is not supported", NotSupportedError, "use a code model with fill-in-the-middle tokens"),
-    _rule(r"--slot-save-path", NotSupportedError, "start the server with --slot-save-path DIRECTORY"),
-    _rule(r"this feature is disabled", NotSupportedError,
+    _Rule(r"infill is not supported", NotSupportedError, "use a code model with fill-in-the-middle tokens"),
+    _Rule(r"--slot-save-path", NotSupportedError, "start the server with --slot-save-path DIRECTORY"),
+    _Rule(r"this feature is disabled", NotSupportedError,
           "start the server with --tools all, or --mcp-servers-config; these tools run on the server's host"),
-    _rule(r"--metrics", NotSupportedError, "start the server with --metrics"),
-    _rule(r"failed to parse grammar|failed to initialize samplers", BadRequestError,
+    _Rule(r"--metrics", NotSupportedError, "start the server with --metrics"),
+    _Rule(r"failed to parse grammar|failed to initialize samplers", BadRequestError,
           "the server could not parse the grammar, or convert the schema to one"),
-    _rule(r"jinja|must alternate|raise_exception|prefill is incompatible|Cannot pass both content and thinking"
+    _Rule(r"jinja|must alternate|raise_exception|prefill is incompatible|Cannot pass both content and thinking"
           r"|Tool call IDs should be", BadRequestError, "the model's chat template rejects these messages"),
-    _rule(r"JSON schema error|Automatic parser generation failed|Error resolving ref|Unrecognized schema"
+    _Rule(r"JSON schema error|Automatic parser generation failed|Error resolving ref|Unrecognized schema"
           r"|Pattern must start|JSON schema conversion failed", BadRequestError,
           "the server's grammar converter does not support this JSON schema"),
-    _rule(r"failed to parse tool call arguments", BadRequestError,
+    _Rule(r"failed to parse tool call arguments", BadRequestError,
           "an earlier tool call in the messages has arguments that are not valid JSON"),
-    _rule(r"failed to parse (?:tools|messages|tool_choice)|Cannot (?:use both|use custom|specify grammar)|but not both"
+    _Rule(r"failed to parse (?:tools|messages|tool_choice)|Cannot (?:use both|use custom|specify grammar)|but not both"
           r"|type must be|Missing '|missing required|Invalid (?:type|base64|tool_choice|input)"
           r"|Unknown reasoning|_range_check|out of (?:range|vocab)|invalid tokens"
           r"|cannot make GET request|key '\w+' not found",
           BadRequestError),
     # llama-swap, which answers with plain text: while a model goes, and when one does not come.
-    _rule(r"can ?not ProxyRequest, state is (?!shutdown)|processe?s? was in state \w+ when", ServerLoadingError,
+    _Rule(r"can ?not ProxyRequest, state is (?!shutdown)|processe?s? was in state \w+ when", ServerLoadingError,
           "llama-swap is still swapping models; raise load_timeout"),
-    _rule(r"unable to start process: .*health check timed out", ServerFaultError,
+    _Rule(r"unable to start process: .*health check timed out", ServerFaultError,
           "the model took too long to load: raise healthCheckTimeout in llama-swap's configuration, or see its log"),
-    _rule(r"unable to start process", ServerFaultError,
+    _Rule(r"unable to start process", ServerFaultError,
           "llama-swap could not start the model's server: see its log"),
     # Between a router's choice of a model and the end of that model, which makes room for another (b11434).
-    _rule(r"model name=\S+ is not running", ServerLoadingError,
+    _Rule(r"model name=\S+ is not running", ServerLoadingError,
           "the router has just unloaded this model; raise load_timeout, or the router's --models-max"),
-    _rule(r"model name=\S+ failed to load", ServerFaultError,
+    _Rule(r"model name=\S+ failed to load", ServerFaultError,
           "the router could not load this model: see its log, and models() for the exit code"),
-    _rule(r"model is not loaded", BadRequestError, "call load_model(), or start the router with --models-autoload"),
-    _rule(r"model name is missing", BadRequestError, "this is a router: name a model"),
-    _rule(r"^model '.*' not found", NotFoundError, "the router does not know this model: see models()"),
-    _rule(r"does not match the expected|failed to parse input at pos|empty grammar stack", UnreadableOutputError,
+    _Rule(r"model is not loaded", BadRequestError, "call load_model(), or start the router with --models-autoload"),
+    _Rule(r"model name is missing", BadRequestError, "this is a router: name a model"),
+    _Rule(r"^model '.*' not found", NotFoundError, "the router does not know this model: see models()"),
+    _Rule(r"does not match the expected|failed to parse input at pos|empty grammar stack", UnreadableOutputError,
           "the server could not parse the model's output; retry, or set reasoning_format='none'"),
 )  # fmt: skip
 
@@ -259,7 +256,8 @@ def _words(details: Mapping[str, Any], text: str) -> str:
 def _from_words(words: str, details: Mapping[str, Any], status: int) -> LlamaServerError | None:
     kind = _type_of(details)
     for rule in _RULES:
-        if rule.words.search(words) or (rule.error is ContextOverflowError and _reports_overflow(details)):
+        overflow = rule.error is ContextOverflowError and _reports_overflow(details)
+        if overflow or re.search(rule.words, words, _WORDS_FLAGS):
             return _build(rule.error, words, kind, rule.remedy, details)
     if "loading" in words.lower() and status == 503:
         return _build(ServerLoadingError, words, kind, None, details)

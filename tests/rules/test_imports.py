@@ -235,11 +235,11 @@ def test_no_private_attribute_crosses_a_package():
     assert found == []
 
 
-def test_the_four_classes_for_langchain_import_no_tracer():
+def test_the_four_classes_for_langchain_import_no_tracer_and_no_decoder_of_replies():
     """LangChain imports its tracers and LangSmith with the first call: a twentieth of what an import takes."""
     loaded = loaded_by(FOUR, "from langchain_llamacpp_server import *")[0]
     assert "langchain_llamacpp_server.rerankers" in loaded
-    assert not {"langsmith.run_helpers", "langchain_core.tracers.context"} & loaded
+    assert not {"langsmith.run_helpers", "langchain_core.tracers.context", "llamacpp_server._replies.stream"} & loaded
 
 
 @pytest.mark.parametrize(
