@@ -105,6 +105,9 @@ def pipeline(
 class FirstTokenTimer(DeltaFilter[D]):
     """Add `first_token_ms` to the timings, as seen by the caller: the server does not know its waits and queues.
 
+    A busy machine may let the caller see it late, when the server has generated others as well: it came no later than
+    the time before the timings that the server took for all of them.
+
     Args:
         elapsed: Gives the seconds since the request was made.
     """
@@ -122,14 +125,15 @@ class FirstTokenTimer(DeltaFilter[D]):
         # On every token's path: most have no timings.
         for delta in deltas:
             if getattr(delta, "timings", None) is not None:
-                return [self._timed(one) for one in deltas]
+                return [self._timed(one, self._first) for one in deltas]
         return deltas
 
-    def _timed(self, delta: D) -> D:
+    def _timed(self, delta: D, first: float) -> D:
         timings = getattr(delta, "timings", None)
         if timings is None:
             return delta
-        timings = replace(timings, first_token_ms=self._first)
+        latest = max(self._elapsed() * 1000 - timings.predicted_ms, timings.prompt_ms)
+        timings = replace(timings, first_token_ms=min(first, round(latest, 3)))
         if isinstance(delta, ChatDelta | CompletionDelta):
             return cast(D, delta._replace(timings=timings))
         event = cast(Any, delta)  # of another API; its last one has the whole reply
