@@ -89,6 +89,8 @@ def test_messages_that_are_known_to_be_complete_are_repaired_where_they_need_it(
     assert repair_history(plain) == (plain, ())
     assert [message["role"] for message in repaired(plain, "same_role")] == ["user"]
     assert names(PlainMessages([USER, ANSWER], "hi\nhello")) == ["own_turn"]
+    assert names(PlainMessages([USER, USER, ANSWER], "hi\nhi\nhello")) == ["own_turn"]
+    assert names(PlainMessages([USER], "hi")) == []
     assert repair_history(PlainMessages([], "")) == ([], ())
 
 
@@ -185,6 +187,8 @@ def test_a_result_without_an_id_belongs_to_the_first_call_that_has_none_yet():
     bare = {"role": "tool", "content": "1"}
     messages = repaired([USER, calls(call(ONE), call(TWO)), result(ONE), bare, bare, USER])
     assert [message.get("tool_call_id") for message in messages[2:5]] == [ONE, TWO, None]
+    messages = repaired([USER, calls(call(ONE), call(TWO)), result(TWO), bare, USER])
+    assert [message["tool_call_id"] for message in messages[2:4]] == [TWO, ONE]
     assert repaired([USER, bare, USER]) == [USER, bare, USER]
 
 

@@ -38,6 +38,8 @@ def repaired(*parts):
         ({"type": "embedded", "resource": {"text": "words"}}, "words"),
         ({"type": "hit", "title": "a title says nothing alone"},
          '{"type": "hit", "title": "a title says nothing alone"}'),
+        ({"type": "hit", "title": "t", "content": [{"text": 5}]},
+         '{"type": "hit", "title": "t", "content": [{"text": 5}]}'),
         ({"type": "blob", "data": "AA", "mimeType": "a/zip"}, "[a/zip: llama-server can't read it]"),
         ({"type": "x", "base64": "AA"}, "[x: llama-server can't read it]"),
         ({"type": "x", "blob": "AA"}, "[x: llama-server can't read it]"),
@@ -125,6 +127,7 @@ def test_media_of_tools_that_the_model_can_not_read_become_notes(kinds, contents
         ({"type": "file", "file": {"file_data": "data:text/plain;charset=utf-8,AA"}}, "text/plain"),
         ({"type": "video", "url": "data:,AA"}, "video"),
         ({"type": "video", "url": "http://x"}, "video"),
+        ({"type": "input_image", "url": "data:,AA"}, "image"),
         ({"type": "input_image", "image_url": 5}, "image"),
         ({"type": "odd", "url": "data:;base64,AA"}, "odd"),
         ({"type": "x" * 100}, "x" * 40),
@@ -160,6 +163,7 @@ def test_stand_ins_take_the_place_of_values_that_no_template_can_render():
         "type": "function",
         "function": {"name": "3", "arguments": json.dumps({"invalid_arguments": "{"})},
     }
+    assert len(second["id"]) == 9
     assert (second["function"], second["extra"]) == ({"name": "unknown", "arguments": "{}"}, 1)
     assert answered == {"role": "tool", "tool_call_id": "7", "content": ""}
 
@@ -167,6 +171,8 @@ def test_stand_ins_take_the_place_of_values_that_no_template_can_render():
 def test_stand_ins_change_nothing_in_a_good_conversation():
     good = [USER, calls(call(ONE), reasoning_content="hm"), {**result(ONE), "name": "f"}, USER]
     assert well_formed(good) == good
+    crossed = [USER, calls(call(ONE), call(TWO)), result(TWO), result(ONE), USER]
+    assert well_formed(crossed) == crossed
     assert [message["role"] for message in well_formed([*good, {"role": "assistant", "content": "a"}])][-1] == "user"
     assert well_formed([*good, calls(content="so")], continues=True)[-1] == {"role": "assistant", "content": "so"}
     assert well_formed([{"role": "developer", "content": "d"}, USER], ["roles"])[0]["role"] == "system"
