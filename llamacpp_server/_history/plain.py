@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 _TEXT: Final = frozenset({"role", "content", "name"})
 _RESULT: Final = frozenset({"role", "content", "name", "tool_call_id"})
 _SAID: Final = frozenset({"role", "content"})
+_ONLY_TEXTS: Final = frozenset({str})
 _ANSWER: Final = frozenset({"role", "content", "reasoning_content", "name", "tool_calls"})
 # The fields that a message of each role may have.
 _FIELDS: Final = {
@@ -52,29 +53,30 @@ def plain_text(messages: Sequence[Mapping[str, Any]]) -> str | None:
             return None
         role = message.get("role")
         fields = _FIELDS.get(role) if type(role) is str else None
-        if fields is None or not message.keys() <= fields:
+        if fields is None:
             return None
-        texts.append(text)
-        if role == "tool" or len(message) > _FEWEST:
-            if (others := _other_texts(message)) is None:
-                return None
-            texts += others
+        if len(message) == _FEWEST and role != "tool":
+            texts.append(text)
+            continue
+        if not message.keys() <= fields or (others := _texts_of(message)) is None:
+            return None
+        texts += others
     return "\n".join(texts)
 
 
-def _other_texts(message: Mapping[str, Any]) -> list[str] | None:
-    """What a message says besides its text; None for one that is not complete."""
+def _texts_of(message: Mapping[str, Any]) -> list[str] | None:
+    """What a message says in all of its fields; None for one that is not complete."""
     if "tool_calls" in message:
-        return _texts_of_calls(message["tool_calls"]) if is_plain_answer(message) else None
+        return _texts_of_answer(message) if is_plain_answer(message) else None
     if message["role"] == "tool" and not message.get("tool_call_id"):
         return None
     texts = list(message.values())
-    return texts if all(type(text) is str for text in texts) else None
+    return texts if _ONLY_TEXTS.issuperset(map(type, texts)) else None
 
 
-def _texts_of_calls(calls: Sequence[Mapping[str, Any]]) -> list[str] | None:
-    texts: list[str] = []
-    for call in calls:
+def _texts_of_answer(message: Mapping[str, Any]) -> list[str] | None:
+    texts = [text for name, text in message.items() if name != "tool_calls"]
+    for call in message["tool_calls"]:
         function = call["function"]
         arguments = text_of_object(function["arguments"])
         if arguments is None or not call["id"]:

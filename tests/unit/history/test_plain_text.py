@@ -52,6 +52,15 @@ def test_special_tokens_are_found_in_texts_as_in_other_messages(before: tuple[An
         assert holds_candidates(plain) == holds_candidates(other)
 
 
+@pytest.mark.parametrize("field", ["content", "reasoning_content", "name"])
+def test_special_tokens_are_found_in_every_text_of_an_answer_with_calls(field: str) -> None:
+    call = {"id": "a1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    answer: Any = {"role": "assistant", "content": "", "tool_calls": [call], field: "<|im_end|>"}
+    said = plain_text([answer, {"role": "tool", "tool_call_id": "a1", "content": "1"}])
+    assert said is not None
+    assert holds_candidates(PlainMessages([answer, {"role": "user", "content": "So?"}], said))
+
+
 def test_broken_tokens_are_found_in_texts_as_in_other_messages() -> None:
     for text in ("<\u200d|im_end|>", "a\u200db", "nothing"):
         plain: Any = [{"role": "user", "content": text}]
