@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import marshal
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from math import isfinite
-from typing import Any, Final, cast
+from operator import attrgetter
+from typing import Any, Final, TypeVar, cast
 
 from pydantic_core import to_json
+
+T = TypeVar("T")
 
 # No count and no clock of a server is larger; a larger number overflows a float or a database.
 _LARGEST: Final = 2**63
@@ -19,6 +22,7 @@ _BY_CONTENT: Final = 2
 _BY_REFERENCE: Final = 4
 # Bytes of a value whose key is kept.
 _LONGEST_KEPT: Final = 100_000
+_SMALL: Final = 1024
 # Fields of requests that a caller fills with anything: a key whose name is misspelled may be among them.
 _OF_CALLERS: Final = frozenset({"params", "extra_body", "chat_template_kwargs", "metadata"})
 
@@ -116,6 +120,36 @@ def content_key(value: Any) -> bytes | None:
         return None
 
 
+def with_changes(value: T, **changes: Any) -> T:
+    """`dataclasses.replace` for frozen values with slots, in less than half the time: each request has some."""
+    names, get = _fields_of(cast(Any, type(value)))
+    copy = object.__new__(type(value))
+    for name, kept in zip(names, get(value), strict=True):
+        object.__setattr__(copy, name, kept)
+    for name, new in changes.items():
+        object.__setattr__(copy, name, new)
+    return copy
+
+
+@lru_cache(maxsize=64)
+def _fields_of(cls: Any) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    names = tuple(one.name for one in dataclasses.fields(cls))
+    return names, attrgetter(*names)
+
+
+def small_key(value: Any) -> bytes | None:
+    """Key that says a small value is the same as before, in less time than `content_key`; equal ones may have several.
+
+    Returns:
+        None where there is none, as for `content_key`, and for larger values. One that holds itself may have one.
+    """
+    try:
+        written = marshal.dumps(value, _BY_REFERENCE)
+    except ValueError:
+        return None
+    return written if len(written) <= _SMALL else None
+
+
 @lru_cache(maxsize=64)
 def _key_of(written: bytes) -> bytes:
     value = marshal.loads(written)  # noqa: S302  # written by this process
@@ -124,5 +158,5 @@ def _key_of(written: bytes) -> bytes:
 
 
 def of_key(key: bytes) -> Any:
-    """A new copy of what `content_key` was made from."""
+    """A new copy of what `content_key` or `small_key` was made from."""
     return marshal.loads(key)  # noqa: S302  # written by this process

@@ -34,7 +34,7 @@ from .._schemas import (
     plain_tools,
     without_thinking,
 )
-from .._values import text
+from .._values import text, with_changes
 from ..errors import (
     BadRequestError,
     ContextOverflowError,
@@ -126,7 +126,7 @@ def adapt_request(settings: ServerSettings, request: ChatRequest) -> tuple[ChatR
         # That a grammar of our own (`choices`, `regex`) turns thinking off is what it needs; the reply says so.
         written = any(params.get(name) is not None for name in ("choices", "regex"))
         log_repairs([repair for repair in repairs if not (written and repair.name == "thinking_off")])
-    return replace(request, messages=messages, tools=tools, params=params, repairs=()), repairs
+    return with_changes(request, messages=messages, tools=tools, params=params, repairs=()), repairs
 
 
 def _is_fit(request: ChatRequest) -> bool:

@@ -6,13 +6,13 @@ Only the structure that this package relies on is checked; the rest is left to t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import lru_cache
 from numbers import Integral, Real
 from typing import Any, Final
 
 from .._history import TOOL_ROLES, PlainMessages, is_plain_answer, plain_text
-from .._values import KeyedList, content_key, of_key
+from .._values import KeyedList, content_key, of_key, with_changes
 from ..errors import BadRequestError
 from ..replies import Repair
 from ..requests import ChatRequest, CompletionRequest, InfillRequest
@@ -193,7 +193,7 @@ def check_chat(request: ChatRequest) -> ChatRequest:
     if not tools and len(request.messages) <= _FEW:
         return request
     messages = request.messages if text is None else PlainMessages(request.messages, text)
-    return replace(request, messages=messages, tools=tools)
+    return with_changes(request, messages=messages, tools=tools)
 
 
 def _check_tools(tools: Any, place: str) -> bytes | None:

@@ -145,7 +145,7 @@ class OriginCheck(DeltaFilter[ChatDelta]):
         if not self._begun:
             for delta in deltas:
                 if delta.start is not None:
-                    self._begun = True
+                    self._begun = self.ignores_pieces = True
                     self._compare(delta.start)
         return deltas
 

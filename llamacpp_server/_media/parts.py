@@ -76,12 +76,9 @@ _TAKEN: Final = {
 
 def holds_media(messages: Iterable[MessageDict]) -> bool:
     """Whether there is anything here for `with_media` to do."""
-    return any(
-        _is_media(part)
-        for message in messages
-        if isinstance(content := message.get("content"), list)
-        for part in content
-    )
+    # Most messages are texts: a list is made in half the time of a generator.
+    lists = [content for message in messages if isinstance(content := message.get("content"), list)]
+    return any(_is_media(part) for content in lists for part in content)
 
 
 def with_media(request: ChatRequest) -> Program[tuple[ChatRequest, tuple[Repair, ...]]]:

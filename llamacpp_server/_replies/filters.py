@@ -15,12 +15,14 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar, cast
 
+from .._values import with_changes
 from ..errors import LlamaServerError, UnfitAnswerError
 from ..progress import Progress
 from ..replies import ChatDelta, CompletionDelta
 from .stream import StreamDecoder
 
 D = TypeVar("D")
+_ONLY_PIECES: Final = ChatDelta()[3:]
 OfText = TypeVar("OfText", ChatDelta, CompletionDelta)
 
 
@@ -29,6 +31,9 @@ class DeltaFilter(Generic[D]):
 
     over: bool = False
     """Whether the reply is complete and no more of it is needed."""
+    ignores_pieces: bool = False
+    """Whether deltas that only add to an answer's text, reasoning or calls, as nearly all do, pass unchanged from now
+    on. So do those that other filters make of them."""
 
     @abstractmethod
     def add(self, deltas: list[D]) -> list[D]:
@@ -56,6 +61,8 @@ class Pipeline(Generic[D]):
         self._filters = tuple(filters)
         if isinstance(decoder, Pipeline):  # one list instead of one within another, as each chunk passes all of it
             self._decoder, self._filters = decoder._decoder, (*decoder._filters, *self._filters)
+        self._of_pieces = list(self._filters)
+        self._over = False
 
     @property
     def is_done(self) -> bool:
@@ -65,14 +72,19 @@ class Pipeline(Generic[D]):
     @property
     def over(self) -> bool:
         """Whether no more of the reply is needed."""
-        # For each chunk: a list is made in half the time of a generator.
-        return self._decoder.over or True in [one.over for one in self._filters]
+        return self._over or self._decoder.over
 
     def feed(self, data: bytes) -> list[D]:
         """Deltas that `data` completes."""
         deltas = self._decoder.feed(data)
-        for one in self._filters:
+        first: Any = deltas[0] if len(deltas) == 1 else None
+        pieces = type(first) is ChatDelta and first[3:] == _ONLY_PIECES
+        for one in self._of_pieces if pieces else self._filters:
             deltas = one.add(deltas)
+            if one.over:
+                self._over = True
+        if self._of_pieces:
+            self._of_pieces = [one for one in self._of_pieces if not one.ignores_pieces]
         return deltas
 
     def close(self) -> list[D]:
@@ -122,6 +134,7 @@ class FirstTokenTimer(DeltaFilter[D]):
             if not any(map(has_token, deltas)):
                 return deltas
             self._first = round(self._elapsed() * 1000, 3)
+            self.ignores_pieces = True
         # On every token's path: most have no timings.
         for delta in deltas:
             if getattr(delta, "timings", None) is not None:
@@ -133,7 +146,7 @@ class FirstTokenTimer(DeltaFilter[D]):
         if timings is None:
             return delta
         latest = max(self._elapsed() * 1000 - timings.predicted_ms, timings.prompt_ms)
-        timings = replace(timings, first_token_ms=min(first, round(latest, 3)))
+        timings = with_changes(timings, first_token_ms=min(first, round(latest, 3)))
         if isinstance(delta, ChatDelta | CompletionDelta):
             return cast(D, delta._replace(timings=timings))
         event = cast(Any, delta)  # of another API; its last one has the whole reply

@@ -161,8 +161,14 @@ def usage_or_none(wire: Any) -> Usage | None:
 
 def timings_from_wire(wire: Mapping[str, Any] | None) -> Timings | None:
     """Timings; keys of newer builds are left out."""
-    given = {name: figure(value) for name, value in fields(wire).items() if name in _TIMINGS}
-    return Timings(**{name: value for name, value in given.items() if value is not None}) if wire else None  # type: ignore[arg-type]
+    if not wire:
+        return None
+    given = {
+        name: number
+        for name, value in fields(wire).items()
+        if name in _TIMINGS and (number := figure(value)) is not None
+    }
+    return Timings(**given)  # type: ignore[arg-type]
 
 
 def progress_from_wire(wire: Mapping[str, Any] | None) -> PromptProgress | None:

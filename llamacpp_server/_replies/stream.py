@@ -187,7 +187,11 @@ class _ReplyDecoder(Generic[D]):
 
     def feed(self, data: bytes) -> list[D]:
         """Deltas that `data` completes."""
-        return self._decode(self._sse.feed(data))
+        payloads = self._sse.feed(data)
+        if len(payloads) == 1 and (delta := self._read_fast(payloads[0])) is not None:
+            self._deltas.append(delta)
+            return [delta]
+        return self._decode(payloads)
 
     def close(self) -> list[D]:
         """Deltas that were left without their blank line.

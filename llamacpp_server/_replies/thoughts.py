@@ -81,7 +81,7 @@ class ThinkTagFilter(DeltaFilter[ChatDelta]):
 
     def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
         """The deltas, with thinking where it belongs; what may be a part of a tag is held back."""
-        return deltas if self._settled >= self._answers else self._split(deltas)
+        return deltas if self.ignores_pieces else self._split(deltas)
 
     def end(self) -> list[ChatDelta]:
         """Return the deltas that were held back."""
@@ -110,6 +110,7 @@ class ThinkTagFilter(DeltaFilter[ChatDelta]):
                 more, rest = splitter.end()
                 thinking, text = thinking + more, text + rest
             self._settled += splitter.settled
+            self.ignores_pieces = self._settled >= self._answers
             apart += _pieces(delta, thinking, text)
         return apart
 

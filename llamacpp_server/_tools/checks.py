@@ -51,7 +51,7 @@ class CallRules:
 
 def ids_of(messages: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """The ids of all calls in a conversation."""
-    return frozenset(call.get("id") or "" for message in messages for call in message.get("tool_calls") or ())
+    return frozenset([call.get("id") or "" for message in messages for call in message.get("tool_calls") or ()])
 
 
 def is_limited(body: Mapping[str, Any]) -> bool:
@@ -95,11 +95,6 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
         self._finish: str | None = None
         self._held: list[ChatDelta] = []
 
-    @property
-    def over(self) -> bool:  # type: ignore[override]  # read only here
-        """Whether the demanded call is complete and the rest is text that could not end before it."""
-        return self._texts is not None and self._texts.over
-
     def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
         """The deltas, with the calls that may be passed on.
 
@@ -110,7 +105,11 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
             raise missing_call(self._rules.forced, None, self._said)
         if self._waiting:
             self._count(deltas)
-        return self._checked(deltas if self._texts is None else self._texts.add(deltas))
+        if self._texts is not None:
+            deltas = self._texts.add(deltas)
+            # The demanded call is complete, and the rest is text that could not end before it.
+            self.over = self._texts.over
+        return self._checked(deltas)
 
     def end(self) -> list[ChatDelta]:
         """Return the deltas that were held back.

@@ -147,7 +147,8 @@ class TextCall(NamedTuple):
 
 def find_text_calls(text: str, tools: Sequence[ToolDict]) -> list[TextCall]:
     """The calls of these tools in a text, in order; none where it is only talk."""
-    if len(text) > _MOST_TEXT:
+    # Every form has a brace, a tag or a parenthesis: a text without any need not be searched.
+    if len(text) > _MOST_TEXT or not ("{" in text or "<" in text or "(" in text):
         return []
     known = {tool["function"]["name"]: tool["function"].get("parameters") for tool in tools}
     found: list[TextCall] = []
@@ -279,7 +280,8 @@ class TextCallFilter(DeltaFilter[ChatDelta]):
 
     def add(self, deltas: list[ChatDelta]) -> list[ChatDelta]:
         """The deltas; the last one of an answer has its calls, or tells of them."""
-        return [made for delta in deltas if (made := self._convert(delta)) != ChatDelta(choice=delta.choice)]
+        made = map(self._convert, deltas)
+        return [one for one in made if one.content or one.tool_calls or one != ChatDelta(choice=one.choice)]
 
     def end(self) -> list[ChatDelta]:
         """Text that was held back, where no finish reason came."""
@@ -317,7 +319,7 @@ class TextCallFilter(DeltaFilter[ChatDelta]):
         if not calls and not text.called and in_text:
             calls = self._arguments_alone(text.said)
         if not calls:
-            return delta._replace(content=delta.content + held)
+            return delta._replace(content=delta.content + held) if held else delta
         names = ", ".join(dict.fromkeys(repr(call.name) for call in calls))
         where = f"choices[{delta.choice}].{'content' if in_text else 'reasoning_content'}"
         if not self._take:
@@ -344,6 +346,8 @@ class TextCallFilter(DeltaFilter[ChatDelta]):
 
     def _arguments_alone(self, said: str) -> list[TextCall]:
         """The call of the one demanded tool, of which a reply wrote the arguments only."""
+        if self._forced is None:
+            return []
         schemas = [
             tool["function"].get("parameters") for tool in self._tools if tool["function"]["name"] == self._forced
         ]

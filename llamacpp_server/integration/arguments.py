@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from inspect import isawaitable
 from pathlib import Path
 from types import NoneType
@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from .._notices import warn_once
 from .._printable import did_you_mean
+from .._values import of_key, small_key
 from ..errors import BadRequestError
 from ..sampling import SAMPLING_FIELDS
 from ..settings import DEFAULT_CONNECT_TIMEOUT
@@ -462,9 +463,16 @@ def as_json(value: Any, place: str) -> str:
         BadRequestError: For values that JSON can't represent, such as a set, or that contain themselves.
     """
     try:
-        return _WRITE(value)
+        key = small_key(value)
+        return _WRITE(value) if key is None else _written(key)
     except (TypeError, ValueError, RecursionError) as error:
         raise BadRequestError(f"{place} can't be written as JSON: {str(error)[:200]}") from None
+
+
+@lru_cache(maxsize=1024)
+def _written(key: bytes) -> str:
+    """An agent sends the same arguments again with each of its turns."""
+    return _WRITE(of_key(key))
 
 
 def _wrong_value(place: str, wanted: str, got: object) -> BadRequestError:

@@ -21,9 +21,7 @@ from llamacpp_server import (
     Usage,
     fold_chat,
 )
-from llamacpp_server._replies import (
-    ChatStreamDecoder,
-)
+from llamacpp_server._replies import ChatStreamDecoder, DeltaFilter, Pipeline
 from tests.unit.events import DONE, TOP, call, chunk, event, role, text, usage
 
 
@@ -406,3 +404,43 @@ def test_folding_takes_the_last_count_of_the_thinking():
     counts = [Usage(5, 2, None, 1), Usage(5, 3, None, 4)]
     reply = fold_chat([ChatDelta("a", usage=counts[0]), ChatDelta("b", choice=1, usage=counts[1])])
     assert reply.usage == Usage(5, 5, None, 4)
+
+
+class Seen(DeltaFilter[ChatDelta]):
+    """Notes what it sees, and wants no more pieces after the first `most`."""
+
+    def __init__(self, most):
+        self.most, self.seen = most, []
+
+    def add(self, deltas):
+        self.seen += deltas
+        self.ignores_pieces = len(self.seen) >= self.most
+        self.over = any(delta.content == "over" for delta in deltas)
+        return deltas
+
+
+def test_a_filter_that_ignores_pieces_sees_all_other_deltas():
+    every, some = Seen(99), Seen(2)
+    decoder = Pipeline(ChatStreamDecoder(), [some, every])
+    pieces = [role(), text("Hel"), text("lo"), text("!"), chunk(finish="stop"), usage(26, 4, 25), DONE]
+    deltas = [delta for piece in pieces for delta in decoder.feed(piece)] + decoder.close()
+    assert every.seen == deltas
+    assert some.seen == [delta for delta in deltas if delta.content not in ("lo", "!")]
+    assert len(some.seen) == len(deltas) - 2
+
+
+def test_deltas_that_come_together_or_of_another_answer_pass_all_filters():
+    some = Seen(1)
+    decoder = Pipeline(ChatStreamDecoder(), [some])
+    other = chunk({"content": "b"}, index=1)
+    deltas = [delta for piece in (role(), text("a"), text("b") + text("c"), other) for delta in decoder.feed(piece)]
+    assert some.seen == [delta for delta in deltas if delta.content != "a"]
+
+
+@pytest.mark.parametrize("first", ["a", "over"])
+def test_a_reply_stays_over_once_a_filter_says_so(first):
+    decoder = Pipeline(ChatStreamDecoder(), [Seen(99)])
+    decoder.feed(role())
+    assert not decoder.over
+    decoder.feed(text(first))
+    assert decoder.over == (first == "over")

@@ -1,10 +1,12 @@
 """Keys by which what was made of a value before is looked up."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from llamacpp_server._values import KeyedList, content_key, of_key
+from llamacpp_server import ChatRequest, Timings
+from llamacpp_server._values import KeyedList, content_key, of_key, small_key, with_changes
 
 
 @pytest.mark.parametrize("value", [{"a": [1, 1.0, True, None, "é"]}, [], "text", {1: {"b": ()}}])
@@ -58,3 +60,23 @@ def test_the_key_depends_on_what_is_held_now_and_on_no_other_reference() -> None
     inner["city"] = "Rome"
     assert content_key(value) == content_key([{"city": "Rome"}]) != before
     assert len(held) == 2
+
+
+@pytest.mark.parametrize("value", [{"a": [1, 1.0, True, None, "é"]}, {}, {"a": ()}])
+def test_a_small_value_comes_back_from_its_key_with_its_types(value: Any) -> None:
+    key = small_key(value)
+    assert key is not None
+    assert repr(of_key(key)) == repr(value)
+
+
+@pytest.mark.parametrize("value", [{"a": "b" * 2000}, {"a": object()}, type("D", (dict,), {})()])
+def test_a_large_value_or_an_object_has_no_small_key(value: Any) -> None:
+    assert small_key(value) is None
+
+
+@pytest.mark.parametrize("value", [Timings(prompt_n=2), ChatRequest(messages=[{"role": "user", "content": "Hi"}])])
+def test_a_value_with_changes_is_what_dataclasses_make_of_it(value: Any) -> None:
+    before = repr(value)
+    for changes in ({}, {next(iter(value.__slots__)): 5}):
+        assert with_changes(value, **changes) == replace(value, **changes)
+    assert repr(value) == before
