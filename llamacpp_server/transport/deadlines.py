@@ -204,6 +204,8 @@ class _Backend:
 
     def connect_tcp(self, *args: Any, timeout: float | None = None, **kwargs: Any) -> Any:
         """A connection to a host."""
+        if _until.deadline is None:
+            return _Connection(self._inner.connect_tcp(*args, timeout=timeout, **kwargs))
         with _timely(timeout) as left:
             return _Connection(self._inner.connect_tcp(*args, timeout=left, **kwargs))
 

@@ -157,6 +157,9 @@ def drop_if_more_came(reply: Any) -> None:
 class _Checked:
     """The stream of a reply. Only its closing is ours; iterating it costs nothing more."""
 
+    _has_queue = False
+    """Whether it may be of an event loop, which receives on its own."""
+
     def __init__(self, stream: Any, network: Any, version: str) -> None:
         self._stream, self._network, self._version = stream, network, version
 
@@ -176,7 +179,9 @@ class _Checked:
 
     def _check(self) -> None:
         # Before the connection goes back to the pool: a socket that was shut down is readable, and so not reused.
-        if self._version != "HTTP/2" and _has_more(self._stream, self._network):
+        if self._version == "HTTP/2":
+            return
+        if _has_more(self._stream, self._network) or (self._has_queue and _has_queued(self._network)):
             shut(self._network, self._version)
 
 
@@ -184,16 +189,33 @@ class _Checked:
 def _checked(stream: Any, library: Any) -> type[Any]:
     """The checked form of a class of streams. Recorders such as vcrpy have one that is of both kinds."""
     bases = [base for base in (library.SyncByteStream, library.AsyncByteStream) if issubclass(stream, base)]
-    return type("_Checked", (_Checked, *bases), {})
+    return type("_Checked", (_Checked, *bases), {"_has_queue": library.AsyncByteStream in bases})
 
 
 def _has_more(stream: Any, network: Any) -> bool:
-    """Whether bytes were received that are no part of the reply, in any of the buffers on the way to it."""
-    return (
-        any(getattr(part, "trailing_data", (b"",))[0] for part in _layers(stream, _TO_PARSER))
-        or _has_more_encrypted(network)
-        or any(getattr(getattr(part, "_protocol", None), "read_queue", ()) for part in _layers(network, _TO_SOCKET))
-    )
+    """Whether bytes were received that are no part of the reply: by the parser, or by OpenSSL."""
+    part = stream
+    for _ in range(_DEPTH):
+        if part is None:
+            break
+        if (trailing := getattr(part, "trailing_data", None)) is not None:
+            if trailing[0]:
+                return True
+            break
+        part = _inner(part, _TO_PARSER)
+    return _has_more_encrypted(network)
+
+
+def _has_queued(network: Any) -> bool:
+    """Whether bytes were received that nobody has read from an asyncio connection of anyio."""
+    part = network
+    for _ in range(_DEPTH):
+        if part is None:
+            break
+        if getattr(getattr(part, "_protocol", None), "read_queue", ()):
+            return True
+        part = _inner(part, _TO_SOCKET)
+    return False
 
 
 def _has_more_encrypted(network: Any) -> bool:
@@ -212,12 +234,11 @@ def _has_more_encrypted(network: Any) -> bool:
     return True
 
 
-def _layers(part: Any, names: tuple[str, ...]) -> Iterator[Any]:
-    for _ in range(_DEPTH):
-        yield part
-        part = next((inner for name in names if (inner := getattr(part, name, None)) is not None), None)
-        if part is None:
-            return
+def _inner(part: Any, names: tuple[str, ...]) -> Any:
+    for name in names:
+        if (inner := getattr(part, name, None)) is not None:
+            return inner
+    return None
 
 
 def _library_of(client: type[Any]) -> Any:
