@@ -37,7 +37,10 @@ _PLAIN: Final = ChatDelta()[1:]
 # What LangChain's constructors make of no arguments, whatever its version.
 _MESSAGE_FIELDS: Final = dict(AIMessageChunk(content="").__dict__)
 _CHUNK_FIELDS: Final = dict(ChatGenerationChunk(message=AIMessageChunk(content="")).__dict__)
+_LAST_FIELDS: Final = ("tool_call_chunks", "usage_metadata", "chunk_position")
 _CALL_FIELDS: Final = ("tool_call_chunks", "tool_calls", "invalid_tool_calls")
+# Arguments that LangChain reads as those of a call without any.
+_BEGUN: Final = frozenset({"", "{"})
 _new: Final = object.__new__
 _set: Final = object.__setattr__
 
@@ -139,27 +142,34 @@ class StreamConverter:
             metadata["timings"] = self._timings.as_dict()
         if self._repairs:
             metadata["llamacpp"] = {"repairs": [repair.as_dict() for repair in self._repairs]}
-        return ChatGenerationChunk(
-            message=AIMessageChunk(
+        usage = usage_metadata(self._usage) if self._usage and self._with_usage else None
+        if marked := marks(self._calls):
+            last = AIMessageChunk(
                 content="",
-                tool_call_chunks=marks(self._calls),
+                tool_call_chunks=marked,
                 response_metadata=metadata,
-                usage_metadata=usage_metadata(self._usage) if self._usage and self._with_usage else None,
+                usage_metadata=usage,
                 chunk_position="last",
-            ),
-            generation_info=info,
-        )
+            )
+            return ChatGenerationChunk(message=last, generation_info=info)
+        chunk = _chunk("", "", metadata)
+        chunk.message.__dict__.update(usage_metadata=usage, chunk_position="last")
+        chunk.message.__pydantic_fields_set__.update(_LAST_FIELDS)
+        chunk.__dict__["generation_info"] = info
+        chunk.__pydantic_fields_set__.add("generation_info")
+        return chunk
 
 
 def _fragments_chunk(delta: ChatDelta, metadata: dict[str, Any]) -> ChatGenerationChunk:
     """A chunk of tool calls.
 
     LangChain reads every fragment as JSON that may be incomplete, to show calls as they grow. Only a fragment that
-    begins with a brace can be a call's arguments to it; the others, nearly all, are put where it would put them.
+    begins with a brace can be a call's arguments to it, and the brace alone, with which most calls begin, is an empty
+    object; the others, nearly all, are put where it would put them.
     """
     metadata["model_provider"] = PROVIDER
     pieces = [_fragment(fragment) for fragment in delta.tool_calls]
-    if any(not piece["args"] or piece["args"].lstrip()[:1] == "{" for piece in pieces):
+    if [piece for piece in pieces if (args := piece["args"]) and args != "{" and args.lstrip()[:1] == "{"]:
         thinking = delta.reasoning_content
         return ChatGenerationChunk(
             message=AIMessageChunk(
@@ -173,8 +183,13 @@ def _fragments_chunk(delta: ChatDelta, metadata: dict[str, Any]) -> ChatGenerati
     message = cast(AIMessageChunk, chunk.message)
     fields = message.__dict__
     fields["tool_call_chunks"] = pieces
+    fields["tool_calls"] = [
+        tool_call(name=piece["name"] or "", args={}, id=piece["id"]) for piece in pieces if piece["args"] in _BEGUN
+    ]
     fields["invalid_tool_calls"] = [
-        invalid_tool_call(name=piece["name"], args=piece["args"], id=piece["id"], error=None) for piece in pieces
+        invalid_tool_call(name=piece["name"], args=piece["args"], id=piece["id"], error=None)
+        for piece in pieces
+        if piece["args"] not in _BEGUN
     ]
     message.__pydantic_fields_set__.update(_CALL_FIELDS)
     return chunk

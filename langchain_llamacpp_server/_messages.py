@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from langchain_core.messages import (
     AIMessage,
@@ -23,8 +23,6 @@ from llamacpp_server.wire import MessageDict
 from ._content import STRUCTURAL, Part, part, result_part, text_part
 from ._tools import unmarked
 
-# Classes whose messages have nothing besides a text, once that is one.
-_OF_TEXTS: Final[dict[type, str]] = {HumanMessage: "user"}
 _NO_MEDIA = STRUCTURAL | {"text", "text-plain", "tool_result"}
 
 
@@ -36,10 +34,14 @@ def to_wire(messages: Sequence[BaseMessage]) -> list[MessageDict]:
     """
     wire: list[dict[str, Any]] = []
     for message in messages:
-        if (role := _OF_TEXTS.get(type(message))) is not None and type(message.content) is str and not message.name:
-            wire.append({"role": role, "content": message.content})
+        kind, content = type(message), message.content
+        if kind is HumanMessage and type(content) is str and not message.name:
+            wire.append({"role": "user", "content": content})
         elif isinstance(message, AIMessage):
             wire.append(_assistant(message))
+        elif kind is ToolMessage and type(content) is str and not message.name:
+            result = cast(ToolMessage, message)
+            wire.append({"role": "tool", "content": content, "tool_call_id": result.tool_call_id})
         elif isinstance(message, ToolMessage):
             wire.append(_named({"role": "tool", **_content(message), "tool_call_id": message.tool_call_id}, message))
         else:
@@ -109,7 +111,9 @@ def _assistant(message: AIMessage) -> dict[str, Any]:
     if (message.additional_kwargs or not plain) and (thinking := reasoning(message)):
         wire["reasoning_content"] = thinking
     if message.tool_calls or message.invalid_tool_calls or not isinstance(message.content, str):
-        calls = [*_calls(message), *_invalid_calls(message)]
+        calls = _calls(message)
+        if message.invalid_tool_calls:
+            calls += _invalid_calls(message)
         if calls:
             wire["tool_calls"] = calls
     return _named(wire, message) if message.name else wire
@@ -144,17 +148,16 @@ def _reasoning_texts(blocks: Iterable[dict[str, Any]]) -> Iterator[str]:
             yield block.get("thinking") or ""
 
 
-def _calls(message: AIMessage) -> Iterator[dict[str, Any]]:
-    known = set()
-    for call in message.tool_calls:
-        known.add(call["id"])
-        yield _call(call["id"], call["name"], call["args"])
+def _calls(message: AIMessage) -> list[dict[str, Any]]:
+    calls = [_call(call["id"], call["name"], call["args"]) for call in message.tool_calls]
     if isinstance(message.content, str):
-        return
+        return calls
+    known = {call["id"] for call in message.tool_calls}
     for block in message.content:
         if isinstance(block, dict) and block.get("type") in ("tool_use", "tool_call") and block.get("id") not in known:
             args = block.get("input") if block["type"] == "tool_use" else block.get("args")
-            yield _call(block.get("id"), block.get("name") or "", args or {})
+            calls.append(_call(block.get("id"), block.get("name") or "", args or {}))
+    return calls
 
 
 def _call(call_id: str | None, name: str, args: Any) -> dict[str, Any]:

@@ -6,12 +6,14 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from langchain_core.messages.tool import ToolCallChunk, tool_call_chunk
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langchain_core.utils.json import parse_partial_json
 from pydantic import PydanticUserError, TypeAdapter
+from pydantic_core import from_json
 
 from llamacpp_server import BadRequestError
 from llamacpp_server.integration import list_of, strict_tool
@@ -144,7 +146,9 @@ def unmarked(arguments: str) -> str:
 
 
 def _is_object(text: str) -> bool:
-    try:
+    with suppress(ValueError):
+        return isinstance(from_json(text), dict)
+    try:  # as LangChain reads it: in ten times the time, and with control characters in texts
         return isinstance(json.loads(text, strict=False), dict)
     except ValueError:
         return False

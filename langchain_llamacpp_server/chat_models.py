@@ -315,7 +315,8 @@ class ChatLlamaServer(ChatNames, ChatFields, ServerModel, BaseChatModel):
         if converter.start is not None and converter.start.model:
             self._served = (self.base_url, converter.start.model)
         last = converter.last()
-        last.message.additional_kwargs |= parsed(call.answer_class, [*seen, cast(AIMessage, last.message)])
+        if call.answer_class is not None:
+            last.message.additional_kwargs |= parsed(call.answer_class, [*seen, cast(AIMessage, last.message)])
         return last
 
     # -- tools and structured output

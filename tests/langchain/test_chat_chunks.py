@@ -35,9 +35,9 @@ def added_up(*deltas: ChatDelta) -> AIMessageChunk:
     return first + rest
 
 
-def same(made: ChatGenerationChunk, message: AIMessageChunk) -> None:
+def same(made: ChatGenerationChunk, message: AIMessageChunk, info: dict[str, Any] | None = None) -> None:
     """Whether a chunk is what LangChain's constructors make."""
-    usual = ChatGenerationChunk(message=message)
+    usual = ChatGenerationChunk(message=message, generation_info=info)
     assert made == usual
     assert made.model_dump() == usual.model_dump()
     assert repr(made) == repr(usual)
@@ -76,6 +76,31 @@ def test_a_fragment_of_a_call_is_what_the_constructors_make(arguments: str, call
     piece = tool_call_chunk(name=name or None, args=arguments, id=call_id or None, index=0)
     assert made is not None
     same(made, AIMessageChunk(content="", response_metadata=PROVIDER, tool_call_chunks=[piece]))
+
+
+@pytest.mark.parametrize("reason", ["stop", None])
+@pytest.mark.parametrize("usage", [Usage(5, 2, 3), None])
+@pytest.mark.parametrize("arguments", ["", '{"a": 1}', '{"a": '])
+def test_the_last_chunk_is_what_the_constructors_make(reason: str | None, usage: Usage | None, arguments: str) -> None:
+    converter = StreamConverter()
+    converter.add(ChatDelta(tool_calls=(ToolCallFragment(0, "c1", "add", arguments),)))
+    converter.add(ChatDelta(finish_reason=reason, usage=usage, timings=Timings(prompt_n=2)))
+    made = converter.last()
+    message = made.message
+    assert isinstance(message, AIMessageChunk)
+    usual = AIMessageChunk(
+        content="",
+        tool_call_chunks=message.tool_call_chunks,
+        response_metadata=message.response_metadata,
+        usage_metadata=message.usage_metadata,
+        chunk_position="last",
+    )
+    assert bool(message.tool_call_chunks) == (arguments == '{"a": ')
+    assert bool(message.usage_metadata) == (usage is not None)
+    assert made.generation_info == ({"finish_reason": reason} if reason else None)
+    same(made, usual, made.generation_info)
+    # LangChain sets the id of each chunk, and adds them up.
+    assert message + AIMessageChunk(content="!") == usual + AIMessageChunk(content="!")
 
 
 def test_chunks_share_nothing_that_can_change() -> None:

@@ -1,6 +1,7 @@
 """LangChain's messages, in every shape, become the server's."""
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -161,6 +162,29 @@ def test_thinking_is_sent_back_once_from_either_place(message: AIMessage) -> Non
 )
 def test_calls_are_sent_once_and_unescaped(message: AIMessage) -> None:
     assert wire(message) == [{"role": "assistant", "content": "", "tool_calls": [CALL]}]
+
+
+def test_arguments_that_were_changed_since_the_last_turn_are_sent_as_they_are_now() -> None:
+    message = AIMessage("", tool_calls=[{"id": "c1", "name": "add", "args": {"a": "ü", "more": [1]}}])
+    seen = []
+    for change in ({}, {"a": 1}, {"a": True}, {"a": 1.0}, {"a": "1"}, {"more": [1]}, {"more": [2]}):
+        message.tool_calls[0]["args"].update(change)
+        seen.append(wire(message)[0]["tool_calls"][0]["function"]["arguments"])
+        assert seen[-1] == json.dumps(message.tool_calls[0]["args"], ensure_ascii=False)
+    message.tool_calls[0]["args"]["more"].append(3)
+    assert wire(message)[0]["tool_calls"][0]["function"]["arguments"] == '{"a": "1", "more": [2, 3]}'
+    assert len(set(seen)) == 6, "only the list that was equal is the same"
+
+
+@pytest.mark.parametrize("kind", [set, object, "itself"])
+def test_arguments_that_json_does_not_have_are_refused(kind: Any) -> None:
+    given: dict[str, Any] = {}
+    given["a"] = given if kind == "itself" else kind()
+    message = AIMessage("", tool_calls=[{"id": "c1", "name": "add", "args": {}}])
+    message.tool_calls[0]["args"] = given
+    for _ in range(2):
+        with pytest.raises(BadRequestError, match="the arguments of a call of add can't be written as JSON"):
+            wire(message)
 
 
 def test_a_broken_call_is_passed_on_as_the_model_wrote_it() -> None:
