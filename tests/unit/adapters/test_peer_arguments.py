@@ -247,7 +247,7 @@ def test_what_arguments_become(ours: Any, given: dict[str, Any], expected: dict[
 @pytest.mark.parametrize("ours", TABLES, ids=lambda ours: ours.__name__)
 @pytest.mark.parametrize("library", [httpx, httpx2], ids=lambda library: library.__name__)
 def test_models_accept_clients_of_either_library(ours: Any, library: Any) -> None:
-    own, awaited = library.Client(), library.AsyncClient()
+    own, awaited = library.Client(verify=False), library.AsyncClient(verify=False)  # no certificates to read
     model = ours(http_client=own, http_async_client=awaited)
     assert (model.http_client, model.http_async_client) == (own, awaited)
     assert (model.client.transport.uses(own), model.async_client.transport.uses(awaited)) == (True, True)
@@ -256,13 +256,13 @@ def test_models_accept_clients_of_either_library(ours: Any, library: Any) -> Non
 @pytest.mark.parametrize("ours", TABLES, ids=lambda ours: ours.__name__)
 def test_another_kind_of_client_is_an_error_that_names_the_right_one(ours: Any) -> None:
     with pytest.raises(ValueError, match=r"must be an httpx.Client or httpx2.Client, not AsyncClient"):
-        ours(http_client=httpx.AsyncClient())
+        ours(http_client=httpx.AsyncClient(verify=False))
     with pytest.raises(ValueError, match=r"must be an httpx.AsyncClient or httpx2.AsyncClient, not str"):
         ours(http_async_client="client")
 
 
 def test_your_own_awaited_connections_come_by_either_name() -> None:
-    own = httpx.AsyncClient()
+    own = httpx.AsyncClient(verify=False)
     assert LlamaServer(async_http_client=own).http_async_client is own
     assert ChatLlamaServer(http_async_client=own).http_async_client is own
 
