@@ -74,17 +74,19 @@ def with_events(callbacks: Callable[[F], F]) -> Callable[[F], F]:
     """
 
     def decorate(method: F) -> F:
-        own = get_dispatcher(method.__module__)
+        own, first = get_dispatcher(method.__module__), method.__code__.co_varnames[1]
         observed = own.span(hides_arguments(callbacks(method)))
 
         @wraps(observed)  # which marks it as one with a span, so that LlamaIndex adds no other
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            # Bound, because the span belongs to an object. LlamaIndex's decorators read arguments given by name.
-            return (observed if not args or _is_observed(self, own) else method).__get__(self)(*args, **kwargs)
+            # Bound, because the span belongs to an object. LlamaIndex's decorators say which argument is missing.
+            plain = (args or first in kwargs) and not _is_observed(self, own)
+            return (method if plain else observed).__get__(self)(*args, **kwargs)
 
         @wraps(observed)
         async def acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return await (observed if not args or _is_observed(self, own) else method).__get__(self)(*args, **kwargs)
+            plain = (args or first in kwargs) and not _is_observed(self, own)
+            return await (method if plain else observed).__get__(self)(*args, **kwargs)
 
         return cast(F, hides_arguments(acall if iscoroutinefunction(method) else call))
 

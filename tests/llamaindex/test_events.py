@@ -153,6 +153,28 @@ async def test_a_call_that_nothing_observes_makes_no_events(
     await _call(make_llm(thinker), method)
 
 
+async def test_a_call_by_names_as_agents_make_it_makes_no_events_either(
+    make_llm: Callable[..., LlamaServer], thinker: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _make_events_impossible(monkeypatch)
+    llm = make_llm(thinker)
+    assert llm.chat(messages=HELLO).message.content == "The answer is 42."
+    assert llm.complete(prompt="Hello").text == "The answer is 42."
+    *_, last = llm.stream_chat_with_tools(TOOLS, chat_history=HELLO)
+    assert last.message.content == "The answer is 42."
+    assert (await llm.achat_with_tools(TOOLS, chat_history=HELLO)).message.content == "The answer is 42."
+    with _event_handler("root"), pytest.raises(AssertionError, match="an event was made"):
+        llm.chat(messages=HELLO)
+    await llm.aclose()
+
+
+def test_a_call_without_its_argument_is_refused(make_llm: Callable[..., LlamaServer], thinker: LocalServer) -> None:
+    with pytest.raises(TypeError, match="messages"):
+        make_llm(thinker).chat()
+    with pytest.raises(ValueError, match="prompt"):
+        make_llm(thinker).complete()
+
+
 @contextmanager
 def _event_handler(name: str) -> Iterator[None]:
     listener = Listener()
