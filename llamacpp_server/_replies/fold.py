@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import chain, groupby
+from typing import Any, TypeVar
 
 from ..replies import (
     ChatChoice,
@@ -17,6 +18,8 @@ from ..replies import (
     ToolCall,
     Usage,
 )
+
+D = TypeVar("D", ChatDelta, CompletionDelta)
 
 
 class _Choice:
@@ -116,3 +119,21 @@ def _fold(deltas: Iterable[ChatDelta | CompletionDelta]) -> tuple[list[_Choice],
         if isinstance(delta, ChatDelta) and delta.repairs:
             start = replace(start, repairs=(*start.repairs, *delta.repairs))
     return [choices[index] for index in sorted(choices)] or [_Choice()], start, usages, timings
+
+
+def join_texts(deltas: Sequence[D]) -> list[D]:
+    """Fewer deltas with the same sum: neighbours with nothing but text (or tokens) of one choice become one."""
+    joined: list[D] = []
+    for choice, run in groupby(deltas, lambda delta: delta.choice if _has_text_alone(delta) else None):
+        if choice is None:
+            joined += run
+            continue
+        kind = type(deltas[0])
+        texts, others = zip(*(delta[:2] for delta in run), strict=True)
+        other = "".join(others) if kind is ChatDelta else tuple(chain.from_iterable(others))
+        joined.append(kind("".join(texts), other, choice=choice))  # type: ignore[arg-type]  # reasoning or tokens
+    return joined
+
+
+def _has_text_alone(delta: ChatDelta | CompletionDelta) -> bool:
+    return delta[2:] == type(delta)(choice=delta.choice)[2:]

@@ -28,7 +28,7 @@ from ..replies import (
 )
 from .failures import event_failure, not_a_stream, not_this_api
 from .fast_path import reader_like
-from .fold import fold_chat, fold_completion
+from .fold import fold_chat, fold_completion, join_texts
 from .parse import (
     arguments_of,
     content_of,
@@ -139,6 +139,9 @@ _NOTHING: dict[str, Any] = {}
 _NO_CHOICE: tuple[dict[str, Any]] = (_NOTHING,)
 # Events that were taken for a model in vain before none is taken any more.
 VAIN_TEMPLATES: Final = 8
+# Deltas kept one by one for the partial reply of an error. More are joined: a long reply costs the memory of its text,
+# and the garbage collector has no object of each token to go through.
+KEPT_APART: Final = 256
 
 
 def _unlike(payload: bytes) -> None:
@@ -176,6 +179,7 @@ class _ReplyDecoder(Generic[D]):
         self._sse = SSEDecoder()
         self._start: ReplyStart | None = None
         self._deltas: list[D] = []
+        self._join_at, self._joined_away = KEPT_APART, 0
         self._done = False
         # Reads an event that differs from an earlier one in its text alone; None for others.
         self._read_fast: Callable[[bytes], D | None] = _unlike
@@ -187,6 +191,8 @@ class _ReplyDecoder(Generic[D]):
 
     def feed(self, data: bytes) -> list[D]:
         """Deltas that `data` completes."""
+        if len(self._deltas) >= self._join_at:
+            self._join_deltas()
         payloads = self._sse.feed(data)
         if len(payloads) == 1 and (delta := self._read_fast(payloads[0])) is not None:
             self._deltas.append(delta)
@@ -238,6 +244,13 @@ class _ReplyDecoder(Generic[D]):
         self._deltas += deltas
         return deltas
 
+    def _join_deltas(self) -> None:
+        """Join the deltas since the last time."""
+        kept, before = self._deltas, len(self._deltas)
+        kept[self._join_at - KEPT_APART :] = join_texts(kept[self._join_at - KEPT_APART :])
+        self._joined_away += before - len(kept)
+        self._join_at = len(kept) + KEPT_APART
+
     def _decode_one(self, payload: bytes, deltas: list[D]) -> None:
         try:
             chunk = from_json(payload)
@@ -286,7 +299,7 @@ class ChatStreamDecoder(_ReplyDecoder[ChatDelta]):
             return
         reader = reader_like(payload, deltas[-1])
         if reader is not None:
-            at = len(self._deltas) + len(deltas)
+            at = self._joined_away + len(self._deltas) + len(deltas)
             self._useless_templates = 0 if at > self._model_at + VAIN_TEMPLATES else self._useless_templates + 1
             self._read_fast, self._model_at = reader, at
 

@@ -254,3 +254,13 @@ def test_a_decoder_of_its_own_expects_one_answer():
     decoder = CompletionStreamDecoder()
     decoder.feed(native_last())
     assert decoder.close() == []
+
+
+def test_what_came_of_a_long_stream_is_in_the_error_that_ends_it():
+    decoder = CompletionStreamDecoder(with_ids=True)
+    pieces = [event({"content": f"word {number} ", "tokens": [number], "stop": False}) for number in range(700)]
+    deltas = [delta for one in pieces for delta in decoder.feed(one)]
+    with pytest.raises(StreamCutOffError) as caught:
+        decoder.close()
+    assert caught.value.partial == fold_completion(deltas)
+    assert caught.value.partial.choices[0].tokens == tuple(range(700))

@@ -1,5 +1,6 @@
 """Bytes of a chat stream -> deltas -> a whole reply."""
 
+import gc
 import itertools
 
 import pytest
@@ -444,3 +445,35 @@ def test_a_reply_stays_over_once_a_filter_says_so(first):
     assert not decoder.over
     decoder.feed(text(first))
     assert decoder.over == (first == "over")
+
+
+def _of_all_kinds():
+    """Pieces of a long answer: thoughts, text of two answers, calls, odd events, and counts."""
+    yield role()
+    for number in range(400):
+        yield chunk({"reasoning_content": f"thought {number} "})
+    for number in range(900):
+        yield text(f"word {number} ", index=0 if number % 300 else 1)
+        if number % 70 == 0:
+            yield call(0, f"{number},", id=None if number else "A", name=None if number else "f")
+    yield text("seen", logprobs={"content": [{"token": "seen", "logprob": -1.0}]})
+
+
+def test_what_came_of_a_long_stream_is_in_the_error_that_ends_it():
+    decoder = ChatStreamDecoder()
+    deltas = [delta for piece in _of_all_kinds() for delta in decoder.feed(piece)]
+    with pytest.raises(StreamCutOffError) as caught:
+        decoder.close()
+    assert caught.value.partial == fold_chat(deltas)
+    assert "thought 399" in fold_chat(deltas).reasoning_content
+
+
+def test_a_long_stream_keeps_few_objects_though_its_reader_keeps_none():
+    decoder = ChatStreamDecoder()
+    decoder.feed(role())
+    for number in range(5000):
+        assert decoder.feed(text(f"word {number} ")), "each is passed on"
+    gc.collect()
+    mine = [one for one in gc.get_objects() if isinstance(one, ChatDelta) and "word" in one.content]
+    assert sum(one.content.count("word") for one in mine) == 5000
+    assert len(mine) < 300
