@@ -50,8 +50,9 @@ def test_headings_that_links_of_the_readme_name_exist() -> None:
 
 
 def test_the_page_of_request_fields_is_that_of_the_code() -> None:
-    assert request_fields() == PATH.read_text(encoding="utf-8")
-    assert all(f"| `{name}` |" in request_fields() for name in SAMPLING_FIELDS)
+    page = request_fields()
+    assert page == PATH.read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in page for name in SAMPLING_FIELDS)
 
 
 @pytest.mark.parametrize("page", sorted(argument_pages()), ids=lambda page: page.name)
