@@ -108,7 +108,7 @@ KEYWORDS = [
     ({"dependentRequired": {"card": ["address"]}}, [{"card": 1}, {"card": 1, "address": 2}, {"address": 2}, {}, []]),
     ({"dependentSchemas": {"a": {"required": ["b"]}}}, [{"a": 1}, {"a": 1, "b": 2}, {}]),
     ({"contains": {"type": "integer"}}, [[], ["x"], ["x", 1], {}]),
-    ({"contains": {"const": 1}, "minContains": 2, "maxContains": 3}, [[1], [1, 1], [1, 1, 1, 1], [2, 1, 1]]),
+    ({"contains": {"const": 1}, "minContains": 2, "maxContains": 3}, [[1], [1, 1], [1, 1, 1], [1, 1, 1, 1], [2, 1, 1]]),
     ({"contains": {"const": 1}, "minContains": 0}, [[], [2]]),
     ({"prefixItems": [{"type": "integer"}]}, [[1, "x"], ["x"], []]),
     ({"prefixItems": [{"type": "integer"}], "items": False}, [[1], [1, 2]]),
