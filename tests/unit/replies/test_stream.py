@@ -287,6 +287,18 @@ def test_an_error_in_place_of_a_stream_may_have_several_lines():
         decode(b'{"error":\n {"message":\n "prompt is too long"}}\n')
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [("<html>moved", "got an HTML page"), ('{"a": 1}', "unexpected response"), ("[1]", "unexpected response"),
+     ('{"error": null}', "unexpected response"), ("not json", "unexpected response")],
+)  # fmt: skip
+def test_a_body_in_place_of_a_stream_is_named_with_what_it_holds(body, words):
+    with pytest.raises(MalformedReplyError, match=words) as caught:
+        decode(body.encode() + b"\n")
+    assert caught.value.body == body
+    assert not caught.value.url
+
+
 def test_lines_that_belong_to_no_stream_hide_neither_a_cut_nor_an_end():
     with pytest.raises(StreamCutOffError) as caught:
         decode(b"junk\n", text("so far"))
