@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, cast
 
-from .._history import is_plain_answer, plain_text
+from .._history import PlainMessages, is_plain_answer, plain_text
 from .._notices import warn_once
 from .._schemas import (
     as_grammar,
@@ -33,10 +33,11 @@ def chat_body(request: ChatRequest) -> dict[str, Any]:
         BadRequestError: For anything that the server would refuse or silently ignore.
     """
     body = parameters(request.params)
-    if plain_text(request.messages) is None:
+    text = plain_text(request.messages)
+    if text is None:
         body["messages"] = [_message(message) for message in request.messages]
     else:
-        body["messages"] = list(map(dict, request.messages))
+        body["messages"] = PlainMessages(request.messages, text)
     _continued(body)
     if request.model is not None:
         body["model"] = request.model

@@ -15,7 +15,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 import httpx
+from pydantic_core import to_json
 
+from .._history import PlainMessages
 from .._notices import warn_once
 from .._replies import MAX_EVENT_BYTES
 from .._values import content_key, of_key
@@ -148,13 +150,27 @@ def encode(body: object) -> bytes:
 
 
 def _text(body: object) -> str:
-    """JSON of a body, with its tools last: an agent sends the same ones each time, and they are the most of it."""
-    if type(body) is dict and isinstance(tools := body.get("tools"), list) and len(body) > 1:
-        key = content_key(tools)
-        if key is not None and len(key) <= _LONGEST_KEPT:
-            rest = _WRITE({name: value for name, value in body.items() if name != "tools"})
-            return f'{rest[:-1]},"tools":{_key_bytes(key)}}}'
-    return _WRITE(body)
+    """JSON of a body, with its conversation and tools last, which are the most of it."""
+    written: dict[str, str] = {}
+    if type(body) is dict:
+        if type(messages := body.get("messages")) is PlainMessages:
+            written["messages"] = _plain(messages)
+        if isinstance(tools := body.get("tools"), list):
+            key = content_key(tools)
+            if key is not None and len(key) <= _LONGEST_KEPT:  # an agent sends the same ones each time
+                written["tools"] = _key_bytes(key)
+    if not written or type(body) is not dict:
+        return _WRITE(body)
+    rest = _WRITE({name: value for name, value in body.items() if name not in written})[1:-1]
+    return "{" + ",".join([*([rest] if rest else []), *(f'"{name}":{text}' for name, text in written.items())]) + "}"
+
+
+def _plain(messages: PlainMessages) -> str:
+    """They hold nothing but texts, of which both writers make the same; this one in a third of the time."""
+    try:
+        return to_json(list(messages)).decode()
+    except ValueError:  # a lone surrogate
+        return _WRITE(messages)
 
 
 @lru_cache(maxsize=32)
