@@ -37,6 +37,7 @@ import contextlib
 import gc
 import importlib
 import os
+import signal
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -97,6 +98,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("binary"):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_configure() -> None:
+    # A shell lets what it runs in the background ignore ^C; the programs that tests start and interrupt would, too.
+    for interrupt in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(interrupt) is signal.SIG_IGN:
+            signal.signal(interrupt, signal.default_int_handler if interrupt is signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)

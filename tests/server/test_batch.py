@@ -1,11 +1,13 @@
 """Batch files: a line for each answer, whatever happens to the process, the server or the network in between."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -230,17 +232,26 @@ def test_a_server_that_is_gone_ends_the_job_and_writes_no_errors(source: Path, o
     assert output.read_bytes() == b""
 
 
-def start(base_url: str, source: Path, output: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "llamacpp_server.cli", "batch", str(source), str(output)]
-    environment = {**os.environ, "LLAMACPP_BASE_URL": base_url}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts the command on its own; what still runs after the test is killed, since it would keep the server busy."""
+    with contextlib.ExitStack() as running:
+
+        def started(base_url: str, source: Path, output: Path) -> subprocess.Popen[str]:
+            command = [sys.executable, "-m", "llamacpp_server.cli", "batch", str(source), str(output)]
+            environment = {**os.environ, "LLAMACPP_BASE_URL": base_url}
+            pipe = subprocess.PIPE
+            job = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=pipe, stdout=pipe, text=True)
+            running.enter_context(job)
+            running.callback(job.kill)
+            return job
+
+        yield started
 
 
 @pytest.mark.parametrize("lines", [120, pytest.param(2000, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
 def test_a_killed_job_is_resumed_without_a_line_lost_or_doubled(
-    server: LocalServer, source: Path, output: Path, lines: int
+    server: LocalServer, source: Path, output: Path, start: Any, lines: int
 ) -> None:
     write_lines(source, [chat(str(number), f"Question {number}") for number in range(lines)])
     for part in (lines // 4, lines // 2):
@@ -260,7 +271,7 @@ def test_a_killed_job_is_resumed_without_a_line_lost_or_doubled(
 
 
 def test_an_interrupt_ends_the_job_at_once_and_frees_the_slots(
-    server: LocalServer, source: Path, output: Path, idle: Any
+    server: LocalServer, source: Path, output: Path, start: Any, idle: Any
 ) -> None:
     write_lines(source, [chat("a"), chat("b", "Slow", max_tokens=_ENDLESS), chat("c", "Slow", max_tokens=_ENDLESS)])
     job = start(server.base_url, source, output)
