@@ -107,6 +107,12 @@ def pytest_configure() -> None:
             signal.signal(interrupt, signal.default_int_handler if interrupt is signal.SIGINT else signal.SIG_DFL)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores, for the times when tests wait for a server or a clock."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     # Modules and tests live until the end; looking through them for garbage takes a third of a second each time.
@@ -116,7 +122,6 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         with contextlib.suppress(ImportError):  # it searches for referrers, and finds none among frozen objects
             importlib.import_module("hypothesis")
-        gc.collect()
         gc.freeze()
         gc.enable()
 
