@@ -155,6 +155,7 @@ AB, OPEN = {"properties": {"a": {}, "b": {}}}, {"properties": {"a": {}}, "additi
         ({"anyOf": [AB, {"properties": {"c": {}}}]}, "abc"),
         ({"oneOf": [{"type": "string"}, {"type": ["array", "null"]}, AB]}, "ab"),
         ({"anyOf": [{"$ref": "#/$defs/x"}], "$defs": {"x": AB}}, "ab"),
+        ({"$ref": "#/$defs/y", "$defs": {"x": AB, "y": {"$ref": "#/$defs/x"}}}, "ab"),
         ({"allOf": [{"$ref": "#/$defs/x"}, OPEN], "$defs": {"x": AB}}, "ab"),
         ({"allOf": [OPEN]}, ""),
         ({"$ref": "#/$defs/x", "$defs": {"x": OPEN}}, ""),
