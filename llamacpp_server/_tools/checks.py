@@ -141,7 +141,9 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
             if delta.start is not None:
                 self._start_id = delta.start.id or str(delta.start.created)
             if delta.tool_calls:
-                delta = delta._replace(tool_calls=tuple(self._fragments(delta.choice, delta.tool_calls)))
+                fragments = tuple(self._fragments(delta.choice, delta.tool_calls))
+                if fragments != delta.tool_calls:  # most are passed on as they are
+                    delta = delta._replace(tool_calls=fragments)
             elif not self._waiting and delta.finish_reason is None:
                 checked.append(delta)
                 continue
@@ -158,7 +160,7 @@ class ToolCallFilter(DeltaFilter[ChatDelta]):
                 said = said._replace(content="")  # it ran on to the end of the context, and another round follows
             self._held.append(delta._replace(content="", reasoning_content="", start=None, logprobs=None))
             delta = said
-        if delta != ChatDelta(choice=delta.choice):
+        if delta.content or delta.tool_calls or delta != ChatDelta(choice=delta.choice):
             checked.append(delta)
 
     def _count(self, deltas: Iterable[ChatDelta]) -> None:

@@ -162,7 +162,10 @@ def _text(body: object) -> str:
     if not written or type(body) is not dict:
         return _WRITE(body)
     rest = _WRITE({name: value for name, value in body.items() if name not in written})[1:-1]
-    return "{" + ",".join([*([rest] if rest else []), *(f'"{name}":{text}' for name, text in written.items())]) + "}"
+    parts = [rest] if rest else []
+    for name, text in written.items():
+        parts.append(f'"{name}":{text}')
+    return "{" + ",".join(parts) + "}"
 
 
 def _plain(messages: PlainMessages) -> str:
