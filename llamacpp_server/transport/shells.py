@@ -323,6 +323,7 @@ class AsyncTransport:
     async def aclose(self) -> None:
         """Closes the connections of this event loop. The transport can be used again afterwards."""
         with self._lock:
+            _forget_closed_loops(self)
             keeper = self._keepers.pop(current_loop(), None)
         if keeper is not None:
             await keeper.aclose()

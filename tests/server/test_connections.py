@@ -3,7 +3,10 @@
 import asyncio
 import gc
 import threading
+import weakref
+from typing import Any
 
+import pytest
 import trio
 
 from llamacpp_server import AsyncLlamaServerClient, LlamaServerClient, LocalServer
@@ -61,3 +64,24 @@ def test_an_event_loop_that_ends_closes_connections_that_nobody_closed(chat_serv
         assert asyncio.run(left_open()) == 1
         assert len(client.transport._loops) == 0
     gc.collect()  # an open socket would be reported here, and every warning is an error
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_closing_in_one_event_loop_drops_the_connections_of_loops_that_were_closed_without_their_generators(
+    chat_server: LocalServer,
+) -> None:
+    """As LlamaIndex closes the loop of a blocking call that was made in a running one."""
+    client = AsyncLlamaServerClient(chat_server.base_url)
+
+    def in_a_loop_of_its_own() -> weakref.ref[Any]:
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(client.props())
+        finally:
+            loop.close()
+        return weakref.ref(loop)
+
+    loop = await asyncio.to_thread(in_a_loop_of_its_own)
+    await client.aclose()
+    gc.collect()
+    assert loop() is None
