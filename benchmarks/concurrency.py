@@ -1,10 +1,10 @@
 """CPU time for each chunk when many streams run concurrently in one event loop, with the same replayed bytes; includes
 connections, requests and setup.
 
-Each chunk arrives on its own, as from a server that generates it. `LangChain around the raw read` is what LangChain's
-`astream` costs around a model that makes a chunk of each event. What was imported is frozen (`gc.freeze()`), as
-docs/web-servers.md advises; `ChatLlamaServer, not frozen` shows why: LangChain keeps the chunks of running streams, and
-with many of them Python's garbage collector goes through everything that was imported, again and again.
+`LangChain around the raw read` is what LangChain's `astream` costs around a model that makes a chunk of each event.
+What was imported is frozen (`gc.freeze()`), as docs/web-servers.md advises; `ChatLlamaServer, not frozen` shows why:
+LangChain keeps the chunks of running streams, and with many of them Python's garbage collector goes through everything
+that was imported, again and again.
 """
 
 from __future__ import annotations
@@ -24,45 +24,49 @@ from .replay import replaying, text_events
 
 TITLE = "CPU for each chunk of 1 to 256 streams at once"
 CHUNKS = 60
-# Seconds between two chunks of a stream, for each stream: more than the slowest client needs.
-PAUSE = 0.0003
 
 
 def run(quick: bool = False) -> list[dict[str, Any]]:
     """Rows of the table: a client, and microseconds for each number of streams."""
-    sizes, rounds = ((1, 4), 1) if quick else ((1, 4, 16, 64, 256), 3)
-    rows: dict[str, dict[str, Any]] = {}
+    sizes = (1, 4) if quick else (1, 4, 16, 64, 256)
     gc.collect()
     gc.freeze()
     try:
-        for size in sizes:
-            with replaying(text_events(CHUNKS), pause=size * PAUSE) as base_url:
-                for name, micros in asyncio.run(_measured(base_url, size, rounds)).items():
-                    rows.setdefault(name, {"client": name})[f"{size} at once"] = round(micros, 1)
+        with replaying(text_events(CHUNKS)) as base_url:
+            return asyncio.run(_measured(base_url, sizes, 1 if quick else 256))
     finally:
         gc.unfreeze()
-    return list(rows.values())
 
 
-async def _measured(base_url: str, size: int, rounds: int) -> dict[str, float]:
+async def _measured(base_url: str, sizes: tuple[int, ...], streams: int) -> list[dict[str, Any]]:
     clients = chat_clients(base_url)
     clients.insert(1, _langchain_alone(clients[0]))
     ours = next(place for place, client in enumerate(clients) if client.name == "ChatLlamaServer")
     clients.insert(ours + 1, clients[ours]._replace(name="ChatLlamaServer, not frozen"))
-    best = dict.fromkeys((client.name for client in clients), float("inf"))
+    best = {client.name: dict.fromkeys(sizes, float("inf")) for client in clients}
     for client in clients:
         await _drain(client)
-    for _ in range(rounds):
-        for client in clients:
-            gc.collect()
-            if client.name.endswith("not frozen"):
-                gc.unfreeze()
-            started = time.process_time()
-            await asyncio.gather(*(_drain(client) for _ in range(size)))
-            micros = (time.process_time() - started) / (size * CHUNKS) * 1e6
-            best[client.name] = min(best[client.name], micros)
-            gc.freeze()
-    return best
+    for size in sizes:
+        for _ in range(min(max(streams // size, 6), 12)):
+            for client in clients:
+                micros = await _used(client, size) / (size * CHUNKS) * 1e6
+                best[client.name][size] = min(best[client.name][size], micros)
+    return [
+        {"client": name, **{f"{size} at once": round(micros, 1) for size, micros in by_size.items()}}
+        for name, by_size in best.items()
+    ]
+
+
+async def _used(client: Client, size: int) -> float:
+    """Seconds of CPU for so many streams at once."""
+    gc.collect()
+    if client.name.endswith("not frozen"):
+        gc.unfreeze()
+    started = time.process_time()
+    await asyncio.gather(*(_drain(client) for _ in range(size)))
+    used = time.process_time() - started
+    gc.freeze()
+    return used
 
 
 def _langchain_alone(raw: Client) -> Client:

@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -54,18 +53,17 @@ def _events(deltas: list[dict[str, Any]], finish: str) -> list[bytes]:
 
 
 @contextmanager
-def replaying(events: list[bytes], *, at_once: bool = False, pause: float = 0.0) -> Iterator[str]:
+def replaying(events: list[bytes], *, at_once: bool = False) -> Iterator[str]:
     """The address of a server that answers each POST with a stream of events.
 
     Args:
         events: What it sends, each in a chunk of its own.
         at_once: Whether all chunks are sent with one call, so that what a reader does for them is always the same.
-        pause: Seconds between two chunks, as a server needs for a token; then each chunk is a read of its own.
     """
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     framed = [b"%x\r\n%s\r\n" % (len(event), event) for event in events]
     pieces = [head, *framed, b"0\r\n\r\n"]
-    with _running([b"".join(pieces)] if at_once else pieces, pause) as base_url:
+    with _running([b"".join(pieces)] if at_once else pieces) as base_url:
         yield base_url
 
 
@@ -78,10 +76,10 @@ def replaying_reply(body: bytes) -> Iterator[str]:
 
 
 @contextmanager
-def _running(pieces: list[bytes], pause: float = 0.0) -> Iterator[str]:
+def _running(pieces: list[bytes]) -> Iterator[str]:
     context = multiprocessing.get_context("spawn")
     ready, child_end = context.Pipe()
-    process = context.Process(target=_serve, args=(pieces, pause, child_end), daemon=True)
+    process = context.Process(target=_serve, args=(pieces, child_end), daemon=True)
     process.start()
     try:
         yield f"http://127.0.0.1:{ready.recv()}"
@@ -90,16 +88,16 @@ def _running(pieces: list[bytes], pause: float = 0.0) -> Iterator[str]:
         process.join()
 
 
-def _serve(pieces: list[bytes], pause: float, ready: Any) -> None:
+def _serve(pieces: list[bytes], ready: Any) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     ready.send(listener.getsockname()[1])
     while True:
         connection, _ = listener.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=_answer, args=(connection, pieces, pause), daemon=True).start()
+        threading.Thread(target=_answer, args=(connection, pieces), daemon=True).start()
 
 
-def _answer(connection: socket.socket, pieces: list[bytes], pause: float) -> None:
+def _answer(connection: socket.socket, pieces: list[bytes]) -> None:
     with connection, suppress(ConnectionError):
         while request := _read_request(connection):
             if request.startswith(b"GET"):
@@ -107,8 +105,6 @@ def _answer(connection: socket.socket, pieces: list[bytes], pause: float) -> Non
                 continue
             for piece in pieces:
                 connection.sendall(piece)
-                if pause:
-                    time.sleep(pause)
 
 
 def _read_request(connection: socket.socket) -> bytes:
