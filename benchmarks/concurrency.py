@@ -13,6 +13,7 @@ import asyncio
 import gc
 import time
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk
@@ -32,17 +33,27 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     gc.collect()
     gc.freeze()
     try:
-        with replaying(text_events(CHUNKS)) as base_url:
-            return asyncio.run(_measured(base_url, sizes, 1 if quick else 256))
+        with ExitStack() as servers:
+            return asyncio.run(_measured(_clients(servers), sizes, 1 if quick else 256))
     finally:
         gc.unfreeze()
 
 
-async def _measured(base_url: str, sizes: tuple[int, ...], streams: int) -> list[dict[str, Any]]:
-    clients = chat_clients(base_url)
-    clients.insert(1, _langchain_alone(clients[0]))
-    ours = next(place for place, client in enumerate(clients) if client.name == "ChatLlamaServer")
-    clients.insert(ours + 1, clients[ours]._replace(name="ChatLlamaServer, not frozen"))
+def _clients(servers: ExitStack) -> list[Client]:
+    """Each client with a server of its own, which no connections of the others burden."""
+
+    def clients() -> list[Client]:
+        found = chat_clients(servers.enter_context(replaying(text_events(CHUNKS))))
+        found.insert(1, _langchain_alone(found[0]))
+        ours = next(place for place, client in enumerate(found) if client.name == "ChatLlamaServer")
+        found.insert(ours + 1, found[ours]._replace(name="ChatLlamaServer, not frozen"))
+        return found
+
+    first = clients()
+    return [first[0], *(clients()[place] for place in range(1, len(first)))]
+
+
+async def _measured(clients: list[Client], sizes: tuple[int, ...], streams: int) -> list[dict[str, Any]]:
     best = {client.name: dict.fromkeys(sizes, float("inf")) for client in clients}
     for client in clients:
         await _drain(client)
