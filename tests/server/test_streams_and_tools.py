@@ -144,8 +144,9 @@ def test_a_text_in_place_of_a_list_is_refused(connect, embedding_server):
 # -- queries
 
 
-def test_a_busy_server_says_so_when_a_free_slot_is_asked_for(connect, serve):
+def test_a_busy_server_says_so_when_a_free_slot_is_asked_for(connect, serve, idle):
     server = serve("random.gguf", parallel=1, ctx_size=65536)
+    idle(server)  # of the stream that the same test left with the other client
     client = connect(server)
     assert len(client.slots(fail_when_busy=True)) == 1
     endless = ChatRequest(messages=HELLO.messages, params={"ignore_eos": True, "max_tokens": 20000})
